@@ -1,0 +1,77 @@
+"""The command: words to verbs, and to Hydra what is no verb."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+
+from era_cnn.errors import EraCnnError
+
+
+def main() -> None:
+    """`era-cnn`, and `python -m era_cnn`: ends the process with the exit code of what was asked for."""
+    sys.exit(execute(sys.argv[1:]))
+
+
+def execute(words: Sequence[str]) -> int:
+    """Carries out a command line; returns its exit code."""
+    verb = VERBS.get(words[0]) if words else None
+    try:
+        return verb(words[1:]) if verb else _hydra(words)
+    except EraCnnError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+
+
+def _hydra(words: Sequence[str]) -> int:
+    from era_cnn.composition import parse_words
+    from era_cnn.runs.launch import launch
+
+    return launch(parse_words(words), words)
+
+
+def _models(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("era-cnn models", description="Every experiment, with its size and target.")
+    parser.add_argument("--json", action="store_true", help="a list of objects, for machines")
+    parser.add_argument("--config-dir", help="a folder with groups of your own, as Hydra takes it")
+    args = parser.parse_args(words)
+    from era_cnn.composition import Words
+    from era_cnn.runs.catalogue import catalogue, catalogue_table
+
+    entries = catalogue(Words(config_dir=args.config_dir))
+    print(json.dumps([entry.to_json() for entry in entries], indent=2) if args.json else catalogue_table(entries))
+    return 0
+
+
+def _describe(words: Sequence[str]) -> int:
+    from era_cnn.composition import Words, compose, parse_words, validated
+
+    config = validated(compose(Words.of(parse_words(words))))
+    from era_cnn.runs.catalogue import describe
+
+    print(describe(config).table(), end="")
+    return 0
+
+
+def _data(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("era-cnn data", description="Fetches and verifies a data set.")
+    parser.add_argument("name", help="mnist, fashion_mnist, kmnist or digits")
+    parser.add_argument("overrides", nargs="*", help="such as data.root=FOLDER")
+    args = parser.parse_args(words)
+    from era_cnn.composition import Words, compose, validated
+
+    config = validated(compose(Words([f"data={args.name}", *args.overrides])))
+    from era_cnn.runs.run import read_dataset
+
+    dataset = read_dataset(config)
+    sizes = f"{len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images"
+    print(f"{config.data.name}: {sizes}, verified, SHA-256 {dataset.sha256}")
+    return 0
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {"models": _models, "describe": _describe, "data": _data}

@@ -1,0 +1,436 @@
+"""The schema: every rule about every key, and the one place where a composed config becomes typed objects.
+
+Each field's description is a noun phrase; a message about the field ends in "Give <description>." This module
+does not import torch, so that a wrong config is answered at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from era_cnn.errors import ConfigError, did_you_mean, one_of, problem
+
+NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
+"""What a name may be: it becomes part of a folder's name."""
+
+
+class Section(BaseModel):
+    """A part of the config: read-only, nothing unknown, nothing converted silently."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    def options(self) -> dict[str, Any]:
+        """The section as keyword arguments: all its keys but the name."""
+        return self.model_dump(exclude={"name"})
+
+
+Name = Annotated[str, Field(pattern=NAME, max_length=80, description="letters, digits, _, - and . only")]
+Count = Annotated[int, Field(ge=1, le=2**31)]
+Limit = Count | None
+
+
+class IdxData(Section):
+    """One of the data sets in MNIST's file format: 60,000 + 10,000 grey images of 28×28 pixels in ten classes."""
+
+    name: Literal["mnist", "fashion_mnist", "kmnist"]
+    root: str = Field(min_length=1, description="the folder that holds the data sets (ERA_CNN_DATA sets it)")
+    mean: float = Field(description="the mean of the training pixels, scaled to [0, 1]")
+    std: float = Field(gt=0, description="the standard deviation of the training pixels, scaled to [0, 1]")
+    val_size: int = Field(
+        ge=0, description="the number of training images that are split off for validation, 0 for none"
+    )
+
+    @property
+    def train_size(self) -> int:
+        """Training images before validation images are split off."""
+        return 60_000
+
+
+class DigitsData(Section):
+    """Scikit-learn's 1,797 handwritten digits, embedded: grey, scaled to 28×28 pixels, ten classes."""
+
+    name: Literal["digits"]
+    train_size: int = Field(
+        ge=100,
+        le=1_697,
+        description="the index of the first test image, 100 to 1,697: all before it are training images",
+    )
+    mean: float = Field(description="the mean of the training pixels, scaled to [0, 1]")
+    std: float = Field(gt=0, description="the standard deviation of the training pixels, scaled to [0, 1]")
+    val_size: int = Field(
+        ge=0, description="the number of training images that are split off for validation, 0 for none"
+    )
+
+
+IMAGE_SHAPE = (1, 28, 28)
+"""Channels, height and width of every image of every data set here."""
+
+NUM_CLASSES = 10
+"""Classes of every data set here."""
+
+
+class NoAugmentation(Section):
+    """The images as they are."""
+
+    name: Literal["none"]
+
+
+Fill = Annotated[int, Field(ge=0, le=255, description="the grey value of the pixels that come from outside, 0 to 255")]
+Degrees = Annotated[float, Field(ge=0, le=180, description="the largest rotation to either side in degrees, 0 to 180")]
+
+
+class Rotate(Section):
+    """A rotation about the centre, by an angle drawn uniformly for each image."""
+
+    name: Literal["rotate"]
+    degrees: Degrees
+    fill: Fill
+
+
+class Affine(Section):
+    """Rotation, translation, scaling and shear, each drawn uniformly for each image."""
+
+    name: Literal["affine"]
+    degrees: Degrees
+    translate: float = Field(
+        ge=0, le=1, description="the largest shift along each axis, as a fraction of the size, 0 to 1"
+    )
+    scale: list[Annotated[float, Field(gt=0, le=10)]] = Field(
+        min_length=2, max_length=2, description="the smallest and the largest scale, as [0.9, 1.1]"
+    )
+    shear: float = Field(ge=0, lt=90, description="the largest horizontal shear to either side in degrees, below 90")
+    fill: Fill
+
+
+Norm = Literal["batch", "group", "layer", "none"]
+Activation = Literal["relu", "leaky_relu", "gelu", "silu", "hardswish", "none"]
+ConvPart = Literal["conv", "norm", "activation", "dropout"]
+Dropout = Annotated[
+    float,
+    Field(ge=0, lt=1, description="the probability that an activation is zeroed in training, in [0, 1)"),
+]
+NormChoice = Annotated[Norm, Field(description="the kind of normalisation")]
+ActivationChoice = Annotated[Activation, Field(description="the activation function")]
+Bias = Annotated[bool, Field(description="true or false: whether convolutions have a bias")]
+Order = Annotated[
+    list[ConvPart],
+    Field(
+        min_length=4,
+        max_length=4,
+        description="the four parts of a block in their order, as [conv,activation,norm,dropout]",
+    ),
+]
+
+DEFAULT_ORDER: list[ConvPart] = ["conv", "activation", "norm", "dropout"]
+"""The reference runs' own: the norm sees what the activation lets through."""
+
+
+class ModelConfig(Section):
+    """A network as data: layers in order, and what they take where they state nothing else."""
+
+    name: Name
+    dropout: Dropout = 0.0
+    norm: NormChoice = "batch"
+    activation: ActivationChoice = "relu"
+    bias: Bias = False
+    order: Order = DEFAULT_ORDER
+    layers: dict[str, dict[str, Any]] = Field(min_length=1, description="a mapping from names to blocks")
+
+    def inherited(self) -> dict[str, Any]:
+        """What a block takes from the model if its own layer does not set it."""
+        return self.model_dump(include={"dropout", "norm", "activation", "bias", "order"})
+
+
+LearningRate = Annotated[float, Field(gt=0, le=1e6, description="the learning rate, greater than 0")]
+WeightDecay = Annotated[float, Field(ge=0, le=1e6, description="the weight decay, 0 for none")]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Betas = Annotated[
+    list[Beta],
+    Field(min_length=2, max_length=2, description="the decay rates of both moments, as [0.9, 0.999]"),
+]
+Eps = Annotated[float, Field(gt=0, le=1, description="the term added to the denominator, as 1e-8")]
+
+
+class Sgd(Section):
+    """Stochastic gradient descent."""
+
+    name: Literal["sgd"]
+    lr: LearningRate
+    momentum: float = Field(ge=0, lt=1, description="the momentum, in [0, 1)")
+    weight_decay: WeightDecay
+    nesterov: bool = Field(description="true or false: whether the momentum is Nesterov's")
+
+
+class Adam(Section):
+    """Adam (Kingma and Ba 2014, arXiv 1412.6980)."""
+
+    name: Literal["adam"]
+    lr: LearningRate
+    betas: Betas
+    eps: Eps
+    weight_decay: WeightDecay
+
+
+class AdamW(Section):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2017, arXiv 1711.05101)."""
+
+    name: Literal["adamw"]
+    lr: LearningRate
+    betas: Betas
+    eps: Eps
+    weight_decay: WeightDecay
+
+
+Epochs = Annotated[float, Field(gt=0, le=1e6, description="a duration in epochs, greater than 0")]
+WarmupEpochs = Annotated[
+    float, Field(ge=0, le=1e6, description="the duration of the linear warm-up in epochs, 0 for none")
+]
+
+
+class Constant(Section):
+    """The optimizer's learning rate throughout."""
+
+    name: Literal["constant"]
+
+
+class StepDecay(Section):
+    """The learning rate times `gamma` after every `every_epochs`."""
+
+    name: Literal["step"]
+    every_epochs: Epochs
+    gamma: float = Field(gt=0, le=1, description="the factor, in (0, 1]")
+
+
+class OneCycle(Section):
+    """Up to the optimizer's learning rate and down again, both along a cosine (Smith and Topin 2017)."""
+
+    name: Literal["one_cycle"]
+    warmup_epochs: Epochs
+    div_factor: float = Field(ge=1, le=1e9, description="the peak divided by the first learning rate, at least 1")
+    final_div_factor: float = Field(
+        ge=1, le=1e9, description="the first learning rate divided by the last one, at least 1"
+    )
+
+
+class Cosine(Section):
+    """A linear warm-up, then down along half a cosine (Loshchilov and Hutter 2016, arXiv 1608.03983)."""
+
+    name: Literal["cosine"]
+    warmup_epochs: WarmupEpochs
+    final_factor: float = Field(
+        ge=0, le=1, description="the last learning rate as a fraction of the optimizer's, 0 to 1"
+    )
+
+
+class TrainerConfig(Section):
+    """How long and in what portions a network is trained."""
+
+    name: Name
+    epochs: Count = Field(description="the number of passes over the training set; for a quick check use trainer=smoke")
+    batch_size: Count = Field(description="the number of images in one parameter update")
+    eval_batch_size: Count = Field(description="the number of images evaluated at a time")
+    label_smoothing: float = Field(
+        ge=0, lt=1, description="the probability mass taken from the true class in training, in [0, 1)"
+    )
+    limit_epochs: Limit = Field(description="the number of epochs after which to stop, null for all of them")
+    limit_train_images: Limit = Field(description="the number of training images to use, null for all of them")
+    limit_test_images: Limit = Field(description="the number of test images to use, null for all of them")
+
+    @property
+    def epochs_to_run(self) -> int:
+        """The epochs that are trained: those of the recipe, unless a limit ends it sooner."""
+        return min(self.epochs, self.limit_epochs or self.epochs)
+
+
+class Target(Section):
+    """What an experiment sets out to reach; the first two are enforced before training starts."""
+
+    max_params: Count | None = Field(default=None, description="the largest number of parameters, null for any")
+    max_epochs: Count | None = Field(default=None, description="the largest number of epochs, null for any")
+    test_accuracy: float | None = Field(
+        default=None, ge=0, le=1, description="the test accuracy to reach as a fraction, null for none"
+    )
+
+
+class RunConfig(Section):
+    """One run, whole."""
+
+    name: Name
+    seed: int = Field(ge=0, lt=2**63, description="a whole number from 0 to 2^63 - 1")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(description="the device to train on")
+    threads: int = Field(ge=1, le=1024, description="the number of processor threads; results are bound to it")
+    data: IdxData | DigitsData = Field(discriminator="name")
+    augmentation: NoAugmentation | Rotate | Affine = Field(discriminator="name")
+    model: ModelConfig
+    optimizer: Sgd | Adam | AdamW = Field(discriminator="name")
+    scheduler: Constant | StepDecay | OneCycle | Cosine = Field(discriminator="name")
+    trainer: TrainerConfig
+    target: Target = Target()
+
+    def digest(self) -> str:
+        """SHA-256 over all that can change the result: everything but names and the place of the data."""
+        values = self.model_dump(exclude={"name": True, "data": {"root"}, "model": {"name"}, "trainer": {"name"}})
+        text = json.dumps(values, separators=(",", ":"))  # in order: that of the layers is the network's
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def parse(composed: DictConfig) -> RunConfig:
+    """Turns a composed config into typed objects.
+
+    Raises:
+        ConfigError: With every problem that the config has.
+    """
+    try:
+        values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        first_line = str(error).splitlines()[0]
+        key = getattr(error, "full_key", None) or "the config"
+        raise ConfigError([problem(key, "have a value", first_line, f"Give one: {key}=…")]) from error
+    try:
+        config = RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(field_problems(error, RunConfig)) from error
+    problems = list(_problems_between_keys(config))
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _problems_between_keys(config: RunConfig) -> Iterator[str]:
+    trainer, target, optimizer, scheduler, data = (
+        config.trainer,
+        config.target,
+        config.optimizer,
+        config.scheduler,
+        config.data,
+    )
+    if target.max_epochs is not None and trainer.epochs > target.max_epochs:
+        yield problem(
+            "trainer.epochs",
+            f"be at most {target.max_epochs}, the target of experiment {config.name}",
+            trainer.epochs,
+            "Lower it, or raise target.max_epochs.",
+        )
+    if isinstance(optimizer, Sgd) and optimizer.nesterov and optimizer.momentum == 0:
+        yield problem(
+            "optimizer.nesterov",
+            "be false without momentum",
+            True,
+            "Set optimizer.momentum=0.9, for example.",
+        )
+    if isinstance(scheduler, OneCycle | Cosine) and scheduler.warmup_epochs >= trainer.epochs:
+        yield problem(
+            "scheduler.warmup_epochs",
+            f"be shorter than trainer.epochs, {trainer.epochs}",
+            scheduler.warmup_epochs,
+            "Lower it.",
+        )
+    if isinstance(config.augmentation, Affine) and config.augmentation.scale[0] > config.augmentation.scale[1]:
+        yield problem("augmentation.scale", "hold the smaller value first", config.augmentation.scale, "Swap the two.")
+    if data.val_size and not NUM_CLASSES <= data.val_size <= data.train_size - NUM_CLASSES:
+        yield problem(
+            "data.val_size",
+            f"be 0, or from {NUM_CLASSES} to {data.train_size - NUM_CLASSES:,}: at least one image of each class "
+            "on both sides",
+            data.val_size,
+            "Give the number of training images to validate on, 5000 for example.",
+        )
+    if len(set(config.model.order)) < len(config.model.order):
+        yield problem("model.order", "name every part once", config.model.order, "Write each part once.")
+
+
+def field_problems(error: ValidationError, schema: type[BaseModel], prefix: str = "") -> list[str]:
+    """Pydantic's findings in our form, each key as it is typed on the command line."""
+    return [_field_problem(details, schema, prefix) for details in error.errors(include_url=False)]
+
+
+def _field_problem(details: ErrorDetails, schema: type[BaseModel], prefix: str) -> str:
+    path, owner, description = _locate(details, schema)
+    key = prefix + ".".join(path)
+    kind, context, got = details["type"], details.get("ctx", {}), details["input"]
+    if kind == "extra_forbidden":
+        known = list(owner.model_fields) if owner else []
+        where = (prefix + ".".join(path[:-1])).rstrip(".") or "the config"
+        return problem(
+            key,
+            f"be a key of {where} ({', '.join(known)})",
+            got,
+            did_you_mean(path[-1], known, "Remove it."),
+        )
+    if kind == "missing":
+        return f"{key} must be given, got nothing. Give {description}: {key}=…"
+    if kind in ("literal_error", "union_tag_invalid"):
+        if kind == "union_tag_invalid":
+            key, got = f"{key}.name", context["tag"]
+            names = [name.strip("' ") for name in str(context["expected_tags"]).split(",")]
+        else:
+            names = [name.strip("' ") for name in str(context["expected"]).replace(" or ", ",").split(",")]
+        return problem(key, one_of(names), got, did_you_mean(str(got), names, f"Choose one: {key}={names[0]}"))
+    if kind == "union_tag_not_found":
+        return f"{key}.name must be given, got nothing. Choose one: {key}=…"
+    return problem(key, _rule(kind, context, details["msg"]), got, f"Give {description}.")
+
+
+_RULES = {
+    "greater_than_equal": "be at least {ge:,g}",
+    "greater_than": "be greater than {gt:,g}",
+    "less_than_equal": "be at most {le:,g}",
+    "less_than": "be less than {lt:,g}",
+    "int_type": "be a whole number",
+    "float_type": "be a number",
+    "bool_type": "be true or false",
+    "string_type": "be a text",
+    "finite_number": "be a finite number",
+    "dict_type": "be a mapping",
+    "model_type": "be a mapping",
+    "model_attributes_type": "be a mapping",
+    "list_type": "be a list",
+    "too_short": "have at least {min_length} entries",
+    "too_long": "have at most {max_length} entries",
+    "string_too_short": "not be empty",
+    "string_too_long": "have at most {max_length} characters",
+    "string_pattern_mismatch": "be a name",
+}
+
+
+def _rule(kind: str, context: Mapping[str, Any], message: str) -> str:
+    # A kind that is not in the table still gets pydantic's own words rather than an internal error.
+    return _RULES[kind].format(**context) if kind in _RULES else f"be valid ({message})"
+
+
+def _locate(details: ErrorDetails, schema: type[BaseModel]) -> tuple[list[str], type[BaseModel] | None, str]:
+    """The path as typed, the section that the last key belongs to, and the description of its field.
+
+    Pydantic puts the tag of a tagged union into the path (optimizer, sgd, lr); nobody types it.
+    """
+    path: list[str] = []
+    description = "a value"
+    owner: type[BaseModel] | None = schema
+    sections: tuple[type[BaseModel], ...] = (schema,)  # several: a choice that the next part, a tag, decides
+    for part in details["loc"]:
+        if len(sections) > 1:
+            sections = tuple(section for section in sections if part in _tags(section))
+            continue
+        path.append(str(part))
+        owner = sections[0] if sections else None
+        field = owner.model_fields.get(str(part)) if owner else None
+        sections = _sections(field.annotation) if field else ()
+        description = (field.description if field else None) or description
+    return path, owner, description
+
+
+def _tags(section: type[BaseModel]) -> tuple[str, ...]:
+    return get_args(section.model_fields["name"].annotation)
+
+
+def _sections(annotation: Any) -> tuple[type[BaseModel], ...]:
+    members = get_args(annotation) or (annotation,)
+    return tuple(member for member in members if isinstance(member, type) and issubclass(member, BaseModel))

@@ -1,0 +1,1 @@
+"""Data sets: reading and verifying, batches as tensors, augmentation of whole batches."""

@@ -1,0 +1,125 @@
+"""A data set on its device, held once as uint8, and the batches that are made of it.
+
+Shapes: N images in a split, B in a batch; images (·, 1, 28, 28), labels (·,).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from era_cnn import randomness
+from era_cnn.data.augment import Augmentation
+from era_cnn.data.sources import Bytes
+
+
+class Batch(NamedTuple):
+    """Normalised float images (B, 1, H, W) and int64 labels (B,)."""
+
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, 1, H, W) as uint8 and labels (N,) as int64."""
+
+    images: Tensor
+    labels: Tensor
+
+    @classmethod
+    def on(cls, device: torch.device, images: Bytes, labels: Bytes) -> Split:
+        """Copies arrays of images (N, H, W) and labels (N,) to a device."""
+        return cls(
+            torch.tensor(images, device=device).unsqueeze(1),
+            torch.tensor(labels, dtype=torch.int64, device=device),
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def first(self, count: int | None) -> Split:
+        """The first `count` images, or all of them."""
+        return self.at(slice(count))
+
+    def at(self, indices: Tensor | slice) -> Split:
+        """The images at `indices`, in that order."""
+        return Split(self.images[indices], self.labels[indices])
+
+
+def split_off_val(train: Split, val_size: int, *, seed: int) -> tuple[Split, Split]:
+    """Takes `val_size` images from the training set, each class as often as its share, chosen by the seed.
+
+    Where the shares are no whole numbers, the classes with the largest remainders get one more.
+
+    Returns:
+        The remaining training images and the validation images, both in their old order.
+    """
+    labels = train.labels.cpu()
+    shares = labels.bincount().double() * val_size / len(labels)
+    counts = shares.floor().long()
+    by_remainder = (shares - counts).argsort(descending=True, stable=True)
+    counts[by_remainder[: val_size - int(counts.sum())]] += 1
+    shuffled = torch.randperm(len(labels), generator=randomness.generator(seed, "val_split"))
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    for class_index, count in enumerate(counts.tolist()):
+        chosen[shuffled[labels[shuffled] == class_index][:count]] = True
+    indices = torch.arange(len(labels))
+    return train.at(indices[~chosen].to(train.labels.device)), train.at(indices[chosen].to(train.labels.device))
+
+
+class Normalise:
+    """Scales uint8 pixels to [0, 1] and standardises them with the mean and deviation of the training set."""
+
+    def __init__(self, mean: float, std: float) -> None:
+        self.mean, self.std = mean, std
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """From uint8 to float32, in the same steps as torchvision's ToTensor and Normalize."""
+        return images.to(torch.float32).div_(255).sub_(self.mean).div_(self.std)
+
+
+class TrainingBatches:
+    """The training set, shuffled anew each epoch and augmented batch by batch.
+
+    The order is a function of (seed, epoch), a batch's augmentation of (seed, epoch, step): any batch of any epoch
+    can be made without those before it.
+    """
+
+    def __init__(
+        self, split: Split, *, batch_size: int, augment: Augmentation, normalise: Normalise, seed: int
+    ) -> None:
+        self.split, self.batch_size, self.seed = split, batch_size, seed
+        self.augment, self.normalise = augment, normalise
+
+    def __len__(self) -> int:
+        """Batches in an epoch; the last one may be smaller."""
+        return -(-len(self.split) // self.batch_size)
+
+    def order(self, epoch: int) -> Tensor:
+        """The index of each training image in the order of an epoch, shape (N,), on the CPU."""
+        return torch.randperm(len(self.split), generator=randomness.generator(self.seed, "shuffle", epoch))
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch (counted from 1), from `first_step` (counted from 0) on."""
+        order = self.order(epoch).to(self.split.labels.device)
+        for step in range(first_step, len(self)):
+            chosen = self.split.at(order[step * self.batch_size : (step + 1) * self.batch_size])
+            generator = randomness.generator(self.seed, "augment", epoch, step)
+            yield Batch(self.normalise(self.augment(chosen.images, generator)), chosen.labels)
+
+
+class EvaluationBatches:
+    """A split in its own order, as it is."""
+
+    def __init__(self, split: Split, *, batch_size: int, normalise: Normalise) -> None:
+        self.split, self.batch_size, self.normalise = split, batch_size, normalise
+
+    def __iter__(self) -> Iterator[Batch]:
+        for start in range(0, len(self.split), self.batch_size):
+            chosen = self.split.at(slice(start, start + self.batch_size))
+            yield Batch(self.normalise(chosen.images), chosen.labels)

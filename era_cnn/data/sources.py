@@ -1,0 +1,248 @@
+"""Reads a data set whole, and verifies it each time: nothing damaged is ever trained on.
+
+The idx format is LeCun's: a magic number that says type and dimensions, the sizes, the bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import tempfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from era_cnn.errors import DataError
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images (N, H, W) and labels (N,), all uint8, in the order of the files."""
+
+    train_images: Bytes
+    train_labels: Bytes
+    test_images: Bytes
+    test_labels: Bytes
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest over shapes and values, whatever files they came from."""
+        digest = hashlib.sha256()
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(str(array.shape).encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class IdxFile:
+    """A file of a data set: its digests as downloaded, and unpacked where a source gives that too."""
+
+    name: str
+    shape: tuple[int, ...]
+    gz_sha256: str
+    raw_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class IdxSource:
+    """A data set of four idx files, laid out as torchvision does: `<root>/<folder>/raw/<file>[.gz]`."""
+
+    folder: str
+    files: tuple[IdxFile, IdxFile, IdxFile, IdxFile]
+
+
+def _source(folder: str, gz_sha256: tuple[str, ...], raw_sha256: tuple[str, ...] | None = None) -> IdxSource:
+    names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    shapes = ((60_000, 28, 28), (60_000,), (10_000, 28, 28), (10_000,))
+    train_images, train_labels, test_images, test_labels = (
+        IdxFile(f"{name}-ubyte", shape, gz, raw)
+        for name, shape, gz, raw in zip(names, shapes, gz_sha256, raw_sha256 or (None,) * 4, strict=True)
+    )
+    return IdxSource(folder, (train_images, train_labels, test_images, test_labels))
+
+
+# Digests of the files as their authors publish them. MNIST's unpacked ones were computed from those; the other two
+# sets are read as downloaded only.
+IDX_SOURCES = {
+    "mnist": _source(
+        "MNIST",
+        (
+            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+        ),
+        (
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        ),
+    ),
+    "fashion_mnist": _source(
+        "FashionMNIST",
+        (
+            "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+            "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+            "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+            "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+        ),
+    ),
+    "kmnist": _source(
+        "KMNIST",
+        (
+            "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+            "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+            "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+            "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+        ),
+    ),
+}
+
+
+def read_idx_data(name: str, root: Path) -> Dataset:
+    """Reads `mnist`, `fashion_mnist` or `kmnist` under `root`; downloads what is not there.
+
+    Raises:
+        DataError: If a file is damaged, or missing and not to be had.
+    """
+    source = IDX_SOURCES[name]
+    raw_dir = root / source.folder / "raw"
+    if not all(_present(raw_dir, file) for file in source.files):
+        _download(name, source, root)
+    return Dataset(*(_read_idx(raw_dir, file, source) for file in source.files))
+
+
+def read_digits(train_size: int) -> Dataset:
+    """Reads scikit-learn's 1,797 digits of 8×8 pixels, scaled to 28×28; the first `train_size` are for training.
+
+    Bilinear, corners not aligned, in whole numbers throughout: the same bytes on every machine.
+    """
+    from sklearn.datasets import load_digits  # takes a second to import
+
+    images, labels = load_digits(return_X_y=True)
+    small = images.reshape(-1, 8, 8).astype(np.int64)  # 0 to 16
+    weights = _bilinear_weights(8, 28)  # in fourteenths
+    large = np.einsum("yi,nij,xj->nyx", weights, small, weights)  # 0 to 16 · 14²
+    pixels = ((large * 255 + 8 * 14**2) // (16 * 14**2)).astype(np.uint8)
+    targets = labels.astype(np.uint8)
+    return Dataset(pixels[:train_size], targets[:train_size], pixels[train_size:], targets[train_size:])
+
+
+def _bilinear_weights(size: int, new_size: int) -> NDArray[np.int64]:
+    """Row y holds how much each of `size` old pixels gives to new pixel y, in units of 1 / (2 · new_size / gcd)."""
+    unit = 2 * new_size // np.gcd(size, new_size)  # 14 for 8 to 28
+    weights = np.zeros((new_size, size), dtype=np.int64)
+    for new in range(new_size):
+        # The centre of the new pixel on the old grid, (new + 1/2) · size / new_size - 1/2, in units.
+        centre = (2 * new + 1) * size * unit // (2 * new_size) - unit // 2
+        left, share = divmod(centre, unit)
+        weights[new, max(left, 0)] += unit - share
+        weights[new, min(left + 1, size - 1)] += share
+    return weights
+
+
+def _present(raw_dir: Path, file: IdxFile) -> bool:
+    return (raw_dir / f"{file.name}.gz").exists() or (file.raw_sha256 is not None and (raw_dir / file.name).exists())
+
+
+def _read_idx(raw_dir: Path, file: IdxFile, source: IdxSource) -> Bytes:
+    """One file, as downloaded if that is there, else unpacked."""
+    path = raw_dir / f"{file.name}.gz"
+    if path.exists():
+        content = _read_verified(path, file.gz_sha256, source)
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{path} must be a gzip file, got {error}. {REMEDY}") from error
+    else:
+        path = raw_dir / file.name
+        assert file.raw_sha256 is not None
+        content = _read_verified(path, file.raw_sha256, source)
+    return parse_idx(content, file.shape, path)
+
+
+REMEDY = "Move the file away to have it downloaded anew, or use data=digits, which needs no files."
+
+
+def _read_verified(path: Path, sha256: str, source: IdxSource) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} must be readable, got {error.strerror}. {REMEDY}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise DataError(
+            f"{path} must have the SHA-256 {sha256}, got {found} ({_guess(content, found, source)}). {REMEDY}"
+        )
+    return content
+
+
+def _guess(content: bytes, sha256: str, source: IdxSource) -> str:
+    """What a wrong file seems to be."""
+    for file in source.files:
+        if sha256 in (file.gz_sha256, file.raw_sha256):
+            return f"the contents of {file.name}"
+    start = content[:512].lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<")):
+        return "a web page"
+    return f"{len(content):,} bytes: truncated, changed or from elsewhere" if content else "an empty file"
+
+
+def parse_idx(content: bytes, shape: tuple[int, ...], path: Path) -> Bytes:
+    """The bytes of an idx file as an array of `shape`.
+
+    Raises:
+        DataError: If header or length say anything else.
+    """
+    header = bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape)
+    if content[: len(header)] != header:
+        raise DataError(f"{path} must begin with {header.hex()}, got {content[: len(header)].hex()}. {REMEDY}")
+    expected, found = len(header) + int(np.prod(shape)), len(content)
+    if found != expected:
+        raise DataError(f"{path} must have {expected:,} bytes unpacked, got {found:,}. {REMEDY}")
+    return np.frombuffer(content, dtype=np.uint8, offset=len(header)).reshape(shape)
+
+
+def _download(name: str, source: IdxSource, root: Path) -> None:
+    """Fetches a data set beside its place, verifies it, and only then moves it there, one process at a time."""
+    raw_dir = root / source.folder / "raw"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with (
+            FileLock(root / f".{name}.lock"),
+            tempfile.TemporaryDirectory(dir=root, prefix=f".{name}-") as folder,
+        ):
+            if all(_present(raw_dir, file) for file in source.files):
+                return  # another process was first
+            _fetcher(source)(Path(folder))
+            fetched = Path(folder) / source.folder / "raw"
+            for file in source.files:
+                _read_verified(fetched / f"{file.name}.gz", file.gz_sha256, source)
+            raw_dir.mkdir(parents=True, exist_ok=True)
+            for file in source.files:
+                os.replace(fetched / f"{file.name}.gz", raw_dir / f"{file.name}.gz")
+    except (OSError, RuntimeError) as error:  # torchvision says RuntimeError where no mirror answers
+        missing = next(file.name for file in source.files if not _present(raw_dir, file))
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"{raw_dir / missing}.gz must exist or be downloadable, got: {reason}. Put {name}'s files there, point "
+            "data.root (or ERA_CNN_DATA) to where they are, or use data=digits, which needs no download."
+        ) from error
+
+
+def _fetcher(source: IdxSource) -> Callable[[Path], object]:
+    from torchvision import datasets  # a second to import, and needed for this alone
+
+    dataset = getattr(datasets, source.folder)
+    return lambda root: dataset(root, download=True)

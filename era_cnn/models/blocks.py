@@ -1,0 +1,386 @@
+"""The blocks that a network is made of. A new one is a class with a decorator, here or imported from here.
+
+What a constructor takes by position is given to it by the network: any of `in_channels`, `in_size` (height,
+width) and `num_classes`. What it takes by keyword are the block's fields in YAML; their annotations hold the
+ranges. A rule that needs more than one field raises a `FieldError`.
+
+Shapes: B images, C channels, H×W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Annotated, Literal
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's own name for it
+from pydantic import Field
+from torch import Tensor, nn
+
+from era_cnn.config import (
+    DEFAULT_ORDER,
+    Activation,
+    ActivationChoice,
+    Bias,
+    Dropout,
+    Norm,
+    NormChoice,
+    Order,
+)
+from era_cnn.registry import Registry
+
+BLOCKS: Registry[type[nn.Module]] = Registry("block")
+
+Channels = Annotated[int, Field(ge=1, le=65_536, description="the number of channels")]
+KernelSize = Annotated[int, Field(ge=1, le=1_024, description="the height and width of the kernel in pixels")]
+Stride = Annotated[int, Field(ge=1, le=1_024, description="the step between two positions of the kernel in pixels")]
+Padding = Annotated[int, Field(ge=0, le=1_024, description="the zeros added on every side in pixels")]
+Dilation = Annotated[int, Field(ge=1, le=1_024, description="the distance between two taps of the kernel in pixels")]
+Groups = Annotated[int, Field(ge=1, le=65_536, description="the number of groups of channels")]
+Bare = Annotated[bool, Field(description="true or false: the convolution alone, without norm, activation and dropout")]
+Pool = Literal["max", "avg", "none"]
+
+
+class FieldError(ValueError):
+    """A field that does not fit the others or its place; the network adds the layer's name."""
+
+    def __init__(self, field: str, rule: str, got: object, advice: str) -> None:
+        super().__init__(field, rule, got, advice)
+        self.field, self.rule, self.got, self.advice = field, rule, got, advice
+
+
+def make_norm(name: Norm, channels: int, groups: int) -> nn.Module | None:
+    """The normalisation called `name` over `channels` channels, or None for `none`.
+
+    `layer` normalises over C, H and W of each image, with a scale and shift per channel: group norm with one
+    group (Wu and He 2018, arXiv 1803.08494).
+    """
+    if name == "group" and channels % groups:
+        raise FieldError("norm_groups", f"divide the {channels} channels", groups, "Choose a divisor.")
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "batch": lambda: nn.BatchNorm2d(channels),
+        "group": lambda: nn.GroupNorm(groups, channels),
+        "layer": lambda: nn.GroupNorm(1, channels),
+    }
+    return makers[name]() if name in makers else None
+
+
+def make_activation(name: Activation) -> nn.Module | None:
+    """The activation called `name`, or None for `none`."""
+    makers: dict[str, type[nn.Module]] = {
+        "relu": nn.ReLU,
+        "leaky_relu": nn.LeakyReLU,
+        "gelu": nn.GELU,
+        "silu": nn.SiLU,
+        "hardswish": nn.Hardswish,
+    }
+    return makers[name]() if name in makers else None
+
+
+def make_pool(name: Pool, kernel_size: int) -> nn.Module | None:
+    """The pooling called `name` over windows that touch and do not overlap, or None for `none`."""
+    makers = {"max": nn.MaxPool2d, "avg": nn.AvgPool2d}
+    return makers[name](kernel_size) if name in makers else None
+
+
+def check_pool_padding(kernel_size: int, padding: int) -> None:
+    """PyTorch's own rule for pooling, said before it is broken."""
+    if 2 * padding > kernel_size:
+        raise FieldError("padding", f"be at most half of kernel_size, {kernel_size // 2}", padding, "Lower it.")
+
+
+class Parts(nn.Sequential):
+    """Named modules in a row; what is None is left out."""
+
+    def __init__(self, **parts: nn.Module | None) -> None:
+        super().__init__()
+        for name, part in parts.items():
+            if part is not None:
+                self.add_module(name, part)
+
+
+def make_parts(
+    conv: nn.Module,
+    in_channels: int,
+    out_channels: int,
+    *,
+    norm: Norm,
+    norm_groups: int,
+    activation: Activation,
+    dropout: float,
+    order: Order,
+) -> dict[str, nn.Module | None]:
+    """A convolution with what goes with it, in order; a norm before the convolution sees what comes in."""
+    if len(set(order)) < len(order):
+        raise FieldError("order", "name every part once", order, "Write each part once.")
+    normed_channels = out_channels if order.index("conv") < order.index("norm") else in_channels
+    parts = {
+        "conv": conv,
+        "norm": make_norm(norm, normed_channels, norm_groups),
+        "activation": make_activation(activation),
+        "dropout": nn.Dropout(dropout) if dropout else None,
+    }
+    return {name: parts[name] for name in order}
+
+
+def check_used(given: Mapping[str, object], fields: Mapping[str, object]) -> None:
+    """Refuses fields that a layer sets without effect: an option that does nothing is a misunderstanding."""
+    if fields.get("bare"):
+        for name in ("norm", "norm_groups", "activation", "dropout", "order"):
+            if name in given:
+                advice = f"Remove {name}, or set bare: false."
+                raise FieldError(name, "not be set where bare is true", given[name], advice)
+    elif "norm_groups" in given and fields["norm"] != "group":
+        raise FieldError(
+            "norm_groups",
+            "not be set unless norm is group",
+            given["norm_groups"],
+            "Remove it, or set norm: group.",
+        )
+
+
+@BLOCKS.register("conv")
+class Conv(Parts):
+    """Convolution, activation, norm and dropout, in the given order; (B, C, H, W) to (B, out_channels, H', W').
+
+    H' = (H + 2 padding - dilation (kernel_size - 1) - 1) / stride + 1, rounded down.
+    """
+
+    check_fields = staticmethod(check_used)
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        out_channels: Channels,
+        kernel_size: KernelSize = 3,
+        stride: Stride = 1,
+        padding: Padding = 0,
+        dilation: Dilation = 1,
+        groups: Groups = 1,
+        bias: Bias = False,
+        norm: NormChoice = "batch",
+        norm_groups: Groups = 4,
+        activation: ActivationChoice = "relu",
+        dropout: Dropout = 0.0,
+        order: Order = DEFAULT_ORDER,
+        bare: Bare = False,
+    ) -> None:
+        if in_channels % groups or out_channels % groups:
+            rule = f"divide both the {in_channels} channels that come in and the {out_channels} that go out"
+            raise FieldError("groups", rule, groups, "Choose a common divisor.")
+        conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
+        )
+        if bare:
+            super().__init__(conv=conv)
+        else:
+            super().__init__(
+                **make_parts(
+                    conv,
+                    in_channels,
+                    out_channels,
+                    norm=norm,
+                    norm_groups=norm_groups,
+                    activation=activation,
+                    dropout=dropout,
+                    order=order,
+                )
+            )
+
+
+@BLOCKS.register("transition")
+class Transition(Parts):
+    """Pooling, if any, then a 1×1 convolution and its activation: fewer pixels, other channels.
+
+    (B, C, H, W) to (B, out_channels, H / pool_size, W / pool_size).
+    """
+
+    check_fields = staticmethod(check_used)
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        out_channels: Channels,
+        pool: Pool = "max",
+        pool_size: KernelSize = 2,
+        bias: Bias = False,
+        activation: ActivationChoice = "relu",
+        bare: Bare = False,
+    ) -> None:
+        super().__init__(
+            pool=make_pool(pool, pool_size),
+            conv=nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=bias),
+            activation=None if bare else make_activation(activation),
+        )
+
+
+@BLOCKS.register("depthwise_separable")
+class DepthwiseSeparable(Parts):
+    """A k×k convolution within each channel, then a 1×1 convolution across them (Howard et al. 2017, 1704.04861).
+
+    C k² + C out_channels weights where a full convolution has C k² out_channels. Norm and activation stand after
+    both, dropout after the second.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        out_channels: Channels,
+        kernel_size: KernelSize = 3,
+        stride: Stride = 1,
+        padding: Padding = 0,
+        bias: Bias = False,
+        norm: NormChoice = "batch",
+        norm_groups: Groups = 4,
+        activation: ActivationChoice = "relu",
+        dropout: Dropout = 0.0,
+    ) -> None:
+        super().__init__(
+            depthwise=nn.Conv2d(in_channels, in_channels, kernel_size, stride, padding, groups=in_channels, bias=bias),
+            norm1=make_norm(norm, in_channels, norm_groups),
+            activation1=make_activation(activation),
+            pointwise=nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=bias),
+            norm2=make_norm(norm, out_channels, norm_groups),
+            activation2=make_activation(activation),
+            dropout=nn.Dropout(dropout) if dropout else None,
+        )
+
+
+@BLOCKS.register("residual")
+class Residual(nn.Module):
+    """Two padded 3×3 convolutions beside a shortcut, added (He et al. 2015, arXiv 1512.03385).
+
+    (B, C, H, W) to (B, out_channels, H / stride, W / stride). With `shortcut: identity` the input must already have
+    the output's shape; `shortcut: conv` brings it there by a 1×1 convolution.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        out_channels: Channels,
+        stride: Stride = 1,
+        shortcut: Annotated[Literal["identity", "conv"], Field(description="the kind of shortcut")] = "identity",
+        bias: Bias = False,
+        norm: NormChoice = "batch",
+        norm_groups: Groups = 4,
+        activation: ActivationChoice = "relu",
+        dropout: Dropout = 0.0,
+    ) -> None:
+        super().__init__()
+        if shortcut == "identity" and in_channels != out_channels:
+            rule = f"equal the {in_channels} channels that come in, where shortcut is identity"
+            raise FieldError("out_channels", rule, out_channels, "Change it, or set shortcut: conv.")
+        if shortcut == "identity" and stride != 1:
+            raise FieldError("stride", "be 1 where shortcut is identity", stride, "Set shortcut: conv.")
+        self.body = Parts(
+            conv1=nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=bias),
+            norm1=make_norm(norm, out_channels, norm_groups),
+            activation1=make_activation(activation),
+            conv2=nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=bias),
+            norm2=make_norm(norm, out_channels, norm_groups),
+        )
+        self.shortcut = (
+            nn.Identity()
+            if shortcut == "identity"
+            else Parts(
+                conv=nn.Conv2d(in_channels, out_channels, 1, stride, bias=bias),
+                norm=make_norm(norm, out_channels, norm_groups),
+            )
+        )
+        self.after = Parts(activation=make_activation(activation), dropout=nn.Dropout(dropout) if dropout else None)
+
+    def forward(self, images: Tensor) -> Tensor:  # noqa: D102 - the class says it
+        return self.after(self.body(images) + self.shortcut(images))  # type: ignore[no-any-return]
+
+
+@BLOCKS.register("max_pool")
+class MaxPool(nn.MaxPool2d):
+    """The largest value of each window; (B, C, H, W) to (B, C, H / stride, W / stride). No stride: kernel_size."""
+
+    def __init__(self, *, kernel_size: KernelSize = 2, stride: Stride | None = None, padding: Padding = 0) -> None:
+        check_pool_padding(kernel_size, padding)
+        super().__init__(kernel_size, stride, padding)
+
+
+@BLOCKS.register("avg_pool")
+class AvgPool(nn.AvgPool2d):
+    """The mean of each window; (B, C, H, W) to (B, C, H / stride, W / stride). No stride: kernel_size."""
+
+    def __init__(self, *, kernel_size: KernelSize = 2, stride: Stride | None = None, padding: Padding = 0) -> None:
+        check_pool_padding(kernel_size, padding)
+        super().__init__(kernel_size, stride, padding)
+
+
+@BLOCKS.register("blur_pool")
+class BlurPool(nn.Module):
+    """Downsampling behind a fixed binomial low-pass filter (Zhang 2019, arXiv 1904.11486); no parameters.
+
+    (B, C, H, W) to (B, C, H', W'), H' = (H - 1) / stride + 1 rounded down for an odd kernel: the border is reflected.
+    """
+
+    weight: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        in_size: tuple[int, int],
+        *,
+        kernel_size: Annotated[int, Field(ge=3, le=7, description="the taps of the filter, 3 to 7")] = 3,
+        stride: Stride = 2,
+    ) -> None:
+        super().__init__()
+        if kernel_size // 2 >= min(in_size):
+            rule = f"be less than {2 * min(in_size)}, twice the smaller side of its input"
+            raise FieldError("kernel_size", rule, kernel_size, "Lower it.")
+        taps = torch.tensor([math.comb(kernel_size - 1, k) for k in range(kernel_size)], dtype=torch.float32)
+        weight = torch.outer(taps, taps) / taps.sum() ** 2
+        self.register_buffer("weight", weight.expand(in_channels, 1, kernel_size, kernel_size).contiguous())
+        self.kernel_size, self.stride = kernel_size, stride
+        before = (kernel_size - 1) // 2
+        self.border = (before, kernel_size - 1 - before) * 2
+
+    def forward(self, images: Tensor) -> Tensor:  # noqa: D102 - the class says it
+        padded = F.pad(images, self.border, mode="reflect")
+        return F.conv2d(padded, self.weight, stride=self.stride, groups=self.weight.shape[0])
+
+
+@BLOCKS.register("gap_head")
+class GapHead(Parts):
+    """Global average pooling, (B, C, H, W) to (B, C, 1, 1), and behind it, if asked for, a layer from C to K.
+
+    Without a projection, C must be K (Lin et al. 2013, arXiv 1312.4400). `projection: conv` is a 1×1 convolution,
+    `linear` a linear layer on the flattened means: (B, K).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        in_size: tuple[int, int],
+        num_classes: int,
+        *,
+        projection: Annotated[
+            Literal["none", "conv", "linear"], Field(description="the layer behind the pooling")
+        ] = "none",
+        bias: Bias = False,
+    ) -> None:
+        if projection == "none" and in_channels != num_classes:
+            rule = f"be conv or linear where {in_channels} channels come in for {num_classes} classes"
+            raise FieldError("projection", rule, projection, "Set projection: conv.")
+        super().__init__(pool=nn.AvgPool2d(in_size if in_size[0] != in_size[1] else in_size[0]))
+        if projection == "conv":
+            self.add_module("conv", nn.Conv2d(in_channels, num_classes, kernel_size=1, bias=bias))
+        elif projection == "linear":
+            self.add_module("flatten", nn.Flatten())
+            self.add_module("linear", nn.Linear(in_channels, num_classes, bias=bias))

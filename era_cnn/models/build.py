@@ -1,0 +1,227 @@
+"""From YAML to a network: every field checked, shapes passed from layer to layer, one message for each mistake."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, get_type_hints
+
+import torch
+from pydantic import BaseModel, ValidationError, create_model
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from era_cnn import randomness
+from era_cnn.config import IMAGE_SHAPE, NUM_CLASSES, ModelConfig, RunConfig, Section, field_problems
+from era_cnn.errors import ConfigError, did_you_mean, one_of, problem
+from era_cnn.models.blocks import BLOCKS, FieldError
+
+LAYERS = "model.layers"
+
+
+class Network(nn.Sequential):
+    """Layers in a row; images (B, C, H, W) to logits (B, K)."""
+
+    def forward(self, images: Tensor) -> Tensor:  # noqa: D102 - the class says it
+        logits: Tensor = super().forward(images)  # type: ignore[no-untyped-call]
+        return logits.flatten(1)
+
+
+def build_network(
+    layers: Mapping[str, Mapping[str, Any]],
+    inherited: Mapping[str, Any],
+    *,
+    seed: int,
+    image_shape: tuple[int, int, int] = IMAGE_SHAPE,
+    num_classes: int = NUM_CLASSES,
+) -> Network:
+    """Builds a network on the default device (`torch.device("meta")` as a context makes one without weights).
+
+    Each layer's initial weights are a function of the seed and of the layer's name, so that adding, removing or
+    changing a layer leaves those of the others alone.
+
+    Args:
+        layers: From a layer's name to its block and the block's fields.
+        inherited: What a block takes if its layer does not set it.
+        seed: Of the initial weights.
+        image_shape: (C, H, W) of the images.
+        num_classes: K, the logits that must come out.
+
+    Raises:
+        ConfigError: With every wrong field; if all fields are right, with the first layer that does not fit the
+            shape that comes in.
+    """
+    problems = list(layer_problems(layers, inherited))
+    if problems:
+        raise ConfigError(problems)
+    network, shape = Network(), torch.Size((1, *image_shape))
+    for name, spec in layers.items():
+        randomness.seed_modules(torch.device("cpu"), seed, "init", name)
+        try:
+            layer = _construct(spec, inherited, shape, num_classes)
+            shape = _output_shape(layer, shape)
+        except FieldError as error:
+            key = f"{LAYERS}.{name}.{_own_name(error.field, spec)}"
+            raise ConfigError([problem(key, error.rule, error.got, error.advice)]) from error
+        network.add_module(name, layer)
+    if shape.numel() != num_classes:
+        got = " × ".join(map(str, shape[1:]))
+        rule = f"end in {num_classes} values for an image, its classes"
+        raise ConfigError([problem(LAYERS, rule, got, "Let the last layer be {block: gap_head}.")])
+    return network
+
+
+def build_from_config(config: RunConfig) -> Network:
+    """The network of a run, within the number of parameters that its target allows.
+
+    Raises:
+        ConfigError: As `build_network`; also if the network is too large, or an inherited option has no effect.
+    """
+    network = build_network(config.model.layers, config.model.inherited(), seed=config.seed)
+    params, limit = count_params(network), config.target.max_params
+    if limit is not None and params > limit:
+        rule = f"make at most {limit:,} parameters, the target of experiment {config.name}"
+        raise ConfigError(
+            [f"{LAYERS} must {rule}, got {params:,}. Make the network smaller, or raise target.max_params."]
+        )
+    problems = list(_unused_options(config.model))
+    if problems:
+        raise ConfigError(problems)
+    return network
+
+
+def check_network(config: RunConfig) -> None:
+    """Raises what `build_from_config` would, in milliseconds: nothing is allocated."""
+    with torch.device("meta"):
+        build_from_config(config)
+
+
+def count_params(network: nn.Module) -> int:
+    """The number of trained values."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def layer_problems(layers: Mapping[str, Mapping[str, Any]], inherited: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with names, blocks and their fields, without regard to shapes."""
+    reserved = set(dir(nn.Sequential()))
+    for name, spec in layers.items():
+        key = f"{LAYERS}.{name}"
+        if not name.isidentifier() or name in reserved:
+            yield problem(key, "have a plain name (letters, digits, _)", name, "Rename the layer.")
+        elif "block" not in spec:
+            yield f"{key}.block must be given, got nothing. Choose one: {', '.join(BLOCKS)}."
+        elif spec["block"] not in list(BLOCKS):
+            got = spec["block"]
+            yield problem(f"{key}.block", one_of(BLOCKS), got, did_you_mean(str(got), BLOCKS, "Choose one of these."))
+        else:
+            yield from _fields_of_layer_problems(key, spec, inherited)
+
+
+def _fields_of_layer_problems(key: str, spec: Mapping[str, Any], inherited: Mapping[str, Any]) -> Iterator[str]:
+    given, schema = _given(spec), fields_of(spec["block"])
+    try:
+        schema.model_validate(given)
+    except ValidationError as error:
+        yield from field_problems(error, schema, prefix=f"{key}.")
+        return
+    check = getattr(BLOCKS[spec["block"]], "check_fields", None)
+    if check is not None:
+        try:
+            check(given, _merged(spec, inherited))
+        except FieldError as error:
+            yield problem(f"{key}.{error.field}", error.rule, error.got, error.advice)
+
+
+@cache
+def fields_of(block_name: str) -> type[BaseModel]:
+    """The schema of a block's fields, read off its constructor's keyword parameters."""
+    block = BLOCKS[block_name]
+    hints = get_type_hints(block.__init__, include_extras=True)
+    fields: dict[str, Any] = {
+        parameter.name: (
+            hints[parameter.name],
+            ... if parameter.default is inspect.Parameter.empty else parameter.default,
+        )
+        for parameter in _parameters(block)
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    return create_model(f"{block.__name__}Fields", __base__=Section, **fields)
+
+
+def _parameters(block: type[nn.Module]) -> list[inspect.Parameter]:
+    return list(inspect.signature(block).parameters.values())
+
+
+def _own_name(field: str, spec: Mapping[str, Any]) -> str:
+    """What a block calls the field: a kernel within it may be its pool_size."""
+    own = fields_of(spec["block"]).model_fields
+    return "pool_size" if field == "kernel_size" and field not in own else field
+
+
+def _given(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {field: value for field, value in spec.items() if field != "block"}
+
+
+def _merged(spec: Mapping[str, Any], inherited: Mapping[str, Any]) -> dict[str, Any]:
+    """All fields of a block: the layer's own, else the model's, else the block's defaults."""
+    schema = fields_of(spec["block"])
+    from_model = {field: value for field, value in inherited.items() if field in schema.model_fields}
+    return schema.model_validate({**from_model, **_given(spec)}).model_dump()
+
+
+def _construct(spec: Mapping[str, Any], inherited: Mapping[str, Any], shape: torch.Size, num_classes: int) -> nn.Module:
+    block = BLOCKS[spec["block"]]
+    context = {"in_channels": shape[1], "in_size": tuple(shape[2:]), "num_classes": num_classes}
+    names = [
+        parameter.name for parameter in _parameters(block) if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    ]
+    if len(shape) != 4:
+        rule = "take what comes in"
+        raise FieldError("block", rule, spec["block"], "Nothing can follow the flattened output before it.")
+    return block(**{name: context[name] for name in names}, **_merged(spec, inherited))
+
+
+def _output_shape(layer: nn.Module, shape: torch.Size) -> torch.Size:
+    """Sends a tensor without values through the layer: no arithmetic, whatever its size."""
+    without_values = {name: tensor.to("meta") for name, tensor in (*layer.named_parameters(), *layer.named_buffers())}
+    hooks = [module.register_forward_pre_hook(_check_kernel_fits) for module in layer.modules()]
+    layer.eval()  # batch norm would ask for more than one value per channel
+    try:
+        with torch.no_grad():
+            output: Tensor = functional_call(layer, without_values, (torch.empty(shape, device="meta"),))
+    finally:
+        layer.train()
+        for hook in hooks:
+            hook.remove()
+    return output.shape
+
+
+def _check_kernel_fits(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    if not isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        return
+    size, padding, dilation = (
+        min(inputs[0].shape[-2:]),
+        _first(module.padding),
+        _first(getattr(module, "dilation", 1)),
+    )
+    largest = (size + 2 * padding - 1) // dilation + 1
+    kernel_size = _first(module.kernel_size)
+    if kernel_size > largest:
+        rule = f"be at most {largest}: its input is {size} px high or wide"
+        raise FieldError("kernel_size", rule, kernel_size, "Lower it, or set padding.")
+
+
+def _first(value: int | str | tuple[int, ...]) -> int:
+    assert not isinstance(value, str), "no block pads by a word"
+    return value[0] if isinstance(value, tuple) else value
+
+
+def _unused_options(model: ModelConfig) -> Iterator[str]:
+    takers = (
+        name
+        for name, spec in model.layers.items()
+        if "dropout" in fields_of(spec["block"]).model_fields and "dropout" not in spec and not spec.get("bare")
+    )
+    if model.dropout and next(takers, None) is None:
+        yield problem("model.dropout", "be 0 where no layer takes it", model.dropout, "Set it in a layer.")

@@ -1,0 +1,144 @@
+"""What is in a network: a row for every layer, with its output shape, parameters and receptive field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torchinfo
+from torch import Tensor, nn
+
+from era_cnn.config import IMAGE_SHAPE
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer without children: `receptive_field` in pixels of the input image, along one axis."""
+
+    name: str
+    type: str
+    output_shape: tuple[int, ...]
+    params: int
+    receptive_field: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A network's rows and totals.
+
+    `receptive_field` is what one position sees before a global pooling widens it to everything; `mult_adds` counts
+    the multiplications and additions for one image, as torchinfo counts them.
+    """
+
+    rows: tuple[Row, ...]
+    params: int
+    mult_adds: int
+    receptive_field: int
+
+    def table(self) -> str:
+        """The rows and totals as text."""
+        head = ("layer", "type", "output (C, H, W)", "params", "field")
+        body = [
+            (
+                row.name,
+                f"{row.type}-{i}",
+                _shape(row.output_shape),
+                f"{row.params:,}",
+                f"{row.receptive_field}",
+            )
+            for i, row in enumerate(self.rows, start=1)
+        ]
+        widths = [max(len(line[i]) for line in (head, *body)) for i in range(len(head))]
+        lines = [_line(line, widths) for line in (head, tuple("-" * width for width in widths), *body)]
+        totals = (
+            f"Parameters: {self.params:,}",
+            f"Receptive field: {self.receptive_field} px",
+            f"Multiply-adds: {self.mult_adds:,} for one image",
+        )
+        return "\n".join((*lines, "", *totals)) + "\n"
+
+
+def summarise(network: nn.Module, image_shape: tuple[int, int, int] = IMAGE_SHAPE) -> Summary:
+    """Counts with torchinfo what one image of shape (C, H, W) passes through."""
+    fields = _receptive_fields(network, image_shape)
+    device = next(network.parameters()).device
+    info = torchinfo.summary(network, input_data=torch.zeros(1, *image_shape, device=device), verbose=0, device=device)
+    names = {id(module): name for name, module in network.named_modules()}
+    rows = tuple(
+        Row(
+            name=names[layer.layer_id],
+            type=_torch_name(layer.module),
+            output_shape=tuple(layer.output_size[1:]),
+            params=layer.num_params,
+            receptive_field=fields[names[layer.layer_id]],
+        )
+        for layer in info.summary_list
+        if layer.is_leaf_layer
+    )
+    local = [row.receptive_field for row in rows if not _is_global(network.get_submodule(row.name), row)]
+    return Summary(rows, params=info.total_params, mult_adds=info.total_mult_adds, receptive_field=max(local))
+
+
+def _receptive_fields(network: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:
+    """Follows one image through the layers, and with each tensor how far it sees and how far apart its pixels are.
+
+    A kernel of k pixels that are `jump` input pixels apart widens the field by (k - 1) · jump, a stride s makes them
+    s · jump apart (Araujo, Norris and Sim 2019, Distill). A sum of branches sees what the widest branch does: a
+    tensor that no layer made takes the widest field so far.
+    """
+    seen: dict[int, tuple[Tensor, int, int]] = {}  # by id; holding the tensor keeps the id its own
+    fields: dict[str, int] = {}
+    widest = (1, 1)
+
+    def follow(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal widest
+        _, field, jump = seen.get(id(inputs[0]), (None, *widest))
+        field += (_size(module, "dilation") * (_size(module, "kernel_size") - 1)) * jump
+        jump *= _size(module, "stride")
+        widest = max(widest, (field, jump))
+        seen[id(output)] = (output, field, jump)
+        fields[name] = field
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        return lambda module, inputs, output: follow(name, module, inputs, output)
+
+    leaves = [(name, module) for name, module in network.named_modules() if not list(module.children())]
+    handles = [module.register_forward_hook(hook(name)) for name, module in leaves]
+    was_training = network.training
+    images = torch.zeros(1, *image_shape, device=next(network.parameters()).device)
+    seen[id(images)] = (images, 1, 1)
+    try:
+        with torch.no_grad():
+            network.eval()(images)
+    finally:
+        network.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return fields
+
+
+def _size(module: nn.Module, name: str) -> int:
+    value = getattr(module, name, 1)
+    return int(value[0] if isinstance(value, tuple) else value)
+
+
+def _is_global(module: nn.Module, row: Row) -> bool:
+    """Whether all that lies behind this layer, itself included, sees the whole image in one position anyway."""
+    return isinstance(module, nn.AvgPool2d | nn.Flatten | nn.Linear) and row.output_shape[1:] in ((1, 1), ())
+
+
+def _torch_name(module: nn.Module) -> str:
+    """The name of the class in torch.nn that a layer is or grew from; a layer of our own keeps its own."""
+    names = [cls.__name__ for cls in type(module).__mro__ if cls.__module__.startswith("torch.nn")]
+    return names[0] if names[0] != "Module" else type(module).__name__
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "(" + ", ".join(map(str, shape)) + ")"
+
+
+def _line(cells: tuple[str, ...], widths: list[int]) -> str:
+    """Words to the left, numbers to the right."""
+    pairs = zip(cells, widths, strict=True)
+    return "  ".join(cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(pairs)).rstrip()

@@ -1,0 +1,143 @@
+"""What a person sees of a run: a bar and the test line in a terminal, a line an epoch elsewhere.
+
+The wording is that of the reference runs' logs; epochs are counted from 1, as everywhere here.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import NoReturn
+
+from tqdm import tqdm
+
+from era_cnn.config import RunConfig
+from era_cnn.runs.result import Result
+from era_cnn.training.loop import EpochRecord, Evaluation, Step
+
+log = logging.getLogger("era_cnn")  # run.log; Hydra sets its handler for each job
+
+REFRESH_SECONDS = 0.1
+"""Between two readings of the loss: each one waits for the device."""
+
+
+class Console:
+    """Shows a run as it goes on, and keeps what was said in run.log. Reads the tallies, changes nothing."""
+
+    def __init__(self, *, is_terminal: bool | None = None) -> None:
+        self.is_terminal = (sys.stdout.isatty() and sys.stderr.isatty()) if is_terminal is None else is_terminal
+        self._bar: tqdm[NoReturn] | None = None
+        self._shown_at = 0.0
+
+    def say(self, text: str) -> None:
+        """To standard output."""
+        print(text, flush=True)
+        log.info("%s", text)
+
+    def complain(self, text: str) -> None:
+        """To standard error."""
+        print(text, file=sys.stderr, flush=True)
+        log.error("%s", text)
+
+    def on_step(self, step: Step) -> None:
+        """Moves the bar; without one, says after the last step of an epoch what it would show."""
+        is_last = step.step + 1 == step.num_steps
+        if self.is_terminal:
+            self._move_bar(step, is_last)
+            if is_last:
+                log.info("%s", describe_step(step))
+        elif is_last:
+            self.say(describe_step(step))
+
+    def on_epoch(self, record: EpochRecord) -> None:
+        """Says how the evaluations after an epoch went."""
+        if record.val:
+            self.say(describe_evaluation("Validation set", record.val))
+        if record.test:
+            self.say(describe_evaluation("Test set", record.test))
+
+    def close(self) -> None:
+        """Ends a bar that an interruption left open."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def _move_bar(self, step: Step, is_last: bool) -> None:
+        bar = self._bar = self._bar or tqdm(total=step.num_steps, dynamic_ncols=True, mininterval=REFRESH_SECONDS)
+        now = time.monotonic()
+        if is_last or now - self._shown_at >= REFRESH_SECONDS:
+            self._shown_at = now
+            bar.set_description_str(describe_step(step), refresh=is_last)
+        bar.update()
+        if is_last:
+            self.close()
+
+
+def describe_step(step: Step) -> str:
+    """The words beside the bar: the loss of the last batch, the accuracy over the epoch so far in percent."""
+    return (
+        f"EPOCH:{step.epoch} Loss={step.tally.last_loss.item():.4f} Batch_id={step.step} "
+        f"Accuracy={100 * step.tally.accuracy:.2f} LR={step.lr:.6g}"
+    )
+
+
+def describe_evaluation(name: str, evaluation: Evaluation) -> str:
+    """The line of an evaluation, with the share in percent."""
+    return (
+        f"{name}: Average loss: {evaluation.loss:.4f}, Accuracy: {evaluation.num_correct}/"
+        f"{len(evaluation.predictions)} ({100 * evaluation.accuracy:.2f}%)"
+    )
+
+
+PROMISE = (
+    "The same packages, kind of processor or GPU and number of threads give the same bits; "
+    "other machines give the same statistics."
+)
+
+
+def describe_start(config: RunConfig, params: int, num_images: dict[str, int]) -> str:
+    """The first line: what is trained, on what."""
+    images = " + ".join(f"{count:,} {name}" for name, count in num_images.items() if count)
+    return (
+        f"{config.name}: {params:,} parameters, {config.trainer.epochs_to_run} epochs on {config.data.name} "
+        f"({images} images), seed {config.seed}, {config.device}, {config.threads} threads"
+    )
+
+
+def describe_result(result: Result, config: RunConfig) -> str:
+    """The last lines but one: accuracies in percent, the target, the speed, what may be expected of a repetition."""
+    chosen = "one look at the test set" if result.best_val_accuracy is not None else "chosen on the test set"
+    lines = [
+        f"Best test accuracy:   {100 * result.best_test_accuracy:.2f}% in epoch {result.best_test_epoch} ({chosen})",
+        f"Final test accuracy:  {100 * result.final_test_accuracy:.2f}%",
+        f"Final train accuracy: {100 * result.final_train_accuracy:.2f}%",
+    ]
+    if result.best_val_accuracy is not None:
+        lines.append(
+            f"Best validation accuracy: {100 * result.best_val_accuracy:.2f}% in epoch {result.best_val_epoch}"
+        )
+    lines += [
+        f"Target: {describe_target(result, config)}",
+        f"Speed: {result.images_per_second:,.0f} images/s, {result.seconds / result.epochs:.1f} s an epoch in training",
+        PROMISE,
+    ]
+    return "\n".join(lines)
+
+
+def describe_target(result: Result, config: RunConfig) -> str:
+    """What was to be reached, and whether it was; both accuracies count, and only the best one is the reference's."""
+    target = config.target
+    wants = [
+        f"at most {target.max_params:,} parameters" if target.max_params else "",
+        f"at most {target.max_epochs} epochs" if target.max_epochs else "",
+        f"{100 * target.test_accuracy:.2f}% test accuracy" if target.test_accuracy is not None else "",
+    ]
+    stated = ", ".join(want for want in wants if want)
+    if not stated:
+        return "none set"
+    if not result.target["met"]:
+        return f"{stated}: not met"
+    if target.test_accuracy is not None and result.final_test_accuracy < target.test_accuracy:
+        return f"{stated}: met in the best epoch, not in the last one"
+    return f"{stated}: met"

@@ -1,0 +1,101 @@
+"""A run's folder: claimed by one run alone, each file in it whole or not there."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from era_cnn.config import RunConfig
+from era_cnn.errors import RunFolderError
+from era_cnn.training.loop import EpochRecord
+
+
+def claim(wanted: Path) -> Path:
+    """Creates a folder that nobody else has: `wanted`, or with the first free number behind its name.
+
+    The file system decides who is first, so any number of processes may claim at once.
+
+    Raises:
+        RunFolderError: If nothing can be created there.
+    """
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        numbered = (wanted.with_name(f"{wanted.name}_{number}") for number in itertools.count(2))
+        for folder in itertools.chain([wanted], numbered):
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder
+    except OSError as error:
+        advice = "Choose another place: hydra.run.dir=… (of a sweep: hydra.sweep.dir=…)."
+        raise RunFolderError(
+            f"{wanted} must be a folder that can be created, got {error.strerror}. {advice}"
+        ) from error
+    raise AssertionError("there is always a next number")
+
+
+def give_back(folder: Path, root: Path) -> None:
+    """Removes a claimed folder whose run never began, and the folders above it, below `root`, that it leaves empty."""
+    shutil.rmtree(folder)
+    for parent in folder.parents:
+        if parent == root or root not in parent.parents or any(parent.iterdir()):
+            return
+        parent.rmdir()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes a text file that exists whole or not at all, even if power fails."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+class RunFolder:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write_config(self, config: RunConfig) -> None:
+        """The resolved config, as it was validated."""
+        write_atomically(self.path / "config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
+
+    def write_text(self, name: str, text: str) -> None:
+        """Any text, whole."""
+        write_atomically(self.path / name, text)
+
+    def write_json(self, name: str, values: dict[str, Any]) -> None:
+        """Any values, whole."""
+        write_atomically(self.path / name, json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+    def append_metrics(self, record: EpochRecord, *, with_val: bool) -> None:
+        """A row of metrics.csv; evaluations that were not made stay empty."""
+        row: dict[str, object] = {
+            "epoch": record.epoch,
+            "lr": record.lr,
+            "train_loss": record.train_loss,
+            "train_accuracy": record.train_accuracy,
+        }
+        for name in ("val", "test") if with_val else ("test",):
+            evaluation = getattr(record, name)
+            row[f"{name}_loss"] = evaluation.loss if evaluation else ""
+            row[f"{name}_accuracy"] = evaluation.accuracy if evaluation else ""
+        row["seconds"] = round(record.seconds, 3)
+        path = self.path / "metrics.csv"
+        is_new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, row, lineterminator="\n")
+            if is_new:
+                writer.writeheader()
+            writer.writerow(row)

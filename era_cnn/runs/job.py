@@ -1,0 +1,63 @@
+"""A run as Hydra's launchers start it, in whatever process."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from era_cnn.config import parse
+from era_cnn.errors import EraCnnError
+from era_cnn.runs.console import Console
+from era_cnn.runs.folder import RunFolder
+from era_cnn.runs.run import run
+
+
+def job(composed: DictConfig, command: Sequence[str]) -> int:
+    """Config in, exit code out; all else is in the run's folder.
+
+    Nothing is raised, whatever happens: a sweep goes on, and whoever looks at the folders knows all.
+    """
+    folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    started = _now()
+    folder.write_json("status.json", _status("running", started))
+    console = Console()
+    try:
+        run(parse(composed), folder, console, command)
+    except EraCnnError as error:
+        console.complain(str(error))
+        folder.write_json("status.json", _status("failed", started, message=str(error)))
+        return error.exit_code
+    except Exception as error:  # noqa: BLE001 - a job's last resort: recorded, and the sweep goes on
+        text = traceback.format_exc()
+        console.complain(text)
+        message = f"{type(error).__name__}: {error}"
+        folder.write_json("status.json", _status("failed", started, message=message, traceback=text))
+        return 1
+    except BaseException:  # stopped from outside: recorded too, but the command ends
+        folder.write_json("status.json", _status("interrupted", started))
+        raise
+    finally:
+        console.close()
+    folder.write_json("status.json", _status("completed", started))
+    console.say(f"Run folder: {_relative(folder.path)}")
+    return 0
+
+
+def _status(state: str, started: str, **details: str) -> dict[str, object]:
+    ended = {} if state == "running" else {"ended": _now()}
+    return {"state": state, "started": started, **ended, "pid": os.getpid(), **details}
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _relative(path: Path) -> Path:
+    """As short as it can be pasted from here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,1 @@
+"""Training: the loop, the optimizers and the schedules."""

@@ -1,0 +1,177 @@
+"""The training loop. It trains and yields; it neither logs nor writes.
+
+Shapes: B images in a batch, C channels, H×W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the field's own name for it
+from torch import Tensor, nn
+
+from era_cnn import randomness
+from era_cnn.data.batches import Batch, EvaluationBatches, TrainingBatches
+from era_cnn.errors import TrainingError
+from era_cnn.training.optim import Schedule
+
+
+class Tally:
+    """Sums over the images seen so far, kept on their device: reading a mean waits for it, adding does not.
+
+    Sums, not means of means: the smaller last batch weighs what it should.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        precise = torch.float64 if device.type != "mps" else torch.float32
+        self.loss_sum = torch.zeros((), dtype=precise, device=device)
+        self.num_correct = torch.zeros((), dtype=torch.int64, device=device)
+        self.num_images = 0
+        self.last_loss = self.loss_sum
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Adds a batch: its mean loss, its logits (B, K) and labels (B,)."""
+        self.last_loss = loss
+        self.loss_sum += loss * len(labels)
+        self.num_correct += (logits.argmax(dim=1) == labels).sum()
+        self.num_images += len(labels)
+
+    @property
+    def loss(self) -> float:
+        """Mean over the images, in nats."""
+        return self.loss_sum.item() / self.num_images
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the images whose largest logit is at their label."""
+        return self.num_correct.item() / self.num_images
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Loss in nats and accuracy in [0, 1] over a whole split, and the predicted class of each image, shape (N,)."""
+
+    loss: float
+    accuracy: float
+    num_correct: int
+    predictions: Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """What can be said after a parameter update; epoch from 1, step from 0 within it."""
+
+    epoch: int
+    step: int
+    num_steps: int
+    lr: float
+    tally: Tally
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One pass over the training set and the evaluations after it.
+
+    Accuracies in [0, 1], losses in nats; those of the training set are the means over the epoch, in training mode, as
+    the batches came. `lr` is that of the epoch's last update, `seconds` are those of the training alone.
+    """
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    seconds: float
+    val: Evaluation | None
+    test: Evaluation | None
+
+
+def fit(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: Schedule,
+    train: TrainingBatches,
+    *,
+    epochs: int,
+    seed: int,
+    label_smoothing: float = 0.0,
+    val: EvaluationBatches | None = None,
+    test: EvaluationBatches | None = None,
+    on_step: Callable[[Step], None] = lambda step: None,
+) -> Iterator[EpochRecord]:
+    """Trains `model` in place and yields a record after each epoch.
+
+    With validation images, the test set is looked at once, after the last epoch.
+
+    Args:
+        model: On the device of the batches.
+        optimizer: Over the model's parameters; its learning rate is the one that the schedule scales.
+        schedule: From the step over the whole training to the factor on the learning rate.
+        train: Shuffled and augmented batches.
+        epochs: To train.
+        seed: Of dropout, together with epoch and step.
+        label_smoothing: Probability mass taken from the true class, in [0, 1).
+        val: Images for every choice, or None.
+        test: Images that were not trained on.
+        on_step: Called after each parameter update.
+
+    Raises:
+        TrainingError: At the end of the first epoch whose loss is not finite.
+    """
+    device = next(model.parameters()).device
+    base_lrs = [group["lr"] for group in optimizer.param_groups]
+    for epoch in range(1, epochs + 1):
+        started = time.perf_counter()
+        tally = Tally(device)
+        model.train()
+        for step, batch in enumerate(train.epoch(epoch)):
+            factor = schedule((epoch - 1) * len(train) + step)
+            for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
+                group["lr"] = base_lr * factor
+            randomness.seed_modules(device, seed, "dropout", epoch, step)
+            loss, logits = train_step(model, batch, optimizer=optimizer, label_smoothing=label_smoothing)
+            tally.add(loss, logits, batch.labels)
+            on_step(Step(epoch, step, len(train), base_lrs[0] * factor, tally))
+        train_loss = tally.loss  # waits for the device, so that the clock is read after the work
+        seconds = time.perf_counter() - started
+        if not math.isfinite(train_loss):
+            raise TrainingError(
+                f"The training loss must stay finite, got {train_loss} in epoch {epoch}. Lower optimizer.lr."
+            )
+        yield EpochRecord(
+            epoch=epoch,
+            lr=base_lrs[0] * factor,
+            train_loss=train_loss,
+            train_accuracy=tally.accuracy,
+            seconds=seconds,
+            val=evaluate(model, val) if val else None,
+            test=evaluate(model, test) if test and (val is None or epoch == epochs) else None,
+        )
+
+
+def train_step(
+    model: nn.Module, batch: Batch, *, optimizer: torch.optim.Optimizer, label_smoothing: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Makes one parameter update; returns the batch's mean loss and its logits (B, K), both detached."""
+    optimizer.zero_grad(set_to_none=True)
+    logits = model(batch.images)
+    loss = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return loss.detach(), logits.detach()
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, batches: Iterable[Batch]) -> Evaluation:
+    """Loss and accuracy over every image once, exactly; leaves the model in evaluation mode."""
+    model.eval()
+    tally = Tally(next(model.parameters()).device)
+    predictions = []
+    for images, labels in batches:
+        logits = model(images)
+        tally.add(F.cross_entropy(logits, labels), logits, labels)
+        predictions.append(logits.argmax(dim=1))
+    return Evaluation(tally.loss, tally.accuracy, int(tally.num_correct), torch.cat(predictions).cpu())

@@ -10,6 +10,7 @@ import argparse
 import copy
 import itertools
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -84,15 +85,16 @@ def validated(composed: DictConfig) -> RunConfig:
         try:
             return parse(values)
         except ConfigError as error:
-            touched = any("model.layers" in override for override in composed.hydra.overrides.task)
-            if not touched:
+            overrides: Any = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)
+            if not any("model.layers" in override for override in overrides):
                 raise
             from era_cnn.models.build import (
                 layer_problems,
             )  # imports torch, which the other errors do without
 
-            layers: Any = OmegaConf.to_container(values.model.layers, resolve=True)
-            if not all(isinstance(spec, dict) for spec in layers.values()):
+            plain: Any = OmegaConf.to_container(values, resolve=True)
+            layers = plain["model"].get("layers") if isinstance(plain.get("model"), dict) else None
+            if not isinstance(layers, dict) or not all(isinstance(spec, dict) for spec in layers.values()):
                 raise
             raise ConfigError([*error.problems, *layer_problems(layers, {})]) from error
 
@@ -161,7 +163,9 @@ def explained(words: Words, mode: RunMode = RunMode.RUN) -> Iterator[None]:
     """Turns what Hydra raises within into a `ConfigError` that names every override at fault."""
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
+    except ConfigError:
+        raise
+    except Exception as error:  # Hydra also lets ValueError, TypeError and others out, all about the words
         with _loader(words) as loader:
             problems = list(_problems(loader, words, mode))
         if not problems:
@@ -201,7 +205,9 @@ def _search_path(words: Words) -> list[str]:
 
 def quote(text: str) -> str:
     """What stands between single quotes in an override so that it means `text`, whatever characters it has."""
-    return text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
+    # A backslash means itself unless a quote follows; at the end, the closing quote does.
+    escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), text)
+    return escaped.replace("${", "\\${")
 
 
 @contextmanager
@@ -260,10 +266,12 @@ def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str
 
 
 def _group_problems(override: Override, options: Sequence[str]) -> Iterator[str]:
-    values = [str(value) for value in override.sweep_iterator()] if override.is_sweep_override() else [override.value()]
+    if override.is_delete():
+        return
+    values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
     for value in values:
-        if isinstance(value, str) and value not in options:
-            advice = did_you_mean(value, options, f"Choose one: {override.key_or_group}={options[0]}")
+        if value not in options and not isinstance(value, list):  # a list chooses several; Hydra checks those
+            advice = did_you_mean(str(value), options, f"Choose one: {override.key_or_group}={options[0]}")
             yield problem(override.key_or_group, one_of(options), value, advice)
 
 

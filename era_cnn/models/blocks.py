@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's own name for it
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -348,12 +348,24 @@ class BlurPool(nn.Module):
         weight = torch.outer(taps, taps) / taps.sum() ** 2
         self.register_buffer("weight", weight.expand(in_channels, 1, kernel_size, kernel_size).contiguous())
         self.kernel_size, self.stride = kernel_size, stride
-        before = (kernel_size - 1) // 2
-        self.border = (before, kernel_size - 1 - before) * 2
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102 - the class says it
-        padded = F.pad(images, self.border, mode="reflect")
+        before = (self.kernel_size - 1) // 2
+        padded = images
+        for dim in (2, 3):
+            padded = reflect(padded, before, self.kernel_size - 1 - before, dim)
         return F.conv2d(padded, self.weight, stride=self.stride, groups=self.weight.shape[0])
+
+
+def reflect(images: Tensor, before: int, after: int, dim: int) -> Tensor:
+    """Mirrors the border of one dimension, the outermost pixel not repeated.
+
+    As `F.pad` with mode reflect, whose gradient PyTorch documents as nondeterministic on CUDA.
+    """
+    size = images.shape[dim]
+    head = images.narrow(dim, 1, before).flip(dim)
+    tail = images.narrow(dim, size - 1 - after, after).flip(dim)
+    return torch.cat([head, images, tail], dim)
 
 
 @BLOCKS.register("gap_head")

@@ -51,6 +51,11 @@ def give_back(folder: Path, root: Path) -> None:
         parent.rmdir()
 
 
+def shown(folder: Path) -> Path:
+    """A folder as short as it can be pasted from here."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Writes a text file that exists whole or not at all, even if power fails."""
     partial = path.with_name(path.name + ".partial")

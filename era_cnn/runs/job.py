@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from era_cnn.config import parse
 from era_cnn.errors import EraCnnError
 from era_cnn.runs.console import Console
-from era_cnn.runs.folder import RunFolder
+from era_cnn.runs.folder import RunFolder, shown
 from era_cnn.runs.run import run
 
 
@@ -45,7 +45,7 @@ def job(composed: DictConfig, command: Sequence[str]) -> int:
     finally:
         console.close()
     folder.write_json("status.json", _status("completed", started))
-    console.say(f"Run folder: {_relative(folder.path)}")
+    console.say(f"Run folder: {shown(folder.path)}")
     return 0
 
 
@@ -56,8 +56,3 @@ def _status(state: str, started: str, **details: str) -> dict[str, object]:
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _relative(path: Path) -> Path:
-    """As short as it can be pasted from here."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

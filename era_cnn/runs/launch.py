@@ -53,7 +53,7 @@ def _launch_run(composed: DictConfig, typed: Sequence[str]) -> int:
     from era_cnn.runs.run import check
 
     check(config)
-    folder = claim(Path(output_dir(composed, "hydra.run.dir")))
+    folder = claim(Path(output_dir(composed, "hydra.run.dir")).absolute())
     code = 0
     try:
         code = _call_hydra(typed, f"hydra.run.dir='{quote(str(folder))}'")
@@ -65,16 +65,16 @@ def _launch_run(composed: DictConfig, typed: Sequence[str]) -> int:
 
 def _launch_sweep(words: Words, composed: DictConfig, typed: Sequence[str]) -> int:
     configs = sweep_jobs(words)
-    from era_cnn.runs.folder import claim
+    from era_cnn.runs.folder import claim, shown
     from era_cnn.runs.run import check
     from era_cnn.runs.sweep import jobs_table, read_jobs
 
     for config in configs:
         check(config)
-    folder = claim(Path(output_dir(composed, "hydra.sweep.dir")))
+    folder = claim(Path(output_dir(composed, "hydra.sweep.dir")).absolute())
     _call_hydra(typed, f"hydra.sweep.dir='{quote(str(folder))}'")
     jobs = read_jobs(folder)
-    print(f"\n{jobs_table(jobs)}\nSweep folder: {folder}")
+    print(f"\n{jobs_table(jobs)}\nSweep folder: {shown(folder)}")
     return 0 if len(jobs) == len(configs) and all(job.state == "completed" for job in jobs) else 1
 
 

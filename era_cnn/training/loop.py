@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - the field's own name for it
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from era_cnn import randomness

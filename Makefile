@@ -1,0 +1,40 @@
+# `make run` and `make test` are all that a newcomer needs; each sets up what it uses, once.
+PYTHON ?= python3
+BIN := .venv/bin
+SETUP := .venv/installed
+
+.PHONY: help install run test lint check format bench
+.DEFAULT_GOAL := help
+
+help: ## what can be made
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+install: $(SETUP) ## .venv with everything that running and testing needs
+
+# pip's own complaint is clearer than ours would be; the stamp is written only after it succeeded.
+$(SETUP): setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "PYTHON must be 3.10 to 3.13, got $$($(PYTHON) --version). Use make PYTHON=python3.12 $(MAKECMDGOALS)."; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $(SETUP)
+
+run: install ## one complete training on the embedded digits
+	$(BIN)/era-cnn experiment=model_4_digits
+
+test: install ## the whole suite
+	$(BIN)/python -m pytest
+
+lint: install ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+check: lint test ## what CI runs
+
+format: install ## brings the code into its format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install ## how fast an epoch is beside the plain loop; needs MNIST (ERA_CNN_DATA)
+	$(BIN)/python -m benchmarks.epoch

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from era_cnn.cli import execute
+from era_cnn.composition import Words, compose, validated
+from era_cnn.config import RunConfig
+
+CONF_DIR = Path(__file__).parents[1] / "conf"
+EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").rglob("*.yaml"))
+MNIST_ROOT = os.environ.get("ERA_CNN_DATA")
+
+
+def config_of(*overrides: str) -> RunConfig:
+    """Composed and validated as the command does it."""
+    return validated(compose(Words(list(overrides))))
+
+
+@pytest.fixture(autouse=True)
+def _no_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test stands in an empty folder of its own, so that what it leaves behind is seen and is gone."""
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(2)
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs `era-cnn` in this process; gives exit code, standard output and standard error."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = execute(words)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torchvision import transforms
+
+from era_cnn.data.augment import make_augmentation
+from era_cnn.data.batches import EvaluationBatches, Normalise, Split, TrainingBatches, split_off_val
+from era_cnn.data.sources import read_digits
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    dataset = read_digits(1437)
+    return Split.on(CPU, dataset.train_images, dataset.train_labels)
+
+
+def batches_of(split: Split, *, batch_size: int = 64, seed: int = 1, augmentation: str = "rotate") -> TrainingBatches:
+    options = {"degrees": 7.0, "fill": 1} if augmentation == "rotate" else {}
+    return TrainingBatches(
+        split,
+        batch_size=batch_size,
+        augment=make_augmentation(augmentation, **options),
+        normalise=Normalise(0.3, 0.3),
+        seed=seed,
+    )
+
+
+def test_images_are_held_as_bytes(split: Split) -> None:
+    assert split.images.dtype == torch.uint8
+    assert split.images.shape == (1437, 1, 28, 28)
+    assert split.labels.dtype == torch.int64
+
+
+def test_normalisation_is_that_of_torchvision_to_the_bit(split: Split) -> None:
+    theirs = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
+    expected = torch.stack([theirs(image.squeeze(0).numpy()) for image in split.images[:100]])
+    assert torch.equal(Normalise(0.1307, 0.3081)(split.images[:100]), expected)
+
+
+def test_an_epoch_sees_every_image_once_in_another_order_each_time(split: Split) -> None:
+    batches = batches_of(split)
+    orders = [batches.order(epoch) for epoch in (1, 2, 3)]
+    for order in orders:
+        assert order.sort().values.equal(torch.arange(len(split)))
+    assert not torch.equal(orders[0], orders[1])
+    labels = torch.cat([batch.labels for batch in batches.epoch(1)])
+    assert torch.equal(labels, split.labels[orders[0]])
+
+
+def test_the_last_batch_may_be_smaller(split: Split) -> None:
+    batches = batches_of(split)
+    sizes = [len(batch.labels) for batch in batches.epoch(1)]
+    assert len(sizes) == len(batches) == 23
+    assert sizes == [64] * 22 + [29]
+
+
+def test_any_batch_can_be_made_without_those_before_it(split: Split) -> None:
+    whole = list(batches_of(split).epoch(3))
+    rest = list(batches_of(split).epoch(3, first_step=10))
+    assert len(rest) == len(whole) - 10
+    for one, other in zip(whole[10:], rest, strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.labels, other.labels)
+
+
+def test_the_order_does_not_depend_on_the_augmentation_but_on_the_seed(split: Split) -> None:
+    plain, rotated = batches_of(split, augmentation="none"), batches_of(split)
+    assert torch.equal(plain.order(1), rotated.order(1))
+    assert not torch.equal(plain.order(1), batches_of(split, seed=2).order(1))
+
+
+def test_the_same_image_is_augmented_differently_in_each_epoch(split: Split) -> None:
+    batches = batches_of(split.first(1))
+    images = {next(batches.epoch(epoch)).images.numpy().tobytes() for epoch in range(1, 6)}
+    assert len(images) > 1
+
+
+def test_evaluation_sees_every_image_once_in_order(split: Split) -> None:
+    batches = list(EvaluationBatches(split, batch_size=1000, normalise=Normalise(0, 1)))
+    assert [len(batch.labels) for batch in batches] == [1000, 437]
+    assert torch.equal(torch.cat([batch.labels for batch in batches]), split.labels)
+    assert torch.equal(torch.cat([batch.images for batch in batches]), split.images.float() / 255)
+
+
+@pytest.mark.parametrize("val_size", [10, 137, 1000, 1427])
+def test_validation_images_are_stratified(split: Split, val_size: int) -> None:
+    train, val = split_off_val(split, val_size, seed=1)
+    assert (len(train), len(val)) == (1437 - val_size, val_size)
+    shares = split.labels.bincount().double() * val_size / 1437
+    assert (val.labels.bincount(minlength=10) - shares).abs().max() < 1
+
+
+def test_no_image_is_in_both_splits(split: Split) -> None:
+    marked = Split(torch.arange(1437).view(-1, 1, 1, 1), split.labels)
+    train, val = split_off_val(marked, 300, seed=1)
+    both = torch.cat([train.images.flatten(), val.images.flatten()])
+    assert both.sort().values.equal(torch.arange(1437))
+
+
+def test_the_split_is_fixed_by_the_seed(split: Split) -> None:
+    first, again, other = (split_off_val(split, 300, seed=seed)[1].images for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)

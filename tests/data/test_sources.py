@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import multiprocessing
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from era_cnn.data import sources
+from era_cnn.data.sources import IDX_SOURCES, IdxFile, IdxSource, parse_idx, read_digits, read_idx_data
+from era_cnn.errors import DataError
+from tests.conftest import MNIST_ROOT
+
+NAMES = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data set of 30 + 10 images under the name of MNIST, whole, as gzipped files; gives its root."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(0, 256, (30, 28, 28)), np.arange(30) % 10, rng.integers(0, 256, (10, 28, 28)), np.arange(10)]
+    raw_dir = tmp_path / "tiny" / "MNIST" / "raw"
+    raw_dir.mkdir(parents=True)
+    files = []
+    for name, array in zip(NAMES, arrays, strict=True):
+        raw = idx_bytes(array.astype(np.uint8))
+        packed = gzip.compress(raw, mtime=0)
+        (raw_dir / f"{name}.gz").write_bytes(packed)
+        files.append(IdxFile(name, array.shape, hashlib.sha256(packed).hexdigest(), hashlib.sha256(raw).hexdigest()))
+    monkeypatch.setitem(sources.IDX_SOURCES, "mnist", IdxSource("MNIST", tuple(files)))
+    return tmp_path / "tiny"
+
+
+def unpack(root: Path) -> None:
+    for path in list((root / "MNIST" / "raw").glob("*.gz")):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+
+
+def test_gzipped_and_unpacked_files_give_the_same(tiny: Path) -> None:
+    packed = read_idx_data("mnist", tiny)
+    unpack(tiny)
+    unpacked = read_idx_data("mnist", tiny)
+    assert packed.sha256 == unpacked.sha256
+    assert packed.train_images.shape == (30, 28, 28)
+    assert packed.test_labels.tolist() == list(range(10))
+
+
+def test_a_read_only_folder_is_enough(tiny: Path) -> None:
+    for path in [*tiny.rglob("*"), tiny]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = sorted(tiny.rglob("*"))
+    read_idx_data("mnist", tiny)
+    assert sorted(tiny.rglob("*")) == before
+    for path in [tiny, *tiny.rglob("*")]:
+        path.chmod(0o755)
+
+
+def damage_truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def damage_flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def damage_flip_header(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[4] ^= 1  # gzip's time stamp: unpacks to the same bytes
+    path.write_bytes(content)
+
+
+def damage_swap(path: Path) -> None:
+    labels = path.with_name(path.name.replace("train-images-idx3", "train-labels-idx1"))
+    shutil.copy(labels, path)
+
+
+def damage_html(path: Path) -> None:
+    path.write_text("<!DOCTYPE html><html><body>404</body></html>", encoding="utf-8")
+
+
+def damage_empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def damage_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("damage", "guess"),
+    [
+        (damage_truncate, "truncated, changed or from elsewhere"),
+        (damage_flip, "truncated, changed or from elsewhere"),
+        (damage_flip_header, "truncated, changed or from elsewhere"),
+        (damage_swap, "the contents of train-labels-idx1-ubyte"),
+        (damage_html, "a web page"),
+        (damage_empty, "an empty file"),
+    ],
+)
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_damaged_file_is_named_with_what_was_expected_and_found(damage, guess, packed: bool, tiny: Path) -> None:
+    if not packed:
+        unpack(tiny)
+    path = tiny / "MNIST" / "raw" / (NAMES[0] + (".gz" if packed else ""))
+    damage(path)
+    file = IDX_SOURCES["mnist"].files[0]
+    with pytest.raises(DataError) as caught:
+        read_idx_data("mnist", tiny)
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    expected = file.gz_sha256 if packed else file.raw_sha256
+    assert str(caught.value).startswith(f"{path} must have the SHA-256 {expected}, got {found} (")
+    assert guess in str(caught.value)
+    assert "data=digits" in str(caught.value)
+    assert caught.value.exit_code == 3
+
+
+def test_a_folder_in_place_of_a_file(tiny: Path) -> None:
+    damage_folder(tiny / "MNIST" / "raw" / f"{NAMES[0]}.gz")
+    with pytest.raises(DataError, match="must be readable, got Is a directory"):
+        read_idx_data("mnist", tiny)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (idx_bytes(np.zeros((9, 28, 28), np.uint8)), "must begin with 00000803000000"),  # fewer images than labels
+        (idx_bytes(np.zeros((10, 28, 28), np.uint8))[:-1], "must have 7,856 bytes unpacked, got 7,855"),
+        (idx_bytes(np.zeros((10, 28, 28), np.uint8)) + b"0", "must have 7,856 bytes unpacked, got 7,857"),
+        (idx_bytes(np.zeros(10, np.uint8)), "must begin with 00000803"),
+        (b"", "must begin with 00000803"),
+    ],
+)
+def test_the_sizes_in_a_file_must_be_those_of_the_set(content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        parse_idx(content, (10, 28, 28), Path("images"))
+
+
+def test_what_cannot_be_had_is_said_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(root: Path) -> None:
+        raise RuntimeError("Error downloading train-images: no route to host")
+
+    monkeypatch.setattr(sources, "_fetcher", lambda source: no_network)
+    with pytest.raises(DataError) as caught:
+        read_idx_data("mnist", tmp_path / "nothing")
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path}/nothing/MNIST/raw/train-images-idx3-ubyte.gz must exist or be downloadable")
+    assert "no route to host" in message
+    assert "use data=digits" in message
+
+
+def test_a_root_that_cannot_be_created(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(DataError, match="must exist or be downloadable, got"):
+        read_idx_data("mnist", tmp_path / "file")
+
+
+def fake_fetcher(origin: Path):
+    """In place of torchvision: copies the files, and notes each download."""
+
+    def fetch(root: Path) -> None:
+        with (origin.parent / "downloads").open("a", encoding="utf-8") as log:
+            log.write("x")
+        shutil.copytree(origin, root, dirs_exist_ok=True)
+
+    return lambda source: fetch
+
+
+def read_in_process(root: Path, queue: multiprocessing.Queue) -> None:
+    queue.put(read_idx_data("mnist", root).sha256)
+
+
+def test_two_processes_that_start_at_once_download_once(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_fetcher", fake_fetcher(tiny))
+    expected = read_idx_data("mnist", tiny).sha256
+    context = multiprocessing.get_context("fork")  # so that the tiny set and the fetcher are there too
+    queue = context.Queue()
+    workers = [context.Process(target=read_in_process, args=(tmp_path / "new", queue)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    digests = [queue.get(timeout=60) for _ in workers]
+    for worker in workers:
+        worker.join()
+    assert digests == [expected, expected]
+    assert (tmp_path / "downloads").read_text(encoding="utf-8") == "x"
+
+
+def test_a_damaged_download_never_takes_its_place(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    damage_html(tiny / "MNIST" / "raw" / f"{NAMES[2]}.gz")
+    monkeypatch.setattr(sources, "_fetcher", fake_fetcher(tiny))
+    with pytest.raises(DataError, match="a web page"):
+        read_idx_data("mnist", tmp_path / "new")
+    assert list((tmp_path / "new").rglob("*ubyte*")) == []
+
+
+def test_digits_are_split_by_index_and_scaled_alike_everywhere() -> None:
+    dataset = read_digits(1437)
+    assert dataset.train_images.shape == (1437, 28, 28)
+    assert dataset.test_images.shape == (360, 28, 28)
+    assert (
+        dataset.sha256 == "4be44c0d0f390f9dc629788902fb11a6d40923f1d476ccaf9edcfe1061ceffa6"
+    )  # whole numbers throughout: the same on any machine
+    assert round(float(dataset.train_images.mean()) / 255, 4) == 0.3054
+    assert round(float(dataset.train_images.std()) / 255, 4) == 0.3238
+
+
+def test_digits_are_scaled_bilinearly() -> None:
+    from sklearn.datasets import load_digits
+
+    small = torch.from_numpy(load_digits().images).unsqueeze(1)
+    scaled = F.interpolate(small, (28, 28), mode="bilinear", align_corners=False).squeeze(1) * 255 / 16
+    ours = torch.from_numpy(read_digits(1000).train_images).double()
+    assert (scaled[:1000] - ours).abs().max() <= 0.5 + 1e-9
+
+
+def test_the_labels_of_digits_stay_with_their_images() -> None:
+    from sklearn.datasets import load_digits
+
+    dataset = read_digits(1437)
+    assert [*dataset.train_labels, *dataset.test_labels] == load_digits().target.tolist()
+
+
+@pytest.mark.mnist
+@pytest.mark.skipif(MNIST_ROOT is None, reason="ERA_CNN_DATA is not set")
+def test_real_mnist() -> None:
+    dataset = read_idx_data("mnist", Path(str(MNIST_ROOT)))
+    assert dataset.train_images.shape == (60_000, 28, 28)
+    assert np.bincount(dataset.train_labels)[0] == 5923
+    assert round(float(dataset.train_images.mean()) / 255, 4) == 0.1307
+    assert round(float(dataset.train_images.std()) / 255, 4) == 0.3081

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from era_cnn.errors import RunFolderError
+from era_cnn.runs.folder import RunFolder, claim, give_back, write_atomically
+from era_cnn.training.loop import EpochRecord, Evaluation
+from tests.conftest import config_of
+
+
+def claim_many(wanted: Path, count: int, barrier, queue) -> None:
+    barrier.wait()
+    queue.put([str(claim(wanted)) for _ in range(count)])
+
+
+def test_two_hundred_simultaneous_claims_give_two_hundred_folders(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    barrier, queue = context.Barrier(8), context.Queue()
+    workers = [
+        context.Process(target=claim_many, args=(tmp_path / "day" / "run", 25, barrier, queue)) for _ in range(8)
+    ]
+    for worker in workers:
+        worker.start()
+    folders = [folder for _ in workers for folder in queue.get(timeout=60)]
+    for worker in workers:
+        worker.join()
+    assert len(set(folders)) == len(folders) == 200
+    assert all(Path(folder).is_dir() for folder in folders)
+
+
+def test_the_first_claim_gets_the_name_and_the_next_a_number(tmp_path: Path) -> None:
+    assert [claim(tmp_path / "a" / "run").name for _ in range(3)] == ["run", "run_2", "run_3"]
+
+
+def test_a_place_where_nothing_can_be_created(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(
+        RunFolderError, match="file/day/run must be a folder that can be created, got Not a directory. Choo"
+    ):
+        claim(tmp_path / "file" / "day" / "run")
+
+
+def test_giving_back_leaves_what_others_have(tmp_path: Path) -> None:
+    first, second = claim(tmp_path / "outputs" / "day" / "run"), claim(tmp_path / "outputs" / "day" / "run")
+    (second / "file").write_text("", encoding="utf-8")
+    give_back(first, tmp_path)
+    assert second.exists()
+    give_back(second, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_giving_back_never_leaves_the_root(tmp_path: Path) -> None:
+    folder = claim(tmp_path / "elsewhere" / "run")
+    (tmp_path / "here").mkdir()
+    give_back(folder, tmp_path / "here")
+    assert (tmp_path / "elsewhere").exists()
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "result.json"
+    write_atomically(path, "old")
+
+    def fail(*args: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, "new")
+    assert path.read_text(encoding="utf-8") == "old"
+
+
+def record(epoch: int, *, with_val: bool, with_test: bool = True) -> EpochRecord:
+    evaluation = Evaluation(0.1, 0.95, 95, torch.zeros(100))
+    return EpochRecord(
+        epoch, 0.01, 0.5, 0.9, 1.23456, evaluation if with_val else None, evaluation if with_test else None
+    )
+
+
+def test_metrics_are_a_row_an_epoch(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for epoch in (1, 2):
+        folder.append_metrics(record(epoch, with_val=False), with_val=False)
+    with (tmp_path / "metrics.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert rows[0]["seconds"] == "1.235"
+
+
+def test_an_evaluation_that_was_not_made_stays_empty(tmp_path: Path) -> None:
+    RunFolder(tmp_path).append_metrics(record(1, with_val=True, with_test=False), with_val=True)
+    head, row = (tmp_path / "metrics.csv").read_text(encoding="utf-8").splitlines()
+    assert head == "epoch,lr,train_loss,train_accuracy,val_loss,val_accuracy,test_loss,test_accuracy,seconds"
+    assert row == "1,0.01,0.5,0.9,0.1,0.95,,,1.235"
+
+
+def test_the_saved_config_is_the_config(tmp_path: Path) -> None:
+    config = config_of("experiment=model_3")
+    RunFolder(tmp_path).write_config(config)
+    saved = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))
+    assert type(config).model_validate(saved) == config
+    assert list(saved["model"]["layers"]) == list(config.model.layers)

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from era_cnn.cli import VERBS
+from era_cnn.composition import COMMANDS
+from tests.conftest import EXPERIMENTS
+
+SMALL = ["data=digits", "trainer=smoke"]
+ENTRY_POINTS = [[str(Path(sys.executable).with_name("era-cnn"))], [sys.executable, "-m", "era_cnn"]]
+
+# A torch that says so when it is imported, and ends the process.
+NO_TORCH = "import sys; sys.stderr.write('torch was imported'); sys.exit(99)\n"
+
+
+def start(entry_point: list[str], *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*entry_point, *words], capture_output=True, text=True, env={**os.environ, **env}, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS, ids=["era-cnn", "python -m era_cnn"])
+def test_a_run_from_another_folder_ends_with_the_path_of_its_folder(entry_point: list[str], tmp_path: Path) -> None:
+    done = start(entry_point, *SMALL)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    last = done.stdout.splitlines()[-1]
+    folder = tmp_path / last.removeprefix("Run folder: ")
+    assert {path.name for path in folder.iterdir()} == {
+        ".hydra", "config.yaml", "metrics.csv", "provenance.json", "result.json", "run.log", "status.json",
+        "summary.txt",
+    }  # fmt: skip
+    assert json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["command"] == ["era-cnn", *SMALL]
+    assert json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"] == "completed"
+    log = (folder / "run.log").read_text(encoding="utf-8")
+    assert "EPOCH:1 Loss=" in log
+    assert "Test set: Average loss" in log
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--help"], 0),
+        (["--hydra-help"], 0),
+        (["--cfg", "job"], 0),
+        (["optimizer.lrr=1"], 2),
+        (["optimizer.lr=-1"], 2),
+        (["model=model_9"], 2),
+        (["-m", "optimizer.lr=-1,-2"], 2),
+        (["describe", "sede=1"], 2),
+        (["data", "minst"], 2),
+        (["nonsense"], 2),
+    ],
+)
+def test_help_and_config_errors_answer_without_torch(words: list[str], code: int, tmp_path: Path) -> None:
+    (tmp_path / "path").mkdir()
+    (tmp_path / "path" / "torch.py").write_text(NO_TORCH, encoding="utf-8")
+    done = start(ENTRY_POINTS[1], *words, PYTHONPATH=str(tmp_path / "path"))
+    assert done.returncode == code, done.stderr
+    assert "torch was imported" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["path"]
+
+
+def test_help_lists_every_verb(command) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command("--help")
+    assert ended.value.code == 0
+
+
+def test_help_names_verbs_and_groups(command, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command("--help")
+    text = capsys.readouterr().out
+    for verb in VERBS:
+        assert f"era-cnn {verb} " in text
+    assert "experiment: model_1, model_2," in text
+    assert f"one of {', '.join(VERBS)}" == f"one of {COMMANDS}"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["optimizer.lr=-1"], 2, "optimizer.lr must be greater than 0, got -1."),
+        (["model.layers.conv1.out_channels=0"], 2, "model.layers.conv1.out_channels must be at least 1, got 0."),
+        (["target.max_params=100"], 2, "model.layers must make at most 100 parameters"),
+        (["device=mps"], 2, "device must be there: this machine has"),
+        (["data.root=nowhere"], 3, "nowhere/MNIST/raw/train-images-idx3-ubyte.gz must exist or be downloadable"),
+        (["data=digits", "hydra.run.dir=file/day/run"], 4, "run must be a folder that can be created, got Not a dir"),
+        (["-m", "data=digits", "hydra.sweep.dir=file/day/run"], 4, "must be a folder that can be created, got Not a"),
+        (["-m", "model.layers.conv1.out_channels=8,0"], 2, "model.layers.conv1.out_channels must be at least 1, got 0"),
+        (["-m", "seed=range(0)"], 2, "A sweep must have at least one job, got none."),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_once_and_leaves_no_folder(
+    words: list[str], code: int, message: str, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from era_cnn.data import sources
+
+    def no_network(root: Path) -> None:
+        raise RuntimeError("no route to host")
+
+    monkeypatch.setattr(sources, "_fetcher", lambda source: no_network)
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    got, out, err = command(*words)
+    assert got == code
+    assert message in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in out + err
+    left = {path.name for path in tmp_path.iterdir()} - {"nowhere"}
+    assert left == {"file"}
+
+
+def test_an_unexpected_error_is_recorded_and_ends_with_code_1(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from era_cnn.runs import run
+
+    def broken(*args: object) -> None:
+        raise ZeroDivisionError("by design")
+
+    monkeypatch.setattr(run, "make_schedule", lambda *args, **options: broken())
+    code, _, err = command(*SMALL)
+    assert code == 1
+    assert "ZeroDivisionError: by design" in err
+    (status_path,) = tmp_path.glob("outputs/*/*/status.json")
+    status = json.loads(status_path.read_text(encoding="utf-8"))
+    assert status["state"] == "failed"
+    assert status["message"] == "ZeroDivisionError: by design"
+    assert "Traceback" in status["traceback"]
+    assert not (status_path.parent / "result.json").exists()
+
+
+def test_a_diverging_run_ends_with_code_1_and_no_traceback(command, tmp_path: Path) -> None:
+    code, _, err = command(*SMALL, "optimizer.lr=1e6", "optimizer.weight_decay=1e6", "model.norm=none")
+    assert code == 1
+    assert err == "The training loss must stay finite, got nan in epoch 1. Lower optimizer.lr.\n"
+    assert not list(tmp_path.rglob("result.json"))
+
+
+def test_an_interrupted_run_says_so(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from era_cnn.runs import run
+
+    def stop(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "fit", stop)
+    code, _, err = command(*SMALL)
+    assert (code, err) == (130, "Stopped.\n")
+    (status_path,) = tmp_path.glob("outputs/*/*/status.json")
+    assert json.loads(status_path.read_text(encoding="utf-8"))["state"] == "interrupted"
+
+
+def test_a_folder_with_any_name_will_do(command, tmp_path: Path) -> None:
+    code, out, _ = command(*SMALL, r"hydra.run.dir='it\'s a place, 100% ü=1'")
+    assert code == 0
+    assert (tmp_path / "it's a place, 100% ü=1" / "result.json").exists()
+    assert out.splitlines()[-1] == "Run folder: it's a place, 100% ü=1"
+
+
+def test_a_sweep_gives_a_folder_a_job_and_a_table(command, tmp_path: Path) -> None:
+    code, out, _ = command("-m", *SMALL, "model.dropout=0.05,0.1", "seed=1,2")
+    assert code == 0
+    (sweep,) = tmp_path.glob("multirun/*/*")
+    assert sorted(path.name for path in sweep.iterdir() if path.is_dir()) == [f"{i}_model_4" for i in range(4)]
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(sweep.glob("*/result.json"))]
+    assert len({result["weights_sha256"] for result in results}) == 4
+    table = out[out.index("\njob ") :].splitlines()
+    assert re.split(r"\s{2,}", table[1]) == [
+        "job", "model.dropout", "seed", "state", "best test", "final test", "seconds", "folder",
+    ]  # fmt: skip
+    assert [row.split()[:4] for row in table[3:7]] == [
+        ["0", "0.05", "1", "completed"], ["1", "0.05", "2", "completed"],
+        ["2", "0.1", "1", "completed"], ["3", "0.1", "2", "completed"],
+    ]  # fmt: skip
+    assert table[7] == f"Sweep folder: {sweep.relative_to(tmp_path)}"
+
+
+def test_a_job_gives_the_same_bits_alone_and_in_a_sweep(command, tmp_path: Path) -> None:
+    command(*SMALL, "seed=2", "hydra.run.dir=alone")
+    command("-m", *SMALL, "seed=1,2", "hydra.sweep.dir=sweep")
+    alone = json.loads((tmp_path / "alone" / "result.json").read_text(encoding="utf-8"))
+    swept = json.loads((tmp_path / "sweep" / "1_model_4" / "result.json").read_text(encoding="utf-8"))
+    assert alone["weights_sha256"] == swept["weights_sha256"]
+    assert alone["config_sha256"] == swept["config_sha256"]
+
+
+def test_a_failing_job_does_not_stop_the_others(command, tmp_path: Path) -> None:
+    code, out, _ = command("-m", *SMALL, "model.norm=none", "optimizer.lr=1e6", "optimizer.weight_decay=1e6,0")
+    assert code == 1
+    (sweep,) = tmp_path.glob("multirun/*/*")
+    states = [json.loads(path.read_text(encoding="utf-8"))["state"] for path in sorted(sweep.glob("*/status.json"))]
+    assert states == ["failed", "completed"]
+    assert "job 0: The training loss must stay finite" in out
+
+
+def test_models_lists_every_experiment(command) -> None:
+    code, out, _ = command("models", "--json")
+    entries = {entry["experiment"]: entry for entry in json.loads(out)}
+    assert code == 0
+    assert sorted(entries) == EXPERIMENTS
+    model_3 = entries["model_3"]
+    assert (model_3["params"], model_3["max_params"], model_3["max_epochs"]) == (9_180, 10_000, 20)
+    assert (model_3["test_accuracy"], model_3["receptive_field"]) == (0.994, 20)
+    assert entries["model_1"]["max_params"] is None
+    _, table, _ = command("models")
+    assert len(table.splitlines()) == len(EXPERIMENTS) + 2
+    assert re.search(r"model_4 +7,616 +8,000 +15 +15 +99.00% +20 px +2,190,328", table)
+
+
+def test_describe_shows_a_composed_network_and_trains_nothing(command, tmp_path: Path) -> None:
+    code, out, _ = command("describe", "experiment=model_3", "model.layers.conv2.out_channels=17")
+    assert code == 0
+    assert "(17, 24, 24)" in out
+    assert "Parameters: 9,398" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_verifies_a_data_set(command) -> None:
+    code, out, _ = command("data", "digits")
+    assert code == 0
+    assert out.startswith("digits: 1,437 training and 360 test images, verified, SHA-256 ")
+    assert command("data", "minst")[0] == 2
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_tab_completion(shell: str) -> None:
+    done = start(ENTRY_POINTS[0], "-sc", f"install={shell}")
+    assert done.returncode == 0
+    assert "era-cnn" in done.stdout
+    query = start(ENTRY_POINTS[0], "-sc", "query=bash", COMP_LINE="era-cnn experiment=model_3", COMP_POINT="25")
+    assert "experiment=model_3_plain" in query.stdout

@@ -1,0 +1,93 @@
+"""What the README tells a reader to type works, and what it says of the networks is so."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import torch
+import yaml
+from omegaconf import OmegaConf
+from pydantic import Field
+from torch import nn
+
+from era_cnn.cli import VERBS
+from era_cnn.composition import Words, compose, parse_words, sweep_jobs, validated
+from era_cnn.models.blocks import BLOCKS
+from era_cnn.models.build import build_network, check_network
+from era_cnn.models.summary import summarise
+from tests.conftest import EXPERIMENTS, config_of
+from tests.models.test_blocks import INHERITED
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def blocks_of(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+COMMANDS = [line for block in blocks_of("bash") for line in block.splitlines() if line.startswith("era-cnn ")]
+
+
+def test_the_readme_has_its_commands() -> None:
+    assert len(COMMANDS) >= 12
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_command_of_the_readme_is_understood(line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    if (words[0] in VERBS and words[0] != "describe") or words == ["--help"]:
+        return  # tested where they are
+    args = parse_words(words[1:] if words[0] == "describe" else words)
+    configs = sweep_jobs(Words.of(args)) if args.multirun else [validated(compose(Words.of(args)))]
+    for config in configs:
+        check_network(config)
+
+
+def test_the_model_of_the_readme_can_be_built() -> None:
+    (text,) = blocks_of("yaml")
+    model = yaml.safe_load(text)
+    base = config_of("~experiment").model_dump()
+    from era_cnn.config import parse
+
+    config = parse(OmegaConf.create({**base, "model": model}))
+    check_network(config)
+
+
+def test_the_block_of_the_readme_can_be_registered_and_used() -> None:
+    (text,) = blocks_of("python")
+    try:
+        exec(text, {"BLOCKS": BLOCKS, "nn": nn, "Annotated": Annotated, "Field": Field})
+        layers = {"first": {"block": "squeeze", "ratio": 1}, "gap": {"block": "gap_head", "projection": "conv"}}
+        assert build_network(layers, INHERITED, seed=1)(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
+    finally:
+        BLOCKS._entries.pop("squeeze", None)
+
+
+def test_every_block_and_its_fields_stand_in_the_readme() -> None:
+    from era_cnn.models.build import fields_of
+
+    rows = re.findall(r"^\| (`[a-z_`, ]+`) \| (.*) \|$", README, re.MULTILINE)
+    documented = {name: fields for names, fields in rows for name in re.findall(r"`(\w+)`", names)}
+    for block in BLOCKS:
+        for field in fields_of(block).model_fields:
+            assert re.search(rf"\b{field}\b", documented[block]), f"{block}.{field}"
+
+
+def test_the_table_of_the_networks_is_that_of_the_configs() -> None:
+    rows = {
+        row[0]: row[1:]
+        for row in re.findall(r"^\| `(model_\w+)` \| ([\d,]+) \| (\d+) px \| (\d+) \| (\d+) \|", README, re.M)
+    }
+    assert set(rows) == set(EXPERIMENTS) - {"model_4_digits"}
+    for experiment, (params, field, epochs, batch_size) in rows.items():
+        config = config_of(f"experiment={experiment}")
+        with torch.device("meta"):
+            summary = summarise(build_network(config.model.layers, config.model.inherited(), seed=1))
+        assert f"{summary.params:,}" == params
+        assert (summary.receptive_field, config.trainer.epochs, config.trainer.batch_size) == (
+            int(field), int(epochs), int(batch_size),
+        )  # fmt: skip

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+
+from era_cnn.errors import ConfigError, did_you_mean, problem, show
+
+
+def test_a_problem_has_the_form_that_all_messages_share() -> None:
+    said = problem("trainer.epochs", "be at least 1", 0, "Raise it.")
+    assert said == "trainer.epochs must be at least 1, got 0. Raise it."
+
+
+@pytest.mark.parametrize(("value", "shown"), [(True, "true"), (None, "null"), ("a", "'a'"), (0.1, "0.1")])
+def test_values_are_shown_as_typed(value: object, shown: str) -> None:
+    assert show(value) == shown
+
+
+def test_a_long_value_is_shortened_to_one_line() -> None:
+    assert len(show("x\n" * 1000)) == 80
+    assert "\n" not in show("x\n" * 1000)
+
+
+def test_the_nearest_name_is_offered_and_only_if_it_is_near() -> None:
+    assert did_you_mean("model3", ["model_3", "sgd"], "No.") == "Did you mean model_3?"
+    assert did_you_mean("xyz", ["model_3", "sgd"], "No.") == "No."
+
+
+def test_a_config_error_holds_every_problem() -> None:
+    assert str(ConfigError(["a", "b"])) == "a\nb"

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from era_cnn.data.augment import make_augmentation
+from era_cnn.data.batches import Batch, EvaluationBatches, Normalise, Split, TrainingBatches
+from era_cnn.data.sources import read_digits
+from era_cnn.errors import TrainingError
+from era_cnn.models.build import Network, build_from_config
+from era_cnn.training.loop import EpochRecord, Step, Tally, evaluate, fit, train_step
+from era_cnn.training.optim import constant, make_schedule, step_decay
+from tests.conftest import EXPERIMENTS, config_of
+
+CPU = torch.device("cpu")
+NORMALISE = Normalise(0.3, 0.3)
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    dataset = read_digits(1437)
+    return Split.on(CPU, dataset.train_images, dataset.train_labels).first(200)
+
+
+def training(split: Split, **options) -> TrainingBatches:
+    augment = make_augmentation("rotate", degrees=7.0, fill=1)
+    return TrainingBatches(split, batch_size=32, augment=augment, normalise=NORMALISE, seed=1, **options)
+
+
+def evaluation(split: Split, batch_size: int = 100) -> EvaluationBatches:
+    return EvaluationBatches(split, batch_size=batch_size, normalise=NORMALISE)
+
+
+def small_model() -> Network:
+    return build_from_config(config_of("experiment=model_3", "model.dropout=0.2"))
+
+
+def run_fit(split: Split, model: nn.Module, *, epochs: int = 2, schedule=None, **options) -> list[EpochRecord]:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    schedule = schedule or constant(total_steps=1)
+    return list(fit(model, optimizer, schedule, training(split), epochs=epochs, seed=1, **options))
+
+
+def test_evaluation_is_exact_whatever_the_batches(split: Split) -> None:
+    model = small_model()
+    whole = evaluate(model, evaluation(split, 200))
+    uneven = evaluate(model, evaluation(split, 33))
+    logits = model(NORMALISE(split.images))
+    assert whole.loss == pytest.approx(F.cross_entropy(logits, split.labels).item(), rel=1e-6)
+    assert uneven.loss == pytest.approx(whole.loss, rel=1e-6)
+    assert whole.num_correct == uneven.num_correct == int((logits.argmax(1) == split.labels).sum())
+    assert whole.accuracy == whole.num_correct / 200
+    assert torch.equal(whole.predictions, logits.argmax(1))
+
+
+def test_the_training_loss_weighs_the_smaller_last_batch_as_it_should() -> None:
+    tally = Tally(CPU)
+    tally.add(torch.tensor(1.0), torch.eye(3), torch.tensor([0, 1, 2]))
+    tally.add(torch.tensor(5.0), torch.eye(3)[:1], torch.tensor([2]))
+    assert tally.loss == (1.0 * 3 + 5.0) / 4
+    assert tally.accuracy == 3 / 4
+
+
+def test_evaluation_changes_nothing(split: Split) -> None:
+    model = small_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    evaluate(model, evaluation(split))
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_makes_a_step_that_changes_every_parameter(experiment: str, split: Split) -> None:
+    config = config_of(f"experiment={experiment}")
+    model = build_from_config(config)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loss, logits = train_step(model, Batch(NORMALISE(split.images[:8]), split.labels[:8]), optimizer=optimizer)
+    assert torch.isfinite(loss)
+    assert logits.shape == (8, 10)
+    assert not any(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
+
+
+@pytest.mark.parametrize("experiment", ["model_2", "model_3", "model_4"])
+def test_a_model_can_learn_one_batch_by_heart(experiment: str, split: Split) -> None:
+    model = build_from_config(config_of(f"experiment={experiment}", "model.dropout=0"))
+    batch = Batch(NORMALISE(split.images[:16]), split.labels[:16])
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    losses = [train_step(model, batch, optimizer=optimizer)[0].item() for _ in range(60)]
+    assert losses[-1] < 0.1 < losses[0]
+
+
+def test_the_same_seed_gives_the_same_bits(split: Split) -> None:
+    models = [small_model(), small_model()]
+    records = [run_fit(split, model) for model in models]
+    assert [record.train_loss for record in records[0]] == [record.train_loss for record in records[1]]
+    states = [model.state_dict() for model in models]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_neither_evaluation_nor_the_global_generator_changes_a_training(split: Split) -> None:
+    plain, watched = small_model(), small_model()
+    run_fit(split, plain)
+
+    def disturb(step: Step) -> None:
+        torch.rand(step.step + 1)
+
+    run_fit(split, watched, test=evaluation(split), on_step=disturb)
+    assert all(torch.equal(plain.state_dict()[name], tensor) for name, tensor in watched.state_dict().items())
+
+
+def test_dropout_is_a_function_of_seed_epoch_and_step(split: Split) -> None:
+    masks: list[torch.Tensor] = []
+    model = small_model()
+    dropout = model.get_submodule("conv1.dropout")
+    dropout.register_forward_hook(lambda module, inputs, output: masks.append(output == 0))
+    run_fit(split.first(64), model, epochs=2)
+    again: list[torch.Tensor] = []
+    other = small_model()
+    other.get_submodule("conv1.dropout").register_forward_hook(lambda m, i, output: again.append(output == 0))
+    run_fit(split.first(64), other, epochs=2)
+    assert len(masks) == 4
+    assert all(torch.equal(one, same) for one, same in zip(masks, again, strict=True))
+    assert not torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks[0], masks[2])
+
+
+def test_a_record_an_epoch_and_a_step_an_update(split: Split) -> None:
+    steps: list[tuple[int, int, int]] = []
+    records = run_fit(
+        split,
+        small_model(),
+        epochs=3,
+        test=evaluation(split),
+        on_step=lambda step: steps.append((step.epoch, step.step, step.num_steps)),
+    )
+    assert [record.epoch for record in records] == [1, 2, 3]
+    assert steps == [(epoch, step, 7) for epoch in (1, 2, 3) for step in range(7)]
+    assert all(record.test is not None and record.val is None for record in records)
+    assert records[-1].train_loss < records[0].train_loss
+
+
+def test_with_validation_images_the_test_set_is_looked_at_once(split: Split) -> None:
+    records = run_fit(split, small_model(), epochs=3, val=evaluation(split.first(50)), test=evaluation(split))
+    assert [record.test is None for record in records] == [True, True, False]
+    assert all(record.val is not None for record in records)
+
+
+def test_the_learning_rate_follows_the_schedule_step_by_step(split: Split) -> None:
+    lrs: list[float] = []
+    schedule = make_schedule("cosine", epochs=2, steps_per_epoch=7, warmup_epochs=1, final_factor=0.0)
+    run_fit(split, small_model(), schedule=schedule, on_step=lambda step: lrs.append(step.lr))
+    assert lrs == [0.01 * schedule(step) for step in range(14)]
+    records = run_fit(split, small_model(), schedule=step_decay(total_steps=14, every_steps=7, gamma=0.1))
+    assert [record.lr for record in records] == [0.01, pytest.approx(0.001)]
+
+
+def test_the_schedule_reaches_the_optimizer(split: Split) -> None:
+    moved, still = small_model(), small_model()
+    before = still.state_dict()["conv1.conv.weight"].clone()
+    run_fit(split, moved, epochs=1)
+    run_fit(split, still, epochs=1, schedule=lambda step: 0.0)
+    assert torch.equal(still.state_dict()["conv1.conv.weight"], before)
+    assert not torch.equal(moved.state_dict()["conv1.conv.weight"], before)
+
+
+def test_label_smoothing_is_cross_entropys_own(split: Split) -> None:
+    model = small_model().eval()
+    batch = Batch(NORMALISE(split.images[:8]), split.labels[:8])
+    expected = F.cross_entropy(model(batch.images), batch.labels, label_smoothing=0.2).item()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    assert train_step(model, batch, optimizer=optimizer, label_smoothing=0.2)[0].item() == expected
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(split: Split) -> None:
+    model = build_from_config(config_of("model.norm=none"))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e20)
+    with pytest.raises(TrainingError, match="The training loss must stay finite, got nan in epoch 1. Lower optimizer"):
+        list(fit(model, optimizer, constant(total_steps=1), training(split), epochs=2, seed=1))

@@ -49,7 +49,14 @@ class Words:
 
     @classmethod
     def of(cls, args: argparse.Namespace) -> Words:
-        """Takes them from the arguments that Hydra's own parser read."""
+        """Takes them from the arguments that Hydra's own parser read.
+
+        Raises:
+            ConfigError: If they would compose something else than this package's groups.
+        """
+        if args.config_path is not None:
+            rule = "not be given: the groups are era_cnn's"
+            raise ConfigError([problem("--config-path", rule, args.config_path, "Add yours with --config-dir.")])
         return cls(list(args.overrides), args.config_name or "config", args.config_dir)
 
     def with_overrides(self, overrides: Sequence[str]) -> Words:
@@ -114,29 +121,34 @@ def output_dir(composed: DictConfig, key: str) -> str:
         return str(OmegaConf.select(composed, key))
 
 
-def sweep_jobs(words: Words) -> list[RunConfig]:
+def sweep_jobs(words: Words, composed: DictConfig) -> list[RunConfig]:
     """The config of each job of a sweep, in the order of the jobs.
 
     Groups are composed once for each combination of theirs; plain values are set on top, which is a hundred times
     faster than composing each job.
+
+    Args:
+        words: What was typed.
+        composed: What was composed of it; it may itself hold what is swept, in `hydra.sweeper.params`.
 
     Raises:
         ConfigError: With every problem of any job.
     """
     jobs: list[RunConfig] = []
     problems: dict[str, None] = {}  # an ordered set: many jobs share a problem
-    composed: dict[tuple[str, ...], DictConfig] = {}
+    bases: dict[tuple[str, ...], DictConfig] = {}
+    presets = [f"{key}={value}" for key, value in (composed.hydra.sweeper.get("params") or {}).items()]
     with _loader(words) as loader, explained(words, RunMode.MULTIRUN):
-        parsed = OverridesParser.create(loader).parse_overrides(words.overrides)
+        parsed = OverridesParser.create(loader).parse_overrides([*presets, *words.overrides])
         own = [override.input_line or "" for override in parsed if override.is_hydra_override()]
         task = [override for override in parsed if not override.is_hydra_override()]
         plain = {override.get_key_element() for override in task if _is_plain(loader, override)}
         for override_list in itertools.chain.from_iterable(BasicSweeper.split_arguments(task, None)):
             keys = [override.partition("=")[0] for override in override_list]
             base = tuple(text for key, text in zip(keys, override_list, strict=True) if key not in plain)
-            if base not in composed:
-                composed[base] = _load(loader, words, [*own, *base], RunMode.RUN)
-            job = copy.deepcopy(composed[base])
+            if base not in bases:
+                bases[base] = _load(loader, words, [*own, *base], RunMode.RUN)
+            job = copy.deepcopy(bases[base])
             for key, text in zip(keys, override_list, strict=True):
                 if key in plain:
                     OmegaConf.update(job, key, OverridesParser.create().parse_override(text).value())

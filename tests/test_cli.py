@@ -96,6 +96,8 @@ def test_help_names_verbs_and_groups(command, capsys: pytest.CaptureFixture[str]
         (["data=digits", "hydra.run.dir=file/day/run"], 4, "run must be a folder that can be created, got Not a dir"),
         (["-m", "data=digits", "hydra.sweep.dir=file/day/run"], 4, "must be a folder that can be created, got Not a"),
         (["-m", "model.layers.conv1.out_channels=8,0"], 2, "model.layers.conv1.out_channels must be at least 1, got 0"),
+        (["--config-path", "x"], 2, "--config-path must not be given: the groups are era_cnn's, got 'x'."),
+        (["--experimental-rerun", "x.pickle"], 2, "--experimental-rerun must not be used, got 'x.pickle'."),
         (["-m", "seed=range(0)"], 2, "A sweep must have at least one job, got none."),
     ],
 )  # fmt: skip

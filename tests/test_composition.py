@@ -4,10 +4,17 @@ from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
 
 from era_cnn.composition import Words, compose, output_dir, quote, sweep_jobs, validated
+from era_cnn.config import RunConfig
 from era_cnn.errors import ConfigError
 from tests.conftest import config_of
+
+
+def jobs_of(*overrides: str) -> list[RunConfig]:
+    words = Words(list(overrides))
+    return sweep_jobs(words, compose(words, RunMode.MULTIRUN))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +79,7 @@ def test_quoting_keeps_any_text(text: str) -> None:
 
 def test_the_jobs_of_a_sweep_are_what_hydra_would_run() -> None:
     words = Words(["experiment=model_3,model_4", "model.dropout=0.05,0.2", "seed=range(2)", "data=digits"])
-    jobs = sweep_jobs(words)
+    jobs = jobs_of(*words.overrides)
     one_by_one = [
         config_of(f"experiment={experiment}", f"model.dropout={dropout}", f"seed={seed}", "data=digits")
         for experiment in ("model_3", "model_4")
@@ -83,14 +90,14 @@ def test_the_jobs_of_a_sweep_are_what_hydra_would_run() -> None:
 
 
 def test_a_sweep_may_add_and_delete() -> None:
-    jobs = sweep_jobs(Words(["+model.layers.conv1.stride=1,2", "~model.layers.conv5", "experiment=model_3"]))
+    jobs = jobs_of("+model.layers.conv1.stride=1,2", "~model.layers.conv5", "experiment=model_3")
     assert [job.model.layers["conv1"]["stride"] for job in jobs] == [1, 2]
     assert "conv5" not in jobs[0].model.layers
 
 
 def test_the_problems_of_all_jobs_are_said_once_each() -> None:
     with pytest.raises(ConfigError) as caught:
-        sweep_jobs(Words(["model.dropout=0.1,7", "optimizer.lr=0.1,-2,-3"]))
+        jobs_of("model.dropout=0.1,7", "optimizer.lr=0.1,-2,-3")
     assert sorted(problem.split(",")[0].split(". ")[0] for problem in caught.value.problems) == [
         "model.dropout must be less than 1",
         "optimizer.lr must be greater than 0",
@@ -100,11 +107,22 @@ def test_the_problems_of_all_jobs_are_said_once_each() -> None:
 
 def test_a_sweep_over_an_unknown_option_or_key() -> None:
     with pytest.raises(ConfigError, match="optimizer must be one of adam, adamw, sgd, got 'sdg'"):
-        sweep_jobs(Words(["optimizer=sgd,sdg"]))
+        jobs_of("optimizer=sgd,sdg")
     with pytest.raises(ConfigError, match="sede must be a key of the config, got 1,2. Did you mean seed?"):
-        sweep_jobs(Words(["sede=1,2"]))
+        jobs_of("sede=1,2")
 
 
 def test_folders_are_named_by_date_time_and_experiment() -> None:
     composed = compose(Words(["experiment=model_3"]))
     assert Path(output_dir(composed, "hydra.run.dir")).match("outputs/????-??-??/??-??-??_model_3")
+
+
+def test_a_config_may_hold_what_is_swept(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\nname: mine\nhydra: {sweeper: {params: {seed: '1,2', model.dropout: '0.1,0.2'}}}\n",
+        encoding="utf-8",
+    )
+    words = Words(["experiment=mine", "seed=7"], config_dir=str(tmp_path / "conf"))
+    jobs = sweep_jobs(words, compose(words, RunMode.MULTIRUN))
+    assert [(job.seed, job.model.dropout) for job in jobs] == [(7, 0.1), (7, 0.2)]

@@ -15,12 +15,13 @@ from pydantic import Field
 from torch import nn
 
 from era_cnn.cli import VERBS
-from era_cnn.composition import Words, compose, parse_words, sweep_jobs, validated
+from era_cnn.composition import Words, compose, parse_words, validated
 from era_cnn.models.blocks import BLOCKS
 from era_cnn.models.build import build_network, check_network
 from era_cnn.models.summary import summarise
 from tests.conftest import EXPERIMENTS, config_of
 from tests.models.test_blocks import INHERITED
+from tests.test_composition import jobs_of
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -42,7 +43,7 @@ def test_every_command_of_the_readme_is_understood(line: str) -> None:
     if (words[0] in VERBS and words[0] != "describe") or words == ["--help"]:
         return  # tested where they are
     args = parse_words(words[1:] if words[0] == "describe" else words)
-    configs = sweep_jobs(Words.of(args)) if args.multirun else [validated(compose(Words.of(args)))]
+    configs = jobs_of(*args.overrides) if args.multirun else [validated(compose(Words.of(args)))]
     for config in configs:
         check_network(config)
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import hydra
 from hydra.types import RunMode
@@ -28,16 +27,16 @@ from era_cnn.composition import (
     sweep_jobs,
     validated,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from era_cnn.errors import ConfigError, problem
 
 
 def launch(args: argparse.Namespace, typed: Sequence[str]) -> int:
     """Does what Hydra's command line asks for; returns the exit code."""
     words = Words.of(args)
-    is_question = args.help or args.hydra_help or args.cfg or args.info or args.shell_completion
-    if is_question or args.experimental_rerun:
+    if args.experimental_rerun:
+        advice = "Type again what provenance.json holds as the command."
+        raise ConfigError([problem("--experimental-rerun", "not be used", args.experimental_rerun, advice)])
+    if args.help or args.hydra_help or args.cfg or args.info or args.shell_completion:
         with explained(words):
             _call_hydra(typed)
         return 0
@@ -64,7 +63,7 @@ def _launch_run(composed: DictConfig, typed: Sequence[str]) -> int:
 
 
 def _launch_sweep(words: Words, composed: DictConfig, typed: Sequence[str]) -> int:
-    configs = sweep_jobs(words)
+    configs = sweep_jobs(words, composed)
     from era_cnn.runs.folder import claim, shown
     from era_cnn.runs.run import check
     from era_cnn.runs.sweep import jobs_table, read_jobs

@@ -146,6 +146,7 @@ def test_a_short_training_on_real_mnist(experiment: str, tmp_path: Path) -> None
         f"data.root={MNIST_ROOT}",
         "trainer.limit_epochs=1",
         "trainer.limit_train_images=6400",
+        "trainer.batch_size=64",
         "trainer.limit_test_images=2000",
     )
     # After 100 steps of 64 images each of them is far beyond chance, 10 %.

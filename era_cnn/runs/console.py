@@ -91,8 +91,8 @@ def describe_evaluation(name: str, evaluation: Evaluation) -> str:
 
 
 PROMISE = (
-    "The same packages, kind of processor or GPU and number of threads give the same bits; "
-    "other machines give the same statistics."
+    "Promise: bitwise equal results for the same packages, kind of processor or GPU, and threads; "
+    "else equal statistics."
 )
 
 

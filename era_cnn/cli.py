@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
 
 from era_cnn.errors import EraCnnError
 
 
 def main() -> None:
     """`era-cnn`, and `python -m era_cnn`: ends the process with the exit code of what was asked for."""
-    sys.exit(execute(sys.argv[1:]))
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    code = execute(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes, and fails, once more
+    sys.exit(code)
+
+
+class Terminated(BaseException):
+    """SIGTERM, raised where it came, so that what is under way is recorded as interrupted."""
+
+
+def _raise_terminated(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
 
 
 def execute(words: Sequence[str]) -> int:
@@ -26,11 +44,17 @@ def execute(words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
+    except Terminated:
+        print("Terminated.", file=sys.stderr)
+        return 143
+    except BrokenPipeError:
+        print("Standard output was closed.", file=sys.stderr)
+        return 1
 
 
 def _hydra(words: Sequence[str]) -> int:
-    from era_cnn.composition import parse_words
     from era_cnn.runs.launch import launch
+    from era_cnn.words import parse_words
 
     return launch(parse_words(words), words)
 
@@ -40,18 +64,25 @@ def _models(words: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="a list of objects, for machines")
     parser.add_argument("--config-dir", help="a folder with groups of your own, as Hydra takes it")
     args = parser.parse_args(words)
-    from era_cnn.composition import Words
     from era_cnn.runs.catalogue import catalogue, catalogue_table
+    from era_cnn.words import Words, parse_words
 
-    entries = catalogue(Words(config_dir=args.config_dir))
+    config_dir = ["--config-dir", args.config_dir] if args.config_dir else []
+    entries = catalogue(Words.of(parse_words(config_dir)))
     print(json.dumps([entry.to_json() for entry in entries], indent=2) if args.json else catalogue_table(entries))
     return 0
 
 
 def _describe(words: Sequence[str]) -> int:
-    from era_cnn.composition import Words, compose, parse_words, validated
+    parser = argparse.ArgumentParser("era-cnn describe", description="The layer table of a composed config.")
+    parser.add_argument("overrides", nargs="*", help="as for a run, such as experiment=model_3")
+    parser.add_argument("--config-dir", "-cd", help="a folder with groups of your own, as Hydra takes it")
+    args = parser.parse_args(words)
+    from era_cnn.composition import compose, validated
+    from era_cnn.words import Words, parse_words
 
-    config = validated(compose(Words.of(parse_words(words))))
+    config_dir = ["--config-dir", args.config_dir] if args.config_dir else []
+    config = validated(compose(Words.of(parse_words([*args.overrides, *config_dir]))))
     from era_cnn.runs.catalogue import describe
 
     print(describe(config).table(), end="")
@@ -63,7 +94,8 @@ def _data(words: Sequence[str]) -> int:
     parser.add_argument("name", help="mnist, fashion_mnist, kmnist or digits")
     parser.add_argument("overrides", nargs="*", help="such as data.root=FOLDER")
     args = parser.parse_args(words)
-    from era_cnn.composition import Words, compose, validated
+    from era_cnn.composition import compose, validated
+    from era_cnn.words import Words
 
     config = validated(compose(Words([f"data={args.name}", *args.overrides])))
     from era_cnn.runs.run import read_dataset

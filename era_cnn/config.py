@@ -7,13 +7,14 @@ does not import torch, so that a wrong config is answered at once.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from era_cnn.errors import ConfigError, problem
 from era_cnn.validation import field_problems
@@ -142,7 +143,9 @@ class ModelConfig(Section):
     activation: ActivationChoice = "relu"
     bias: Bias = False
     order: Order = DEFAULT_ORDER
-    layers: dict[str, dict[str, Any]] = Field(min_length=1, description="a mapping from names to blocks")
+    layers: dict[str, dict[str, Any]] = Field(
+        min_length=1, description="layers by name, such as {conv1: {block: conv, out_channels: 8}}"
+    )
 
     def inherited(self) -> dict[str, Any]:
         """What a block takes from the model if its own layer does not set it."""
@@ -267,19 +270,36 @@ class RunConfig(Section):
     seed: int = Field(ge=0, lt=2**63, description="a whole number from 0 to 2^63 - 1")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(description="the device to train on")
     threads: int = Field(ge=1, le=1024, description="the number of processor threads; results are bound to it")
-    data: IdxData | DigitsData = Field(discriminator="name")
-    augmentation: NoAugmentation | Rotate | Affine = Field(discriminator="name")
-    model: ModelConfig
-    optimizer: Sgd | Adam | AdamW = Field(discriminator="name")
-    scheduler: Constant | StepDecay | OneCycle | Cosine = Field(discriminator="name")
-    trainer: TrainerConfig
-    target: Target = Target()
+    data: IdxData | DigitsData = Field(discriminator="name", description="a group: data=mnist")
+    augmentation: NoAugmentation | Rotate | Affine = Field(
+        discriminator="name", description="a group: augmentation=none"
+    )
+    model: ModelConfig = Field(description="a group: model=model_4")
+    optimizer: Sgd | Adam | AdamW = Field(discriminator="name", description="a group: optimizer=sgd")
+    scheduler: Constant | StepDecay | OneCycle | Cosine = Field(
+        discriminator="name", description="a group: scheduler=constant"
+    )
+    trainer: TrainerConfig = Field(description="a group: trainer=default")
+    target: Target = Field(default=Target(), description="a mapping, such as {test_accuracy: 0.99}")
+
+    @property
+    def num_train_images(self) -> int:
+        """Images in an epoch: those of the data set, without validation images, up to the trainer's limit."""
+        available = self.data.train_size - self.data.val_size
+        return min(available, self.trainer.limit_train_images or available)
 
     def digest(self) -> str:
-        """SHA-256 over all that can change the result: everything but names and the place of the data."""
-        values = self.model_dump(exclude={"name": True, "data": {"root"}, "model": {"name"}, "trainer": {"name"}})
-        text = json.dumps(values, separators=(",", ":"))  # in order: that of the layers is the network's
-        return hashlib.sha256(text.encode()).hexdigest()
+        """SHA-256 over all that can change the result."""
+        return digest_of(self.model_dump())
+
+
+def digest_of(values: dict[str, Any]) -> str:
+    """SHA-256 over a config as plain values, without names and the place of the data, which change no result."""
+    kept = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items() if key != "name"}
+    for section, key in (("data", "root"), ("model", "name"), ("trainer", "name")):
+        kept[section].pop(key, None)
+    text = json.dumps(kept, separators=(",", ":"))  # in order: that of the layers is the network's
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def parse(composed: DictConfig) -> RunConfig:
@@ -294,54 +314,75 @@ def parse(composed: DictConfig) -> RunConfig:
         first_line = str(error).splitlines()[0]
         key = getattr(error, "full_key", None) or "the config"
         raise ConfigError([problem(key, "have a value", first_line, f"Give one: {key}=…")]) from error
+    problems: list[str] = []
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(field_problems(error, RunConfig)) from error
-    problems = list(_problems_between_keys(config))
+        problems = field_problems(error, RunConfig)
+    problems += _problems_between_keys(values)
     if problems:
         raise ConfigError(problems)
     return config
 
 
-def _problems_between_keys(config: RunConfig) -> Iterator[str]:
-    trainer, target, optimizer, scheduler, data = (
-        config.trainer,
-        config.target,
-        config.optimizer,
-        config.scheduler,
-        config.data,
-    )
+def _problems_between_keys(values: Any) -> Iterator[str]:
+    """What each rule over several sections finds, as long as those sections are right by themselves."""
+    sections: dict[str, Any] = {}
+    for name, field in RunConfig.model_fields.items():
+        if isinstance(values, dict) and name in values:
+            try:
+                schema: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
+                sections[name] = schema.validate_python(values[name])
+            except ValidationError:
+                continue  # said already
+    for rule in RULES:
+        needed = inspect.signature(rule).parameters
+        if needed.keys() <= sections.keys():
+            yield from rule(**{name: sections[name] for name in needed})
+
+
+def _epochs_within_target(name: str, trainer: TrainerConfig, target: Target) -> Iterator[str]:
     if target.max_epochs is not None and trainer.epochs > target.max_epochs:
-        yield problem(
-            "trainer.epochs",
-            f"be at most {target.max_epochs}, the target of experiment {config.name}",
-            trainer.epochs,
-            "Lower it, or raise target.max_epochs.",
-        )
+        rule = f"be at most {target.max_epochs}, the target of experiment {name}"
+        yield problem("trainer.epochs", rule, trainer.epochs, "Lower it, or raise target.max_epochs.")
+
+
+def _nesterov_needs_momentum(optimizer: Sgd | Adam | AdamW) -> Iterator[str]:
     if isinstance(optimizer, Sgd) and optimizer.nesterov and optimizer.momentum == 0:
-        yield problem(
-            "optimizer.nesterov",
-            "be false without momentum",
-            True,
-            "Set optimizer.momentum=0.9, for example.",
-        )
+        advice = "Set optimizer.momentum=0.9, for example."
+        yield problem("optimizer.nesterov", "be false without momentum", True, advice)
+
+
+def _warmup_ends(scheduler: Constant | StepDecay | OneCycle | Cosine, trainer: TrainerConfig) -> Iterator[str]:
     if isinstance(scheduler, OneCycle | Cosine) and scheduler.warmup_epochs >= trainer.epochs:
-        yield problem(
-            "scheduler.warmup_epochs",
-            f"be shorter than trainer.epochs, {trainer.epochs}",
-            scheduler.warmup_epochs,
-            "Lower it.",
-        )
-    if isinstance(config.augmentation, Affine) and config.augmentation.scale[0] > config.augmentation.scale[1]:
-        yield problem("augmentation.scale", "hold the smaller value first", config.augmentation.scale, "Swap the two.")
-    if data.val_size and not NUM_CLASSES <= data.val_size <= data.train_size - NUM_CLASSES:
-        yield problem(
-            "data.val_size",
-            f"be 0, or from {NUM_CLASSES} to {data.train_size - NUM_CLASSES:,}: at least one image of each class "
-            "on both sides",
-            data.val_size,
-            "Give the number of training images to validate on, 5000 for example.",
-        )
-    if len(set(config.model.order)) < len(config.model.order):
-        yield problem("model.order", "name every part once", config.model.order, "Write each part once.")
+        rule = f"be shorter than trainer.epochs, {trainer.epochs}"
+        yield problem("scheduler.warmup_epochs", rule, scheduler.warmup_epochs, "Lower it.")
+
+
+def _scale_is_a_range(augmentation: NoAugmentation | Rotate | Affine) -> Iterator[str]:
+    if isinstance(augmentation, Affine) and augmentation.scale[0] > augmentation.scale[1]:
+        yield problem("augmentation.scale", "hold the smaller value first", augmentation.scale, "Swap the two.")
+
+
+def _both_sides_of_the_split_have_every_class(data: IdxData | DigitsData) -> Iterator[str]:
+    largest = data.train_size - NUM_CLASSES
+    if data.val_size and not NUM_CLASSES <= data.val_size <= largest:
+        rule = f"be 0, or from {NUM_CLASSES} to {largest:,}: at least one image of each class on both sides"
+        advice = "Give the number of training images to validate on, 5000 for example."
+        yield problem("data.val_size", rule, data.val_size, advice)
+
+
+def _every_part_once(model: ModelConfig) -> Iterator[str]:
+    if len(set(model.order)) < len(model.order):
+        yield problem("model.order", "name every part once", model.order, "Write each part once.")
+
+
+RULES: tuple[Callable[..., Iterator[str]], ...] = (
+    _epochs_within_target,
+    _nesterov_needs_momentum,
+    _warmup_ends,
+    _scale_is_a_range,
+    _both_sides_of_the_split_have_every_class,
+    _every_part_once,
+)
+"""Rules over several keys; the parameters of each are the sections that it needs."""

@@ -30,7 +30,8 @@ def _field_problem(details: ErrorDetails, schema: type[BaseModel], prefix: str) 
             did_you_mean(path[-1], known, "Remove it."),
         )
     if kind == "missing":
-        return f"{key} must be given, got nothing. Give {description}: {key}=…"
+        example = "." if ": " in description else f": {key}=…"
+        return f"{key} must be given, got nothing. Give {description}{example}"
     if kind in ("literal_error", "union_tag_invalid"):
         if kind == "union_tag_invalid":
             key, got = f"{key}.name", context["tag"]
@@ -80,6 +81,8 @@ def _locate(details: ErrorDetails, schema: type[BaseModel]) -> tuple[list[str], 
     owner: type[BaseModel] | None = schema
     sections: tuple[type[BaseModel], ...] = (schema,)  # several: a choice that the next part, a tag, decides
     for part in details["loc"]:
+        if part == "[key]":  # pydantic's mark of a mapping's key that is wrong itself
+            break
         if len(sections) > 1:
             sections = tuple(section for section in sections if part in _tags(section))
             continue

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from era_cnn.cli import VERBS
-from era_cnn.composition import COMMANDS
+from era_cnn.complaints import COMMANDS
 from tests.conftest import EXPERIMENTS
 
 SMALL = ["data=digits", "trainer=smoke"]
@@ -69,16 +71,9 @@ def test_help_and_config_errors_answer_without_torch(words: list[str], code: int
     assert [path.name for path in tmp_path.iterdir()] == ["path"]
 
 
-def test_help_lists_every_verb(command) -> None:
-    with pytest.raises(SystemExit) as ended:
-        command("--help")
-    assert ended.value.code == 0
-
-
-def test_help_names_verbs_and_groups(command, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        command("--help")
-    text = capsys.readouterr().out
+def test_help_names_verbs_and_groups(command) -> None:
+    code, text, _ = command("--help")
+    assert code == 0
     for verb in VERBS:
         assert f"era-cnn {verb} " in text
     assert "experiment: model_1, model_2," in text
@@ -91,7 +86,17 @@ def test_help_names_verbs_and_groups(command, capsys: pytest.CaptureFixture[str]
         (["optimizer.lr=-1"], 2, "optimizer.lr must be greater than 0, got -1."),
         (["model.layers.conv1.out_channels=0"], 2, "model.layers.conv1.out_channels must be at least 1, got 0."),
         (["target.max_params=100"], 2, "model.layers must make at most 100 parameters"),
-        (["device=mps"], 2, "device must be there: this machine has"),
+        (["hydra.job.chdir=true"], 2, "hydra.job.chdir must be false: data.root would move, got true."),
+        (["hydra.run.dir=."], 4, "must be a folder of its own, got one that you stand in. Choose another place"),
+        (["hydra.run.dir=/"], 4, "/ must be a folder of its own"),
+        (["hydra.run.dir=${nope}"], 2, "The config must compose, got: Interpolation key 'nope' not found"),
+        (["data=digits", "hydra.job.name=x/y"], 2, "Hydra must be able to start, got: "),
+        (["--resolve"], 2, "--package and --resolve must go with --cfg"),
+        (["--run", "-m", "data=digits"], 2, "Hydra must be able to start, got: Only one of --run, --multirun"),
+        (["--cfg", "job", "-p", "nope"], 2, "package 'nope' not found in config"),
+        (["-m", "data=digits", "seed=1,2", "hydra.sweep.subdir=x"], 2, "hydra.sweep.subdir must give each job a folder"),
+        (["-m", "data.root=nowhere", "seed=1,2"], 3, "nowhere/MNIST/raw/train-images-idx3-ubyte.gz must exist or be"),
+        (["describe", "-m", "seed=1"], 2, "unrecognized arguments: -m"),
         (["data.root=nowhere"], 3, "nowhere/MNIST/raw/train-images-idx3-ubyte.gz must exist or be downloadable"),
         (["data=digits", "hydra.run.dir=file/day/run"], 4, "run must be a folder that can be created, got Not a dir"),
         (["-m", "data=digits", "hydra.sweep.dir=file/day/run"], 4, "must be a folder that can be created, got Not a"),
@@ -102,7 +107,13 @@ def test_help_names_verbs_and_groups(command, capsys: pytest.CaptureFixture[str]
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_once_and_leaves_no_folder(
-    words: list[str], code: int, message: str, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str],
+    code: int,
+    message: str,
+    command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from era_cnn.data import sources
 
@@ -111,10 +122,13 @@ def test_what_is_wrong_is_said_once_and_leaves_no_folder(
 
     monkeypatch.setattr(sources, "_fetcher", lambda source: no_network)
     (tmp_path / "file").write_text("", encoding="utf-8")
-    got, out, err = command(*words)
+    try:
+        got, out, err = command(*words)
+    except SystemExit as end:  # argparse's own
+        got, (out, err) = end.code, capsys.readouterr()
     assert got == code
     assert message in err
-    assert err.count("\n") == 1
+    assert err.count("\n") == 1 or err.startswith("usage:")
     assert "Traceback" not in out + err
     left = {path.name for path in tmp_path.iterdir()} - {"nowhere"}
     assert left == {"file"}
@@ -155,7 +169,9 @@ def test_an_interrupted_run_says_so(command, tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(run, "fit", stop)
     code, _, err = command(*SMALL)
-    assert (code, err) == (130, "Stopped.\n")
+    assert code == 130
+    assert err.startswith("Interrupted. Run folder: outputs/")
+    assert err.endswith("Stopped.\n")
     (status_path,) = tmp_path.glob("outputs/*/*/status.json")
     assert json.loads(status_path.read_text(encoding="utf-8"))["state"] == "interrupted"
 
@@ -165,6 +181,51 @@ def test_a_folder_with_any_name_will_do(command, tmp_path: Path) -> None:
     assert code == 0
     assert (tmp_path / "it's a place, 100% ü=1" / "result.json").exists()
     assert out.splitlines()[-1] == "Run folder: it's a place, 100% ü=1"
+
+
+def test_folders_of_jobs_may_have_any_name(command, tmp_path: Path) -> None:
+    code, out, _ = command("-m", *SMALL, "seed=1,2", "hydra.sweep.dir=s", "hydra.sweep.subdir='seed ${seed}'")
+    assert code == 0
+    assert {path.name for path in (tmp_path / "s").iterdir()} == {"multirun.yaml", "seed 1", "seed 2"}
+    assert out.count("completed") == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "Stopped."), (signal.SIGTERM, 143, "Termin")]
+)
+def test_a_signal_is_recorded_and_answered(number: int, code: int, word: str, tmp_path: Path) -> None:
+    program = [*ENTRY_POINTS[1], "experiment=model_4_digits", "hydra.run.dir=run"]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("Test set"):
+            break
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "Interrupted. Run folder: run" in err
+    assert word in err
+    assert "Traceback" not in err
+    assert json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))["state"] == "interrupted"
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+@pytest.mark.parametrize("words", ["--help", "models", "data=digits trainer=smoke"])
+def test_an_output_that_nobody_reads_is_no_fault_of_the_config(words: str, tmp_path: Path) -> None:
+    line = f"{shlex.quote(sys.executable)} -m era_cnn {words} | head -c 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, check=False)
+    assert "Traceback" not in done.stderr
+    assert "must compose" not in done.stderr
+    assert done.returncode in (0, 1)
+    assert done.returncode == 0 or "Standard output was closed" in done.stderr
+
+
+def test_models_lists_experiments_of_ones_own(command, tmp_path: Path) -> None:
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    text = "# @package _global_\ndefaults: [model_4]\nname: mine\n"
+    (tmp_path / "own" / "experiment" / "mine.yaml").write_text(text, encoding="utf-8")
+    _, out, _ = command("models", "--json", "--config-dir", "own")
+    assert "mine" in [entry["experiment"] for entry in json.loads(out)]
 
 
 def test_a_sweep_gives_a_folder_a_job_and_a_table(command, tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from era_cnn.config import parse
+from era_cnn.config import digest_of, parse
 from era_cnn.errors import ConfigError
 from tests.conftest import CONF_DIR, EXPERIMENTS, config_of
 
@@ -150,6 +153,26 @@ def test_the_digest_changes_with_what_changes_the_result_and_with_nothing_else()
         assert config_of(override).digest() == digest, override
     for override in ("seed=2", "threads=1", "optimizer=adam", "model.dropout=0.2", "data=digits", "trainer=smoke"):
         assert config_of(override).digest() != digest, override
+
+
+NO_EFFECT = {"name", "data.root", "model.name", "trainer.name"}
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        yield from leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [prefix + key]
+
+
+@pytest.mark.parametrize("experiment", ["model_3", "model_4_digits"])
+def test_every_key_that_is_not_excepted_is_in_the_digest(experiment: str) -> None:
+    values = config_of(f"experiment={experiment}").model_dump()
+    keys = list(leaves(values))
+    assert len(keys) > 40
+    for key in keys:
+        changed = OmegaConf.create(values)
+        OmegaConf.update(changed, key, "another value")
+        same = digest_of(OmegaConf.to_container(changed)) == digest_of(values)
+        assert same == (key in NO_EFFECT), key
 
 
 def test_the_digest_depends_on_the_order_of_the_layers() -> None:

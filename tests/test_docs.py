@@ -15,10 +15,11 @@ from pydantic import Field
 from torch import nn
 
 from era_cnn.cli import VERBS
-from era_cnn.composition import Words, compose, parse_words, validated
+from era_cnn.composition import compose, validated
 from era_cnn.models.blocks import BLOCKS
 from era_cnn.models.build import build_network, check_network
 from era_cnn.models.summary import summarise
+from era_cnn.words import Words, parse_words
 from tests.conftest import EXPERIMENTS, config_of
 from tests.models.test_blocks import INHERITED
 from tests.test_composition import jobs_of
@@ -31,6 +32,11 @@ def blocks_of(language: str) -> list[str]:
 
 
 COMMANDS = [line for block in blocks_of("bash") for line in block.splitlines() if line.startswith("era-cnn ")]
+
+
+def test_nothing_was_left_to_be_filled_in() -> None:
+    words = set(re.findall(r"\b[A-Z][A-Z0-9]{3,}\b", README))
+    assert words <= {"MNIST", "KMNIST", "YAML", "NAME", "PYTHON", "SIGTERM", "BLOCKS", "CONTRIBUTING", "CHANGELOG", "README"}
 
 
 def test_the_readme_has_its_commands() -> None:

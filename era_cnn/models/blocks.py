@@ -125,19 +125,25 @@ def make_parts(
 
 
 def check_used(given: Mapping[str, object], fields: Mapping[str, object]) -> None:
-    """Refuses fields that a layer sets without effect: an option that does nothing is a misunderstanding."""
-    if fields.get("bare"):
-        for name in ("norm", "norm_groups", "activation", "dropout", "order"):
-            if name in given:
-                advice = f"Remove {name}, or set bare: false."
-                raise FieldError(name, "not be set where bare is true", given[name], advice)
-    elif "norm_groups" in given and fields["norm"] != "group":
-        raise FieldError(
-            "norm_groups",
-            "not be set unless norm is group",
-            given["norm_groups"],
-            "Remove it, or set norm: group.",
-        )
+    """Refuses fields that a layer sets without effect: an option that does nothing is a misunderstanding.
+
+    Args:
+        given: What the layer itself sets.
+        fields: All fields of its block, inherited ones and defaults included.
+
+    Raises:
+        FieldError: For the first of them.
+    """
+    after_conv = ("norm", "norm_groups", "activation", "dropout", "order")
+    without_effect = [
+        *((name, "where bare is true", "bare: false") for name in after_conv if fields.get("bare")),
+        *([("norm_groups", "unless norm is group", "norm: group")] if fields.get("norm") != "group" else []),
+        *([("pool_size", "where pool is none", "pool: max")] if fields.get("pool") == "none" else []),
+        *([("bias", "where projection is none", "projection: conv")] if fields.get("projection") == "none" else []),
+    ]
+    for name, where, instead in without_effect:
+        if name in given:
+            raise FieldError(name, f"not be set {where}", given[name], f"Remove {name}, or set {instead}.")
 
 
 @BLOCKS.register("conv")
@@ -146,8 +152,6 @@ class Conv(Parts):
 
     H' = (H + 2 padding - dilation (kernel_size - 1) - 1) / stride + 1, rounded down.
     """
-
-    check_fields = staticmethod(check_used)
 
     def __init__(
         self,
@@ -203,8 +207,6 @@ class Transition(Parts):
 
     (B, C, H, W) to (B, out_channels, H / pool_size, W / pool_size).
     """
-
-    check_fields = staticmethod(check_used)
 
     def __init__(
         self,
@@ -291,18 +293,20 @@ class Residual(nn.Module):
             conv2=nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=bias),
             norm2=make_norm(norm, out_channels, norm_groups),
         )
-        self.shortcut = (
-            nn.Identity()
-            if shortcut == "identity"
-            else Parts(
+        self.shortcut = None
+        if shortcut == "conv":
+            self.shortcut = Parts(
                 conv=nn.Conv2d(in_channels, out_channels, 1, stride, bias=bias),
                 norm=make_norm(norm, out_channels, norm_groups),
             )
-        )
-        self.after = Parts(activation=make_activation(activation), dropout=nn.Dropout(dropout) if dropout else None)
+        self.activation = make_activation(activation)
+        self.dropout = nn.Dropout(dropout) if dropout else None
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102 - the class says it
-        return self.after(self.body(images) + self.shortcut(images))  # type: ignore[no-any-return]
+        total: Tensor = self.body(images) + (images if self.shortcut is None else self.shortcut(images))
+        for part in (self.activation, self.dropout):
+            total = total if part is None else part(total)
+        return total
 
 
 @BLOCKS.register("max_pool")

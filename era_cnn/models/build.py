@@ -15,7 +15,7 @@ from torch.func import functional_call
 from era_cnn import randomness
 from era_cnn.config import IMAGE_SHAPE, NUM_CLASSES, ModelConfig, RunConfig, Section
 from era_cnn.errors import ConfigError, did_you_mean, one_of, problem
-from era_cnn.models.blocks import BLOCKS, FieldError
+from era_cnn.models.blocks import BLOCKS, FieldError, check_used
 from era_cnn.validation import field_problems
 
 LAYERS = "model.layers"
@@ -86,7 +86,7 @@ def build_from_config(config: RunConfig) -> Network:
         raise ConfigError(
             [f"{LAYERS} must {rule}, got {params:,}. Make the network smaller, or raise target.max_params."]
         )
-    problems = list(_unused_options(config.model))
+    problems = [*_unused_options(config.model), *_starved_norms(network, config)]
     if problems:
         raise ConfigError(problems)
     return network
@@ -114,7 +114,8 @@ def layer_problems(layers: Mapping[str, Mapping[str, Any]], inherited: Mapping[s
             yield f"{key}.block must be given, got nothing. Choose one: {', '.join(BLOCKS)}."
         elif spec["block"] not in list(BLOCKS):
             got = spec["block"]
-            yield problem(f"{key}.block", one_of(BLOCKS), got, did_you_mean(str(got), BLOCKS, "Choose one of these."))
+            near = did_you_mean(got, BLOCKS, "Choose one of these.") if isinstance(got, str) else "Choose one of these."
+            yield problem(f"{key}.block", one_of(BLOCKS), got, near)
         else:
             yield from _fields_of_layer_problems(key, spec, inherited)
 
@@ -126,12 +127,10 @@ def _fields_of_layer_problems(key: str, spec: Mapping[str, Any], inherited: Mapp
     except ValidationError as error:
         yield from field_problems(error, schema, prefix=f"{key}.")
         return
-    check = getattr(BLOCKS[spec["block"]], "check_fields", None)
-    if check is not None:
-        try:
-            check(given, _merged(spec, inherited))
-        except FieldError as error:
-            yield problem(f"{key}.{error.field}", error.rule, error.got, error.advice)
+    try:
+        check_used(given, _merged(spec, inherited))
+    except FieldError as error:
+        yield problem(f"{key}.{error.field}", error.rule, error.got, error.advice)
 
 
 @cache
@@ -186,7 +185,7 @@ def _construct(spec: Mapping[str, Any], inherited: Mapping[str, Any], shape: tor
 def _output_shape(layer: nn.Module, shape: torch.Size) -> torch.Size:
     """Sends a tensor without values through the layer: no arithmetic, whatever its size."""
     without_values = {name: tensor.to("meta") for name, tensor in (*layer.named_parameters(), *layer.named_buffers())}
-    hooks = [module.register_forward_pre_hook(_check_kernel_fits) for module in layer.modules()]
+    hooks = [module.register_forward_pre_hook(_check_fits) for module in layer.modules()]
     layer.eval()  # batch norm would ask for more than one value per channel
     try:
         with torch.no_grad():
@@ -198,11 +197,23 @@ def _output_shape(layer: nn.Module, shape: torch.Size) -> torch.Size:
     return output.shape
 
 
-def _check_kernel_fits(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    if not isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-        return
+def _check_fits(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    if isinstance(module, nn.GroupNorm):
+        _check_group_norm(module, inputs[0])
+    elif isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        _check_kernel(module, inputs[0])
+
+
+def _check_group_norm(module: nn.GroupNorm, images: Tensor) -> None:
+    if images[0].numel() == module.num_groups:
+        kind = "layer" if module.num_groups == 1 else "group"
+        rule = "have more than one value to normalise over"
+        raise FieldError("norm", rule, kind, "Set norm: none, or let more channels or pixels come in.")
+
+
+def _check_kernel(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, images: Tensor) -> None:
     size, padding, dilation = (
-        min(inputs[0].shape[-2:]),
+        min(images.shape[-2:]),
         _first(module.padding),
         _first(getattr(module, "dilation", 1)),
     )
@@ -216,6 +227,25 @@ def _check_kernel_fits(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 def _first(value: int | str | tuple[int, ...]) -> int:
     assert not isinstance(value, str), "no block pads by a word"
     return value[0] if isinstance(value, tuple) else value
+
+
+def _starved_norms(network: Network, config: RunConfig) -> Iterator[str]:
+    """Batch norm can't train on one value per channel: one image of one pixel, as the last batch may be."""
+    size = config.trainer.batch_size
+    if size != 1 and config.num_train_images % size != 1:
+        return
+    pixels: list[int] = []
+    hooks = [
+        module.register_forward_pre_hook(lambda module, inputs: pixels.append(inputs[0].shape[2:].numel()))
+        for module in network.modules()
+        if isinstance(module, nn.BatchNorm2d)
+    ]
+    _output_shape(network, torch.Size((1, *IMAGE_SHAPE)))
+    for hook in hooks:
+        hook.remove()
+    if 1 in pixels:
+        rule = f"leave no single image for the last batch of {config.num_train_images:,}, with batch norm on one pixel"
+        yield problem("trainer.batch_size", rule, size, "Change it by one, for example.")
 
 
 def _unused_options(model: ModelConfig) -> Iterator[str]:

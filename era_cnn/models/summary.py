@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +28,7 @@ class Summary:
     """A network's rows and totals.
 
     `receptive_field` is what one position sees before a global pooling widens it to everything; `mult_adds` counts
-    the multiplications and additions for one image, as torchinfo counts them.
+    a multiplication with its addition as one, for one image, over the layers with weights, as torchinfo does.
     """
 
     rows: tuple[Row, ...]
@@ -76,8 +76,18 @@ def summarise(network: nn.Module, image_shape: tuple[int, int, int] = IMAGE_SHAP
         for layer in info.summary_list
         if layer.is_leaf_layer
     )
-    local = [row.receptive_field for row in rows if not _is_global(network.get_submodule(row.name), row)]
-    return Summary(rows, params=info.total_params, mult_adds=info.total_mult_adds, receptive_field=max(local))
+    return Summary(rows, info.total_params, info.total_mult_adds, _local_field(network, rows))
+
+
+def _local_field(network: nn.Module, rows: Sequence[Row]) -> int:
+    """The widest field before a pooling to one pixel: from there on, each position sees everything."""
+    widest = 1
+    for row in rows:
+        pools = isinstance(network.get_submodule(row.name), nn.AvgPool2d | nn.MaxPool2d)
+        if pools and row.output_shape[1:] == (1, 1):
+            break
+        widest = max(widest, row.receptive_field)
+    return widest
 
 
 def _receptive_fields(network: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:
@@ -96,7 +106,7 @@ def _receptive_fields(network: nn.Module, image_shape: tuple[int, int, int]) -> 
         _, field, jump = seen.get(id(inputs[0]), (None, *widest))
         field += (_size(module, "dilation") * (_size(module, "kernel_size") - 1)) * jump
         jump *= _size(module, "stride")
-        widest = max(widest, (field, jump))
+        widest = (max(widest[0], field), max(widest[1], jump))
         seen[id(output)] = (output, field, jump)
         fields[name] = field
 
@@ -121,11 +131,6 @@ def _receptive_fields(network: nn.Module, image_shape: tuple[int, int, int]) -> 
 def _size(module: nn.Module, name: str) -> int:
     value = getattr(module, name, 1)
     return int(value[0] if isinstance(value, tuple) else value)
-
-
-def _is_global(module: nn.Module, row: Row) -> bool:
-    """Whether all that lies behind this layer, itself included, sees the whole image in one position anyway."""
-    return isinstance(module, nn.AvgPool2d | nn.Flatten | nn.Linear) and row.output_shape[1:] in ((1, 1), ())
 
 
 def _torch_name(module: nn.Module) -> str:

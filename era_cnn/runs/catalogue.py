@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from era_cnn.composition import Words, compose, experiments, validated
+from era_cnn.composition import compose, experiments, validated
 from era_cnn.config import RunConfig
 from era_cnn.models.build import build_from_config
 from era_cnn.models.summary import Summary, summarise
+from era_cnn.words import Words
 
 
 @dataclass(frozen=True)

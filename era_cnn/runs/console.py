@@ -98,9 +98,11 @@ PROMISE = (
 
 def describe_start(config: RunConfig, params: int, num_images: dict[str, int]) -> str:
     """The first line: what is trained, on what."""
+    count = config.trainer.epochs_to_run
+    epochs = f"{count} epochs" if count > 1 else "1 epoch"
     images = " + ".join(f"{count:,} {name}" for name, count in num_images.items() if count)
     return (
-        f"{config.name}: {params:,} parameters, {config.trainer.epochs_to_run} epochs on {config.data.name} "
+        f"{config.name}: {params:,} parameters, {epochs} on {config.data.name} "
         f"({images} images), seed {config.seed}, {config.device}, {config.threads} threads"
     )
 
@@ -136,6 +138,8 @@ def describe_target(result: Result, config: RunConfig) -> str:
     stated = ", ".join(want for want in wants if want)
     if not stated:
         return "none set"
+    if result.target["met"] is None:
+        return f"{stated}: not judged, since trainer.limit_test_images is set"
     if not result.target["met"]:
         return f"{stated}: not met"
     if target.test_accuracy is not None and result.final_test_accuracy < target.test_accuracy:

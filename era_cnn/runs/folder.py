@@ -7,17 +7,37 @@ import itertools
 import json
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from era_cnn.config import RunConfig
 from era_cnn.errors import RunFolderError
-from era_cnn.training.loop import EpochRecord
+
+if TYPE_CHECKING:
+    from era_cnn.training.loop import EpochRecord
 
 
-def claim(wanted: Path) -> Path:
+@dataclass(frozen=True)
+class Claim:
+    """A folder that nobody else has, and the folders that were made for it, the innermost first."""
+
+    path: Path
+    made: tuple[Path, ...]
+
+    def give_back(self) -> None:
+        """Removes the folder of a run that never began, and what was made for it, unless others use that by now."""
+        shutil.rmtree(self.path)
+        for parent in self.made:
+            try:
+                parent.rmdir()
+            except OSError:
+                return
+
+
+def claim(wanted: Path) -> Claim:
     """Creates a folder that nobody else has: `wanted`, or with the first free number behind its name.
 
     The file system decides who is first, so any number of processes may claim at once.
@@ -25,30 +45,38 @@ def claim(wanted: Path) -> Path:
     Raises:
         RunFolderError: If nothing can be created there.
     """
-    try:
-        wanted.parent.mkdir(parents=True, exist_ok=True)
-        numbered = (wanted.with_name(f"{wanted.name}_{number}") for number in itertools.count(2))
-        for folder in itertools.chain([wanted], numbered):
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                continue
-            return folder
-    except OSError as error:
-        advice = "Choose another place: hydra.run.dir=… (of a sweep: hydra.sweep.dir=…)."
-        raise RunFolderError(
-            f"{wanted} must be a folder that can be created, got {error.strerror}. {advice}"
-        ) from error
+    wanted = Path(os.path.abspath(wanted))
+    here = Path.cwd()
+    if wanted == here or wanted in here.parents:
+        raise RunFolderError(f"{wanted} must be a folder of its own, got one that you stand in. {ELSEWHERE}")
+    numbered = (wanted.with_name(f"{wanted.name}_{number}") for number in itertools.count(2))
+    made = tuple(parent for parent in wanted.parents if not parent.exists())
+    for path in itertools.chain([wanted], numbered):
+        try:
+            if _made_by_us(path):
+                return Claim(path, made)
+        except OSError as error:
+            rule = "must be a folder that can be created"
+            raise RunFolderError(f"{path} {rule}, got {error.strerror}. {ELSEWHERE}") from error
     raise AssertionError("there is always a next number")
 
 
-def give_back(folder: Path, root: Path) -> None:
-    """Removes a claimed folder whose run never began, and the folders above it, below `root`, that it leaves empty."""
-    shutil.rmtree(folder)
-    for parent in folder.parents:
-        if parent == root or root not in parent.parents or any(parent.iterdir()):
-            return
-        parent.rmdir()
+def _made_by_us(path: Path) -> bool:
+    """Creates a folder and those above it; False if it was there."""
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+        except FileNotFoundError:  # another process gave the parent back just now
+            continue
+        except FileExistsError:
+            if path.parent.exists() and not path.parent.is_dir():
+                raise
+            return False
+        return True
+
+
+ELSEWHERE = "Choose another place: hydra.run.dir=… (of a sweep: hydra.sweep.dir=…)."
 
 
 def shown(folder: Path) -> Path:

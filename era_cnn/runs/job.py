@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -33,6 +34,8 @@ def job(composed: DictConfig, command: Sequence[str]) -> int:
         console.complain(str(error))
         folder.write_json("status.json", _status("failed", started, message=str(error)))
         return error.exit_code
+    except BrokenPipeError:
+        return _output_closed(folder, started)
     except Exception as error:  # noqa: BLE001 - a job's last resort: recorded, and the sweep goes on
         text = traceback.format_exc()
         console.complain(text)
@@ -41,12 +44,22 @@ def job(composed: DictConfig, command: Sequence[str]) -> int:
         return 1
     except BaseException:  # stopped from outside: recorded too, but the command ends
         folder.write_json("status.json", _status("interrupted", started))
+        console.close()
+        console.complain(f"Interrupted. Run folder: {shown(folder.path)}")
         raise
     finally:
         console.close()
     folder.write_json("status.json", _status("completed", started))
     console.say(f"Run folder: {shown(folder.path)}")
     return 0
+
+
+def _output_closed(folder: RunFolder, started: str) -> int:
+    """Nobody reads on, so nothing more can be said there; the folder and standard error still take it."""
+    message = "Standard output was closed before the run had ended."
+    folder.write_json("status.json", _status("failed", started, message=message))
+    print(message, file=sys.stderr)
+    return 1
 
 
 def _status(state: str, started: str, **details: str) -> dict[str, object]:

@@ -17,17 +17,17 @@ import hydra
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from era_cnn.complaints import explained, reason_of
 from era_cnn.composition import (
-    CONFIG_MODULE,
-    Words,
+    PlannedJob,
     compose,
-    explained,
-    output_dir,
-    quote,
-    sweep_jobs,
+    plan_sweep,
+    raise_problems_of_jobs,
+    resolved,
     validated,
 )
-from era_cnn.errors import ConfigError, problem
+from era_cnn.errors import ConfigError, EraCnnError, problem
+from era_cnn.words import CONFIG_MODULE, Words, quote
 
 
 def launch(args: argparse.Namespace, typed: Sequence[str]) -> int:
@@ -37,60 +37,110 @@ def launch(args: argparse.Namespace, typed: Sequence[str]) -> int:
         advice = "Type again what provenance.json holds as the command."
         raise ConfigError([problem("--experimental-rerun", "not be used", args.experimental_rerun, advice)])
     if args.help or args.hydra_help or args.cfg or args.info or args.shell_completion:
-        with explained(words):
-            _call_hydra(typed)
-        return 0
+        return _answer(words, typed)
+    if args.package or args.resolve:
+        raise ConfigError(["--package and --resolve must go with --cfg, got neither run nor question. Add --cfg job."])
     composed = compose(words, RunMode.MULTIRUN if args.multirun else RunMode.RUN)
+    if composed.hydra.job.chdir:
+        raise ConfigError([problem("hydra.job.chdir", "be false: data.root would move", True, "Leave it out.")])
     if args.multirun or composed.hydra.mode == RunMode.MULTIRUN:
         return _launch_sweep(words, composed, typed)
     return _launch_run(composed, typed)
 
 
+def _answer(words: Words, typed: Sequence[str]) -> int:
+    """Lets Hydra answer a question: help, the composed config, tab completion."""
+    try:
+        with explained(words):
+            _call_hydra(typed)
+    except SystemExit as end:
+        return 2 if end.code else 0
+    return 0
+
+
 def _launch_run(composed: DictConfig, typed: Sequence[str]) -> int:
     config = validated(composed)
-    from era_cnn.runs.folder import claim, give_back  # from here on torch is needed
+    from era_cnn.runs.folder import claim  # from here on torch is needed
     from era_cnn.runs.run import check
 
     check(config)
-    folder = claim(Path(output_dir(composed, "hydra.run.dir")).absolute())
-    code = 0
+    claimed = claim(Path(resolved(composed, "hydra.run.dir")))
     try:
-        code = _call_hydra(typed, f"hydra.run.dir='{quote(str(folder))}'")
-    finally:
-        if code in (2, 3, 4):
-            give_back(folder, Path.cwd())
+        code = _call_hydra(typed, f"hydra.run.dir='{quote(str(claimed.path))}'")
+    except ConfigError:
+        claimed.give_back()
+        raise
+    if code in (2, 3, 4):  # the run never began
+        claimed.give_back()
     return code
 
 
 def _launch_sweep(words: Words, composed: DictConfig, typed: Sequence[str]) -> int:
-    configs = sweep_jobs(words, composed)
+    jobs = plan_sweep(words, composed)
+    _check_jobs(jobs)
     from era_cnn.runs.folder import claim, shown
-    from era_cnn.runs.run import check
     from era_cnn.runs.sweep import jobs_table, read_jobs
 
-    for config in configs:
-        check(config)
-    folder = claim(Path(output_dir(composed, "hydra.sweep.dir")).absolute())
-    _call_hydra(typed, f"hydra.sweep.dir='{quote(str(folder))}'")
-    jobs = read_jobs(folder)
-    print(f"\n{jobs_table(jobs)}\nSweep folder: {shown(folder)}")
-    return 0 if len(jobs) == len(configs) and all(job.state == "completed" for job in jobs) else 1
+    claimed = claim(Path(resolved(composed, "hydra.sweep.dir")))
+    try:
+        _call_hydra(typed, f"hydra.sweep.dir='{quote(str(claimed.path))}'")
+    except ConfigError:
+        claimed.give_back()
+        raise
+    finally:
+        if claimed.path.exists():
+            records = read_jobs(claimed.path, jobs)
+            print(f"\n{jobs_table(records)}\nSweep folder: {shown(claimed.path)}")
+    return 0 if all(record.state == "completed" for record in records) else 1
+
+
+def _check_jobs(jobs: Sequence[PlannedJob]) -> None:
+    """Raises what the jobs would before they train; data sets are read and verified once each."""
+    from era_cnn.runs.run import check, read_dataset
+
+    subdirs: dict[str, PlannedJob] = {}
+    problems: dict[str, list[str]] = {}
+    for job in jobs:
+        if job.subdir in subdirs:
+            rule = f"give each job a folder of its own, unlike {subdirs[job.subdir]}"
+            raise ConfigError([problem("hydra.sweep.subdir", rule, job.subdir, "Put ${hydra.job.num} into it.")])
+        subdirs[job.subdir] = job
+        try:
+            check(job.config)
+        except ConfigError as error:
+            for said in error.problems:
+                problems.setdefault(said, []).append(str(job))
+    raise_problems_of_jobs(problems, len(jobs))
+    for config in {job.config.data.model_dump_json(): job.config for job in jobs}.values():
+        read_dataset(config)
 
 
 def _call_hydra(typed: Sequence[str], *overrides: str) -> int:
-    """Runs the Hydra application as if the words were the command line; returns the last job's exit code."""
-    codes = [0]
+    """Runs the Hydra application as if the words were the command line; returns the last job's exit code.
+
+    Raises:
+        ConfigError: If Hydra fails before a job has begun.
+    """
+    codes: list[int] = []
 
     def task(composed: DictConfig) -> int:
         from era_cnn.runs.job import job
 
-        codes.append(job(composed, command=["era-cnn", *typed]))
+        codes.append(1)
+        codes[-1] = job(composed, command=["era-cnn", *typed])
         return codes[-1]
 
     application = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(task)
-    with _command_line([*typed, *overrides]), _errors_pass():
-        application()
-    return codes[-1]
+    try:
+        with _command_line([*typed, *overrides]), _errors_pass():
+            application()
+    except (EraCnnError, BrokenPipeError):
+        raise
+    except Exception as error:
+        if codes or not overrides:
+            raise
+        raise ConfigError([f"Hydra must be able to start, got: {reason_of(error)}. See --hydra-help."]) from error
+    return codes[-1] if codes else 0
 
 
 @contextmanager

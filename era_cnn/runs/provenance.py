@@ -51,8 +51,8 @@ def code_sha256() -> str:
     return digest.hexdigest()
 
 
-def _git() -> dict[str, str] | None:
-    """Commit and uncommitted changes of the checkout that the package was imported from; None outside of one.
+def _git() -> dict[str, Any] | None:
+    """Commit, changes and new files of the checkout that the package was imported from; None outside of one.
 
     An installed package may lie in somebody else's repository (a virtual environment within a project), so its own
     files must be tracked.
@@ -60,7 +60,10 @@ def _git() -> dict[str, str] | None:
     if _run_git("ls-files", "--error-unmatch", "__init__.py") is None:
         return None
     commit, diff = _run_git("rev-parse", "HEAD"), _run_git("diff", "HEAD", "--", ":/")
-    return {"commit": (commit or "").strip(), "diff": diff or ""}
+    listed = _run_git("ls-files", "--others", "--exclude-standard", "--full-name", ":/*.py", ":/*.yaml") or ""
+    top = Path((_run_git("rev-parse", "--show-toplevel") or "").strip())
+    untracked = {name: (top / name).read_text(encoding="utf-8", errors="replace") for name in listed.splitlines()}
+    return {"commit": (commit or "").strip(), "diff": diff or "", "untracked": untracked}
 
 
 def _run_git(*arguments: str) -> str | None:

@@ -66,7 +66,6 @@ def make_result(
     best_test = max(tested, key=lambda pair: pair[0])  # the first of equals
     best_val = max(validated, key=lambda pair: pair[0]) if validated else (None, None)
     seconds = sum(record.seconds for record in records)
-    wanted = config.target.test_accuracy
     return Result(
         schema=SCHEMA,
         experiment=config.name,
@@ -82,13 +81,21 @@ def make_result(
         best_val_accuracy=best_val[0],
         best_val_epoch=best_val[1],
         final_val_accuracy=final.val.accuracy if final.val else None,
-        target={**config.target.model_dump(), "met": wanted is None or best_test[0] >= wanted},
+        target={**config.target.model_dump(), "met": _is_met(config, best_test[0])},
         weights_sha256=weights_sha256(model),
         config_sha256=config.digest(),
         data_sha256=data_sha256,
         seconds=round(seconds, 3),
         images_per_second=round(num_train_images * len(records) / seconds, 1),
     )
+
+
+def _is_met(config: RunConfig, best_test_accuracy: float) -> bool | None:
+    """Whether the target was reached; its limits are enforced beforehand. None if not all test images were used."""
+    wanted = config.target.test_accuracy
+    if wanted is not None and config.trainer.limit_test_images is not None:
+        return None
+    return wanted is None or best_test_accuracy >= wanted
 
 
 def weights_sha256(model: nn.Module) -> str:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from era_cnn.composition import PlannedJob
 
 
 @dataclass(frozen=True)
-class Job:
-    """A job as its folder tells it: `state` is that of status.json, or `missing` if there is no folder."""
+class JobRecord:
+    """A job as its folder tells it: `state` is that of status.json, or `not started` if there is none."""
 
     number: int
     overrides: dict[str, str]
@@ -24,21 +23,17 @@ class Job:
     folder: Path
 
 
-def read_jobs(sweep_dir: Path) -> list[Job]:
-    """The jobs of a sweep that have a folder, in the order of their numbers."""
-    folders = [path for path in sweep_dir.iterdir() if path.is_dir() and re.match(r"\d+", path.name)]
-    return sorted((_read_job(folder) for folder in folders), key=lambda job: job.number)
+def read_jobs(sweep_dir: Path, jobs: Sequence[PlannedJob]) -> list[JobRecord]:
+    """What became of the jobs of a sweep, in the order of their numbers."""
+    return [_read_job(sweep_dir / job.subdir, job) for job in jobs]
 
 
-def _read_job(folder: Path) -> Job:
-    status = _read_json(folder / "status.json") or {"state": "missing"}
-    overrides_path = folder / ".hydra" / "overrides.yaml"
-    overrides = yaml.safe_load(overrides_path.read_text(encoding="utf-8")) if overrides_path.exists() else []
-    match = re.match(r"\d+", folder.name)
-    assert match is not None, "only numbered folders are read"
-    return Job(
-        number=int(match[0]),
-        overrides=dict(override.split("=", 1) if "=" in override else (override, "") for override in overrides),
+def _read_job(folder: Path, job: PlannedJob) -> JobRecord:
+    status = _read_json(folder / "status.json") or {"state": "not started"}
+    keys_and_values = (override.partition("=") for override in job.overrides)
+    return JobRecord(
+        number=job.number,
+        overrides={key: value for key, _, value in keys_and_values},
         state=status["state"],
         message=status.get("message", ""),
         result=_read_json(folder / "result.json"),
@@ -50,7 +45,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def jobs_table(jobs: Sequence[Job]) -> str:
+def jobs_table(jobs: Sequence[JobRecord]) -> str:
     """A row a job: what was varied, how it ended, accuracies in percent; below it the messages of those that failed."""
     keys = list(dict.fromkeys(key for job in jobs for key in job.overrides))
     varied = [key for key in keys if len({job.overrides.get(key) for job in jobs}) > 1] or keys

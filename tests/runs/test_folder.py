@@ -10,14 +10,14 @@ import torch
 import yaml
 
 from era_cnn.errors import RunFolderError
-from era_cnn.runs.folder import RunFolder, claim, give_back, write_atomically
+from era_cnn.runs.folder import RunFolder, claim, write_atomically
 from era_cnn.training.loop import EpochRecord, Evaluation
 from tests.conftest import config_of
 
 
 def claim_many(wanted: Path, count: int, barrier, queue) -> None:
     barrier.wait()
-    queue.put([str(claim(wanted)) for _ in range(count)])
+    queue.put([str(claim(wanted).path) for _ in range(count)])
 
 
 def test_two_hundred_simultaneous_claims_give_two_hundred_folders(tmp_path: Path) -> None:
@@ -36,31 +36,54 @@ def test_two_hundred_simultaneous_claims_give_two_hundred_folders(tmp_path: Path
 
 
 def test_the_first_claim_gets_the_name_and_the_next_a_number(tmp_path: Path) -> None:
-    assert [claim(tmp_path / "a" / "run").name for _ in range(3)] == ["run", "run_2", "run_3"]
+    assert [claim(tmp_path / "a" / "run").path.name for _ in range(3)] == ["run", "run_2", "run_3"]
 
 
-def test_a_place_where_nothing_can_be_created(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["file/run", "file/day/run"])
+def test_a_place_where_nothing_can_be_created(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(
-        RunFolderError, match="file/day/run must be a folder that can be created, got Not a directory. Choo"
-    ):
-        claim(tmp_path / "file" / "day" / "run")
+    with pytest.raises(RunFolderError, match=r"must be a folder.*Choose another place: hydra.run.dir=…"):
+        claim(tmp_path / place)
+
+
+@pytest.mark.parametrize("place", [".", "..", "/"])
+def test_a_folder_that_one_stands_in_is_never_claimed_nor_numbered(place: str, tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="must be a folder of its own, got one that you stand in"):
+        claim(Path(place))
+    assert not list(tmp_path.parent.glob(f"{tmp_path.name}_2"))
 
 
 def test_giving_back_leaves_what_others_have(tmp_path: Path) -> None:
     first, second = claim(tmp_path / "outputs" / "day" / "run"), claim(tmp_path / "outputs" / "day" / "run")
-    (second / "file").write_text("", encoding="utf-8")
-    give_back(first, tmp_path)
-    assert second.exists()
-    give_back(second, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    first.give_back()
+    assert second.path.exists()
+    second.give_back()
+    assert (tmp_path / "outputs" / "day").exists()  # made by the first claim, which left it to the second
 
 
-def test_giving_back_never_leaves_the_root(tmp_path: Path) -> None:
-    folder = claim(tmp_path / "elsewhere" / "run")
-    (tmp_path / "here").mkdir()
-    give_back(folder, tmp_path / "here")
-    assert (tmp_path / "elsewhere").exists()
+def test_giving_back_leaves_nothing_behind_and_nothing_out(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    claim(tmp_path / "mine" / "a" / "b" / "run").give_back()
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
+
+
+def claim_and_give_back(wanted: Path, count: int, barrier, queue) -> None:
+    barrier.wait()
+    for _ in range(count):
+        claim(wanted).give_back()
+    queue.put("done")
+
+
+def test_claiming_while_others_give_back(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    barrier, queue = context.Barrier(4), context.Queue()
+    arguments = (tmp_path / "day" / "run", 200, barrier, queue)
+    workers = [context.Process(target=claim_and_give_back, args=arguments) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    assert [queue.get(timeout=60) for _ in workers] == ["done"] * 4
+    for worker in workers:
+        worker.join()
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,9 @@ RESULT_KEYS = [
 
 
 def run_in(folder: Path, *overrides: str) -> Result:
-    return run(config_of(*overrides), RunFolder(claim(folder)), Console(is_terminal=False), ["era-cnn", *overrides])
+    return run(
+        config_of(*overrides), RunFolder(claim(folder).path), Console(is_terminal=False), ["era-cnn", *overrides]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -124,16 +126,18 @@ def test_the_digest_of_the_weights_is_over_names_types_shapes_and_values() -> No
     assert base != digest(a=torch.ones(2, 3), b=-torch.zeros(1))
 
 
-def test_a_device_that_is_not_there() -> None:
-    missing = next(name for name in ("mps", "cuda") if not getattr(torch.backends, name).is_built() or name == "mps")
-    with pytest.raises(
-        ConfigError, match=f"device must be there: this machine has .*cpu, got '{missing}'. Use device="
-    ):
-        pick_device(missing)
+def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"device must be there: this machine has .*cpu, got 'cuda'. Use device=auto"):
+        pick_device("cuda")
 
 
 def test_auto_is_a_device_that_is_there() -> None:
     assert torch.zeros(1, device=pick_device("auto")).item() == 0
+
+
+def test_a_target_is_not_judged_on_part_of_the_test_set(tmp_path: Path) -> None:
+    assert run_in(tmp_path / "run", *SMALL, "target.test_accuracy=0.0").target["met"] is None
 
 
 @pytest.mark.mnist

@@ -1,0 +1,121 @@
+"""Hydra's complaints in our form.
+
+Hydra stops at the first mistake and says so in its own way. Here a failed composition is looked into once more,
+override by override, so that every mistake is named with what is known and what is nearest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from era_cnn.errors import ConfigError, did_you_mean, one_of, problem
+from era_cnn.words import Words, load, loader_of, options_of
+
+COMMANDS = "models, describe, data"
+"""The verbs, for the message about a first word that is none."""
+
+
+@contextmanager
+def explained(words: Words, mode: RunMode = RunMode.RUN) -> Iterator[None]:
+    """Turns what Hydra raises within into a `ConfigError` that names every override at fault."""
+    try:
+        yield
+    except (ConfigError, BrokenPipeError):
+        raise
+    except Exception as error:  # Hydra also lets ValueError, TypeError and others out, all about the words
+        with loader_of(words) as loader:
+            problems = list(_problems(loader, words, mode))
+        raise ConfigError(
+            problems or [f"The config must compose, got: {reason_of(error)}. Look at the file or the key."]
+        ) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error and its cause say, on one line."""
+    said = [" ".join(str(each).split()).rstrip(".") for each in (error, error.__cause__) if each is not None]
+    return ": ".join(dict.fromkeys(text for text in said if text)) or type(error).__name__
+
+
+def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str]:
+    """Each override that can't be composed, and why."""
+    parser = OverridesParser.create(loader)
+    parsed = []
+    for text in words.overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException as error:
+            reason = str(error).splitlines()[0].rstrip(".")
+            what = "be key=value" if "=" in text or text.startswith("~") else f"be key=value or one of {COMMANDS}"
+            yield f"{text} must {what}, got: {reason}. See era-cnn --help."
+    sound: list[str] = []  # the overrides that choose groups rightly: they decide which keys there are
+    others: list[Override] = []
+    for override in parsed:
+        options = options_of(loader, override.key_or_group)
+        if options:
+            found = list(_group_problems(override, options))
+            yield from found
+            if not found and not override.is_sweep_override():
+                sound.append(override.input_line or "")
+        elif not override.is_hydra_override():
+            others.append(override)
+        if mode == RunMode.RUN and override.is_sweep_override():
+            got = (override.input_line or "").partition("=")[2]
+            yield f"{override.key_or_group} must have one value in a single run, got {got}. To sweep over it, use -m."
+    try:
+        composed = load(loader, words, sound, RunMode.MULTIRUN)
+    except Exception:  # noqa: BLE001 - a file is broken, not a word: what the caller caught says so
+        return
+    groups = loader.list_groups("")
+    for override in others:
+        yield from _key_problems(override, composed, groups)
+
+
+def _group_problems(override: Override, options: Sequence[str]) -> Iterator[str]:
+    if override.is_delete():
+        return
+    key = override.key_or_group
+    values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+    for value in values:
+        if value not in options and not isinstance(value, list):  # a list chooses several; Hydra checks those
+            otherwise = f"To do without, write ~{key}." if value is None else f"Choose one: {key}={options[0]}"
+            near = did_you_mean(str(value), options, otherwise) if value is not None else otherwise
+            yield problem(key, one_of(options), value, near)
+
+
+def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str]) -> Iterator[str]:
+    key = override.key_or_group
+    if override.is_add() or OmegaConf.select(composed, key, default=_ABSENT) is not _ABSENT:
+        return
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(composed, parent) if parent else composed
+    siblings = [str(child) for child in node if child != "hydra"] if isinstance(node, DictConfig) else []
+    if parent.startswith("model.layers.") and siblings:
+        advice = f"To set a field that the layer does not state, write +{key}=…"
+    else:
+        known = [*_keys(composed), *(group for group in groups if group != "hydra")]
+        near = did_you_mean(name, siblings, "").removeprefix("Did you mean ")
+        otherwise = did_you_mean(key, known, "See all keys: era-cnn --cfg job")
+        advice = f"Did you mean {parent + '.' if parent else ''}{near}" if near else otherwise
+    got = "a deletion" if override.is_delete() else (override.input_line or "").partition("=")[2]
+    yield f"{key} must be a key of the config, got {got}. {advice}"
+
+
+_ABSENT = object()
+
+
+def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in map(str, node):
+        if key == "hydra" and not prefix:
+            continue
+        yield f"{prefix}{key}"
+        child = node._get_node(key)
+        if isinstance(child, DictConfig):
+            yield from _keys(child, f"{prefix}{key}.")

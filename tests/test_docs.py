@@ -36,7 +36,18 @@ COMMANDS = [line for block in blocks_of("bash") for line in block.splitlines() i
 
 def test_nothing_was_left_to_be_filled_in() -> None:
     words = set(re.findall(r"\b[A-Z][A-Z0-9]{3,}\b", README))
-    assert words <= {"MNIST", "KMNIST", "YAML", "NAME", "PYTHON", "SIGTERM", "BLOCKS", "CONTRIBUTING", "CHANGELOG", "README"}
+    assert words <= {
+        "MNIST",
+        "KMNIST",
+        "YAML",
+        "NAME",
+        "PYTHON",
+        "SIGTERM",
+        "BLOCKS",
+        "CONTRIBUTING",
+        "CHANGELOG",
+        "README",
+    }
 
 
 def test_the_readme_has_its_commands() -> None:

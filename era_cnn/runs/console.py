@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from era_cnn.config import RunConfig
 from era_cnn.runs.result import Result
-from era_cnn.training.loop import EpochRecord, Evaluation, Step
+from era_cnn.training.loop import EpochRecord, Scores, Step
 
 log = logging.getLogger("era_cnn")  # run.log; Hydra sets its handler for each job
 
@@ -53,9 +53,9 @@ class Console:
     def on_epoch(self, record: EpochRecord) -> None:
         """Says how the evaluations after an epoch went."""
         if record.val:
-            self.say(describe_evaluation("Validation set", record.val))
+            self.say(describe_scores("Validation set", record.val))
         if record.test:
-            self.say(describe_evaluation("Test set", record.test))
+            self.say(describe_scores("Test set", record.test))
 
     def close(self) -> None:
         """Ends a bar that an interruption left open."""
@@ -82,11 +82,11 @@ def describe_step(step: Step) -> str:
     )
 
 
-def describe_evaluation(name: str, evaluation: Evaluation) -> str:
+def describe_scores(name: str, scores: Scores) -> str:
     """The line of an evaluation, with the share in percent."""
     return (
-        f"{name}: Average loss: {evaluation.loss:.4f}, Accuracy: {evaluation.num_correct}/"
-        f"{len(evaluation.predictions)} ({100 * evaluation.accuracy:.2f}%)"
+        f"{name}: Average loss: {scores.loss:.4f}, Accuracy: {scores.num_correct}/{scores.num_images} "
+        f"({100 * scores.accuracy:.2f}%)"
     )
 
 

@@ -9,13 +9,14 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from era_cnn import randomness
-from era_cnn.data.batches import Batch, EvaluationBatches, TrainingBatches
+from era_cnn.data.batches import Batch, TrainingBatches
 from era_cnn.errors import TrainingError
 from era_cnn.training.optim import Schedule
 
@@ -40,6 +41,23 @@ class Tally:
         self.num_correct += (logits.argmax(dim=1) == labels).sum()
         self.num_images += len(labels)
 
+    def state(self) -> dict[str, Tensor | int]:
+        """All that a tally of the same images would hold."""
+        return {
+            "loss_sum": self.loss_sum,
+            "num_correct": self.num_correct,
+            "num_images": self.num_images,
+            "last_loss": self.last_loss,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], device: torch.device) -> Tally:
+        """The tally that gave `state`, on a device."""
+        tally = cls(device)
+        for name, value in state.items():
+            setattr(tally, name, value.to(device) if isinstance(value, Tensor) else value)
+        return tally
+
     @property
     def loss(self) -> float:
         """Mean over the images, in nats."""
@@ -52,24 +70,38 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """Loss in nats and accuracy in [0, 1] over a whole split, and the predicted class of each image, shape (N,)."""
+class Scores:
+    """Loss in nats and accuracy in [0, 1] over every image of a split."""
 
     loss: float
     accuracy: float
     num_correct: int
-    predictions: Tensor
+    num_images: int
 
 
 @dataclass(frozen=True)
 class Step:
-    """What can be said after a parameter update; epoch from 1, step from 0 within it."""
+    """What can be said after a parameter update; epoch from 1, step from 0 within it, `seconds` since it began."""
 
     epoch: int
     step: int
     num_steps: int
     lr: float
     tally: Tally
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a training stands: `steps_done` updates of `epoch` are made, and tallied in so many seconds.
+
+    If all of them are, only the evaluations after the epoch are missing.
+    """
+
+    epoch: int = 1
+    steps_done: int = 0
+    tally: Tally | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -85,8 +117,8 @@ class EpochRecord:
     train_loss: float
     train_accuracy: float
     seconds: float
-    val: Evaluation | None
-    test: Evaluation | None
+    val: Scores | None
+    test: Scores | None
 
 
 def fit(
@@ -98,11 +130,15 @@ def fit(
     epochs: int,
     seed: int,
     label_smoothing: float = 0.0,
-    val: EvaluationBatches | None = None,
-    test: EvaluationBatches | None = None,
+    val: Iterable[Batch] | None = None,
+    test: Iterable[Batch] | None = None,
+    start: Position = Position(),
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> Iterator[EpochRecord]:
     """Trains `model` in place and yields a record after each epoch.
+
+    What it does from a position on depends on that position, the model and the state of the optimizer alone, so that a
+    training that was interrupted goes on exactly.
 
     With validation images, the test set is looked at once, after the last epoch.
 
@@ -116,39 +152,48 @@ def fit(
         label_smoothing: Probability mass taken from the true class, in [0, 1).
         val: Images for every choice, or None.
         test: Images that were not trained on.
+        start: Where to begin; the model and the optimizer must be those of that position.
         on_step: Called after each parameter update.
 
     Raises:
-        TrainingError: At the end of the first epoch whose loss is not finite.
+        TrainingError: At the first step whose loss is not finite; on a device other than the CPU, where looking at
+            each loss would wait for it, at the end of that epoch.
     """
     device = next(model.parameters()).device
     base_lrs = [group["lr"] for group in optimizer.param_groups]
-    for epoch in range(1, epochs + 1):
-        started = time.perf_counter()
-        tally = Tally(device)
+    for epoch in range(start.epoch, epochs + 1):
+        position = start if epoch == start.epoch else Position(epoch)
+        tally = position.tally or Tally(device)
+        started = time.perf_counter() - position.seconds
         model.train()
-        for step, batch in enumerate(train.epoch(epoch)):
+        for step, batch in enumerate(train.epoch(epoch, position.steps_done), start=position.steps_done):
             factor = schedule((epoch - 1) * len(train) + step)
             for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
                 group["lr"] = base_lr * factor
             randomness.seed_modules(device, seed, "dropout", epoch, step)
             loss, logits = train_step(model, batch, optimizer=optimizer, label_smoothing=label_smoothing)
+            if device.type == "cpu":
+                _check_finite(loss.item(), epoch, step)
             tally.add(loss, logits, batch.labels)
-            on_step(Step(epoch, step, len(train), base_lrs[0] * factor, tally))
+            on_step(Step(epoch, step, len(train), base_lrs[0] * factor, tally, time.perf_counter() - started))
         train_loss = tally.loss  # waits for the device, so that the clock is read after the work
         seconds = time.perf_counter() - started
-        if not math.isfinite(train_loss):
-            raise TrainingError(
-                f"The training loss must stay finite, got {train_loss} in epoch {epoch}. Lower optimizer.lr."
-            )
+        _check_finite(train_loss, epoch, len(train) - 1)
         yield EpochRecord(
             epoch=epoch,
-            lr=base_lrs[0] * factor,
+            lr=base_lrs[0] * schedule(epoch * len(train) - 1),
             train_loss=train_loss,
             train_accuracy=tally.accuracy,
             seconds=seconds,
-            val=evaluate(model, val) if val else None,
-            test=evaluate(model, test) if test and (val is None or epoch == epochs) else None,
+            val=evaluate(model, val)[0] if val else None,
+            test=evaluate(model, test)[0] if test and (val is None or epoch == epochs) else None,
+        )
+
+
+def _check_finite(loss: float, epoch: int, step: int) -> None:
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"The training loss must stay finite, got {loss} in epoch {epoch}, step {step}. Lower optimizer.lr."
         )
 
 
@@ -165,8 +210,12 @@ def train_step(
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterable[Batch]) -> Evaluation:
-    """Loss and accuracy over every image once, exactly; leaves the model in evaluation mode."""
+def evaluate(model: nn.Module, batches: Iterable[Batch]) -> tuple[Scores, Tensor]:
+    """Loss and accuracy over every image once, exactly; leaves the model in evaluation mode.
+
+    Returns:
+        The scores, and the predicted class of each image, shape (N,), in the order of the batches.
+    """
     model.eval()
     tally = Tally(next(model.parameters()).device)
     predictions = []
@@ -174,4 +223,5 @@ def evaluate(model: nn.Module, batches: Iterable[Batch]) -> Evaluation:
         logits = model(images)
         tally.add(F.cross_entropy(logits, labels), logits, labels)
         predictions.append(logits.argmax(dim=1))
-    return Evaluation(tally.loss, tally.accuracy, int(tally.num_correct), torch.cat(predictions).cpu())
+    scores = Scores(tally.loss, tally.accuracy, int(tally.num_correct), tally.num_images)
+    return scores, torch.cat(predictions).cpu()

@@ -7,18 +7,18 @@ import torch
 
 from era_cnn.runs.console import Console, describe_result, describe_step
 from era_cnn.runs.result import Result
-from era_cnn.training.loop import EpochRecord, Evaluation, Step, Tally
+from era_cnn.training.loop import EpochRecord, Scores, Step, Tally
 from tests.conftest import config_of
 
 
 def step_of(step: int, num_steps: int = 938) -> Step:
     tally = Tally(torch.device("cpu"))
     tally.add(torch.tensor(0.05036), torch.eye(4), torch.tensor([0, 1, 2, 0]))
-    return Step(epoch=1, step=step, num_steps=num_steps, lr=0.01, tally=tally)
+    return Step(epoch=1, step=step, num_steps=num_steps, lr=0.01, tally=tally, seconds=1.0)
 
 
 def record_of(accuracy: float = 0.984) -> EpochRecord:
-    test = Evaluation(0.05311, accuracy, round(accuracy * 10000), torch.zeros(10000))
+    test = Scores(0.05311, accuracy, round(accuracy * 10000), 10000)
     return EpochRecord(1, 0.01, 0.2, 0.9387, 60.0, None, test)
 
 

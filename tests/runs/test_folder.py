@@ -6,12 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from era_cnn.errors import RunFolderError
 from era_cnn.runs.folder import RunFolder, claim, write_atomically
-from era_cnn.training.loop import EpochRecord, Evaluation
+from era_cnn.training.loop import EpochRecord, Scores
 from tests.conftest import config_of
 
 
@@ -100,7 +99,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyte
 
 
 def record(epoch: int, *, with_val: bool, with_test: bool = True) -> EpochRecord:
-    evaluation = Evaluation(0.1, 0.95, 95, torch.zeros(100))
+    evaluation = Scores(0.1, 0.95, 95, 100)
     return EpochRecord(
         epoch, 0.01, 0.5, 0.9, 1.23456, evaluation if with_val else None, evaluation if with_test else None
     )

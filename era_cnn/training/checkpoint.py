@@ -1,0 +1,81 @@
+"""What a training needs to go on exactly, as tensors and plain values.
+
+No generator state: every random number is a function of seed, purpose and position.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from era_cnn.training.loop import EpochRecord, Position, Scores, Tally
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training at a position: the model, the optimizer, and the records of the epochs before."""
+
+    position: Position
+    weights: dict[str, torch.Tensor]
+    optimizer: dict[str, Any]
+    records: list[EpochRecord]
+
+    def to_bytes(self) -> bytes:
+        """As PyTorch saves it; `torch.load(..., weights_only=True)` reads it."""
+        position = self.position
+        state = {
+            "schema": SCHEMA,
+            "epoch": position.epoch,
+            "steps_done": position.steps_done,
+            "tally": position.tally.state() if position.tally else None,
+            "seconds": position.seconds,
+            "weights": self.weights,
+            "optimizer": self.optimizer,
+            "records": [asdict(record) for record in self.records],
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes, device: torch.device) -> Checkpoint:
+        """What `to_bytes` gave, on a device."""
+        state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        tally = Tally.from_state(state["tally"], device) if state["tally"] else None
+        return cls(
+            Position(state["epoch"], state["steps_done"], tally, state["seconds"]),
+            state["weights"],
+            state["optimizer"],
+            [_record(values) for values in state["records"]],
+        )
+
+
+def _record(values: dict[str, Any]) -> EpochRecord:
+    scores = {name: Scores(**values[name]) if values[name] else None for name in ("val", "test")}
+    return EpochRecord(**{**values, **scores})
+
+
+def capture(
+    position: Position, model: nn.Module, optimizer: torch.optim.Optimizer, records: Sequence[EpochRecord]
+) -> Checkpoint:
+    """A training as it is now; to be written before it goes on, since nothing is copied."""
+    return Checkpoint(position, model.state_dict(), optimizer.state_dict(), list(records))
+
+
+def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Puts model and optimizer where the checkpoint found them.
+
+    The optimizer keeps its own learning rate: the saved one is what the schedule had made of it.
+    """
+    model.load_state_dict(checkpoint.weights)
+    lrs = [group["lr"] for group in optimizer.param_groups]
+    optimizer.load_state_dict(checkpoint.optimizer)
+    for group, lr in zip(optimizer.param_groups, lrs, strict=True):
+        group["lr"] = lr

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -106,4 +107,18 @@ def _data(words: Sequence[str]) -> int:
     return 0
 
 
-VERBS: dict[str, Callable[[Sequence[str]], int]] = {"models": _models, "describe": _describe, "data": _data}
+def _resume(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser("era-cnn resume", description="Goes on with a run where it stopped.")
+    parser.add_argument("run", metavar="RUN", help="its folder")
+    args = parser.parse_args(words)
+    from era_cnn.runs.resume import resume
+
+    return resume(Path(args.run), ["era-cnn", "resume", *words])
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "models": _models,
+    "describe": _describe,
+    "data": _data,
+    "resume": _resume,
+}

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from era_cnn.errors import ConfigError, did_you_mean, one_of, problem
 from era_cnn.words import Words, load, loader_of, options_of
 
-COMMANDS = "models, describe, data"
+COMMANDS = "models, describe, data, resume"
 """The verbs, for the message about a first word that is none."""
 
 

@@ -243,6 +243,9 @@ class TrainerConfig(Section):
     label_smoothing: float = Field(
         ge=0, lt=1, description="the probability mass taken from the true class in training, in [0, 1)"
     )
+    checkpoint_every_seconds: float | None = Field(
+        gt=0, description="the seconds between two checkpoints within an epoch, null for none; each epoch ends with one"
+    )
     limit_epochs: Limit = Field(description="the number of epochs after which to stop, null for all of them")
     limit_train_images: Limit = Field(description="the number of training images to use, null for all of them")
     limit_test_images: Limit = Field(description="the number of test images to use, null for all of them")
@@ -294,9 +297,14 @@ class RunConfig(Section):
 
 
 def digest_of(values: dict[str, Any]) -> str:
-    """SHA-256 over a config as plain values, without names and the place of the data, which change no result."""
+    """SHA-256 over a config as plain values, without what changes no result: names, and how files are kept."""
     kept = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items() if key != "name"}
-    for section, key in (("data", "root"), ("model", "name"), ("trainer", "name")):
+    for section, key in (
+        ("data", "root"),
+        ("model", "name"),
+        ("trainer", "name"),
+        ("trainer", "checkpoint_every_seconds"),
+    ):
         kept[section].pop(key, None)
     text = json.dumps(kept, separators=(",", ":"))  # in order: that of the layers is the network's
     return hashlib.sha256(text.encode()).hexdigest()

@@ -36,7 +36,7 @@ def test_a_run_from_another_folder_ends_with_the_path_of_its_folder(entry_point:
     last = done.stdout.splitlines()[-1]
     folder = tmp_path / last.removeprefix("Run folder: ")
     assert {path.name for path in folder.iterdir()} == {
-        ".hydra", "config.yaml", "metrics.csv", "provenance.json", "result.json", "run.log", "status.json",
+        ".hydra", ".lock", "checkpoints", "config.yaml", "metrics.csv", "provenance.json", "result.json", "run.log", "status.json",
         "summary.txt",
     }  # fmt: skip
     assert json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["command"] == ["era-cnn", *SMALL]
@@ -163,21 +163,6 @@ def test_a_diverging_run_ends_with_code_1_and_no_traceback(command, tmp_path: Pa
     assert not list(tmp_path.rglob("result.json"))
 
 
-def test_an_interrupted_run_says_so(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from era_cnn.runs import run
-
-    def stop(*args: object, **options: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(run, "fit", stop)
-    code, _, err = command(*SMALL)
-    assert code == 130
-    assert err.startswith("Interrupted. Run folder: outputs/")
-    assert err.endswith("Stopped.\n")
-    (status_path,) = tmp_path.glob("outputs/*/*/status.json")
-    assert json.loads(status_path.read_text(encoding="utf-8"))["state"] == "interrupted"
-
-
 def test_a_folder_with_any_name_will_do(command, tmp_path: Path) -> None:
     code, out, _ = command(*SMALL, r"hydra.run.dir='it\'s a place, 100% ü=1'")
     assert code == 0
@@ -192,11 +177,9 @@ def test_folders_of_jobs_may_have_any_name(command, tmp_path: Path) -> None:
     assert out.count("completed") == 2
 
 
-@pytest.mark.parametrize(
-    ("number", "code", "word"), [(signal.SIGINT, 130, "Stopped."), (signal.SIGTERM, 143, "Termin")]
-)
-def test_a_signal_is_recorded_and_answered(number: int, code: int, word: str, tmp_path: Path) -> None:
-    program = [*ENTRY_POINTS[1], "experiment=model_4_digits", "hydra.run.dir=run"]
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_run_that_a_signal_stops_says_how_to_go_on(number: int, code: int, command, tmp_path: Path) -> None:
+    program = [*ENTRY_POINTS[1], "experiment=model_4_digits", "trainer.limit_epochs=5", "hydra.run.dir=run"]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
@@ -205,11 +188,33 @@ def test_a_signal_is_recorded_and_answered(number: int, code: int, word: str, tm
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
-    assert "Interrupted. Run folder: run" in err
-    assert word in err
+    assert err == "Interrupted. To go on: era-cnn resume 'run'\n"
     assert "Traceback" not in err
     assert json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))["state"] == "interrupted"
     assert not (tmp_path / "run" / "result.json").exists()
+    code, out, _ = command("resume", "run")
+    assert code == 0
+    assert "Going on in epoch " in out
+    assert out.splitlines()[-1] == "Run folder: run"
+    assert json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))["state"] == "completed"
+    log = (tmp_path / "run" / "run.log").read_text(encoding="utf-8")
+    assert [f"EPOCH:{epoch} " in log for epoch in range(1, 6)] == [True] * 5
+
+
+def test_a_signal_ends_a_sweep_with_its_table(tmp_path: Path) -> None:
+    program = [*ENTRY_POINTS[1], "-m", "experiment=model_4_digits", "seed=1,2", "hydra.sweep.dir=sweep"]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("Test set"):
+            break
+    process.terminate()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "Traceback" not in err
+    assert re.search(r"^0 +1 +interrupted", out, re.MULTILINE)
+    assert re.search(r"^1 +2 +not started", out, re.MULTILINE)
+    assert not (tmp_path / "sweep" / "1_model_4_digits").exists()
 
 
 @pytest.mark.parametrize("words", ["--help", "models", "data=digits trainer=smoke"])

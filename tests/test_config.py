@@ -155,7 +155,7 @@ def test_the_digest_changes_with_what_changes_the_result_and_with_nothing_else()
         assert config_of(override).digest() != digest, override
 
 
-NO_EFFECT = {"name", "data.root", "model.name", "trainer.name"}
+NO_EFFECT = {"name", "data.root", "model.name", "trainer.name", "trainer.checkpoint_every_seconds"}
 
 
 def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:

@@ -7,14 +7,18 @@ import itertools
 import json
 import os
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from era_cnn.config import RunConfig
 from era_cnn.errors import RunFolderError
+from era_cnn.runs.checkpoints import CheckpointFolder, sync_folder
 
 if TYPE_CHECKING:
     from era_cnn.training.loop import EpochRecord
@@ -92,6 +96,7 @@ def write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
+    sync_folder(path.parent)
 
 
 class RunFolder:
@@ -111,6 +116,45 @@ class RunFolder:
     def write_json(self, name: str, values: dict[str, Any]) -> None:
         """Any values, whole."""
         write_atomically(self.path / name, json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """Values that were written.
+
+        Raises:
+            RunFolderError: If they are not there or damaged.
+        """
+        path = self.path / name
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise RunFolderError(f"{path} must hold what the run wrote, got: {reason}. Start the run anew.") from error
+        return values
+
+    @property
+    def checkpoints(self) -> CheckpointFolder:
+        """Where the run is saved."""
+        return CheckpointFolder(self.path / "checkpoints")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from the folder; the lock ends with its process, however that ends.
+
+        Raises:
+            RunFolderError: If another process has it.
+        """
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise RunFolderError(f"{self.path} must be free, got one in use by another process. Wait for it.") from None
+
+    def rewrite_metrics(self, records: Sequence[EpochRecord], *, with_val: bool) -> None:
+        """metrics.csv with just these epochs, whatever an interrupted run had written beyond them."""
+        path = self.path / "metrics.csv"
+        path.unlink(missing_ok=True)
+        for record in records:
+            self.append_metrics(record, with_val=with_val)
 
     def append_metrics(self, record: EpochRecord, *, with_val: bool) -> None:
         """A row of metrics.csv; evaluations that were not made stay empty."""

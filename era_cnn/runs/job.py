@@ -1,4 +1,4 @@
-"""A run as Hydra's launchers start it, in whatever process."""
+"""A run as a process carries it out: whatever happens is recorded in the run's folder, and becomes an exit code."""
 
 from __future__ import annotations
 
@@ -12,24 +12,40 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from era_cnn.config import parse
+from era_cnn.config import RunConfig, parse
 from era_cnn.errors import EraCnnError
 from era_cnn.runs.console import Console
 from era_cnn.runs.folder import RunFolder, shown
 from era_cnn.runs.run import run
+from era_cnn.runs.stopping import Interrupted, stop_requests
 
 
 def job(composed: DictConfig, command: Sequence[str]) -> int:
-    """Config in, exit code out; all else is in the run's folder.
-
-    Nothing is raised, whatever happens: a sweep goes on, and whoever looks at the folders knows all.
-    """
+    """A run as Hydra's launchers start it: config in, exit code out."""
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    try:
+        with folder.locked():
+            return carry_out(parse(composed), folder, command)
+    except EraCnnError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+
+
+def carry_out(config: RunConfig, folder: RunFolder, command: Sequence[str]) -> int:
+    """Runs, or goes on with, what a locked folder is for; returns the exit code.
+
+    No error is raised, whatever happens: a sweep goes on, and whoever looks at the folders knows all.
+    """
     started = _now()
     folder.write_json("status.json", _status("running", started))
     console = Console()
     try:
-        run(parse(composed), folder, console, command)
+        with stop_requests() as stop:
+            run(config, folder, console, stop, command)
+    except Interrupted as interrupted:
+        folder.write_json("status.json", _status("interrupted", started, message=str(interrupted)))
+        console.complain(f"Interrupted. To go on: era-cnn resume '{shown(folder.path)}'")
+        return interrupted.exit_code
     except EraCnnError as error:
         console.complain(str(error))
         folder.write_json("status.json", _status("failed", started, message=str(error)))
@@ -42,11 +58,6 @@ def job(composed: DictConfig, command: Sequence[str]) -> int:
         message = f"{type(error).__name__}: {error}"
         folder.write_json("status.json", _status("failed", started, message=message, traceback=text))
         return 1
-    except BaseException:  # stopped from outside: recorded too, but the command ends
-        folder.write_json("status.json", _status("interrupted", started))
-        console.close()
-        console.complain(f"Interrupted. Run folder: {shown(folder.path)}")
-        raise
     finally:
         console.close()
     folder.write_json("status.json", _status("completed", started))

@@ -29,6 +29,9 @@ from era_cnn.composition import (
 from era_cnn.errors import ConfigError, EraCnnError, problem
 from era_cnn.words import CONFIG_MODULE, Words, quote
 
+STOPPED = (130, 143)
+"""Exit codes of a run that was asked to stop."""
+
 
 def launch(args: argparse.Namespace, typed: Sequence[str]) -> int:
     """Does what Hydra's command line asks for; returns the exit code."""
@@ -77,13 +80,14 @@ def _launch_run(composed: DictConfig, typed: Sequence[str]) -> int:
 
 def _launch_sweep(words: Words, composed: DictConfig, typed: Sequence[str]) -> int:
     jobs = plan_sweep(words, composed)
+    code = 0
     _check_jobs(jobs)
     from era_cnn.runs.folder import claim, shown
     from era_cnn.runs.sweep import jobs_table, read_jobs
 
     claimed = claim(Path(resolved(composed, "hydra.sweep.dir")))
     try:
-        _call_hydra(typed, f"hydra.sweep.dir='{quote(str(claimed.path))}'")
+        code = _call_hydra(typed, f"hydra.sweep.dir='{quote(str(claimed.path))}'")
     except ConfigError:
         claimed.give_back()
         raise
@@ -91,6 +95,8 @@ def _launch_sweep(words: Words, composed: DictConfig, typed: Sequence[str]) -> i
         if claimed.path.exists():
             records = read_jobs(claimed.path, jobs)
             print(f"\n{jobs_table(records)}\nSweep folder: {shown(claimed.path)}")
+    if code in STOPPED:
+        return code
     return 0 if all(record.state == "completed" for record in records) else 1
 
 
@@ -128,12 +134,17 @@ def _call_hydra(typed: Sequence[str], *overrides: str) -> int:
 
         codes.append(1)
         codes[-1] = job(composed, command=["era-cnn", *typed])
+        if codes[-1] in STOPPED:
+            raise SystemExit(codes[-1])  # the one thing that ends a sweep
         return codes[-1]
 
     application = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(task)
     try:
         with _command_line([*typed, *overrides]), _errors_pass():
             application()
+    except SystemExit:
+        if not codes:
+            raise
     except (EraCnnError, BrokenPipeError):
         raise
     except Exception as error:

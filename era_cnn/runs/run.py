@@ -12,30 +12,40 @@ from era_cnn.config import DigitsData, RunConfig
 from era_cnn.data.augment import make_augmentation
 from era_cnn.data.batches import EvaluationBatches, Normalise, Split, TrainingBatches, split_off_val
 from era_cnn.data.sources import Dataset, read_digits, read_idx_data
-from era_cnn.errors import ConfigError, problem
+from era_cnn.errors import ConfigError, RunFolderError, problem
 from era_cnn.models.build import build_from_config, check_network, count_params
 from era_cnn.models.summary import summarise
 from era_cnn.runs import provenance
 from era_cnn.runs.console import Console, describe_result, describe_start
 from era_cnn.runs.folder import RunFolder
 from era_cnn.runs.result import Result, make_result
-from era_cnn.training.loop import EpochRecord, fit
+from era_cnn.runs.saver import Saver
+from era_cnn.runs.stopping import Interrupted, Interruptible, StopRequest
+from era_cnn.training.checkpoint import Checkpoint, restore
+from era_cnn.training.loop import EpochRecord, Position, Step, fit
 from era_cnn.training.optim import make_optimizer, make_schedule
 
 
-def run(config: RunConfig, folder: RunFolder, console: Console, command: Sequence[str] = ()) -> Result:
+def run(
+    config: RunConfig, folder: RunFolder, console: Console, stop: StopRequest, command: Sequence[str] = ()
+) -> Result:
     """Trains the network of `config` and leaves in `folder` what tells, proves and repeats it.
+
+    If the folder holds a checkpoint, it goes on from there, and ends with the very same result.
 
     Args:
         config: Valid; its device may still be `auto`.
         folder: Claimed for this run.
         console: Shows the run as it goes on.
+        stop: Asks the run to end after the present step, saved.
         command: The words that started it, for the record.
 
     Raises:
         ConfigError: If the device is not there, or the network can't be built.
         DataError: If the data can't be had.
         TrainingError: If the loss is no longer finite.
+        RunFolderError: If the folder's checkpoints are all damaged, or belong to other data.
+        Interrupted: If it was asked to stop.
     """
     device = pick_device(config.device)
     config = config.model_copy(update={"device": device.type})
@@ -54,15 +64,32 @@ def run(config: RunConfig, folder: RunFolder, console: Console, command: Sequenc
         **config.scheduler.options(),
     )
 
+    checkpoint = load_checkpoint(folder, config, dataset.sha256, console)
     folder.write_config(config)
     folder.write_text("summary.txt", summarise(model).table())
     origin = provenance.collect(config, device=device, data_sha256=dataset.sha256, command=list(command))
+    if checkpoint is not None:  # the record of how it began stays, with how it went on beside it
+        before = folder.read_json("provenance.json")
+        origin = {**before, "resumed": [*before.get("resumed", []), origin]}
     folder.write_json("provenance.json", origin)
     sizes = {"training": len(train), "validation": len(val) if val else 0, "test": len(test)}
     console.say(describe_start(config, count_params(model), sizes))
 
     records: list[EpochRecord] = []
-    for record in fit(
+    start = Position()
+    if checkpoint is not None:
+        restore(checkpoint, model, optimizer)
+        records, start = checkpoint.records, checkpoint.position
+        console.say(f"Going on in epoch {start.epoch} after {start.steps_done} of {len(batches)} steps")
+    folder.rewrite_metrics(records, with_val=val is not None)
+    saver = Saver(folder.checkpoints, model, optimizer, records, every_seconds=trainer.checkpoint_every_seconds)
+
+    def on_step(step: Step) -> None:
+        console.on_step(step)
+        saver.after_step(step)
+        stop.check()
+
+    epochs = fit(
         model,
         optimizer,
         schedule,
@@ -70,18 +97,43 @@ def run(config: RunConfig, folder: RunFolder, console: Console, command: Sequenc
         epochs=trainer.epochs_to_run,
         seed=config.seed,
         label_smoothing=trainer.label_smoothing,
-        val=make_evaluation_batches(val, config) if val else None,
-        test=make_evaluation_batches(test, config),
-        on_step=console.on_step,
-    ):
-        records.append(record)
-        folder.append_metrics(record, with_val=val is not None)
-        console.on_epoch(record)
+        val=Interruptible(make_evaluation_batches(val, config), stop) if val else None,
+        test=Interruptible(make_evaluation_batches(test, config), stop),
+        start=start,
+        on_step=on_step,
+    )
+    try:
+        stop.check()
+        for record in epochs:
+            records.append(record)
+            saver.after_epoch(record)
+            folder.append_metrics(record, with_val=val is not None)
+            console.on_epoch(record)
+    except Interrupted:
+        saver.save()
+        raise
 
     result = make_result(config, records, model, num_train_images=len(train), data_sha256=dataset.sha256)
     console.say(describe_result(result, config))
     folder.write_json("result.json", result.to_json())
     return result
+
+
+def load_checkpoint(folder: RunFolder, config: RunConfig, data_sha256: str, console: Console) -> Checkpoint | None:
+    """The newest whole checkpoint of the folder, or None if there never was one.
+
+    Raises:
+        RunFolderError: If none of them is whole, or the data are no longer those that the run began with.
+    """
+    content = folder.checkpoints.newest(console.complain)
+    if content is None:
+        return None
+    before = folder.read_json("provenance.json")["data_sha256"]
+    if before != data_sha256:
+        raise RunFolderError(
+            f"The data must be what the run began with, SHA-256 {before}, got {data_sha256}. Point data.root to it."
+        )
+    return Checkpoint.from_bytes(content, torch.device(config.device))
 
 
 def pick_device(name: str) -> torch.device:

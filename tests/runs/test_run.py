@@ -14,6 +14,7 @@ from era_cnn.runs.console import Console
 from era_cnn.runs.folder import RunFolder, claim
 from era_cnn.runs.result import Result, weights_sha256
 from era_cnn.runs.run import pick_device, run
+from era_cnn.runs.stopping import StopRequest
 from tests.conftest import MNIST_ROOT, config_of
 
 SMALL = ["data=digits", "experiment=model_4", "trainer=smoke"]
@@ -26,7 +27,11 @@ RESULT_KEYS = [
 
 def run_in(folder: Path, *overrides: str) -> Result:
     return run(
-        config_of(*overrides), RunFolder(claim(folder).path), Console(is_terminal=False), ["era-cnn", *overrides]
+        config_of(*overrides),
+        RunFolder(claim(folder).path),
+        Console(is_terminal=False),
+        StopRequest(),
+        ["era-cnn", *overrides],
     )
 
 

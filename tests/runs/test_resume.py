@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from era_cnn.errors import RunFolderError
+from era_cnn.runs.checkpoints import CheckpointFolder
+from era_cnn.runs.console import Console
+from era_cnn.runs.folder import RunFolder, claim
+from era_cnn.runs.run import run
+from era_cnn.runs.stopping import Interrupted, StopRequest
+from era_cnn.training.checkpoint import Checkpoint
+from tests.conftest import config_of
+
+SMALL = ["data=digits", "trainer=smoke", "trainer.limit_epochs=3", "trainer.limit_train_images=200"]
+STEPS = 4  # in an epoch
+RUN_FILES = {"config.yaml", "metrics.csv", "provenance.json", "summary.txt", "checkpoints"}
+
+
+class StopAt(StopRequest):
+    """Asks to stop when it is looked at for the n-th time: after a step, or within an evaluation."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.left = count
+
+    def check(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Interrupted(signal.SIGTERM)
+
+
+def carry_on(folder: Path, stop: StopRequest | None = None, *overrides: str) -> None:
+    run(config_of(*SMALL, *overrides), RunFolder(folder), Console(is_terminal=False), stop or StopRequest())
+
+
+def outcome(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]], dict[str, Any]]:
+    """All that a run leaves and that must not depend on interruptions: result, metrics, the last checkpoint."""
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    for key in ("seconds", "images_per_second"):
+        del result[key]
+    with (folder / "metrics.csv").open(encoding="utf-8") as file:
+        rows = [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+    content = CheckpointFolder(folder / "checkpoints").newest(print)
+    assert content is not None
+    last = Checkpoint.from_bytes(content, torch.device("cpu"))
+    moments = {f"{i}.{name}": value for i, state in last.optimizer["state"].items() for name, value in state.items()}
+    return result, rows, {**last.weights, **moments}
+
+
+def assert_same(one: Path, other: Path) -> None:
+    (result, rows, tensors), (other_result, other_rows, other_tensors) = outcome(one), outcome(other)
+    assert result == other_result
+    assert rows == other_rows
+    assert tensors.keys() == other_tensors.keys()
+    assert all(torch.equal(tensor, other_tensors[name]) for name, tensor in tensors.items())
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = claim(tmp_path_factory.mktemp("unbroken") / "run").path
+    carry_on(folder)
+    return folder
+
+
+# The first look is before the training; an epoch then has a look after each step and one in its evaluation.
+@pytest.mark.parametrize("looks", [1, 2, 1 + STEPS, 2 + STEPS, 3 + STEPS, 3 * (STEPS + 1), 1 + 3 * (STEPS + 1)])
+def test_a_run_that_was_asked_to_stop_goes_on_to_the_same_bits(looks: int, unbroken: Path, tmp_path: Path) -> None:
+    folder = claim(tmp_path / "run").path
+    with pytest.raises(Interrupted):
+        carry_on(folder, StopAt(looks))
+    assert not (folder / "result.json").exists()
+    carry_on(folder)
+    assert_same(folder, unbroken)
+
+
+def test_a_run_that_stops_after_every_step_gets_there(unbroken: Path, tmp_path: Path) -> None:
+    folder = claim(tmp_path / "run").path
+    for _ in range(3 * STEPS + 1):
+        with pytest.raises(Interrupted):
+            carry_on(folder, StopAt(2))
+    carry_on(folder)
+    assert_same(folder, unbroken)
+    origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+    assert len(origin["resumed"]) == 3 * STEPS + 1
+
+
+def test_how_often_it_is_saved_changes_nothing(unbroken: Path, tmp_path: Path) -> None:
+    often, never = claim(tmp_path / "often").path, claim(tmp_path / "never").path
+    carry_on(often, None, "trainer.checkpoint_every_seconds=1e-9")
+    carry_on(never, None, "trainer.checkpoint_every_seconds=null")
+    assert_same(often, unbroken)
+    assert_same(never, unbroken)
+
+
+def checkpoints_of(folder: Path) -> list[Path]:
+    return sorted((folder / "checkpoints").glob("epoch-*"))
+
+
+def test_the_last_two_and_the_best_are_kept(unbroken: Path) -> None:
+    assert [path.name.split("_")[0:2] for path in checkpoints_of(unbroken)] == [
+        ["epoch-00003", "step-0000000"],
+        ["epoch-00004", "step-0000000"],
+    ]
+    result = json.loads((unbroken / "result.json").read_text(encoding="utf-8"))
+    (best,) = (unbroken / "checkpoints").glob("best_*")
+    assert best.name.startswith(f"best_epoch-{result['best_test_epoch']:05d}_")
+    assert len(list((unbroken / "checkpoints").iterdir())) == 3
+
+
+def interrupted(folder: Path) -> Path:
+    claimed = claim(folder).path
+    with pytest.raises(Interrupted):
+        carry_on(claimed, StopAt(2 + 2 * (STEPS + 1)))  # in epoch 3
+    return claimed
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[random.Random(0).randrange(len(content))] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, empty])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    damage, unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = interrupted(tmp_path / "run")
+    newest = checkpoints_of(folder)[-1]
+    damage(newest)
+    carry_on(folder)
+    assert f"{newest} must have the SHA-256 {newest.stem[-64:]}, got " in capsys.readouterr().err
+    assert_same(folder, unbroken)
+
+
+def test_without_a_whole_checkpoint_nothing_is_touched(tmp_path: Path) -> None:
+    folder = interrupted(tmp_path / "run")
+    for path in checkpoints_of(folder):
+        truncate(path)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(RunFolderError, match="must hold a whole checkpoint, got 2 damaged"):
+        carry_on(folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_other_data_are_refused(tmp_path: Path) -> None:
+    folder = interrupted(tmp_path / "run")
+    with pytest.raises(RunFolderError, match="The data must be what the run began with, SHA-256"):
+        carry_on(folder, None, "data.train_size=1400")
+
+
+def test_a_failing_write_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = CheckpointFolder(tmp_path / "checkpoints")
+    store.save(b"one", epoch=1, steps_done=0)
+    for name in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+
+            def fail(*args: object) -> None:
+                raise OSError(28, "No space left on device")
+
+            patch.setattr(os, name, fail)
+            with pytest.raises(OSError, match="No space left"):
+                store.save(b"two", epoch=2, steps_done=0)
+        assert store.newest(print) in (b"one", b"two")
+
+
+def test_the_order_of_writing_is_file_rename_folder_then_prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, calls = CheckpointFolder(tmp_path / "checkpoints"), []
+    for epoch in (1, 2):
+        store.save(b"x", epoch=epoch, steps_done=0)
+    fsync, replace, unlink = os.fsync, os.replace, Path.unlink
+    monkeypatch.setattr(os, "fsync", lambda number: (calls.append("fsync"), fsync(number))[1])
+    monkeypatch.setattr(os, "replace", lambda *paths: (calls.append("rename"), replace(*paths))[1])
+    monkeypatch.setattr(Path, "unlink", lambda path: (calls.append("unlink"), unlink(path))[1])
+    store.save(b"x", epoch=3, steps_done=0)
+    assert calls == ["fsync", "rename", "fsync", "unlink"]
+
+
+def test_a_folder_in_use_is_left_alone(command, tmp_path: Path) -> None:
+    folder = interrupted(tmp_path / "run")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with RunFolder(folder).locked():
+        code, _, err = command("resume", "run")
+    assert code == 4
+    assert "run must be free, got one in use by another process." in err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_completed_run_says_so(command, tmp_path: Path) -> None:
+    command(*SMALL, "hydra.run.dir=run")
+    before = (tmp_path / "run" / "result.json").read_bytes()
+    assert command("resume", "run") == (0, "Nothing to do: the run is complete. Run folder: run\n", "")
+    assert (tmp_path / "run" / "result.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "config.yaml must hold the run's config, got: [Errno 2] No such file"),
+        ("a: [", "config.yaml must hold the run's config, got: while parsing"),
+        ("a: 1", "config.yaml must hold the run's config, got: name must be given"),
+    ],
+)
+def test_a_folder_without_a_config_cannot_go_on(text: str | None, message: str, command, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    if text is not None:
+        (tmp_path / "run" / "config.yaml").write_text(text, encoding="utf-8")
+    code, _, err = command("resume", "run")
+    assert code == 4
+    assert message in err
+
+
+def test_what_is_no_folder_cannot_be_resumed(command) -> None:
+    assert command("resume", "nowhere")[0] == 2
+
+
+def test_a_run_that_is_killed_again_and_again_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    """Real processes and SIGKILL, at instants that nobody chose."""
+    words = ["experiment=model_4_digits", "trainer.limit_epochs=4", "trainer.checkpoint_every_seconds=0.05"]
+    program = [sys.executable, "-m", "era_cnn"]
+    subprocess.run([*program, *words, "hydra.run.dir=unbroken"], check=True, capture_output=True, timeout=120)
+    start, kills = [*program, *words, "hydra.run.dir=killed"], 0
+    while not (tmp_path / "killed" / "result.json").exists():
+        with subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if kills < 2 and line.startswith(("Test set", "Going on")):
+                    time.sleep(random.uniform(0.0, 0.4))
+                    process.kill()
+                    kills += 1
+        start = [*program, "resume", "killed"]
+    assert kills == 2
+    assert_same(tmp_path / "killed", tmp_path / "unbroken")

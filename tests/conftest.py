@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,9 @@ EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").rglob("*.ya
 MNIST_ROOT = os.environ.get("ERA_CNN_DATA")
 
 
+@cache
 def config_of(*overrides: str) -> RunConfig:
-    """Composed and validated as the command does it."""
+    """Composed and validated as the command does it; once for each set of overrides, since nothing changes a config."""
     return validated(compose(Words(list(overrides))))
 
 

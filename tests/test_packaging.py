@@ -56,10 +56,14 @@ def test_every_yaml_file_is_in_the_wheel(environment: Path) -> None:
     assert (installed.parent / "py.typed").exists()
 
 
-@pytest.mark.parametrize("command", [["era-cnn"], ["python", "-m", "era_cnn"]], ids=" ".join)
-def test_a_run_from_the_wheel(command: list[str], environment: Path, tmp_path: Path) -> None:
-    done = start(environment, *command, "data=digits", "trainer=smoke")
+def test_a_run_from_the_wheel(environment: Path, tmp_path: Path) -> None:
+    done = start(environment, "era-cnn", "data=digits", "trainer=smoke")
     folder = tmp_path / done.stdout.splitlines()[-1].removeprefix("Run folder: ")
     assert json.loads((folder / "result.json").read_text(encoding="utf-8"))["params"] == 7_616
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     assert origin["code"]["git"] is None  # installed, so no checkout stands behind it
+
+
+def test_the_module_of_the_wheel(environment: Path) -> None:
+    done = start(environment, "python", "-m", "era_cnn", "describe", "experiment=model_3")
+    assert "Parameters: 9,180" in done.stdout

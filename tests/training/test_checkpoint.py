@@ -15,7 +15,7 @@ from era_cnn.training.optim import OPTIMIZERS, SCHEDULES, make_optimizer, make_s
 from tests.conftest import EXPERIMENTS, config_of
 
 CPU = torch.device("cpu")
-EPOCHS, BATCH_SIZE, NUM_IMAGES = 2, 16, 40  # three steps an epoch, the last one smaller
+EPOCHS, BATCH_SIZE, NUM_IMAGES = 2, 8, 20  # three steps an epoch, the last one smaller
 NORMALISE = Normalise(0.3, 0.3)
 
 
@@ -39,7 +39,7 @@ class Training:
         self.schedule = make_schedule(
             config.scheduler.name, epochs=EPOCHS, steps_per_epoch=len(self.batches), **options
         )
-        self.test = EvaluationBatches(split, batch_size=30, normalise=NORMALISE)
+        self.test = EvaluationBatches(split, batch_size=15, normalise=NORMALISE)
         self.records: list[EpochRecord] = []
         self.saved: list[bytes] = []
 

@@ -36,7 +36,8 @@ class Console:
         log.info("%s", text)
 
     def complain(self, text: str) -> None:
-        """To standard error."""
+        """To standard error, below a bar that is under way."""
+        self.close()
         print(text, file=sys.stderr, flush=True)
         log.error("%s", text)
 
@@ -64,7 +65,9 @@ class Console:
             self._bar = None
 
     def _move_bar(self, step: Step, is_last: bool) -> None:
-        bar = self._bar = self._bar or tqdm(total=step.num_steps, dynamic_ncols=True, mininterval=REFRESH_SECONDS)
+        bar = self._bar = self._bar or tqdm(
+            total=step.num_steps, initial=step.step, dynamic_ncols=True, mininterval=REFRESH_SECONDS
+        )
         now = time.monotonic()
         if is_last or now - self._shown_at >= REFRESH_SECONDS:
             self._shown_at = now

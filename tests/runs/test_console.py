@@ -61,6 +61,20 @@ def test_in_a_terminal_a_bar_says_the_same(capsys: pytest.CaptureFixture[str]) -
     assert captured.out == "Test set: Average loss: 0.0531, Accuracy: 9840/10000 (98.40%)\n"
 
 
+def test_a_complaint_stands_below_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(is_terminal=True)
+    console.on_step(step_of(0))
+    console.complain("Interrupted.")
+    assert capsys.readouterr().err.endswith("\nInterrupted.\n")
+
+
+def test_a_bar_that_begins_within_an_epoch_stands_there(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(is_terminal=True)
+    console.on_step(step_of(700))
+    console.close()
+    assert "701/938" in capsys.readouterr().err
+
+
 def test_an_interrupted_bar_is_closed(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(is_terminal=True)
     console.on_step(step_of(0))

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from era_cnn.composition import compose, validated
 from era_cnn.config import RunConfig
 from era_cnn.models.build import build_from_config
-from era_cnn.runs.run import make_deterministic, make_splits, make_training_batches, read_dataset
+from era_cnn.runs.ingredients import make_deterministic, make_splits, make_training_batches, read_dataset
 from era_cnn.training.loop import fit
 from era_cnn.training.optim import constant, make_optimizer
 from era_cnn.words import Words

@@ -99,7 +99,7 @@ def _data(words: Sequence[str]) -> int:
     from era_cnn.words import Words
 
     config = validated(compose(Words([f"data={args.name}", *args.overrides])))
-    from era_cnn.runs.run import read_dataset
+    from era_cnn.runs.ingredients import read_dataset
 
     dataset = read_dataset(config)
     sizes = f"{len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images"

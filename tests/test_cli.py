@@ -137,12 +137,12 @@ def test_what_is_wrong_is_said_once_and_leaves_no_folder(
 def test_an_unexpected_error_is_recorded_and_ends_with_code_1(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from era_cnn.runs import run
+    from era_cnn.runs import ingredients
 
     def broken(*args: object) -> None:
         raise ZeroDivisionError("by design")
 
-    monkeypatch.setattr(run, "make_schedule", lambda *args, **options: broken())
+    monkeypatch.setattr(ingredients, "make_schedule", lambda *args, **options: broken())
     code, _, err = command(*SMALL)
     assert code == 1
     assert "ZeroDivisionError: by design" in err

@@ -13,6 +13,8 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from era_cnn.config import RunConfig
+from era_cnn.models.build import count_params
+from era_cnn.runs.ingredients import Ingredients
 from era_cnn.runs.result import Result
 from era_cnn.training.loop import EpochRecord, Scores, Step
 
@@ -99,14 +101,18 @@ PROMISE = (
 )
 
 
-def describe_start(config: RunConfig, params: int, num_images: dict[str, int]) -> str:
+def describe_start(config: RunConfig, parts: Ingredients) -> str:
     """The first line: what is trained, on what."""
+    sizes = {
+        "training": len(parts.train.split),
+        "validation": len(parts.val.split) if parts.val else 0,
+        "test": len(parts.test.split),
+    }
+    images = " + ".join(f"{size:,} {name}" for name, size in sizes.items() if size)
     count = config.trainer.epochs_to_run
-    epochs = f"{count} epochs" if count > 1 else "1 epoch"
-    images = " + ".join(f"{count:,} {name}" for name, count in num_images.items() if count)
     return (
-        f"{config.name}: {params:,} parameters, {epochs} on {config.data.name} "
-        f"({images} images), seed {config.seed}, {config.device}, {config.threads} threads"
+        f"{config.name}: {count_params(parts.model):,} parameters, {count} epoch{'s' if count > 1 else ''} on "
+        f"{config.data.name} ({images} images), seed {config.seed}, {config.device}, {config.threads} threads"
     )
 
 

@@ -64,7 +64,7 @@ def _answer(words: Words, typed: Sequence[str]) -> int:
 def _launch_run(composed: DictConfig, typed: Sequence[str]) -> int:
     config = validated(composed)
     from era_cnn.runs.folder import claim  # from here on torch is needed
-    from era_cnn.runs.run import check
+    from era_cnn.runs.ingredients import check
 
     check(config)
     claimed = claim(Path(resolved(composed, "hydra.run.dir")))
@@ -102,7 +102,7 @@ def _launch_sweep(words: Words, composed: DictConfig, typed: Sequence[str]) -> i
 
 def _check_jobs(jobs: Sequence[PlannedJob]) -> None:
     """Raises what the jobs would before they train; data sets are read and verified once each."""
-    from era_cnn.runs.run import check, read_dataset
+    from era_cnn.runs.ingredients import check, read_dataset
 
     subdirs: dict[str, PlannedJob] = {}
     problems: dict[str, list[str]] = {}

@@ -12,8 +12,9 @@ import yaml
 from era_cnn.errors import ConfigError
 from era_cnn.runs.console import Console
 from era_cnn.runs.folder import RunFolder, claim
+from era_cnn.runs.ingredients import pick_device
 from era_cnn.runs.result import Result, weights_sha256
-from era_cnn.runs.run import pick_device, run
+from era_cnn.runs.run import run
 from era_cnn.runs.stopping import StopRequest
 from tests.conftest import MNIST_ROOT, config_of
 

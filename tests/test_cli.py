@@ -154,6 +154,26 @@ def test_an_unexpected_error_is_recorded_and_ends_with_code_1(
     assert not (status_path.parent / "result.json").exists()
 
 
+def test_a_run_that_had_begun_keeps_its_folder_whatever_ends_it(
+    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from era_cnn.errors import RunFolderError
+    from era_cnn.runs.checkpoints import CheckpointFolder
+
+    save = CheckpointFolder.save
+
+    def fail_in_epoch_2(self: CheckpointFolder, content: bytes, *, epoch: int, steps_done: int) -> Path:
+        if epoch > 2:
+            raise RunFolderError("The checkpoint must read back as it was written, got other bytes. Check the disk.")
+        return save(self, content, epoch=epoch, steps_done=steps_done)
+
+    monkeypatch.setattr(CheckpointFolder, "save", fail_in_epoch_2)
+    code, _, err = command(*SMALL, "trainer.limit_epochs=3", "hydra.run.dir=run")
+    assert code == 4
+    assert "must read back as it was written" in err
+    assert len(list((tmp_path / "run" / "checkpoints").glob("epoch-*"))) == 1
+
+
 def test_a_diverging_run_ends_with_code_1_and_no_traceback(command, tmp_path: Path) -> None:
     code, _, err = command(*SMALL, "optimizer.lr=1e6", "optimizer.weight_decay=1e6", "model.norm=none")
     assert code == 1

@@ -73,14 +73,13 @@ def _launch_run(composed: DictConfig, typed: Sequence[str]) -> int:
     except ConfigError:
         claimed.give_back()
         raise
-    if code in (2, 3, 4):  # the run never began
+    if code in (2, 3, 4) and not (claimed.path / "provenance.json").exists():  # the run never began
         claimed.give_back()
     return code
 
 
 def _launch_sweep(words: Words, composed: DictConfig, typed: Sequence[str]) -> int:
     jobs = plan_sweep(words, composed)
-    code = 0
     _check_jobs(jobs)
     from era_cnn.runs.folder import claim, shown
     from era_cnn.runs.sweep import jobs_table, read_jobs

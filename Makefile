@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/installed
 
-.PHONY: help install run test lint check format bench
+.PHONY: help install run test test-faults lint check format bench faults
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -22,19 +22,25 @@ $(SETUP): setup.cfg pyproject.toml
 run: install ## one complete training on the embedded digits
 	$(BIN)/era-cnn experiment=model_4_digits
 
-test: install ## the whole suite
-	$(BIN)/python -m pytest
+test: install ## the whole suite but for the fault injection
+	$(BIN)/python -m pytest --ignore tests/faults
+
+test-faults: install ## the fault injection in short: runs that are killed, starved and damaged
+	$(BIN)/python -m pytest tests/faults
 
 lint: install ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-check: lint test ## what CI runs
+check: lint test test-faults ## what CI runs
 
 format: install ## brings the code into its format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+faults: install ## the fault injection at full length; writes experiments/reliability/; the cost needs MNIST (ERA_CNN_DATA)
+	$(BIN)/python -m tests.faults
 
 bench: install ## how fast an epoch is beside the plain loop; needs MNIST (ERA_CNN_DATA)
 	$(BIN)/python -m benchmarks.epoch

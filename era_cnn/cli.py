@@ -17,17 +17,19 @@ from era_cnn.errors import EraCnnError
 
 def main() -> None:
     """`era-cnn`, and `python -m era_cnn`: ends the process with the exit code of what was asked for."""
-    signal.signal(signal.SIGTERM, _raise_terminated)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, _raise_terminated)
     code = execute(sys.argv[1:])
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:  # closed, or full
+        code = code or 1
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes, and fails, once more
     sys.exit(code)
 
 
 class Terminated(BaseException):
-    """SIGTERM, raised where it came, so that what is under way is recorded as interrupted."""
+    """SIGTERM or one of Slurm's, raised where it came: nothing has begun that would have to be saved."""
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> NoReturn:
@@ -110,10 +112,24 @@ def _data(words: Sequence[str]) -> int:
 def _resume(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser("era-cnn resume", description="Goes on with a run where it stopped.")
     parser.add_argument("run", metavar="RUN", help="its folder")
+    parser.add_argument("--data-root", metavar="FOLDER", help="where the data lie by now, if not where they lay")
     args = parser.parse_args(words)
     from era_cnn.runs.resume import resume
 
-    return resume(Path(args.run), ["era-cnn", "resume", *words])
+    return resume(Path(args.run), ["era-cnn", "resume", *words], args.data_root)
+
+
+def _replay(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "era-cnn replay", description="Trains again from a run's folder alone, and says whether the bits are the same."
+    )
+    parser.add_argument("run", metavar="RUN", help="its folder; it is only read")
+    parser.add_argument("--epochs", type=int, metavar="N", help="compare the first N epochs only")
+    parser.add_argument("--data-root", metavar="FOLDER", help="where the data lie by now, if not where they lay")
+    args = parser.parse_args(words)
+    from era_cnn.runs.replay import replay
+
+    return replay(Path(args.run), ["era-cnn", "replay", *words], epochs=args.epochs, data_root=args.data_root)
 
 
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
@@ -121,4 +137,5 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "describe": _describe,
     "data": _data,
     "resume": _resume,
+    "replay": _replay,
 }

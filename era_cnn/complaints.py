@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from era_cnn.errors import ConfigError, did_you_mean, one_of, problem
+from era_cnn.errors import ConfigError, did_you_mean, one_of, problem, shortened
+from era_cnn.guard import MAX_JOBS, num_values
+from era_cnn.interpolation import refusal_in
 from era_cnn.words import Words, load, loader_of, options_of
 
-COMMANDS = "models, describe, data, resume"
+COMMANDS = "models, describe, data, resume, replay"
 """The verbs, for the message about a first word that is none."""
 
 
@@ -31,6 +34,8 @@ def explained(words: Words, mode: RunMode = RunMode.RUN) -> Iterator[None]:
     except (ConfigError, BrokenPipeError):
         raise
     except Exception as error:  # Hydra also lets ValueError, TypeError and others out, all about the words
+        if refused := refusal_in(error):
+            raise refused from error
         with loader_of(words) as loader:
             problems = list(_problems(loader, words, mode))
         raise ConfigError(
@@ -51,10 +56,10 @@ def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str
     for text in words.overrides:
         try:
             parsed.append(parser.parse_override(text))
-        except HydraException as error:
-            reason = str(error).splitlines()[0].rstrip(".")
+        except Exception as error:  # noqa: BLE001 - the parser lets ValueError out as well
+            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
             what = "be key=value" if "=" in text or text.startswith("~") else f"be key=value or one of {COMMANDS}"
-            yield f"{text} must {what}, got: {reason}. See era-cnn --help."
+            yield f"{shortened(text, 200)} must {what}, got: {reason}. See era-cnn --help."
     sound: list[str] = []  # the overrides that choose groups rightly: they decide which keys there are
     others: list[Override] = []
     for override in parsed:
@@ -67,8 +72,8 @@ def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str
         elif not override.is_hydra_override():
             others.append(override)
         if mode == RunMode.RUN and override.is_sweep_override():
-            got = (override.input_line or "").partition("=")[2]
-            yield f"{override.key_or_group} must have one value in a single run, got {got}. To sweep over it, use -m."
+            key, got = override.key_or_group, shortened((override.input_line or "").partition("=")[2], 80)
+            yield f"{shortened(key, 80)} must have one value in a single run, got {got}. To sweep over it, use -m."
     try:
         composed = load(loader, words, sound, RunMode.MULTIRUN)
     except Exception:  # noqa: BLE001 - a file is broken, not a word: what the caller caught says so
@@ -82,6 +87,9 @@ def _group_problems(override: Override, options: Sequence[str]) -> Iterator[str]
     if override.is_delete():
         return
     key = override.key_or_group
+    if num_values(override) > MAX_JOBS:
+        yield f"{key} must have at most {MAX_JOBS:,} values, got more. Name them."
+        return
     values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
     for value in values:
         if value not in options and not isinstance(value, list):  # a list chooses several; Hydra checks those
@@ -92,10 +100,10 @@ def _group_problems(override: Override, options: Sequence[str]) -> Iterator[str]
 
 def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str]) -> Iterator[str]:
     key = override.key_or_group
-    if override.is_add() or OmegaConf.select(composed, key, default=_ABSENT) is not _ABSENT:
+    if override.is_add() or _select(composed, key) is not _ABSENT:
         return
     parent, _, name = key.rpartition(".")
-    node = OmegaConf.select(composed, parent) if parent else composed
+    node = _select(composed, parent) if parent else composed
     siblings = [str(child) for child in node if child != "hydra"] if isinstance(node, DictConfig) else []
     if parent.startswith("model.layers.") and siblings:
         advice = f"To set a field that the layer does not state, write +{key}=…"
@@ -104,11 +112,18 @@ def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str
         near = did_you_mean(name, siblings, "").removeprefix("Did you mean ")
         otherwise = did_you_mean(key, known, "See all keys: era-cnn --cfg job")
         advice = f"Did you mean {parent + '.' if parent else ''}{near}" if near else otherwise
-    got = "a deletion" if override.is_delete() else (override.input_line or "").partition("=")[2]
-    yield f"{key} must be a key of the config, got {got}. {advice}"
+    got = "a deletion" if override.is_delete() else shortened((override.input_line or "").partition("=")[2], 80)
+    yield f"{shortened(key, 80)} must be a key of the config, got {got}. {advice}"
 
 
 _ABSENT = object()
+
+
+def _select(composed: DictConfig, key: str) -> Any:
+    try:
+        return OmegaConf.select(composed, key, default=_ABSENT)
+    except OmegaConfBaseException:  # a name where a list has numbers, or a key below one that is no mapping
+        return _ABSENT
 
 
 def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:

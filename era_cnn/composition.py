@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +17,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from era_cnn.complaints import explained
 from era_cnn.config import ModelConfig, RunConfig, parse
-from era_cnn.errors import ConfigError
+from era_cnn.errors import ConfigError, problem
+from era_cnn.guard import check_number_of_jobs, check_words
+from era_cnn.interpolation import limited
 from era_cnn.words import Words, load, loader_of, options_of
 
 
@@ -61,7 +65,7 @@ def _layer_problems(values: DictConfig) -> Iterator[str]:
 
     try:
         model = ModelConfig.model_validate(OmegaConf.to_container(values, resolve=True)["model"])  # type: ignore[index, call-overload]
-    except (ValidationError, KeyError, TypeError):
+    except (ValidationError, KeyError, TypeError, OmegaConfBaseException, RecursionError):
         return  # said already
     yield from layer_problems(model.layers, model.inherited())
 
@@ -75,22 +79,32 @@ def without_hydra(composed: DictConfig) -> DictConfig:
 
 
 def resolved(composed: DictConfig, key: str) -> str:
-    """The value of `hydra.run.dir` or another of Hydra's own keys.
+    """The path that `hydra.run.dir`, `hydra.sweep.dir` or `hydra.sweep.subdir` comes to.
 
     Raises:
-        ConfigError: If it has none.
+        ConfigError: If it has none, or one that is not where it should be.
     """
     with _hydra_values(composed), explained(Words()):
-        return str(OmegaConf.select(composed, key, throw_on_missing=True))
+        path = str(OmegaConf.select(composed, key, throw_on_missing=True))
+    if not path.strip() or not path.isprintable():
+        raise ConfigError([problem(key, "be a path without line breaks and the like", path, "Leave it out.")])
+    if key != "hydra.sweep.subdir":
+        return path
+    path = os.path.normpath(path)
+    if path == "." or os.path.isabs(path) or path.split(os.sep)[0] == "..":
+        rule = "be a folder within that of the sweep"
+        raise ConfigError([problem(key, rule, path, "Choose where the sweep lies by hydra.sweep.dir=…")])
+    return path
 
 
 @contextmanager
 def _hydra_values(composed: DictConfig) -> Iterator[None]:
-    """Lets `${hydra:…}` resolve outside of a job."""
+    """Lets interpolations resolve outside of a job, `${hydra:…}` included."""
     before = HydraConfig.instance().cfg
     HydraConfig.instance().cfg = composed  # type: ignore[assignment]
     try:
-        yield
+        with limited():
+            yield
     finally:
         HydraConfig.instance().cfg = before
 
@@ -121,7 +135,9 @@ def plan_sweep(words: Words, composed: DictConfig) -> list[PlannedJob]:
     Raises:
         ConfigError: With every problem of any job.
     """
-    presets = [f"{key}={value}" for key, value in (composed.hydra.sweeper.get("params") or {}).items()]
+    with _hydra_values(composed), explained(words):
+        presets = [f"{key}={value}" for key, value in (composed.hydra.sweeper.get("params") or {}).items()]
+        check_words(presets)
     jobs: list[PlannedJob] = []
     problems: dict[str, list[str]] = {}  # from a problem to the jobs that have it
     bases: dict[tuple[str, ...], DictConfig] = {}
@@ -131,6 +147,7 @@ def plan_sweep(words: Words, composed: DictConfig) -> list[PlannedJob]:
             own = [override.input_line or "" for override in parsed if override.is_hydra_override()]
             task = [override for override in parsed if not override.is_hydra_override()]
             plain = {override.get_key_element() for override in task if _is_plain(loader, override)}
+            check_number_of_jobs(task)
             overrides_of_jobs = list(itertools.chain.from_iterable(BasicSweeper.split_arguments(task, None)))
         for number, overrides in enumerate(overrides_of_jobs):
             with explained(words.with_overrides(overrides)):

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from era_cnn.errors import ConfigError, problem
+from era_cnn.interpolation import limited, refusal_in
 from era_cnn.validation import field_problems
 
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
@@ -240,6 +241,7 @@ class TrainerConfig(Section):
     epochs: Count = Field(description="the number of passes over the training set; for a quick check use trainer=smoke")
     batch_size: Count = Field(description="the number of images in one parameter update")
     eval_batch_size: Count = Field(description="the number of images evaluated at a time")
+    eval_every_epochs: Count = Field(description="the number of epochs from one evaluation to the next")
     label_smoothing: float = Field(
         ge=0, lt=1, description="the probability mass taken from the true class in training, in [0, 1)"
     )
@@ -317,8 +319,11 @@ def parse(composed: DictConfig) -> RunConfig:
         ConfigError: With every problem that the config has.
     """
     try:
-        values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
+        with limited():
+            values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except (OmegaConfBaseException, RecursionError) as error:  # the latter for values that name each other in a circle
+        if refused := refusal_in(error):
+            raise refused from error
         first_line = str(error).splitlines()[0]
         key = getattr(error, "full_key", None) or "the config"
         raise ConfigError([problem(key, "have a value", first_line, f"Give one: {key}=…")]) from error

@@ -20,6 +20,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from era_cnn.errors import ConfigError, problem
+from era_cnn.guard import guarded
+from era_cnn.yamlfiles import can_be_found
 
 CONFIG_MODULE = "era_cnn.conf"
 
@@ -44,6 +46,9 @@ class Words:
             raise ConfigError([problem("--config-path", rule, args.config_path, "Add yours with --config-dir.")])
         if args.config_dir is not None and not os.path.isdir(args.config_dir):
             raise ConfigError([problem("--config-dir", "be a folder", args.config_dir, "Create it.")])
+        if args.config_name is not None and not (args.config_name and can_be_found(args.config_name)):
+            advice = "Give the name of a file in the folder of --config-dir."
+            raise ConfigError([problem("--config-name", "be the name of a config", args.config_name, advice)])
         if "" in args.overrides:
             raise ConfigError([problem("An override", "be key=value", "", "Remove the empty word.")])
         return cls(list(args.overrides), args.config_name or "config", args.config_dir)
@@ -71,7 +76,9 @@ def loader_of(words: Words) -> Iterator[ConfigLoader]:
         path = f"file://{os.path.abspath(words.config_dir)}"
         search_path.prepend(provider="command-line", path=path, anchor=SearchPathQuery(provider="schema"))
     try:
-        yield Hydra.create_main_hydra2("run", search_path).config_loader
+        with guarded():
+            hydra = Hydra.create_main_hydra2("run", search_path)
+        yield hydra.config_loader
     finally:
         GlobalHydra.instance().clear()
         if before is not None:

@@ -36,7 +36,7 @@ def test_a_run_from_another_folder_ends_with_the_path_of_its_folder(entry_point:
     last = done.stdout.splitlines()[-1]
     folder = tmp_path / last.removeprefix("Run folder: ")
     assert {path.name for path in folder.iterdir()} == {
-        ".hydra", ".lock", "checkpoints", "config.yaml", "metrics.csv", "provenance.json", "result.json", "run.log", "status.json",
+        ".hydra", ".lock", "checkpoints", "config.yaml", "fingerprints.jsonl", "metrics.csv", "provenance.json", "result.json", "run.log", "status.json",
         "summary.txt",
     }  # fmt: skip
     assert json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["command"] == ["era-cnn", *SMALL]
@@ -90,7 +90,7 @@ def test_help_names_verbs_and_groups(command) -> None:
         (["hydra.run.dir=."], 4, "must be a folder of its own, got one that you stand in. Choose another place"),
         (["hydra.run.dir=/"], 4, "/ must be a folder of its own"),
         (["hydra.run.dir=${nope}"], 2, "The config must compose, got: Interpolation key 'nope' not found"),
-        (["data=digits", "hydra.job.name=x/y"], 2, "Hydra must be able to start, got: "),
+        (["data=digits", "hydra.job.name=x/y"], 2, "hydra.job.name must be a name, got 'x/y'."),
         (["--resolve"], 2, "--package and --resolve must go with --cfg"),
         (["--run", "-m", "data=digits"], 2, "Hydra must be able to start, got: Only one of --run, --multirun"),
         (["--cfg", "job", "-p", "nope"], 2, "package 'nope' not found in config"),
@@ -197,7 +197,10 @@ def test_folders_of_jobs_may_have_any_name(command, tmp_path: Path) -> None:
     assert out.count("completed") == 2
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGUSR2, 143)],
+)
 def test_a_run_that_a_signal_stops_says_how_to_go_on(number: int, code: int, command, tmp_path: Path) -> None:
     program = [*ENTRY_POINTS[1], "experiment=model_4_digits", "trainer.limit_epochs=5", "hydra.run.dir=run"]
     process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -244,7 +247,9 @@ def test_an_output_that_nobody_reads_is_no_fault_of_the_config(words: str, tmp_p
     assert "Traceback" not in done.stderr
     assert "must compose" not in done.stderr
     assert done.returncode in (0, 1)
-    assert done.returncode == 0 or "Standard output was closed" in done.stderr
+    assert done.returncode == 0 or re.match(
+        "Standard output (was closed|must stay open, got: Broken pipe)", done.stderr
+    )
 
 
 def test_models_lists_experiments_of_ones_own(command, tmp_path: Path) -> None:

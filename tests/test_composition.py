@@ -33,7 +33,7 @@ def jobs_of(*overrides: str) -> list[RunConfig]:
         ("~model.layers.conv9", "model.layers.conv9 must be a key of the config, got a deletion. Did you mean model."),
         ("model.layers.conv1.stride=2", "To set a field that the layer does not state, write +model.layers.conv1.stri"),
         ("optimizer.lr=[", "optimizer.lr=[ must be key=value, got: no viable alternative"),
-        ("replai", "replai must be key=value or one of models, describe, data, resume, got: missing EQUAL"),
+        ("replai", "replai must be key=value or one of models, describe, data, resume, replay, got: missing EQUAL"),
         ("model.dropout=0.1,0.2", "model.dropout must have one value in a single run, got 0.1,0.2. To sweep over it, "),
         ("optimizer=sgd,adam", "optimizer must have one value in a single run, got sgd,adam. To sweep over it, use -m"),
         ("hydra/launcher=nope", "hydra/launcher must be one of basic"),
@@ -162,7 +162,7 @@ def test_options_of_ones_own_are_known_wherever_options_are_listed(tmp_path: Pat
     [
         ("name: a\nname: b\n", "found duplicate key name"),
         ("name: [\n", "while parsing"),
-        ("- a\n- b\n", "model must be a mapping, got"),
+        ("- a\n- b\n", "model/broken.yaml must hold a mapping, got ['a', 'b']."),
         ("defaults: [nothing]\nname: x\n", "nothing"),
     ],
 )

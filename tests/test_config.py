@@ -22,7 +22,7 @@ def test_every_yaml_file_is_reached() -> None:
     rest = {path.relative_to(CONF_DIR).as_posix() for path in FILES} - {
         path.relative_to(CONF_DIR).as_posix() for path in OPTIONS
     }
-    assert rest == {"config.yaml", "hydra/help/era_cnn.yaml", "hydra/job_logging/era_cnn.yaml"}
+    assert rest == {"config.yaml", "hydra/help/era_cnn.yaml"}
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: path.relative_to(CONF_DIR).as_posix())
@@ -128,7 +128,7 @@ def test_the_default_experiment_is_model_4() -> None:
         ("augmentation.fill=256", "augmentation.fill must be at most 255, got 256."),
         ("augmentation=affine augmentation.scale=[2,1]", "augmentation.scale must hold the smaller value first"),
         ("target.test_accuracy=99.4", "target.test_accuracy must be at most 1, got 99.4. Give the test accuracy"),
-        ("+optimizer._target_=os.system", "optimizer._target_ must be a key of optimizer"),
+        ("+optimizer._target_=os.system", "optimizer._target_ must not be given: a config can't run code, got 'os.system'"),
         ("name=${nothing}", "name must have a value, got \"Interpolation key 'nothing' not found\""),
         ("name=???", "name must have a value, got 'Missing mandatory value: name'"),
     ],

@@ -7,13 +7,13 @@ file that was damaged in any way no longer has its name.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from era_cnn.errors import RunFolderError
+from era_cnn.errors import RunFolderError, StorageError
+from era_cnn.runs.storage import PARTIAL, sync_folder, write_atomically
 
 KEPT = 2
 """Of the latest checkpoints: if the newest is damaged, there is the one before."""
@@ -29,54 +29,73 @@ class CheckpointFolder:
     path: Path
 
     def save(self, content: bytes, *, epoch: int, steps_done: int) -> Path:
-        """Writes a latest checkpoint; the older ones go only after it was read back."""
+        """Writes a latest checkpoint; the older ones go only after it was read back.
+
+        Raises:
+            StorageError: If it can't be written; the ones before are still there.
+        """
         path = self._write(f"epoch-{epoch:05d}_step-{steps_done:07d}", content)
-        for old in self._latest()[KEPT:]:
-            if old != path:
-                old.unlink()
+        latest = [path, *(old for old in self._latest() if old != path)]
+        self._prune([*latest[KEPT:], *self.path.glob(f"*{PARTIAL}")])
         return path
 
     def save_best(self, content: bytes, *, epoch: int) -> Path:
-        """Writes the best checkpoint; the one before goes only after it was read back."""
+        """Writes the best checkpoint; the one before goes only after it was read back.
+
+        Raises:
+            StorageError: If it can't be written; the one before is still there.
+        """
         path = self._write(f"best_epoch-{epoch:05d}", content)
-        for old in self._matching(_BEST):
-            if old != path:
-                old.unlink()
+        self._prune(old for old in self._matching(_BEST) if old != path)
         return path
 
     def newest(self, complain: Callable[[str], None]) -> bytes | None:
-        """The newest whole checkpoint, or None if there never was one. Damaged ones are named to `complain`.
+        """The newest whole checkpoint, or None if there never was one.
+
+        Damaged ones that came later, and a damaged best one, are named to `complain` and set aside, so that they do not
+        count as kept. If none is whole, nothing is touched.
 
         Raises:
             RunFolderError: If there are checkpoints and none is whole.
         """
-        paths = self._latest()
-        for path in paths:
-            content = path.read_bytes()
-            expected, found = path.stem.rpartition("_")[2], hashlib.sha256(content).hexdigest()
-            if found == expected:
-                return content
-            complain(f"{path} must have the SHA-256 {expected}, got {found}. Going back to the checkpoint before it.")
-        if paths:
+        damaged: list[tuple[Path, str]] = []
+        for path in self._latest():
+            content, complaint = _read_whole(path)
+            if content is None:
+                damaged.append((path, complaint))
+                continue
+            damaged += [(best, said) for best in self._matching(_BEST) if (said := _read_whole(best)[1])]
+            for each, said in damaged:
+                complain(f"{said} It is set aside as {_set_aside(each).name}.")
+            return content
+        if damaged:
+            names = ", ".join(path.name for path, _ in damaged)
             raise RunFolderError(
-                f"{self.path} must hold a whole checkpoint, got {len(paths)} damaged. Start the run anew."
+                f"{self.path} must hold a whole checkpoint, got {len(damaged)} damaged: {names}. Start the run anew."
             )
         return None
 
     def _write(self, name: str, content: bytes) -> Path:
-        self.path.mkdir(exist_ok=True)
         sha256 = hashlib.sha256(content).hexdigest()
-        path, partial = self.path / f"{name}_{sha256}.pt", self.path / f"{name}.partial"
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        sync_folder(self.path)
-        if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-            path.unlink()
-            raise RunFolderError(f"{path} must read back as it was written, got other bytes. Check the disk.")
+        path = self.path / f"{name}_{sha256}.pt"
+        try:
+            if not self.path.is_dir():
+                self.path.mkdir()
+                sync_folder(self.path.parent)
+        except OSError as error:
+            raise StorageError.of(self.path, error) from error
+        write_atomically(path, content)
+        if complaint := _read_whole(path)[1]:
+            path.unlink(missing_ok=True)
+            raise StorageError(f"{complaint} It was written a moment ago: check the disk.")
         return path
+
+    def _prune(self, paths: Iterator[Path] | list[Path]) -> None:
+        for path in paths:
+            try:
+                path.unlink()
+            except OSError as error:
+                raise StorageError.of(path, error) from error
 
     def _latest(self) -> list[Path]:
         """The latest checkpoints, the newest first."""
@@ -88,10 +107,21 @@ class CheckpointFolder:
         return [path for path in self.path.iterdir() if pattern.fullmatch(path.name)]
 
 
-def sync_folder(path: Path) -> None:
-    """Makes a rename in a folder outlast a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
+def _read_whole(path: Path) -> tuple[bytes | None, str]:
+    """The content of a checkpoint and no complaint, or, if it is not what was written, none and what is wrong."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        content = path.read_bytes()
+    except OSError as error:
+        return None, f"{path} must be readable, got: {error.strerror}."
+    expected, found = path.stem.rpartition("_")[2], hashlib.sha256(content).hexdigest()
+    if found != expected:
+        return None, f"{path} must have the SHA-256 {expected}, got {found}."
+    return content, ""
+
+
+def _set_aside(path: Path) -> Path:
+    aside = path.with_name(path.name + ".damaged")
+    try:
+        return path.rename(aside)
+    except OSError as error:
+        raise StorageError.of(aside, error) from error

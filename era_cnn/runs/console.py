@@ -8,17 +8,22 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
+from pathlib import Path
 from typing import NoReturn
 
 from tqdm import tqdm
 
 from era_cnn.config import RunConfig
+from era_cnn.errors import OutputError, StorageError
 from era_cnn.models.build import count_params
 from era_cnn.runs.ingredients import Ingredients
 from era_cnn.runs.result import Result
 from era_cnn.training.loop import EpochRecord, Scores, Step
 
-log = logging.getLogger("era_cnn")  # run.log; Hydra sets its handler for each job
+log = logging.getLogger("era_cnn")  # into run.log: see log_to
 
 REFRESH_SECONDS = 0.1
 """Between two readings of the loss: each one waits for the device."""
@@ -33,15 +38,27 @@ class Console:
         self._shown_at = 0.0
 
     def say(self, text: str) -> None:
-        """To standard output."""
-        print(text, flush=True)
+        """To standard output.
+
+        Raises:
+            OutputError: If nothing can be written there any more.
+            StorageError: If the log can't be written.
+        """
+        try:
+            print(text, flush=True)
+        except OSError as error:
+            raise OutputError(
+                f"Standard output must stay open, got: {error.strerror}. Send it where it is read."
+            ) from error
         log.info("%s", text)
 
     def complain(self, text: str) -> None:
-        """To standard error, below a bar that is under way."""
+        """To standard error, below a bar that is under way. Nothing is raised: this is where errors are said."""
         self.close()
-        print(text, file=sys.stderr, flush=True)
-        log.error("%s", text)
+        with suppress(OSError):
+            print(text, file=sys.stderr, flush=True)
+        with suppress(StorageError):
+            log.error("%s", text)
 
     def on_step(self, step: Step) -> None:
         """Moves the bar; without one, says after the last step of an epoch what it would show."""
@@ -77,6 +94,40 @@ class Console:
         bar.update()
         if is_last:
             self.close()
+
+
+class RunLog(logging.FileHandler):
+    """run.log. A line that can't be written stops the run, as any other file of it does."""
+
+    def _open(self) -> TextIOWrapper:
+        try:
+            return super()._open()
+        except OSError as error:
+            raise StorageError.of(self.baseFilename, error) from error
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Raises what logging would else print as a traceback, and forget."""
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            raise StorageError.of(self.baseFilename, error) from error
+        super().handleError(record)
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Adds to run.log whatever is logged within; creates it with the first line."""
+    handler = RunLog(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root, level = logging.getLogger(), logging.getLogger().level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
+        with suppress(OSError):  # each line was flushed as it came, and complained of if it could not be
+            handler.close()
 
 
 def describe_step(step: Step) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +19,9 @@ import yaml
 from filelock import FileLock, Timeout
 
 from era_cnn.config import RunConfig
-from era_cnn.errors import RunFolderError
-from era_cnn.runs.checkpoints import CheckpointFolder, sync_folder
+from era_cnn.errors import RunFolderError, StorageError
+from era_cnn.runs.checkpoints import CheckpointFolder
+from era_cnn.runs.storage import commit, prepare, write_atomically
 
 if TYPE_CHECKING:
     from era_cnn.training.loop import EpochRecord
@@ -33,7 +36,7 @@ class Claim:
 
     def give_back(self) -> None:
         """Removes the folder of a run that never began, and what was made for it, unless others use that by now."""
-        shutil.rmtree(self.path)
+        shutil.rmtree(self.path, ignore_errors=True)  # a full or broken disk has been complained of already
         for parent in self.made:
             try:
                 parent.rmdir()
@@ -88,34 +91,61 @@ def shown(folder: Path) -> Path:
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file that exists whole or not at all, even if power fails."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    sync_folder(path.parent)
-
-
 class RunFolder:
     """The files of one run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._started: str | None = None
 
-    def write_config(self, config: RunConfig) -> None:
-        """The resolved config, as it was validated."""
-        write_atomically(self.path / "config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
+    @property
+    def has_begun(self) -> bool:
+        """Whether this process has written to it."""
+        return self._started is not None
+
+    def begin(self, config: RunConfig) -> None:
+        """Writes the config, if it is not there yet, and that a run is under way: from here on it can be resumed.
+
+        Raises:
+            StorageError: If it can't; so do all that write.
+        """
+        self._started = _now()
+        if not (self.path / "config.yaml").exists():
+            self.write_text("config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
+        self.write_json("status.json", self._status("running"))
+
+    def end(self, state: str, message: str, **details: str) -> None:
+        """Writes that the run failed or was interrupted, and why."""
+        self.write_json("status.json", self._status(state, ended=_now(), message=message, **details))
+
+    def complete(self, result: dict[str, Any]) -> None:
+        """Writes result.json, the very last of a run's files: it exists only if all else could be written."""
+        path = self.path / "result.json"
+        prepare(path, _as_json(result))
+        self.write_json("status.json", self._status("completed", ended=_now()))
+        try:
+            commit(path)
+        except StorageError:
+            path.unlink(missing_ok=True)  # it may have its name, but not for good
+            raise
+
+    def _status(self, state: str, **details: str) -> dict[str, Any]:
+        return {"state": state, "started": self._started, "pid": os.getpid(), **details}
+
+    def state(self) -> dict[str, Any]:
+        """What status.json says; but completed is only what has a result, which comes last."""
+        status = self.read_json("status.json") if (self.path / "status.json").exists() else {"state": "not started"}
+        if (self.path / "result.json").exists():
+            return {**status, "state": "completed"}
+        return {**status, "state": "interrupted"} if status["state"] == "completed" else status
 
     def write_text(self, name: str, text: str) -> None:
         """Any text, whole."""
-        write_atomically(self.path / name, text)
+        write_atomically(self.path / name, text.encode())
 
     def write_json(self, name: str, values: dict[str, Any]) -> None:
         """Any values, whole."""
-        write_atomically(self.path / name, json.dumps(values, indent=2, allow_nan=False) + "\n")
+        write_atomically(self.path / name, _as_json(values))
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Values that were written.
@@ -123,13 +153,23 @@ class RunFolder:
         Raises:
             RunFolderError: If they are not there or damaged.
         """
+        values: dict[str, Any] = json.loads(self.read_text(name, check=json.loads))
+        return values
+
+    def read_text(self, name: str, *, check: Callable[[str], object]) -> str:
+        """A text that was written, if `check` takes it.
+
+        Raises:
+            RunFolderError: If it is not there, or `check` raises a ValueError or YAMLError.
+        """
         path = self.path / name
         try:
-            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            text = path.read_text(encoding="utf-8")
+            check(text)
+        except (OSError, ValueError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
             raise RunFolderError(f"{path} must hold what the run wrote, got: {reason}. Start the run anew.") from error
-        return values
+        return text
 
     @property
     def checkpoints(self) -> CheckpointFolder:
@@ -141,38 +181,69 @@ class RunFolder:
         """Keeps other processes from the folder; the lock ends with its process, however that ends.
 
         Raises:
-            RunFolderError: If another process has it.
+            RunFolderError: If another process has it, or it can't be written to.
         """
+        lock = FileLock(self.path / ".lock", timeout=0)
         try:
-            with FileLock(self.path / ".lock", timeout=0):
-                yield
+            lock.acquire()
         except Timeout:
             raise RunFolderError(f"{self.path} must be free, got one in use by another process. Wait for it.") from None
+        except OSError as error:
+            reason = error.strerror or error
+            raise RunFolderError(f"{self.path} must be a folder to write to, got: {reason}. {ELSEWHERE}") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
-    def rewrite_metrics(self, records: Sequence[EpochRecord], *, with_val: bool) -> None:
-        """metrics.csv with just these epochs, whatever an interrupted run had written beyond them."""
-        path = self.path / "metrics.csv"
-        path.unlink(missing_ok=True)
-        for record in records:
-            self.append_metrics(record, with_val=with_val)
+    def write_metrics(self, records: Sequence[EpochRecord], *, with_val: bool) -> None:
+        """metrics.csv with these epochs, a row each; evaluations that were not made stay empty."""
+        text = io.StringIO()
+        if records:
+            rows = [_metrics(record, with_val=with_val) for record in records]
+            writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        self.write_text("metrics.csv", text.getvalue())
 
-    def append_metrics(self, record: EpochRecord, *, with_val: bool) -> None:
-        """A row of metrics.csv; evaluations that were not made stay empty."""
-        row: dict[str, object] = {
-            "epoch": record.epoch,
-            "lr": record.lr,
-            "train_loss": record.train_loss,
-            "train_accuracy": record.train_accuracy,
-        }
-        for name in ("val", "test") if with_val else ("test",):
-            evaluation = getattr(record, name)
-            row[f"{name}_loss"] = evaluation.loss if evaluation else ""
-            row[f"{name}_accuracy"] = evaluation.accuracy if evaluation else ""
-        row["seconds"] = round(record.seconds, 3)
-        path = self.path / "metrics.csv"
-        is_new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, row, lineterminator="\n")
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
+    def write_fingerprints(self, records: Sequence[EpochRecord]) -> None:
+        """fingerprints.jsonl with these epochs, an object each: `epoch`, then the digest of each tensor."""
+        lines = (json.dumps({"epoch": record.epoch, **record.fingerprint}) + "\n" for record in records)
+        self.write_text("fingerprints.jsonl", "".join(lines))
+
+    def read_fingerprints(self) -> dict[int, dict[str, str]]:
+        """The digest of each tensor by epoch.
+
+        Raises:
+            RunFolderError: If they are not there or damaged.
+        """
+
+        def parse(text: str) -> dict[int, dict[str, str]]:
+            lines = [json.loads(line) for line in text.splitlines()]
+            if not all(isinstance(line, dict) and "epoch" in line for line in lines):
+                raise ValueError("a line that is no epoch's")
+            return {line.pop("epoch"): line for line in lines}
+
+        return parse(self.read_text("fingerprints.jsonl", check=parse))
+
+
+def _metrics(record: EpochRecord, *, with_val: bool) -> dict[str, object]:
+    row: dict[str, object] = {
+        "epoch": record.epoch,
+        "lr": record.lr,
+        "train_loss": record.train_loss,
+        "train_accuracy": record.train_accuracy,
+    }
+    for name in ("val", "test") if with_val else ("test",):
+        scores = getattr(record, name)
+        row[f"{name}_loss"] = scores.loss if scores else ""
+        row[f"{name}_accuracy"] = scores.accuracy if scores else ""
+    return {**row, "seconds": round(record.seconds, 3)}
+
+
+def _as_json(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

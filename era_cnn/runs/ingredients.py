@@ -71,6 +71,15 @@ def pick_device(name: str) -> torch.device:
     return torch.device(available[0] if name == "auto" else name)
 
 
+def settled(config: RunConfig, device: torch.device) -> RunConfig:
+    """The config with what depends on where it is started: the device, and the folder of the data from its root on."""
+    config = config.model_copy(update={"device": device.type})
+    if isinstance(config.data, DigitsData):
+        return config
+    root = os.path.abspath(config.data.root)  # else a run could only be resumed from where it was started
+    return config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
+
+
 def make_deterministic(threads: int) -> None:
     """Sets all of PyTorch's switches that the bits of a result depend on."""
     torch.set_num_threads(threads)

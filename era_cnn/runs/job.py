@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
-from collections.abc import Sequence
-from datetime import datetime, timezone
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from era_cnn.config import RunConfig, parse
-from era_cnn.errors import EraCnnError
-from era_cnn.runs.console import Console
+from era_cnn.errors import EraCnnError, OutputError, StorageError
+from era_cnn.runs.console import Console, log_to
 from era_cnn.runs.folder import RunFolder, shown
 from era_cnn.runs.run import run
 from era_cnn.runs.stopping import Interrupted, stop_requests
+from era_cnn.training.loop import EpochRecord
 
 
 def job(composed: DictConfig, command: Sequence[str]) -> int:
     """A run as Hydra's launchers start it: config in, exit code out."""
-    folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
+    hydra = HydraConfig.get()
+    folder = RunFolder(Path(hydra.runtime.output_dir))
     try:
+        if hydra.mode == RunMode.MULTIRUN:
+            print(f"\nJob {hydra.job.num}: {' '.join(hydra.overrides.task)}", flush=True)
         with folder.locked():
             return carry_out(parse(composed), folder, command)
     except EraCnnError as error:
@@ -31,52 +35,53 @@ def job(composed: DictConfig, command: Sequence[str]) -> int:
         return error.exit_code
 
 
-def carry_out(config: RunConfig, folder: RunFolder, command: Sequence[str]) -> int:
+def carry_out(
+    config: RunConfig,
+    folder: RunFolder,
+    command: Sequence[str],
+    witness: Callable[[EpochRecord], None] = lambda record: None,
+) -> int:
     """Runs, or goes on with, what a locked folder is for; returns the exit code.
 
-    No error is raised, whatever happens: a sweep goes on, and whoever looks at the folders knows all.
+    Once the run has begun, no error is raised, whatever happens: a sweep goes on, and whoever looks at the folders
+    knows all.
+
+    Raises:
+        EraCnnError: If the run can't begin; then nothing was touched.
     """
-    started = _now()
-    folder.write_json("status.json", _status("running", started))
     console = Console()
-    try:
-        with stop_requests() as stop:
-            run(config, folder, console, stop, command)
-    except Interrupted as interrupted:
-        folder.write_json("status.json", _status("interrupted", started, message=str(interrupted)))
-        console.complain(f"Interrupted. To go on: era-cnn resume '{shown(folder.path)}'")
-        return interrupted.exit_code
-    except EraCnnError as error:
-        console.complain(str(error))
-        folder.write_json("status.json", _status("failed", started, message=str(error)))
-        return error.exit_code
-    except BrokenPipeError:
-        return _output_closed(folder, started)
-    except Exception as error:  # noqa: BLE001 - a job's last resort: recorded, and the sweep goes on
-        text = traceback.format_exc()
-        console.complain(text)
-        message = f"{type(error).__name__}: {error}"
-        folder.write_json("status.json", _status("failed", started, message=message, traceback=text))
-        return 1
-    finally:
-        console.close()
-    folder.write_json("status.json", _status("completed", started))
-    console.say(f"Run folder: {shown(folder.path)}")
+    to_go_on = f"era-cnn resume '{shown(folder.path)}'"
+    with log_to(folder.path / "run.log"):
+        try:
+            with stop_requests() as stop:
+                run(config, folder, console, stop, command, witness)
+        except Interrupted as interrupted:
+            return _ended(folder, console, "interrupted", str(interrupted), interrupted.exit_code,
+                          say=f"Interrupted. To go on: {to_go_on}")  # fmt: skip
+        except KeyboardInterrupt:
+            _record(folder, "interrupted", "stopped at once by a second SIGINT")
+            raise
+        except EraCnnError as error:
+            if not folder.has_begun:
+                raise
+            then = f" Then go on: {to_go_on}" if isinstance(error, StorageError | OutputError) else ""
+            return _ended(folder, console, "failed", str(error), error.exit_code, say=f"{error}{then}")
+        except Exception as error:  # noqa: BLE001 - a job's last resort: recorded, and the sweep goes on
+            text = traceback.format_exc()
+            return _ended(folder, console, "failed", f"{type(error).__name__}: {error}", 1, say=text, traceback=text)
+        finally:
+            console.close()
     return 0
 
 
-def _output_closed(folder: RunFolder, started: str) -> int:
-    """Nobody reads on, so nothing more can be said there; the folder and standard error still take it."""
-    message = "Standard output was closed before the run had ended."
-    folder.write_json("status.json", _status("failed", started, message=message))
-    print(message, file=sys.stderr)
-    return 1
+def _ended(
+    folder: RunFolder, console: Console, state: str, message: str, code: int, *, say: str = "", **details: str
+) -> int:
+    console.complain(say or message)
+    _record(folder, state, message, **details)
+    return code
 
 
-def _status(state: str, started: str, **details: str) -> dict[str, object]:
-    ended = {} if state == "running" else {"ended": _now()}
-    return {"state": state, "started": started, **ended, "pid": os.getpid(), **details}
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+def _record(folder: RunFolder, state: str, message: str, **details: str) -> None:
+    with suppress(StorageError):  # of a full disk, nobody can be told but on the terminal, where it stands already
+        folder.end(state, message, **details)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -26,7 +27,9 @@ from era_cnn.composition import (
     resolved,
     validated,
 )
-from era_cnn.errors import ConfigError, EraCnnError, problem
+from era_cnn.errors import ConfigError, EraCnnError, StorageError, problem
+from era_cnn.guard import guarded
+from era_cnn.interpolation import limited
 from era_cnn.words import CONFIG_MODULE, Words, quote
 
 STOPPED = (130, 143)
@@ -44,8 +47,6 @@ def launch(args: argparse.Namespace, typed: Sequence[str]) -> int:
     if args.package or args.resolve:
         raise ConfigError(["--package and --resolve must go with --cfg, got neither run nor question. Add --cfg job."])
     composed = compose(words, RunMode.MULTIRUN if args.multirun else RunMode.RUN)
-    if composed.hydra.job.chdir:
-        raise ConfigError([problem("hydra.job.chdir", "be false: data.root would move", True, "Leave it out.")])
     if args.multirun or composed.hydra.mode == RunMode.MULTIRUN:
         return _launch_sweep(words, composed, typed)
     return _launch_run(composed, typed)
@@ -54,7 +55,7 @@ def launch(args: argparse.Namespace, typed: Sequence[str]) -> int:
 def _answer(words: Words, typed: Sequence[str]) -> int:
     """Lets Hydra answer a question: help, the composed config, tab completion."""
     try:
-        with explained(words):
+        with explained(words), limited():
             _call_hydra(typed)
     except SystemExit as end:
         return 2 if end.code else 0
@@ -68,14 +69,15 @@ def _launch_run(composed: DictConfig, typed: Sequence[str]) -> int:
 
     check(config)
     claimed = claim(Path(resolved(composed, "hydra.run.dir")))
+    written_by_then = "config.yaml"  # of a run that has begun
     try:
         code = _call_hydra(typed, f"hydra.run.dir='{quote(str(claimed.path))}'")
-    except ConfigError:
-        claimed.give_back()
-        raise
-    if code in (2, 3, 4) and not (claimed.path / "provenance.json").exists():  # the run never began
-        claimed.give_back()
-    return code
+        if code in (2, 3, 4):
+            written_by_then = "provenance.json"  # the data were not there, or the network could not be built
+        return code
+    finally:
+        if not (claimed.path / written_by_then).exists():
+            claimed.give_back()
 
 
 def _launch_sweep(words: Words, composed: DictConfig, typed: Sequence[str]) -> int:
@@ -125,6 +127,7 @@ def _call_hydra(typed: Sequence[str], *overrides: str) -> int:
 
     Raises:
         ConfigError: If Hydra fails before a job has begun.
+        StorageError: If it fails since a file can't be written.
     """
     codes: list[int] = []
 
@@ -139,7 +142,7 @@ def _call_hydra(typed: Sequence[str], *overrides: str) -> int:
 
     application = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(task)
     try:
-        with _command_line([*typed, *overrides]), _errors_pass():
+        with _command_line([*typed, *overrides]), _errors_pass(), guarded():
             application()
     except SystemExit:
         if not codes:
@@ -149,6 +152,8 @@ def _call_hydra(typed: Sequence[str], *overrides: str) -> int:
     except Exception as error:
         if codes or not overrides:
             raise
+        if isinstance(error, OSError) and not isinstance(error, HydraException):
+            raise StorageError.of(error.filename or "The run folder", error) from error
         raise ConfigError([f"Hydra must be able to start, got: {reason_of(error)}. See --hydra-help."]) from error
     return codes[-1] if codes else 0
 

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,32 @@ from typing import Any
 import torch
 
 import era_cnn
-from era_cnn.config import RunConfig
+from era_cnn.runs.folder import RunFolder
 
 PACKAGE_DIR = Path(era_cnn.__file__).parent
 
+ENVIRONMENT = (
+    "ATEN_CPU_CAPABILITY",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "CUDA_VISIBLE_DEVICES",
+    "KMP_AFFINITY",
+    "MKL_CBWR",
+    "MKL_NUM_THREADS",
+    "NVIDIA_TF32_OVERRIDE",
+    "OMP_NUM_THREADS",
+    "ONEDNN_MAX_CPU_ISA",
+    "SLURM_JOB_ID",
+)
+"""The environment variables that are recorded, since they can change a result or say where it came to be.
 
-def collect(config: RunConfig, *, device: torch.device, data_sha256: str, command: list[str]) -> dict[str, Any]:
-    """Everything that a result may depend on, as plain values. Of the environment, nothing: it may hold secrets."""
+No other is: one may hold a secret.
+"""
+
+
+def collect(device: torch.device) -> dict[str, Any]:
+    """The code and the machine that a result may depend on, as plain values."""
     return {
-        "command": command,
         "code": {"version": era_cnn.__version__, "sha256": code_sha256(), "git": _git()},
-        "config_sha256": config.digest(),
-        "data_sha256": data_sha256,
         "python": platform.python_version(),
         "packages": dict(
             sorted((dist.metadata["Name"], dist.version) for dist in metadata.distributions() if dist.metadata["Name"])
@@ -38,8 +53,56 @@ def collect(config: RunConfig, *, device: torch.device, data_sha256: str, comman
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "device": _device_name(device),
+            "cuda": torch.version.cuda if device.type == "cuda" else None,
         },
+        "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }
+
+
+def record(folder: RunFolder, origin: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Writes provenance.json: how a run began, and, each time that it goes on, how. Says what is different by then."""
+    if not (folder.path / "provenance.json").exists():
+        folder.write_json("provenance.json", origin)
+        return
+    before = folder.read_json("provenance.json")
+    changes = list(differences(before, origin))
+    if changes:
+        say(f"Not as when the run began, so its bits may differ: {'; '.join(changes)}")
+    folder.write_json("provenance.json", {**before, "resumed": [*before.get("resumed", []), origin]})
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """What a result may depend on and that is not the same, the likeliest cause of other bits first."""
+    names = {
+        "data": ("data_sha256",),
+        "config": ("config_sha256",),
+        "code of era_cnn": ("code", "sha256"),
+        "device": ("machine", "device"),
+        "threads": ("machine", "threads"),
+        "processor": ("machine", "processor"),
+        "instruction set": ("machine", "cpu_capability"),
+        "CUDA": ("machine", "cuda"),
+        "Python": ("python",),
+    }
+    pairs = [(name, _at(before, path), _at(now, path)) for name, path in names.items()]
+    for section in ("packages", "environment"):
+        one, other = before.get(section, {}), now.get(section, {})
+        in_order = sorted({*one, *other} - {"era_cnn"}, key=lambda name: (name not in ("torch", "numpy"), name))
+        pairs += [(name, one.get(name), other.get(name)) for name in in_order]
+    for name, old, new in pairs:
+        if old != new and name != "SLURM_JOB_ID":
+            yield f"{name} {_shortened(old)} → {_shortened(new)}"
+
+
+def _at(values: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
+
+
+def _shortened(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return f"{text[:12]}…" if len(text) == 64 else text
 
 
 def code_sha256() -> str:
@@ -55,14 +118,17 @@ def _git() -> dict[str, Any] | None:
     """Commit, changes and new files of the checkout that the package was imported from; None outside of one.
 
     An installed package may lie in somebody else's repository (a virtual environment within a project), so its own
-    files must be tracked.
+    files must be tracked. New files are those that a run can be made of: any other may hold a secret.
     """
     if _run_git("ls-files", "--error-unmatch", "__init__.py") is None:
         return None
-    commit, diff = _run_git("rev-parse", "HEAD"), _run_git("diff", "HEAD", "--", ":/")
-    listed = _run_git("ls-files", "--others", "--exclude-standard", "--full-name", ":/*.py", ":/*.yaml") or ""
+    commit = _run_git("rev-parse", "HEAD")
+    diff = _run_git("diff", "--no-ext-diff", "--no-textconv", "HEAD", "--", ":/")
+    listed = _run_git("ls-files", "--others", "--exclude-standard", "--full-name", ":/era_cnn/**.py", ":/conf/**.yaml")
     top = Path((_run_git("rev-parse", "--show-toplevel") or "").strip())
-    untracked = {name: (top / name).read_text(encoding="utf-8", errors="replace") for name in listed.splitlines()}
+    untracked = {
+        name: (top / name).read_text(encoding="utf-8", errors="replace") for name in (listed or "").splitlines()
+    }
     return {"commit": (commit or "").strip(), "diff": diff or "", "untracked": untracked}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,9 +9,13 @@ from typing import Any
 from torch import nn
 
 from era_cnn.config import RunConfig
+from era_cnn.training.fingerprint import weights_sha256
 from era_cnn.training.loop import EpochRecord
 
 SCHEMA = 1
+
+TIMES = ("seconds", "images_per_second")
+"""The keys that two equal runs differ in."""
 
 
 @dataclass(frozen=True)
@@ -96,16 +99,3 @@ def _is_met(config: RunConfig, best_test_accuracy: float) -> bool | None:
     if wanted is not None and config.trainer.limit_test_images is not None:
         return None
     return wanted is None or best_test_accuracy >= wanted
-
-
-def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 over the model's tensors, sorted by name: name, dtype, shape and raw bytes of each.
-
-    Over the values, not over a file: two files with the same tensors may differ.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        array = tensor.detach().cpu().contiguous().numpy()
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()

@@ -2,72 +2,66 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 from pydantic import ValidationError
 
-from era_cnn.config import RunConfig
+from era_cnn.config import DigitsData, RunConfig
 from era_cnn.errors import ConfigError, RunFolderError, problem
 from era_cnn.runs.folder import RunFolder, shown
 from era_cnn.runs.job import carry_out
 from era_cnn.validation import field_problems
 
-LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
-
-def resume(path: Path, command: Sequence[str]) -> int:
+def resume(path: Path, command: Sequence[str], data_root: str | None = None) -> int:
     """Goes on with the run in a folder; returns its exit code. A completed run is left as it is.
+
+    Args:
+        path: The run's folder.
+        command: The words that asked for it, for the record.
+        data_root: Where the data lie by now, if not where they lay.
 
     Raises:
         ConfigError: If there is no such folder.
         RunFolderError: If the folder does not hold a run that can go on, or another process is at it.
     """
-    if not path.is_dir():
-        raise ConfigError([problem("RUN", "be the folder of a run", str(path), "Give the path that it ended with.")])
-    folder = RunFolder(path.absolute())
+    folder = run_folder(path)
     with folder.locked():
         if (folder.path / "result.json").exists():
-            folder.write_json("status.json", {**folder.read_json("status.json"), "state": "completed"})
             print(f"Nothing to do: the run is complete. Run folder: {shown(folder.path)}")
             return 0
-        config = read_config(folder.path / "config.yaml")
-        with _logging_to(folder.path / "run.log"):
-            return carry_out(config, folder, command)
+        return carry_out(read_config(folder, data_root), folder, command)
 
 
-def read_config(path: Path) -> RunConfig:
+def run_folder(path: Path) -> RunFolder:
+    """The folder of a run that is there.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    if not path.is_dir():
+        raise ConfigError([problem("RUN", "be the folder of a run", str(path), "Give the path that it ended with.")])
+    return RunFolder(path.absolute())
+
+
+def read_config(folder: RunFolder, data_root: str | None = None) -> RunConfig:
     """The config that a run wrote down.
 
     Raises:
+        ConfigError: If the data were to lie elsewhere, and are nowhere.
         RunFolderError: If it is not there, or is no longer what a run writes.
     """
+    text = folder.read_text("config.yaml", check=yaml.safe_load)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise RunFolderError(f"{path} must hold the run's config, got: {reason}. Start the run anew.") from error
-    try:
-        return RunConfig.model_validate(values)
+        config = RunConfig.model_validate(yaml.safe_load(text))
     except ValidationError as error:
         reason = field_problems(error, RunConfig)[0]
-        raise RunFolderError(f"{path} must hold the run's config, got: {reason} Start the run anew.") from error
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Adds to the log of the run, as Hydra's own handler did before."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter(LOG_FORMAT))
-    root, level = logging.getLogger(), logging.getLogger().level
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        root.setLevel(level)
-        root.removeHandler(handler)
-        handler.close()
+        path = folder.path / "config.yaml"
+        raise RunFolderError(f"{path} must hold what the run wrote, got: {reason} Start the run anew.") from error
+    if data_root is None:
+        return config
+    if isinstance(config.data, DigitsData):
+        raise ConfigError([problem("--data-root", "not be given: the digits are embedded", data_root, "Remove it.")])
+    return config.model_copy(update={"data": config.data.model_copy(update={"root": data_root})})

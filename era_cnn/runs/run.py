@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from era_cnn.config import RunConfig
-from era_cnn.errors import RunFolderError
+from era_cnn.errors import OutputError, RunFolderError
 from era_cnn.models.summary import summarise
 from era_cnn.runs import provenance
 from era_cnn.runs.console import Console, describe_result, describe_start
-from era_cnn.runs.folder import RunFolder
-from era_cnn.runs.ingredients import Ingredients, make_deterministic, make_ingredients, pick_device, read_dataset
+from era_cnn.runs.folder import RunFolder, shown
+from era_cnn.runs.ingredients import (
+    Ingredients,
+    make_deterministic,
+    make_ingredients,
+    pick_device,
+    read_dataset,
+    settled,
+)
 from era_cnn.runs.result import Result, make_result
 from era_cnn.runs.saver import Saver
 from era_cnn.runs.stopping import Interrupted, Interruptible, StopRequest
@@ -21,7 +28,12 @@ from era_cnn.training.loop import EpochRecord, Position, Step, fit
 
 
 def run(
-    config: RunConfig, folder: RunFolder, console: Console, stop: StopRequest, command: Sequence[str] = ()
+    config: RunConfig,
+    folder: RunFolder,
+    console: Console,
+    stop: StopRequest,
+    command: Sequence[str] = (),
+    witness: Callable[[EpochRecord], None] = lambda record: None,
 ) -> Result:
     """Trains the network of `config` and leaves in `folder` what tells, proves and repeats it.
 
@@ -33,34 +45,41 @@ def run(
         console: Shows the run as it goes on.
         stop: Asks the run to end after the present step, saved.
         command: The words that started it, for the record.
+        witness: Sees the record of each epoch, and may raise.
 
     Raises:
         ConfigError: If the device is not there, or the network can't be built.
         DataError: If the data can't be had.
-        TrainingError: If the loss is no longer finite.
-        RunFolderError: If the folder's checkpoints are all damaged, or belong to other data.
+        TrainingError: If the loss or a weight is no longer finite.
+        RunFolderError: If the folder's checkpoints are all damaged, or belong to another config or other data.
+        StorageError: If a file can't be written.
+        OutputError: If standard output can't be written to.
         Interrupted: If it was asked to stop.
     """
     device = pick_device(config.device)
-    config = config.model_copy(update={"device": device.type})
+    config = settled(config, device)
     make_deterministic(config.threads)
+    checkpoint = load_checkpoint(folder, device, console)  # verified before anything is touched
 
-    dataset = read_dataset(config)
+    folder.begin(config)
+    with stop.at_once():
+        dataset = read_dataset(config)
     parts = make_ingredients(config, dataset, device)
-    checkpoint = load_checkpoint(folder, config, dataset.sha256, console)
+    origin = {"config_sha256": config.digest(), "data_sha256": dataset.sha256}
+    if checkpoint is not None:
+        check_origin(checkpoint, origin)
 
-    folder.write_config(config)
     folder.write_text("summary.txt", summarise(parts.model).table())
-    origin = provenance.collect(config, device=device, data_sha256=dataset.sha256, command=list(command))
-    folder.write_json("provenance.json", _with_earlier(origin, folder) if checkpoint else origin)
     console.say(describe_start(config, parts))
+    provenance.record(folder, {"command": list(command), **origin, **provenance.collect(device)}, console.say)
 
-    records = _train(parts, config, checkpoint, folder, console, stop)
+    records = _train(parts, config, checkpoint, origin, folder, console, stop, witness)
 
     num_train_images = len(parts.train.split)
     result = make_result(config, records, parts.model, num_train_images=num_train_images, data_sha256=dataset.sha256)
     console.say(describe_result(result, config))
-    folder.write_json("result.json", result.to_json())
+    console.say(f"Run folder: {shown(folder.path)}")
+    folder.complete(result.to_json())
     return result
 
 
@@ -68,9 +87,11 @@ def _train(
     parts: Ingredients,
     config: RunConfig,
     checkpoint: Checkpoint | None,
+    origin: dict[str, str],
     folder: RunFolder,
     console: Console,
     stop: StopRequest,
+    witness: Callable[[EpochRecord], None],
 ) -> list[EpochRecord]:
     """Trains to the end, from the checkpoint on if there is one; saves, writes and says what happens on the way."""
     records: list[EpochRecord] = []
@@ -79,13 +100,22 @@ def _train(
         restore(checkpoint, parts.model, parts.optimizer)
         records, start = checkpoint.records, checkpoint.position
         console.say(f"Going on in epoch {start.epoch} after {start.steps_done} of {len(parts.train)} steps")
-    folder.rewrite_metrics(records, with_val=parts.val is not None)
-    every_seconds = config.trainer.checkpoint_every_seconds
-    saver = Saver(folder.checkpoints, parts.model, parts.optimizer, records, every_seconds=every_seconds)
+    saver = Saver(
+        folder.checkpoints,
+        parts.model,
+        parts.optimizer,
+        records,
+        origin=origin,
+        every_seconds=config.trainer.checkpoint_every_seconds,
+    )
+
+    def write_records() -> None:
+        folder.write_metrics(records, with_val=parts.val is not None)
+        folder.write_fingerprints(records)
 
     def on_step(step: Step) -> None:
-        console.on_step(step)
         saver.after_step(step)
+        console.on_step(step)
         stop.check()
 
     epochs = fit(
@@ -98,40 +128,44 @@ def _train(
         label_smoothing=config.trainer.label_smoothing,
         val=Interruptible(parts.val, stop) if parts.val else None,
         test=Interruptible(parts.test, stop),
+        eval_every_epochs=config.trainer.eval_every_epochs,
         start=start,
         on_step=on_step,
     )
     try:
+        write_records()  # an interrupted run may have come further than its last checkpoint
         stop.check()
         for record in epochs:
             records.append(record)
             saver.after_epoch(record)
-            folder.append_metrics(record, with_val=parts.val is not None)
+            write_records()
             console.on_epoch(record)
-    except Interrupted:
+            witness(record)
+            stop.check()
+    except (Interrupted, OutputError):
         saver.save()
         raise
     return records
 
 
-def _with_earlier(origin: dict[str, object], folder: RunFolder) -> dict[str, object]:
-    """The record of how a run began stays, with how it went on beside it."""
-    before = folder.read_json("provenance.json")
-    return {**before, "resumed": [*before.get("resumed", []), origin]}
-
-
-def load_checkpoint(folder: RunFolder, config: RunConfig, data_sha256: str, console: Console) -> Checkpoint | None:
+def load_checkpoint(folder: RunFolder, device: torch.device, console: Console) -> Checkpoint | None:
     """The newest whole checkpoint of the folder, or None if there never was one.
 
     Raises:
-        RunFolderError: If none of them is whole, or the data are no longer those that the run began with.
+        RunFolderError: If none of them is whole, or another version wrote them.
     """
     content = folder.checkpoints.newest(console.complain)
-    if content is None:
-        return None
-    before = folder.read_json("provenance.json")["data_sha256"]
-    if before != data_sha256:
-        raise RunFolderError(
-            f"The data must be what the run began with, SHA-256 {before}, got {data_sha256}. Point data.root to it."
-        )
-    return Checkpoint.from_bytes(content, torch.device(config.device))
+    return None if content is None else Checkpoint.from_bytes(content, device)
+
+
+def check_origin(checkpoint: Checkpoint, origin: dict[str, str]) -> None:
+    """Raises a `RunFolderError` if the checkpoint is that of another config or of other data."""
+    for name, what, advice in (
+        ("config_sha256", "The config", "Undo the change of config.yaml."),
+        ("data_sha256", "The data", "Point data.root to it."),
+    ):
+        before = checkpoint.origin[name]
+        if before != origin[name]:
+            raise RunFolderError(
+                f"{what} must be what the run began with, SHA-256 {before}, got {origin[name]}. {advice}"
+            )

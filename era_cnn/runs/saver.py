@@ -23,10 +23,11 @@ class Saver:
         optimizer: torch.optim.Optimizer,
         records: Sequence[EpochRecord],
         *,
+        origin: dict[str, str],
         every_seconds: float | None,
     ) -> None:
         self.folder, self.model, self.optimizer, self.records = folder, model, optimizer, records
-        self.every_seconds = every_seconds
+        self.origin, self.every_seconds = origin, every_seconds
         self._position: Position | None = None  # of the last update that was made since the last save
         self._saved_at = time.monotonic()
 
@@ -39,8 +40,7 @@ class Saver:
     def after_epoch(self, record: EpochRecord) -> None:
         """Saves the end of an epoch, and the weights of the best one so far."""
         if self._is_best(record):
-            content = capture(Position(record.epoch + 1), self.model, self.optimizer, self.records).to_bytes()
-            self.folder.save_best(content, epoch=record.epoch)
+            self.folder.save_best(self._content(Position(record.epoch + 1)), epoch=record.epoch)
         self._position = Position(record.epoch + 1)
         self.save()
 
@@ -48,9 +48,12 @@ class Saver:
         """Saves what has come since the last save."""
         if self._position is None:
             return
-        content = capture(self._position, self.model, self.optimizer, self.records).to_bytes()
+        content = self._content(self._position)
         self.folder.save(content, epoch=self._position.epoch, steps_done=self._position.steps_done)
         self._position, self._saved_at = None, time.monotonic()
+
+    def _content(self, position: Position) -> bytes:
+        return capture(self.origin, position, self.model, self.optimizer, self.records).to_bytes()
 
     def _is_best(self, record: EpochRecord) -> bool:
         """By the validation images if there are any, else by the test images; the first of equals."""

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a wish that a run fulfils where it can be continued: after the present step."""
+"""Signals as a wish that a run fulfils where it can be continued: after the present step."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from types import FrameType
 
 from era_cnn.data.batches import Batch, EvaluationBatches
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""SIGUSR1 and SIGUSR2 are what Slurm is asked to send before it preempts a job or its time is up (`--signal`)."""
 
 
-class Interrupted(Exception):  # noqa: N818 - what happened, not an error
-    """A run stops because it was asked to; `exit_code` is that of the signal, 130 or 143."""
+class Interrupted(BaseException):
+    """A run stops because it was asked to; `exit_code` is 130 after SIGINT and 143 after all others.
+
+    Not an `Exception`, so that no library takes it for a failure of its own.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.exit_code = 128 + number
+        self.exit_code = 128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
 
 class StopRequest:
@@ -26,17 +30,30 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self._at_once = False
 
     def check(self) -> None:
         """Raises `Interrupted` if a signal has come."""
         if self.number is not None:
             raise Interrupted(self.number)
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within, a signal raises `Interrupted` where it comes: for what may take long, and leaves nothing to save."""
+        self._at_once = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._at_once = False
+
     def note(self, number: int, frame: FrameType | None) -> None:
         """Handles a signal; a second SIGINT stops at once."""
         if self.number is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number
+        if self._at_once:
+            self.check()
 
 
 class Interruptible:

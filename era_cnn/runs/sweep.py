@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from era_cnn.composition import PlannedJob
+from era_cnn.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def read_jobs(sweep_dir: Path, jobs: Sequence[PlannedJob]) -> list[JobRecord]:
 
 
 def _read_job(folder: Path, job: PlannedJob) -> JobRecord:
-    status = _read_json(folder / "status.json") or {"state": "not started"}
+    status = RunFolder(folder).state()
     keys_and_values = (override.partition("=") for override in job.overrides)
     return JobRecord(
         number=job.number,

@@ -6,6 +6,7 @@ No generator state: every random number is a function of seed, purpose and posit
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,15 +14,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from era_cnn.errors import RunFolderError, TrainingError
 from era_cnn.training.loop import EpochRecord, Position, Scores, Tally
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training at a position: the model, the optimizer, and the records of the epochs before."""
+    """A training at a position: the model, the optimizer, and the records of the epochs before.
 
+    `origin` holds the digests of what it is a training of, `config_sha256` and `data_sha256`: with others, it is none.
+    """
+
+    origin: dict[str, str]
     position: Position
     weights: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
@@ -32,6 +38,7 @@ class Checkpoint:
         position = self.position
         state = {
             "schema": SCHEMA,
+            "origin": self.origin,
             "epoch": position.epoch,
             "steps_done": position.steps_done,
             "tally": position.tally.state() if position.tally else None,
@@ -46,10 +53,20 @@ class Checkpoint:
 
     @classmethod
     def from_bytes(cls, content: bytes, device: torch.device) -> Checkpoint:
-        """What `to_bytes` gave, on a device."""
+        """What `to_bytes` gave, on a device.
+
+        Raises:
+            RunFolderError: If another version gave it.
+        """
         state = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        if state.get("schema") != SCHEMA:
+            raise RunFolderError(
+                f"A checkpoint must have the schema {SCHEMA}, got {state.get('schema')}: another version wrote it. "
+                "Go on with that version."
+            )
         tally = Tally.from_state(state["tally"], device) if state["tally"] else None
         return cls(
+            state["origin"],
             Position(state["epoch"], state["steps_done"], tally, state["seconds"]),
             state["weights"],
             state["optimizer"],
@@ -63,10 +80,25 @@ def _record(values: dict[str, Any]) -> EpochRecord:
 
 
 def capture(
-    position: Position, model: nn.Module, optimizer: torch.optim.Optimizer, records: Sequence[EpochRecord]
+    origin: dict[str, str],
+    position: Position,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    records: Sequence[EpochRecord],
 ) -> Checkpoint:
-    """A training as it is now; to be written before it goes on, since nothing is copied."""
-    return Checkpoint(position, model.state_dict(), optimizer.state_dict(), list(records))
+    """A training as it is now; to be written before it goes on, since nothing is copied.
+
+    Raises:
+        TrainingError: If a tensor of the model is not finite, so that no such checkpoint takes a finite one's place.
+    """
+    weights = model.state_dict()
+    for name, tensor in weights.items():
+        if not math.isfinite(tensor.sum()) and not tensor.isfinite().all():  # the sum costs less, and may overflow
+            raise TrainingError(
+                f"The tensor {name} must stay finite, got another value in epoch {position.epoch} after "
+                f"{position.steps_done} steps. Lower optimizer.lr."
+            )
+    return Checkpoint(origin, position, weights, optimizer.state_dict(), list(records))
 
 
 def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

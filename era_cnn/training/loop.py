@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from era_cnn import randomness
 from era_cnn.data.batches import Batch, TrainingBatches
 from era_cnn.errors import TrainingError
+from era_cnn.training.fingerprint import fingerprint
 from era_cnn.training.optim import Schedule
 
 
@@ -109,7 +110,8 @@ class EpochRecord:
     """One pass over the training set and the evaluations after it.
 
     Accuracies in [0, 1], losses in nats; those of the training set are the means over the epoch, in training mode, as
-    the batches came. `lr` is that of the epoch's last update, `seconds` are those of the training alone.
+    the batches came. `lr` is that of the epoch's last update, `seconds` are those of the training alone. `fingerprint`
+    holds the digest of each tensor as the epoch left it.
     """
 
     epoch: int
@@ -119,6 +121,7 @@ class EpochRecord:
     seconds: float
     val: Scores | None
     test: Scores | None
+    fingerprint: dict[str, str]
 
 
 def fit(
@@ -132,6 +135,7 @@ def fit(
     label_smoothing: float = 0.0,
     val: Iterable[Batch] | None = None,
     test: Iterable[Batch] | None = None,
+    eval_every_epochs: int = 1,
     start: Position = Position(),
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> Iterator[EpochRecord]:
@@ -152,14 +156,16 @@ def fit(
         label_smoothing: Probability mass taken from the true class, in [0, 1).
         val: Images for every choice, or None.
         test: Images that were not trained on.
+        eval_every_epochs: Epochs from one evaluation to the next; after the last epoch there always is one.
         start: Where to begin; the model and the optimizer must be those of that position.
         on_step: Called after each parameter update.
 
     Raises:
-        TrainingError: At the first step whose loss is not finite; on a device other than the CPU, where looking at
-            each loss would wait for it, at the end of that epoch.
+        TrainingError: At the first step whose loss, or a weight after it, is not finite; on a device other than the
+            CPU, where looking would wait for it, at the end of that epoch. Also if an evaluation's loss is not.
     """
-    device = next(model.parameters()).device
+    weights = list(model.parameters())
+    device = weights[0].device
     base_lrs = [group["lr"] for group in optimizer.param_groups]
     for epoch in range(start.epoch, epochs + 1):
         position = start if epoch == start.epoch else Position(epoch)
@@ -173,28 +179,46 @@ def fit(
             randomness.seed_modules(device, seed, "dropout", epoch, step)
             loss, logits = train_step(model, batch, optimizer=optimizer, label_smoothing=label_smoothing)
             if device.type == "cpu":
-                _check_finite(loss.item(), epoch, step)
+                _check_finite("training loss", loss, epoch, step)
+                _check_finite("largest weight", _largest(weights), epoch, step)
             tally.add(loss, logits, batch.labels)
             on_step(Step(epoch, step, len(train), base_lrs[0] * factor, tally, time.perf_counter() - started))
         train_loss = tally.loss  # waits for the device, so that the clock is read after the work
         seconds = time.perf_counter() - started
-        _check_finite(train_loss, epoch, len(train) - 1)
+        last_step = len(train) - 1
+        _check_finite("training loss", train_loss, epoch, last_step)
+        _check_finite("largest weight", _largest(weights), epoch, last_step)
+        tensors = fingerprint(model, optimizer, train.order(epoch))
+        is_last, is_due = epoch == epochs, epoch % eval_every_epochs == 0 or epoch == epochs
+        scores = {
+            name: evaluate(model, batches)[0] if batches and due else None
+            for name, batches, due in (("val", val, is_due), ("test", test, is_last if val else is_due))
+        }
+        for name, score in scores.items():
+            if score:
+                _check_finite(f"{name} loss", score.loss, epoch, last_step)
         yield EpochRecord(
             epoch=epoch,
             lr=base_lrs[0] * schedule(epoch * len(train) - 1),
             train_loss=train_loss,
             train_accuracy=tally.accuracy,
             seconds=seconds,
-            val=evaluate(model, val)[0] if val else None,
-            test=evaluate(model, test)[0] if test and (val is None or epoch == epochs) else None,
+            **scores,
+            fingerprint=tensors,
         )
 
 
-def _check_finite(loss: float, epoch: int, step: int) -> None:
-    if not math.isfinite(loss):
+def _check_finite(what: str, value: float | Tensor, epoch: int, step: int) -> None:
+    if not math.isfinite(value):
         raise TrainingError(
-            f"The training loss must stay finite, got {loss} in epoch {epoch}, step {step}. Lower optimizer.lr."
+            f"The {what} must stay finite, got {float(value)} in epoch {epoch}, step {step}. Lower optimizer.lr."
         )
+
+
+@torch.no_grad()
+def _largest(weights: Sequence[Tensor]) -> Tensor:
+    """The largest magnitude of all weights; not finite if one of them is not."""
+    return torch.cat([weight.view(-1) for weight in weights]).abs().max()  # a quarter of the time of get_total_norm
 
 
 def train_step(

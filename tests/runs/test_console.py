@@ -19,7 +19,7 @@ def step_of(step: int, num_steps: int = 938) -> Step:
 
 def record_of(accuracy: float = 0.984) -> EpochRecord:
     test = Scores(0.05311, accuracy, round(accuracy * 10000), 10000)
-    return EpochRecord(1, 0.01, 0.2, 0.9387, 60.0, None, test)
+    return EpochRecord(1, 0.01, 0.2, 0.9387, 60.0, None, test, {})
 
 
 def result_of(**changes: object) -> Result:

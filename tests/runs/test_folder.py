@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import multiprocessing
 import os
 from pathlib import Path
@@ -8,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from era_cnn.errors import RunFolderError
-from era_cnn.runs.folder import RunFolder, claim, write_atomically
+from era_cnn.errors import RunFolderError, StorageError
+from era_cnn.runs.folder import RunFolder, claim
 from era_cnn.training.loop import EpochRecord, Scores
 from tests.conftest import config_of
 
@@ -85,30 +86,23 @@ def test_claiming_while_others_give_back(tmp_path: Path) -> None:
         worker.join()
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "result.json"
-    write_atomically(path, "old")
-
-    def fail(*args: object) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, "new")
-    assert path.read_text(encoding="utf-8") == "old"
-
-
 def record(epoch: int, *, with_val: bool, with_test: bool = True) -> EpochRecord:
     evaluation = Scores(0.1, 0.95, 95, 100)
     return EpochRecord(
-        epoch, 0.01, 0.5, 0.9, 1.23456, evaluation if with_val else None, evaluation if with_test else None
+        epoch,
+        0.01,
+        0.5,
+        0.9,
+        1.23456,
+        evaluation if with_val else None,
+        evaluation if with_test else None,
+        {"order": f"{epoch}"},
     )
 
 
 def test_metrics_are_a_row_an_epoch(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    for epoch in (1, 2):
-        folder.append_metrics(record(epoch, with_val=False), with_val=False)
+    folder.write_metrics([record(epoch, with_val=False) for epoch in (1, 2)], with_val=False)
     with (tmp_path / "metrics.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds"]
@@ -117,7 +111,7 @@ def test_metrics_are_a_row_an_epoch(tmp_path: Path) -> None:
 
 
 def test_an_evaluation_that_was_not_made_stays_empty(tmp_path: Path) -> None:
-    RunFolder(tmp_path).append_metrics(record(1, with_val=True, with_test=False), with_val=True)
+    RunFolder(tmp_path).write_metrics([record(1, with_val=True, with_test=False)], with_val=True)
     head, row = (tmp_path / "metrics.csv").read_text(encoding="utf-8").splitlines()
     assert head == "epoch,lr,train_loss,train_accuracy,val_loss,val_accuracy,test_loss,test_accuracy,seconds"
     assert row == "1,0.01,0.5,0.9,0.1,0.95,,,1.235"
@@ -125,7 +119,64 @@ def test_an_evaluation_that_was_not_made_stays_empty(tmp_path: Path) -> None:
 
 def test_the_saved_config_is_the_config(tmp_path: Path) -> None:
     config = config_of("experiment=model_3")
-    RunFolder(tmp_path).write_config(config)
+    RunFolder(tmp_path).begin(config)
     saved = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))
     assert type(config).model_validate(saved) == config
     assert list(saved["model"]["layers"]) == list(config.model.layers)
+
+
+def test_fingerprints_are_a_line_an_epoch(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_fingerprints([record(epoch, with_val=False) for epoch in (1, 2)])
+    assert folder.read_fingerprints() == {1: {"order": "1"}, 2: {"order": "2"}}
+    (tmp_path / "fingerprints.jsonl").write_text("[]\n", encoding="utf-8")
+    with pytest.raises(
+        RunFolderError, match=r"fingerprints.jsonl must hold what the run wrote, got: a line that is no"
+    ):
+        folder.read_fingerprints()
+
+
+RESULT = {"schema": 1}
+
+
+def test_the_result_is_the_last_file_and_says_that_a_run_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, renamed, replace = RunFolder(tmp_path), [], os.replace
+    assert folder.state()["state"] == "not started"
+    folder.begin(config_of())
+    assert folder.state()["state"] == "running"
+    monkeypatch.setattr(os, "replace", lambda old, new: (renamed.append(Path(new).name), replace(old, new))[1])
+    folder.complete(RESULT)
+    assert renamed == ["status.json", "result.json"]
+    assert folder.state()["state"] == "completed"
+    (tmp_path / "result.json").unlink()
+    assert folder.state()["state"] == "interrupted"  # killed between the two
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_a_result_that_is_not_on_the_disk_for_good_is_none(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, calls, fsync = RunFolder(tmp_path), itertools.count(1), os.fsync
+    folder.begin(config_of())
+
+    def fail_once(descriptor: int) -> None:
+        if next(calls) == count:
+            raise OSError(5, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail_once)
+    with pytest.raises(StorageError, match="must be written, got: Input/output error. Make room, or mend the disk."):
+        folder.complete(RESULT)
+    assert not (tmp_path / "result.json").exists()
+    assert next(calls) == count + 1
+
+
+def test_a_lock_that_cannot_be_made_has_its_message(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(RunFolderError, match="file must be a folder to write to, got: "),
+        RunFolder(tmp_path / "file").locked(),
+    ):
+        pass

@@ -4,20 +4,25 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from era_cnn.errors import RunFolderError
+from era_cnn.config import RunConfig
+from era_cnn.data.sources import Dataset
+from era_cnn.errors import RunFolderError, StorageError
 from era_cnn.runs.checkpoints import CheckpointFolder
 from era_cnn.runs.console import Console
 from era_cnn.runs.folder import RunFolder, claim
+from era_cnn.runs.ingredients import read_dataset
 from era_cnn.runs.run import run
 from era_cnn.runs.stopping import Interrupted, StopRequest
 from era_cnn.training.checkpoint import Checkpoint
@@ -25,7 +30,7 @@ from tests.conftest import config_of
 
 SMALL = ["data=digits", "trainer=smoke", "trainer.limit_epochs=3", "trainer.limit_train_images=200"]
 STEPS = 4  # in an epoch
-RUN_FILES = {"config.yaml", "metrics.csv", "provenance.json", "summary.txt", "checkpoints"}
+RUN_FILES = {"config.yaml", "fingerprints.jsonl", "metrics.csv", "provenance.json", "summary.txt", "checkpoints"}
 
 
 class StopAt(StopRequest):
@@ -162,10 +167,22 @@ def test_without_a_whole_checkpoint_nothing_is_touched(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_other_data_are_refused(tmp_path: Path) -> None:
+def test_another_config_is_refused(tmp_path: Path) -> None:
     folder = interrupted(tmp_path / "run")
+    with pytest.raises(RunFolderError, match="The config must be what the run began with, SHA-256"):
+        carry_on(folder, None, "optimizer.lr=0.02")
+
+
+def test_other_data_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = interrupted(tmp_path / "run")
+
+    def other_data(config: RunConfig) -> Dataset:
+        dataset = read_dataset(config)
+        return replace(dataset, test_labels=1 - dataset.test_labels)
+
+    monkeypatch.setattr("era_cnn.runs.run.read_dataset", other_data)
     with pytest.raises(RunFolderError, match="The data must be what the run began with, SHA-256"):
-        carry_on(folder, None, "data.train_size=1400")
+        carry_on(folder)
 
 
 def test_a_failing_write_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +195,7 @@ def test_a_failing_write_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch
                 raise OSError(28, "No space left on device")
 
             patch.setattr(os, name, fail)
-            with pytest.raises(OSError, match="No space left"):
+            with pytest.raises(StorageError, match="must be written, got: No space left on device"):
                 store.save(b"two", epoch=2, steps_done=0)
         assert store.newest(print) in (b"one", b"two")
 
@@ -215,9 +232,9 @@ def test_a_completed_run_says_so(command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "config.yaml must hold the run's config, got: [Errno 2] No such file"),
-        ("a: [", "config.yaml must hold the run's config, got: while parsing"),
-        ("a: 1", "config.yaml must hold the run's config, got: name must be given"),
+        (None, "config.yaml must hold what the run wrote, got: [Errno 2] No such file"),
+        ("a: [", "config.yaml must hold what the run wrote, got: while parsing"),
+        ("a: 1", "config.yaml must hold what the run wrote, got: name must be given"),
     ],
 )
 def test_a_folder_without_a_config_cannot_go_on(text: str | None, message: str, command, tmp_path: Path) -> None:
@@ -250,3 +267,59 @@ def test_a_run_that_is_killed_again_and_again_goes_on_to_the_same_bits(command, 
         start = [*program, "resume", "killed"]
     assert kills == 2
     assert_same(tmp_path / "killed", tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("files", [["config.yaml", "status.json"], ["config.yaml"]])
+def test_a_run_that_was_killed_before_its_first_step_goes_on(
+    files: list[str], unbroken: Path, command, tmp_path: Path
+) -> None:
+    """The config is the first file of a run."""
+    (tmp_path / "run").mkdir()
+    for name in files:
+        shutil.copy(unbroken / name, tmp_path / "run" / name)
+    assert command("resume", "run")[0] == 0
+    assert_same(tmp_path / "run", unbroken)
+
+
+def test_a_change_since_the_run_began_is_said(unbroken: Path, command, tmp_path: Path) -> None:
+    folder = interrupted(tmp_path / "run")
+    path = folder / "provenance.json"
+    origin = json.loads(path.read_text(encoding="utf-8"))
+    origin["packages"]["torch"], origin["machine"]["processor"] = "1.0", "abacus"
+    path.write_text(json.dumps(origin), encoding="utf-8")
+    code, out, _ = command("resume", "run")
+    assert code == 0
+    assert "Not as when the run began, so its bits may differ: processor abacus → " in out
+    assert f"torch 1.0 → {torch.__version__.split('+')[0]}" in out
+
+
+def test_what_was_damaged_is_set_aside_and_does_not_count_as_kept(tmp_path: Path) -> None:
+    store = CheckpointFolder(tmp_path / "checkpoints")
+    paths = [store.save(bytes([epoch]), epoch=epoch, steps_done=0) for epoch in (1, 2)]
+    best = store.save_best(b"best", epoch=1)
+    for path in (paths[1], best):
+        path.write_bytes(b"damaged")
+    complaints: list[str] = []
+    assert store.newest(complaints.append) == bytes([1])
+    assert [text.split(" must have the SHA-256 ")[0] for text in complaints] == [str(paths[1]), str(best)]
+    assert complaints[0].endswith(f" It is set aside as {paths[1].name}.damaged.")
+    last = store.save(b"again", epoch=2, steps_done=0)
+    names = {path.name for path in store.path.iterdir()}
+    assert names == {paths[0].name, last.name, f"{paths[1].name}.damaged", f"{best.name}.damaged"}
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    store = CheckpointFolder(tmp_path / "checkpoints")
+    store.path.mkdir()
+    (store.path / "epoch-00001_step-0000001_ab.pt.partial").write_bytes(b"half")
+    last = store.save(b"x", epoch=2, steps_done=0)
+    assert list(store.path.iterdir()) == [last]
+
+
+def test_a_checkpoint_that_reads_back_differently_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = CheckpointFolder(tmp_path / "checkpoints")
+    first = store.save(b"one", epoch=1, steps_done=0)
+    monkeypatch.setattr("era_cnn.runs.checkpoints.write_atomically", lambda path, content: path.write_bytes(b"other"))
+    with pytest.raises(StorageError, match="It was written a moment ago: check the disk."):
+        store.save(b"two", epoch=2, steps_done=0)
+    assert list(store.path.iterdir()) == [first]

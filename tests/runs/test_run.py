@@ -13,9 +13,10 @@ from era_cnn.errors import ConfigError
 from era_cnn.runs.console import Console
 from era_cnn.runs.folder import RunFolder, claim
 from era_cnn.runs.ingredients import pick_device
-from era_cnn.runs.result import Result, weights_sha256
+from era_cnn.runs.result import Result
 from era_cnn.runs.run import run
 from era_cnn.runs.stopping import StopRequest
+from era_cnn.training.fingerprint import weights_sha256
 from tests.conftest import MNIST_ROOT, config_of
 
 SMALL = ["data=digits", "experiment=model_4", "trainer=smoke"]

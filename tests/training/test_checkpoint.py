@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,6 +10,7 @@ import torch
 from era_cnn.data.augment import make_augmentation
 from era_cnn.data.batches import EvaluationBatches, Normalise, Split, TrainingBatches
 from era_cnn.data.sources import read_digits
+from era_cnn.errors import RunFolderError, TrainingError
 from era_cnn.models.build import build_from_config
 from era_cnn.training.checkpoint import Checkpoint, capture, restore
 from era_cnn.training.loop import EpochRecord, Position, Step, fit
@@ -16,6 +19,7 @@ from tests.conftest import EXPERIMENTS, config_of
 
 CPU = torch.device("cpu")
 EPOCHS, BATCH_SIZE, NUM_IMAGES = 2, 8, 20  # three steps an epoch, the last one smaller
+ORIGIN = {"config_sha256": "a", "data_sha256": "b"}
 NORMALISE = Normalise(0.3, 0.3)
 
 
@@ -58,7 +62,7 @@ class Training:
         self.save_at(Position(step.epoch, step.step + 1, step.tally, step.seconds))
 
     def save_at(self, position: Position) -> None:
-        self.saved.append(capture(position, self.model, self.optimizer, self.records).to_bytes())
+        self.saved.append(capture(ORIGIN, position, self.model, self.optimizer, self.records).to_bytes())
 
     def outcome(self) -> tuple[list[EpochRecord], list[torch.Tensor]]:
         """All that must be equal: records without their seconds, weights and the optimizer's state."""
@@ -122,3 +126,26 @@ def test_the_learning_rate_of_the_config_stays(split: Split) -> None:
     resumed = Training(split, "scheduler=step", "scheduler.every_epochs=1")
     restore(Checkpoint.from_bytes(training.saved[-1], CPU), resumed.model, resumed.optimizer)
     assert resumed.optimizer.param_groups[0]["lr"] == 0.01
+
+
+def test_a_checkpoint_of_another_version_is_refused() -> None:
+    buffer = io.BytesIO()
+    torch.save({"schema": 1}, buffer)
+    with pytest.raises(RunFolderError, match="must have the schema 2, got 1: another version wrote it."):
+        Checkpoint.from_bytes(buffer.getvalue(), CPU)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_never_saved(value: float, split: Split) -> None:
+    training = Training(split)
+    tensors = training.model.state_dict()
+    tensors["conv1.norm.running_var"][0] = value
+    message = "The tensor conv1.norm.running_var must stay finite, got another value in epoch 2 after 1 steps."
+    with pytest.raises(TrainingError, match=message):
+        training.save_at(Position(2, 1))
+
+
+def test_weights_whose_sum_overflows_are_finite(split: Split) -> None:
+    training = Training(split)
+    training.model.state_dict()["conv1.conv.weight"][:] = 3e38
+    training.save_at(Position())

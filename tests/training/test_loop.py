@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -180,3 +182,61 @@ def test_a_loss_that_is_not_finite_ends_the_training(split: Split) -> None:
         TrainingError, match="The training loss must stay finite, got .* in epoch 1, step [0-9]. Lower optimizer"
     ):
         list(fit(model, optimizer, constant(total_steps=1), training(split), epochs=2, seed=1))
+
+
+def test_a_weight_that_is_not_finite_ends_the_training_at_once(split: Split) -> None:
+    """Also one that no loss shows."""
+    model = small_model()
+
+    class Spoiler(torch.optim.SGD):
+        count = 0
+
+        @torch.no_grad()
+        def step(self, closure=None) -> None:
+            self.count += 1
+            if self.count == 3:
+                model.conv1.conv.weight[0, 0, 0, 0] = math.inf
+
+    optimizer = Spoiler(model.parameters(), lr=0.01)
+    steps: list[int] = []
+    epochs = fit(
+        model, optimizer, constant(total_steps=1), training(split), epochs=1, seed=1,
+        on_step=lambda step: steps.append(step.step),
+    )  # fmt: skip
+    with pytest.raises(TrainingError, match="The largest weight must stay finite, got inf in epoch 1, step 2. Lower"):
+        list(epochs)
+    assert steps == [0, 1]
+
+
+def test_an_evaluation_that_is_not_finite_ends_the_training(split: Split) -> None:
+    model = small_model()
+
+    def spoil(step: Step) -> None:
+        model.conv1.norm.running_mean[0] = math.nan
+
+    with pytest.raises(TrainingError, match="The test loss must stay finite, got nan in epoch 1, step 6. Lower"):
+        run_fit(split, model, epochs=1, test=evaluation(split), on_step=spoil)
+
+
+def test_how_often_it_is_evaluated_changes_nothing_else(split: Split) -> None:
+    often = run_fit(split, small_model(), epochs=5, test=evaluation(split))
+    rarely = run_fit(split, small_model(), epochs=5, test=evaluation(split), eval_every_epochs=2)
+    assert [record.test is not None for record in rarely] == [False, True, False, True, True]
+    assert [record.fingerprint for record in rarely] == [record.fingerprint for record in often]
+    assert rarely[-1].test == often[-1].test
+
+
+def test_a_fingerprint_has_every_tensor_in_the_order_of_causes(split: Split) -> None:
+    first, again, other = (
+        run_fit(split, small_model(), epochs=1, label_smoothing=s)[0].fingerprint for s in (0, 0, 0.1)
+    )
+    model = small_model()
+    assert list(first) == [
+        "order",
+        *(f"weights.{name}" for name in model.state_dict()),
+        *(f"optimizer.{name}.momentum_buffer" for name, _ in model.named_parameters()),
+    ]
+    assert again == first
+    differing = [name for name in first if first[name] != other[name]]
+    assert "order" not in differing
+    assert {f"weights.{name}" for name, _ in model.named_parameters()} <= set(differing)

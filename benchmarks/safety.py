@@ -1,0 +1,127 @@
+"""What safety costs: the share of an epoch of Model-3 on MNIST that goes into determinism, checks, digests and fsync.
+
+In each round the same steps are trained twice in this process, in turn: as every run does, and with PyTorch's
+deterministic algorithms, the seeding of each step and the checks of its numbers switched off. What an epoch is saved,
+fingerprinted and recorded for is timed by itself. `python -m benchmarks.safety`; needs MNIST (ERA_CNN_DATA).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import torch
+
+from era_cnn import randomness
+from era_cnn.composition import compose, validated
+from era_cnn.config import RunConfig
+from era_cnn.runs.folder import RunFolder
+from era_cnn.runs.ingredients import Ingredients, make_deterministic, make_ingredients, read_dataset
+from era_cnn.runs.saver import Saver
+from era_cnn.training import loop
+from era_cnn.training.fingerprint import fingerprint
+from era_cnn.training.loop import EpochRecord, Scores, Step, fit
+from era_cnn.words import Words
+
+STEPS_PER_EPOCH = 938
+
+
+@contextlib.contextmanager
+def unsafe() -> Iterator[None]:
+    """Without what makes steps deterministic and checks them."""
+    torch.use_deterministic_algorithms(False)
+    with (
+        mock.patch.object(loop, "_check_finite"),
+        mock.patch.object(loop, "_largest"),
+        mock.patch.object(loop, "fingerprint", return_value={}),
+        mock.patch.object(randomness, "seed_modules"),
+    ):
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(True)
+
+
+def seconds_per_step(config: RunConfig, parts: Ingredients, warm_up: int) -> float:
+    """The median over the steps of one short epoch."""
+    instants: list[float] = []
+
+    def on_step(step: Step) -> None:
+        instants.append(time.perf_counter())
+
+    list(fit(parts.model, parts.optimizer, parts.schedule, parts.train, epochs=1, seed=1, on_step=on_step))
+    return statistics.median(after - before for before, after in zip(instants[warm_up:], instants[warm_up + 1 :]))  # noqa: B905
+
+
+def seconds_of_saving(parts: Ingredients, epochs: int) -> float:
+    """What the end of an epoch, its two checkpoints and one more within it take; the median over some epochs."""
+    taken = []
+    with tempfile.TemporaryDirectory() as name:
+        folder, records = RunFolder(Path(name)), []
+        saver = Saver(
+            folder.checkpoints, parts.model, parts.optimizer, records,
+            origin={"config_sha256": "", "data_sha256": ""}, every_seconds=None,
+        )  # fmt: skip
+        tally = loop.Tally(torch.device("cpu"))
+        for epoch in range(1, epochs + 1):
+            started = time.perf_counter()
+            tensors = fingerprint(parts.model, parts.optimizer, parts.train.order(epoch))
+            scores = Scores(0.1, epoch / 1000, epoch, 1000)  # better each time, so that the best is saved as well
+            records.append(EpochRecord(epoch, 0.01, 0.1, 0.9, 20.0, None, scores, tensors))
+            saver.after_epoch(records[-1])
+            folder.write_metrics(records, with_val=False)
+            folder.write_fingerprints(records)
+            saver.after_step(Step(epoch + 1, 500, STEPS_PER_EPOCH, 0.01, tally, 10.0))
+            saver.save()
+            taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=100, help="in each half of a round")
+    parser.add_argument("--out", type=Path, help="a JSON file for the figures")
+    args = parser.parse_args()
+    config = validated(
+        compose(Words(["experiment=model_3", "device=cpu", f"trainer.limit_train_images={64 * args.steps}"]))
+    )
+    make_deterministic(config.threads)
+    dataset = read_dataset(config)
+    safe_steps, unsafe_steps = [], []
+    for _ in range(args.rounds):
+        parts = make_ingredients(config, dataset, torch.device("cpu"))
+        safe_steps.append(seconds_per_step(config, parts, args.steps // 5))
+        parts = make_ingredients(config, dataset, torch.device("cpu"))
+        with unsafe():
+            unsafe_steps.append(seconds_per_step(config, parts, args.steps // 5))
+    ratios = [safe / bare for safe, bare in zip(safe_steps, unsafe_steps, strict=True)]
+    step, saving = statistics.median(safe_steps), seconds_of_saving(parts, 20)
+    in_steps = 1 - 1 / statistics.median(ratios)
+    in_saving = saving / (STEPS_PER_EPOCH * step)
+    figures = {
+        "rounds": args.rounds,
+        "steps_per_round": args.steps,
+        "milliseconds_per_step": round(1000 * step, 2),
+        "step_ratio_median": round(statistics.median(ratios), 4),
+        "step_ratio_min": round(min(ratios), 4),
+        "step_ratio_max": round(max(ratios), 4),
+        "milliseconds_of_saving_per_epoch": round(1000 * saving, 2),
+        "share_in_steps_percent": round(100 * in_steps, 2),
+        "share_in_saving_percent": round(100 * in_saving, 2),
+        "share_percent": round(100 * (in_steps + in_saving), 2),
+    }
+    print(json.dumps(figures, indent=2))
+    if args.out:
+        args.out.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

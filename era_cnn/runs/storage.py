@@ -1,0 +1,74 @@
+"""Files that exist whole or not at all, whatever ends the process, or the power."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from era_cnn.errors import StorageError
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file that exists whole or not at all, even if power fails.
+
+    Raises:
+        StorageError: If the disk is full, read-only or broken; an earlier file of that name is still there.
+    """
+    prepare(path, content)
+    commit(path)
+
+
+def prepare(path: Path, content: bytes) -> None:
+    """Puts the content on the disk under a provisional name, so that `commit` needs no room for it.
+
+    Raises:
+        StorageError: If it can't be written.
+    """
+    with _failure_names(path):
+        try:
+            with _partial(path).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):  # what was written takes up the room that is missing
+                _partial(path).unlink()
+            raise
+
+
+def commit(path: Path) -> None:
+    """Gives what was prepared its name, for good.
+
+    Raises:
+        StorageError: If the file system refuses.
+    """
+    with _failure_names(path):
+        os.replace(_partial(path), path)
+        sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Makes a rename in a folder outlast a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + PARTIAL)
+
+
+PARTIAL = ".partial"
+"""Ends the name of a file that is not whole yet."""
+
+
+@contextmanager
+def _failure_names(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError.of(path, error) from error

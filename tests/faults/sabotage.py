@@ -1,0 +1,66 @@
+"""What the campaigns are for, switched off: each of these must make its campaign fail."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from era_cnn.runs import checkpoints, run
+from era_cnn.training.checkpoint import Checkpoint
+
+
+def _changed(change: Callable[[Checkpoint], Checkpoint]) -> None:
+    load = run.load_checkpoint
+
+    def load_changed(*arguments: Any) -> Checkpoint | None:
+        checkpoint = load(*arguments)
+        return checkpoint and change(checkpoint)
+
+    run.load_checkpoint = load_changed
+
+
+def momentum() -> None:
+    """The optimizer's state is not restored."""
+
+    def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: object) -> None:
+        model.load_state_dict(checkpoint.weights)
+
+    run.restore = restore
+
+
+def step_counter() -> None:
+    """The step within the epoch is one too low, so that a batch is seen twice."""
+
+    def one_back(checkpoint: Checkpoint) -> Checkpoint:
+        position = checkpoint.position
+        return replace(checkpoint, position=replace(position, steps_done=max(0, position.steps_done - 1)))
+
+    _changed(one_back)
+
+
+def best_accuracy() -> None:
+    """The accuracies of the epochs before are forgotten."""
+    _changed(lambda checkpoint: replace(checkpoint, records=[]))
+
+
+def fsync() -> None:
+    """Nothing is synchronised with the disk."""
+    os.fsync = lambda descriptor: None
+
+
+def digest_check() -> None:
+    """Every checkpoint that can be read counts as whole."""
+
+    def read(path: Path) -> tuple[bytes, str]:
+        return path.read_bytes(), ""
+
+    checkpoints._read_whole = read
+
+
+SABOTAGES = {each.__name__: each for each in (momentum, step_counter, best_accuracy, fsync, digest_check)}
+SABOTAGES["none"] = lambda: None

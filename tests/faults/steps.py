@@ -1,0 +1,58 @@
+"""Resuming from every single step, for whatever can be configured."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+
+from era_cnn.data.batches import Split
+from era_cnn.data.sources import read_digits
+from era_cnn.training.checkpoint import Checkpoint
+from tests.conftest import EXPERIMENTS, config_of
+from tests.faults.harness import Report
+from tests.training.test_checkpoint import CPU, EPOCHS, NUM_IMAGES, Training, assert_equal
+
+OPTIMIZERS = ("sgd", "adam")
+SCHEDULERS = ("constant", "step", "one_cycle", "cosine")
+AUGMENTATIONS = ("none", "rotate", "affine")
+
+
+def every_step(limit: int | None = None) -> Report:
+    """Resumes a short training from each of its positions, in a network of its own, and compares bit by bit.
+
+    For every experiment's network (those that share one: once) with each optimizer, schedule and augmentation.
+    """
+    torch.set_num_threads(1)
+    report = Report(figures={"combinations": 0, "networks": []})
+    dataset = read_digits(1437)
+    split = Split.on(CPU, dataset.train_images, dataset.train_labels).first(NUM_IMAGES)
+    networks: dict[str, str] = {}
+    for name in EXPERIMENTS:
+        networks.setdefault(repr(_network(name)), name)
+    report.figures["networks"] = sorted(networks.values())
+    combinations = list(itertools.product(sorted(networks.values()), OPTIMIZERS, SCHEDULERS, AUGMENTATIONS))
+    for name, optimizer, scheduler, augmentation in combinations[:limit]:
+        words = (
+            f"experiment={name}", f"optimizer={optimizer}", f"scheduler={scheduler}", f"augmentation={augmentation}",
+            "optimizer.lr=0.001",
+        )  # fmt: skip
+        unbroken = Training(split, *words)
+        unbroken.run()
+        assert len(unbroken.saved) == EPOCHS * 4
+        report.figures["combinations"] += 1
+        for number, content in enumerate(unbroken.saved):
+            resumed = Training(split, *words)
+            resumed.run(Checkpoint.from_bytes(content, CPU))
+            report.tried += 1
+            try:
+                assert_equal(unbroken, resumed)
+            except AssertionError:
+                report.failures.append(f"{' '.join(words)}: other bits when resumed from position {number}")
+    return report
+
+
+def _network(experiment: str) -> dict[str, Any]:
+    values = config_of(f"experiment={experiment}").model.model_dump()
+    return {key: value for key, value in values.items() if key != "name"}

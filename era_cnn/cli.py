@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from era_cnn.errors import EraCnnError
 
 def main() -> None:
     """`era-cnn`, and `python -m era_cnn`: ends the process with the exit code of what was asked for."""
+    _open_streams()
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, _raise_terminated)
     code = execute(sys.argv[1:])
@@ -26,6 +28,13 @@ def main() -> None:
         code = code or 1
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes, and fails, once more
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """Gives a command that was started without standard streams ones that nobody reads."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the life of the process
 
 
 class Terminated(BaseException):
@@ -42,17 +51,21 @@ def execute(words: Sequence[str]) -> int:
     try:
         return verb(words[1:]) if verb else _hydra(words)
     except EraCnnError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+        return _ended(str(error), error.exit_code)
     except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        return 130
+        return _ended("Stopped.", 130)
     except Terminated:
-        print("Terminated.", file=sys.stderr)
-        return 143
+        return _ended("Terminated.", 143)
     except BrokenPipeError:
-        print("Standard output was closed.", file=sys.stderr)
-        return 1
+        return _ended("Standard output was closed.", 1)
+    except OSError as error:
+        return _ended(f"The command must be able to read and write, got: {error}. Look at the disk and the output.", 1)
+
+
+def _ended(message: str, exit_code: int) -> int:
+    with contextlib.suppress(OSError):  # whoever closed standard error still gets the code
+        print(message, file=sys.stderr, flush=True)
+    return exit_code
 
 
 def _hydra(words: Sequence[str]) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -90,7 +91,11 @@ def _group_problems(override: Override, options: Sequence[str]) -> Iterator[str]
     if num_values(override) > MAX_JOBS:
         yield f"{key} must have at most {MAX_JOBS:,} values, got more. Name them."
         return
-    values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+    values: list[Any]
+    try:
+        values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+    except (HydraException, ValueError):  # an interval, or a range of steps of 0
+        values = [(override.input_line or "").partition("=")[2]]
     for value in values:
         if value not in options and not isinstance(value, list):  # a list chooses several; Hydra checks those
             otherwise = f"To do without, write ~{key}." if value is None else f"Choose one: {key}={options[0]}"

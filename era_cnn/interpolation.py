@@ -25,7 +25,7 @@ VARIABLES = ("ERA_CNN_DATA",)
 REFUSED = ("oc.create", "oc.decode", "oc.deprecated", "oc.dict.keys", "oc.dict.values")
 """OmegaConf's resolvers that make new configs out of texts: what is checked would not be what is used."""
 
-MAX_SIZE = 20_000
+MAX_SIZE = 10_000
 """Values and characters that all interpolations of a config may come to together."""
 
 _left: ContextVar[list[int] | None] = ContextVar("left", default=None)

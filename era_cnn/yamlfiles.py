@@ -45,7 +45,7 @@ class OwnFiles(FileConfigSource):
             raise ConfigLoadError(f"Config not found : {name}")
         text = _read(Path(self.path, name))
         return ConfigResult(
-            config=OmegaConf.create(_values(name, text)),
+            config=OmegaConf.create(parse_yaml(name, text)),
             path=self.full_path(),
             provider=self.provider,
             header=ConfigSource._get_header_dict(text[:512]),
@@ -65,7 +65,12 @@ def _read(path: Path) -> str:
         raise ConfigError([f"{path} must be a text that can be read, got: {reason}. Look at the file."]) from error
 
 
-def _values(name: str, text: str) -> dict[Any, Any]:
+def parse_yaml(name: str, text: str) -> dict[Any, Any]:
+    """The mapping that a text in YAML holds; `name` says where it stands.
+
+    Raises:
+        ConfigError: If it is not one, or is larger, deeper or longer than a config can be.
+    """
     if text.count("${") > MAX_INTERPOLATIONS:
         rule = f"hold at most {MAX_INTERPOLATIONS} interpolations"
         raise ConfigError([problem(name, rule, text.count("${"), "Write the values themselves.")])

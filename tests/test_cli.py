@@ -190,6 +190,15 @@ def test_a_folder_with_any_name_will_do(command, tmp_path: Path) -> None:
     assert out.splitlines()[-1] == "Run folder: it's a place, 100% ü=1"
 
 
+def test_flags_may_stand_behind(command, tmp_path: Path) -> None:
+    code, out, _ = command(*SMALL, "trainer.limit_train_images=64", "seed=1,2", "hydra.sweep.dir=s", "-m")
+    assert code == 0
+    assert out.count("completed") == 2
+    code, _, _ = command(*SMALL, "trainer.limit_train_images=64", "hydra.run.dir=r", "--config-name", "config")
+    assert code == 0
+    assert (tmp_path / "r" / "result.json").exists()
+
+
 def test_folders_of_jobs_may_have_any_name(command, tmp_path: Path) -> None:
     code, out, _ = command("-m", *SMALL, "seed=1,2", "hydra.sweep.dir=s", "hydra.sweep.subdir='seed ${seed}'")
     assert code == 0
@@ -211,7 +220,7 @@ def test_a_run_that_a_signal_stops_says_how_to_go_on(number: int, code: int, com
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
-    assert err == "Interrupted. To go on: era-cnn resume 'run'\n"
+    assert err == "Interrupted. To go on: era-cnn resume run\n"
     assert "Traceback" not in err
     assert json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))["state"] == "interrupted"
     assert not (tmp_path / "run" / "result.json").exists()
@@ -332,3 +341,56 @@ def test_tab_completion(shell: str) -> None:
     assert "era-cnn" in done.stdout
     query = start(ENTRY_POINTS[0], "-sc", "query=bash", COMP_LINE="era-cnn experiment=model_3", COMP_POINT="25")
     assert "experiment=model_3_plain" in query.stdout
+
+
+def test_a_signal_that_comes_too_late_for_a_run_still_stops_the_sweep(tmp_path: Path) -> None:
+    late = (
+        "import os, signal\n_replace = os.replace\n"
+        "def replace(old, new):\n    _replace(old, new)\n"
+        "    if str(new).endswith('result.json'):\n        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "os.replace = replace\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(late, encoding="utf-8")
+    program = [*ENTRY_POINTS[1], "-m", *SMALL, "seed=1,2", "hydra.sweep.dir=sweep"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 143
+    assert done.stderr == "Interrupted, as the run was complete.\n"
+    assert [path.parent.name for path in (tmp_path / "sweep").glob("*/result.json")] == ["0_model_4"]
+    assert done.stdout.count("completed") == 1
+    assert done.stdout.count("not started") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("models > /dev/full", 1, "The command must be able to read and write, got: [Errno 28] No space left"),
+        (
+            "RUN > /dev/full",
+            1,
+            "Standard output must stay open, got: No space left on device. Send it where it is read.",
+        ),
+        ("-m RUN seed=1,2 > /dev/full", 1, "Standard output must stay open, got: No space left on device."),
+        ("sede=1 2> /dev/full", 2, ""),
+        ("models >&-", 0, ""),
+        ("RUN >&- 2>&-", 0, ""),
+    ],
+)
+def test_streams_that_are_full_or_closed(line: str, code: int, said: str, tmp_path: Path) -> None:
+    program = " ".join(map(shlex.quote, ENTRY_POINTS[1]))
+    command = f"{program} {line.replace('RUN', ' '.join(SMALL))}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith(said)
+    assert "Exception ignored" not in done.stderr
+
+
+def test_threads_that_openmp_will_not_give_are_refused(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_THREAD_LIMIT", "1")
+    code, _, err = command(*SMALL, "threads=2")
+    assert code == 2
+    assert err == (
+        "threads must be at most 1, as the environment's OMP_THREAD_LIMIT says, got 2. Lower it, or unset the variable.\n"
+    )
+    assert command(*SMALL, "threads=1")[0] == 0

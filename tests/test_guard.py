@@ -130,6 +130,8 @@ CODE = "a config can't run code"
         (["name='${hydra:run.dir}'"], "must have a value, got"),
         # Found by tests/faults/fuzz.py
         (["model.order.x=1", "y=1"], "model.order.x must be a key of the config, got 1."),
+        (["-m", "model=interval(0,1)", "=a"], "model must be one of model_1, model_2, model_3, model_4, got 'interval(0,1)'."),
+        (["-m", "model=range(1,2,0)", "=a"], "model must be one of model_1, model_2, model_3, model_4, got 'range(1,2,0)'."),
         # Sweeps
         (["-m", "seed=range(10001)"], "A sweep must have at most 10,000 jobs, got 10,001. Sweep over fewer values."),
         (["-m", "seed=range(1e10)"], "A sweep must have at most 10,000 jobs, got 10,000,000,000."),
@@ -165,9 +167,9 @@ ECHOES_SELECTED = ECHOES.replace("${.", "${oc.select:optimizer.")
     [
         (LAUGHS, "optimizer/own.yaml must come to at most 10,000 entries, got "),
         (MERGES, "optimizer/own.yaml must come to at most 10,000 entries, got "),
-        (ECHOES, "Interpolations must come to at most 20,000 values and characters in all, got more."),
-        (ECHOING_MAPPINGS, "Interpolations must come to at most 20,000 values and characters in all, got more."),
-        (ECHOES_SELECTED, "Interpolations must come to at most 20,000 values and characters in all, got more."),
+        (ECHOES, "Interpolations must come to at most 10,000 values and characters in all, got more."),
+        (ECHOING_MAPPINGS, "Interpolations must come to at most 10,000 values and characters in all, got more."),
+        (ECHOES_SELECTED, "Interpolations must come to at most 10,000 values and characters in all, got more."),
         ("a: &a [*a]", "optimizer/own.yaml must come to an end, got an alias within what it names."),
         ("a: &a {b: *a}", "optimizer/own.yaml must come to an end"),
         ("a: " + "[" * 30 + "]" * 30, "optimizer/own.yaml must be nested at most 20 levels deep, got 31."),

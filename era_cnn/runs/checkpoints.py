@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,14 @@ KEPT = 2
 
 _LATEST = re.compile(r"epoch-(\d+)_step-(\d+)_([0-9a-f]{64})\.pt")
 _BEST = re.compile(r"best_epoch-(\d+)_([0-9a-f]{64})\.pt")
+
+
+@dataclass(frozen=True)
+class Found:
+    """The newest whole checkpoint, and what is wrong with each damaged one that came later, or was the best."""
+
+    content: bytes
+    damaged: dict[Path, str]
 
 
 @dataclass(frozen=True)
@@ -49,31 +58,35 @@ class CheckpointFolder:
         self._prune(old for old in self._matching(_BEST) if old != path)
         return path
 
-    def newest(self, complain: Callable[[str], None]) -> bytes | None:
-        """The newest whole checkpoint, or None if there never was one.
-
-        Damaged ones that came later, and a damaged best one, are named to `complain` and set aside, so that they do not
-        count as kept. If none is whole, nothing is touched.
+    def newest(self) -> Found | None:
+        """The newest whole checkpoint, or None if there never was one. Nothing is touched.
 
         Raises:
             RunFolderError: If there are checkpoints and none is whole.
         """
-        damaged: list[tuple[Path, str]] = []
+        damaged: dict[Path, str] = {}
         for path in self._latest():
             content, complaint = _read_whole(path)
-            if content is None:
-                damaged.append((path, complaint))
-                continue
-            damaged += [(best, said) for best in self._matching(_BEST) if (said := _read_whole(best)[1])]
-            for each, said in damaged:
-                complain(f"{said} It is set aside as {_set_aside(each).name}.")
-            return content
+            if content is not None:
+                damaged |= {best: said for best in self._matching(_BEST) if (said := _read_whole(best)[1])}
+                return Found(content, damaged)
+            damaged[path] = complaint
         if damaged:
-            names = ", ".join(path.name for path, _ in damaged)
-            raise RunFolderError(
-                f"{self.path} must hold a whole checkpoint, got {len(damaged)} damaged: {names}. Start the run anew."
-            )
+            got = f"{len(damaged)} damaged: {', '.join(path.name for path in damaged)}"
+            raise RunFolderError(f"{self.path} must hold a whole checkpoint, got {got}. Start the run anew.")
         return None
+
+    def set_aside(self, paths: Iterable[Path]) -> None:
+        """Renames damaged checkpoints, so that they do not count as kept.
+
+        Raises:
+            StorageError: If they can't be renamed.
+        """
+        for path in paths:
+            try:
+                path.rename(path.with_name(path.name + ".damaged"))
+            except OSError as error:
+                raise StorageError.of(path, error) from error
 
     def _write(self, name: str, content: bytes) -> Path:
         sha256 = hashlib.sha256(content).hexdigest()
@@ -86,11 +99,12 @@ class CheckpointFolder:
             raise StorageError.of(self.path, error) from error
         write_atomically(path, content)
         if complaint := _read_whole(path)[1]:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # what can't be removed is not used either: its digest is wrong
+                path.unlink()
             raise StorageError(f"{complaint} It was written a moment ago: check the disk.")
         return path
 
-    def _prune(self, paths: Iterator[Path] | list[Path]) -> None:
+    def _prune(self, paths: Iterable[Path]) -> None:
         for path in paths:
             try:
                 path.unlink()
@@ -99,12 +113,18 @@ class CheckpointFolder:
 
     def _latest(self) -> list[Path]:
         """The latest checkpoints, the newest first."""
-        return sorted(self._matching(_LATEST), key=lambda path: path.name, reverse=True)
+        return sorted(self._matching(_LATEST), key=_position, reverse=True)
 
     def _matching(self, pattern: re.Pattern[str]) -> list[Path]:
         if not self.path.is_dir():
             return []
         return [path for path in self.path.iterdir() if pattern.fullmatch(path.name)]
+
+
+def _position(path: Path) -> tuple[int, int]:
+    match = _LATEST.fullmatch(path.name)
+    assert match is not None, "only latest checkpoints have one"
+    return int(match[1]), int(match[2])
 
 
 def _read_whole(path: Path) -> tuple[bytes | None, str]:
@@ -117,11 +137,3 @@ def _read_whole(path: Path) -> tuple[bytes | None, str]:
     if found != expected:
         return None, f"{path} must have the SHA-256 {expected}, got {found}."
     return content, ""
-
-
-def _set_aside(path: Path) -> Path:
-    aside = path.with_name(path.name + ".damaged")
-    try:
-        return path.rename(aside)
-    except OSError as error:
-        raise StorageError.of(aside, error) from error

@@ -44,12 +44,7 @@ class Console:
             OutputError: If nothing can be written there any more.
             StorageError: If the log can't be written.
         """
-        try:
-            print(text, flush=True)
-        except OSError as error:
-            raise OutputError(
-                f"Standard output must stay open, got: {error.strerror}. Send it where it is read."
-            ) from error
+        say(text)
         log.info("%s", text)
 
     def complain(self, text: str) -> None:
@@ -94,6 +89,20 @@ class Console:
         bar.update()
         if is_last:
             self.close()
+
+
+def say(text: str) -> None:
+    """To standard output.
+
+    Raises:
+        OutputError: If nothing can be written there any more.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        raise OutputError(
+            f"Standard output must stay open, got: {error.strerror}. Send it where it is read."
+        ) from error
 
 
 class RunLog(logging.FileHandler):

@@ -8,23 +8,27 @@ import itertools
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 from era_cnn.config import RunConfig
-from era_cnn.errors import RunFolderError, StorageError
-from era_cnn.runs.checkpoints import CheckpointFolder
-from era_cnn.runs.storage import commit, prepare, write_atomically
+from era_cnn.errors import ConfigError, RunFolderError, StorageError, show
+from era_cnn.runs.checkpoints import CheckpointFolder, Found
+from era_cnn.runs.storage import commit, prepare, sync_folder, write_atomically
 
 if TYPE_CHECKING:
     from era_cnn.training.loop import EpochRecord
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ def claim(wanted: Path) -> Claim:
     for path in itertools.chain([wanted], numbered):
         try:
             if _made_by_us(path):
+                for each in (path, *made):
+                    sync_folder(each.parent)
                 return Claim(path, made)
         except OSError as error:
             rule = "must be a folder that can be created"
@@ -97,11 +103,22 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._started: str | None = None
+        self._completed = False
 
     @property
     def has_begun(self) -> bool:
         """Whether this process has written to it."""
         return self._started is not None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether this process has completed the run in it."""
+        return self._completed
+
+    @property
+    def has_record(self) -> bool:
+        """Whether it holds the record of what a run began with."""
+        return (self.path / "provenance.json").exists()
 
     def begin(self, config: RunConfig) -> None:
         """Writes the config, if it is not there yet, and that a run is under way: from here on it can be resumed.
@@ -126,8 +143,10 @@ class RunFolder:
         try:
             commit(path)
         except StorageError:
-            path.unlink(missing_ok=True)  # it may have its name, but not for good
+            with suppress(OSError):
+                path.unlink()  # it may have its name, but not for good
             raise
+        self._completed = True
 
     def _status(self, state: str, **details: str) -> dict[str, Any]:
         return {"state": state, "started": self._started, "pid": os.getpid(), **details}
@@ -135,9 +154,23 @@ class RunFolder:
     def state(self) -> dict[str, Any]:
         """What status.json says; but completed is only what has a result, which comes last."""
         status = self.read_json("status.json") if (self.path / "status.json").exists() else {"state": "not started"}
-        if (self.path / "result.json").exists():
+        if self.result() is not None:
             return {**status, "state": "completed"}
         return {**status, "state": "interrupted"} if status["state"] == "completed" else status
+
+    def result(self) -> dict[str, Any] | None:
+        """What result.json holds; None if the run is not complete.
+
+        Raises:
+            RunFolderError: If it is there, and is not what a run writes.
+        """
+        if not (self.path / "result.json").exists():
+            return None
+        result = self.read_json("result.json")
+        if "weights_sha256" not in result:
+            path = self.path / "result.json"
+            raise RunFolderError(f"{path} must hold a result, got {show(list(result))}. Remove it, and resume the run.")
+        return result
 
     def write_text(self, name: str, text: str) -> None:
         """Any text, whole."""
@@ -153,28 +186,50 @@ class RunFolder:
         Raises:
             RunFolderError: If they are not there or damaged.
         """
-        values: dict[str, Any] = json.loads(self.read_text(name, check=json.loads))
-        return values
 
-    def read_text(self, name: str, *, check: Callable[[str], object]) -> str:
-        """A text that was written, if `check` takes it.
+        def parse(text: str) -> dict[str, Any]:
+            values = json.loads(text)
+            if not isinstance(values, dict):
+                raise ValueError("not an object")
+            return values
+
+        return self.read(name, parse)
+
+    def read(self, name: str, parse: Callable[[str], T]) -> T:
+        """What `parse` makes of a text that was written.
 
         Raises:
-            RunFolderError: If it is not there, or `check` raises a ValueError or YAMLError.
+            RunFolderError: If it is not there, or `parse` raises a ValueError.
         """
         path = self.path / name
         try:
-            text = path.read_text(encoding="utf-8")
-            check(text)
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            reason = " ".join(str(error).split())
-            raise RunFolderError(f"{path} must hold what the run wrote, got: {reason}. Start the run anew.") from error
-        return text
+            return parse(path.read_text(encoding="utf-8"))
+        except ConfigError:  # a ValueError that says it already
+            raise
+        except (OSError, ValueError, RecursionError) as error:
+            reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+            advice = "Start the run anew." if name in _NEEDED else "Remove it, and resume the run."
+            raise RunFolderError(f"{path} must hold what the run wrote, got: {reason}. {advice}") from error
 
     @property
     def checkpoints(self) -> CheckpointFolder:
         """Where the run is saved."""
         return CheckpointFolder(self.path / "checkpoints")
+
+    def saved(self) -> Found | None:
+        """The newest whole checkpoint, or None if there never was one. Nothing is touched.
+
+        Raises:
+            RunFolderError: If none is whole, or all are gone.
+        """
+        found = self.checkpoints.newest()
+        path = self.path / "fingerprints.jsonl"
+        if found is None and path.exists() and path.stat().st_size:  # an epoch is saved before it is recorded
+            raise RunFolderError(
+                f"{self.checkpoints.path} must hold a whole checkpoint, since {path.name} has epochs, got none. "
+                "Start the run anew."
+            )
+        return found
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -185,13 +240,17 @@ class RunFolder:
         """
         lock = FileLock(self.path / ".lock", timeout=0)
         try:
-            lock.acquire()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the lock's way out, which is refused here
+                lock.acquire()
         except Timeout:
             raise RunFolderError(f"{self.path} must be free, got one in use by another process. Wait for it.") from None
         except OSError as error:
             reason = error.strerror or error
             raise RunFolderError(f"{self.path} must be a folder to write to, got: {reason}. {ELSEWHERE}") from error
         try:
+            if isinstance(lock, SoftFileLock):
+                raise RunFolderError(f"{self.path} must be on a file system that has locks, got none. {ELSEWHERE}")
             yield
         finally:
             lock.release()
@@ -220,11 +279,28 @@ class RunFolder:
 
         def parse(text: str) -> dict[int, dict[str, str]]:
             lines = [json.loads(line) for line in text.splitlines()]
-            if not all(isinstance(line, dict) and "epoch" in line for line in lines):
-                raise ValueError("a line that is no epoch's")
-            return {line.pop("epoch"): line for line in lines}
+            for epoch, line in enumerate(lines, start=1):
+                if not isinstance(line, dict) or line.pop("epoch", None) != epoch:
+                    raise ValueError(f"a line {epoch} that is not that of epoch {epoch}")
+            return dict(enumerate(lines, start=1))
 
-        return parse(self.read_text("fingerprints.jsonl", check=parse))
+        return self.read("fingerprints.jsonl", parse)
+
+    def read_metrics(self) -> list[dict[str, str]]:
+        """The rows of metrics.csv as texts, without the seconds, in which equal runs differ.
+
+        Raises:
+            RunFolderError: If they are not there.
+        """
+
+        def parse(text: str) -> list[dict[str, str]]:
+            return [{key: row[key] for key in row if key != "seconds"} for row in csv.DictReader(io.StringIO(text))]
+
+        return self.read("metrics.csv", parse)
+
+
+_NEEDED = ("config.yaml", "fingerprints.jsonl", "metrics.csv")
+"""The files whose content is nowhere else in a run's folder."""
 
 
 def _metrics(record: EpochRecord, *, with_val: bool) -> dict[str, object]:

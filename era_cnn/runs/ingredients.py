@@ -81,7 +81,12 @@ def settled(config: RunConfig, device: torch.device) -> RunConfig:
 
 
 def make_deterministic(threads: int) -> None:
-    """Sets all of PyTorch's switches that the bits of a result depend on."""
+    """Sets all of PyTorch's switches that the bits of a result depend on.
+
+    Raises:
+        ConfigError: If there can't be so many threads.
+    """
+    check_threads(threads)
     torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may differ from call to call
     torch.use_deterministic_algorithms(True)
@@ -124,7 +129,16 @@ def make_evaluation_batches(split: Split, config: RunConfig) -> EvaluationBatche
     return EvaluationBatches(split, batch_size=config.trainer.eval_batch_size, normalise=normalise)
 
 
+def check_threads(threads: int) -> None:
+    """Raises a `ConfigError` if OpenMP will not give that many: it would wait for the missing ones for ever."""
+    limit = os.environ.get("OMP_THREAD_LIMIT", "")
+    if limit.isdecimal() and int(limit) < threads:
+        rule = f"be at most {limit}, as the environment's OMP_THREAD_LIMIT says"
+        raise ConfigError([problem("threads", rule, threads, "Lower it, or unset the variable.")])
+
+
 def check(config: RunConfig) -> None:
     """Raises what `run` would before it reads any data."""
     pick_device(config.device)
+    check_threads(config.threads)
     check_network(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from omegaconf import DictConfig
 
 from era_cnn.config import RunConfig, parse
 from era_cnn.errors import EraCnnError, OutputError, StorageError
-from era_cnn.runs.console import Console, log_to
+from era_cnn.runs.console import Console, log_to, say
 from era_cnn.runs.folder import RunFolder, shown
 from era_cnn.runs.run import run
 from era_cnn.runs.stopping import Interrupted, stop_requests
@@ -27,7 +28,7 @@ def job(composed: DictConfig, command: Sequence[str]) -> int:
     folder = RunFolder(Path(hydra.runtime.output_dir))
     try:
         if hydra.mode == RunMode.MULTIRUN:
-            print(f"\nJob {hydra.job.num}: {' '.join(hydra.overrides.task)}", flush=True)
+            say(f"\nJob {hydra.job.num}: {' '.join(hydra.overrides.task)}")
         with folder.locked():
             return carry_out(parse(composed), folder, command)
     except EraCnnError as error:
@@ -50,12 +51,15 @@ def carry_out(
         EraCnnError: If the run can't begin; then nothing was touched.
     """
     console = Console()
-    to_go_on = f"era-cnn resume '{shown(folder.path)}'"
-    with log_to(folder.path / "run.log"):
+    to_go_on = f"era-cnn resume {shlex.quote(str(shown(folder.path)))}"
+    with log_to(folder.path / "run.log"), stop_requests() as stop:
         try:
-            with stop_requests() as stop:
-                run(config, folder, console, stop, command, witness)
+            run(config, folder, console, stop, command, witness)
+            stop.check()  # what came too late to stop this run still stops the sweep
         except Interrupted as interrupted:
+            if folder.is_complete:
+                console.complain("Interrupted, as the run was complete.")
+                return interrupted.exit_code
             return _ended(folder, console, "interrupted", str(interrupted), interrupted.exit_code,
                           say=f"Interrupted. To go on: {to_go_on}")  # fmt: skip
         except KeyboardInterrupt:

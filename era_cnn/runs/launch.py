@@ -30,7 +30,7 @@ from era_cnn.composition import (
 from era_cnn.errors import ConfigError, EraCnnError, StorageError, problem
 from era_cnn.guard import guarded
 from era_cnn.interpolation import limited
-from era_cnn.words import CONFIG_MODULE, Words, quote
+from era_cnn.words import CONFIG_MODULE, Words, parse_words, quote
 
 STOPPED = (130, 143)
 """Exit codes of a run that was asked to stop."""
@@ -83,6 +83,7 @@ def _launch_run(composed: DictConfig, typed: Sequence[str]) -> int:
 def _launch_sweep(words: Words, composed: DictConfig, typed: Sequence[str]) -> int:
     jobs = plan_sweep(words, composed)
     _check_jobs(jobs)
+    from era_cnn.runs.console import say
     from era_cnn.runs.folder import claim, shown
     from era_cnn.runs.sweep import jobs_table, read_jobs
 
@@ -95,7 +96,7 @@ def _launch_sweep(words: Words, composed: DictConfig, typed: Sequence[str]) -> i
     finally:
         if claimed.path.exists():
             records = read_jobs(claimed.path, jobs)
-            print(f"\n{jobs_table(records)}\nSweep folder: {shown(claimed.path)}")
+            say(f"\n{jobs_table(records)}\nSweep folder: {shown(claimed.path)}")
     if code in STOPPED:
         return code
     return 0 if all(record.state == "completed" for record in records) else 1
@@ -142,7 +143,7 @@ def _call_hydra(typed: Sequence[str], *overrides: str) -> int:
 
     application = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(task)
     try:
-        with _command_line([*typed, *overrides]), _errors_pass(), guarded():
+        with _command_line(_with_overrides(typed, overrides)), _errors_pass(), guarded():
             application()
     except SystemExit:
         if not codes:
@@ -156,6 +157,13 @@ def _call_hydra(typed: Sequence[str], *overrides: str) -> int:
             raise StorageError.of(error.filename or "The run folder", error) from error
         raise ConfigError([f"Hydra must be able to start, got: {reason_of(error)}. See --hydra-help."]) from error
     return codes[-1] if codes else 0
+
+
+def _with_overrides(typed: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """A command line with more overrides: behind the last that was typed, for the parser takes them in one row only."""
+    words = parse_words(typed).overrides if overrides else []
+    end = len(typed) - list(reversed(typed)).index(words[-1]) if words else len(typed)
+    return [*typed[:end], *overrides, *typed[end:]]
 
 
 @contextmanager

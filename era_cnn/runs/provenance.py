@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,11 +24,18 @@ ENVIRONMENT = (
     "ATEN_CPU_CAPABILITY",
     "CUBLAS_WORKSPACE_CONFIG",
     "CUDA_VISIBLE_DEVICES",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA",
     "KMP_AFFINITY",
     "MKL_CBWR",
+    "MKL_DYNAMIC",
+    "MKL_ENABLE_INSTRUCTIONS",
     "MKL_NUM_THREADS",
     "NVIDIA_TF32_OVERRIDE",
+    "OMP_DYNAMIC",
     "OMP_NUM_THREADS",
+    "OMP_THREAD_LIMIT",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
     "ONEDNN_MAX_CPU_ISA",
     "SLURM_JOB_ID",
 )
@@ -35,6 +43,10 @@ ENVIRONMENT = (
 
 No other is: one may hold a secret.
 """
+
+
+COMPUTING = re.compile(r"(torch|torchvision|numpy|scipy|scikit-learn|pillow|triton|mkl|intel-|nvidia-|cuda-).*", re.I)
+"""The packages that compute. Whether another one changes, as one for tests, changes no result."""
 
 
 def collect(device: torch.device) -> dict[str, Any]:
@@ -85,12 +97,16 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
         "Python": ("python",),
     }
     pairs = [(name, _at(before, path), _at(now, path)) for name, path in names.items()]
-    for section in ("packages", "environment"):
+    for section in ("environment", "packages"):
         one, other = before.get(section, {}), now.get(section, {})
-        in_order = sorted({*one, *other} - {"era_cnn"}, key=lambda name: (name not in ("torch", "numpy"), name))
-        pairs += [(name, one.get(name), other.get(name)) for name in in_order]
+        in_order = sorted({*one, *other}, key=lambda name: (name != "torch", name))
+        pairs += [
+            (name, one.get(name), other.get(name))
+            for name in in_order
+            if (COMPUTING.match(name) if section == "packages" else name != "SLURM_JOB_ID")
+        ]
     for name, old, new in pairs:
-        if old != new and name != "SLURM_JOB_ID":
+        if old != new:
             yield f"{name} {_shortened(old)} → {_shortened(new)}"
 
 

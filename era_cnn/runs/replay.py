@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from era_cnn.config import RunConfig
 from era_cnn.errors import ConfigError, ReplayError, RunFolderError, problem
 from era_cnn.runs import provenance
+from era_cnn.runs.console import say
 from era_cnn.runs.folder import RunFolder, claim, shown
 from era_cnn.runs.ingredients import make_deterministic, pick_device, read_dataset
 from era_cnn.runs.job import carry_out
@@ -39,44 +41,78 @@ def replay(path: Path, command: Sequence[str], *, epochs: int | None = None, dat
     """
     recorded = run_folder(path)
     config = read_config(recorded, data_root)
-    fingerprints = recorded.read_fingerprints()
-    count = _epochs_to_compare(recorded, len(fingerprints), epochs)
+    record = _Record.of(recorded, config)
+    count = _epochs_to_compare(record, epochs)
     changes = _changes(recorded, config)
     if changes:
-        print(f"Not as when the run was made, so its bits may differ: {'; '.join(changes)}", flush=True)
+        say(f"Not as when the run was made, so its bits may differ: {'; '.join(changes)}")
 
-    def compare(record: EpochRecord) -> None:
-        before, now = fingerprints[record.epoch], record.fingerprint
+    def compare(epoch: EpochRecord) -> None:
+        before, now = record.fingerprints[epoch.epoch], epoch.fingerprint
         for name in {**before, **now}:
             if before.get(name) != now.get(name):
                 raise ReplayError(
-                    f"Epoch {record.epoch}: {_WORDS.get(name, name)} must have the digest {before.get(name)}, "
+                    f"Epoch {epoch.epoch}: {_WORDS.get(name, name)} must have the digest {before.get(name)}, "
                     f"got {now.get(name)}. {_likely_cause(name, changes)}"
                 )
 
     now = datetime.now()
     claimed = claim(Path("outputs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{config.name}_replay")
     folder = RunFolder(claimed.path)
-    shortened = config.model_copy(update={"trainer": config.trainer.model_copy(update={"limit_epochs": count})})
     is_whole = count == config.trainer.epochs_to_run
-    with folder.locked():
-        code = carry_out(config if is_whole else shortened, folder, command, compare)
+    shortened = config.model_copy(update={"trainer": config.trainer.model_copy(update={"limit_epochs": count})})
+    try:
+        with folder.locked():
+            code = carry_out(config if is_whole else shortened, folder, command, compare)
+    finally:
+        if not folder.has_begun:
+            claimed.give_back()
     if code:
         return code
-    compared = f"{count} of {len(fingerprints)} recorded epochs" if count < len(fingerprints) else f"all {count} epochs"
-    if is_whole and (recorded.path / "result.json").exists():
-        _compare_results(recorded.read_json("result.json"), folder.read_json("result.json"))
+    _compare_rows(record.metrics[:count], folder.read_metrics(), to_the_end=is_whole)
+    compared = f"all {count} epochs" if is_whole else f"{count} of {config.trainer.epochs_to_run} epochs"
+    if is_whole and record.result is not None:
+        _compare_results(record.result, folder.read_json("result.json"))
         compared += " and the result"
-    print(f"Equal, bit for bit: {compared} of {shown(recorded.path)} (order of the images, weights, optimizer).")
+    say(f"Equal, bit for bit: {compared} of {shown(recorded.path)} (order of the images, weights, optimizer, metrics).")
     return 0
 
 
 _WORDS = {"order": "the order of the images"}
 
 
-def _epochs_to_compare(folder: RunFolder, recorded: int, wanted: int | None) -> int:
-    if not recorded:
-        raise RunFolderError(f"{folder.path} must hold a whole epoch, got none. Resume the run first.")
+@dataclass(frozen=True)
+class _Record:
+    """What a run has recorded of itself, whole and without contradiction."""
+
+    fingerprints: dict[int, dict[str, str]]
+    metrics: list[dict[str, str]]
+    result: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, folder: RunFolder, config: RunConfig) -> _Record:
+        """Reads it.
+
+        Raises:
+            RunFolderError: If something is missing or damaged.
+        """
+        record = cls(folder.read_fingerprints(), folder.read_metrics(), folder.result())
+        got = f"{len(record.fingerprints)} in fingerprints.jsonl and {len(record.metrics)} in metrics.csv"
+        if len(record.fingerprints) != len(record.metrics):
+            raise RunFolderError(f"{folder.path} must have recorded the same epochs everywhere, got {got}. {_RESUME}")
+        if record.result is not None and len(record.metrics) != config.trainer.epochs_to_run:
+            rule = f"must have recorded all of its {config.trainer.epochs_to_run} epochs, since it has a result"
+            raise RunFolderError(f"{folder.path} {rule}, got {got}. The folder was changed: it proves nothing.")
+        if not record.metrics:
+            raise RunFolderError(f"{folder.path} must hold a whole epoch, got none. {_RESUME}")
+        return record
+
+
+_RESUME = "Resume the run first."
+
+
+def _epochs_to_compare(record: _Record, wanted: int | None) -> int:
+    recorded = len(record.metrics)
     if wanted is not None and not 1 <= wanted <= recorded:
         rule = f"be from 1 to {recorded}, the epochs that were recorded"
         raise ConfigError([problem("--epochs", rule, wanted, "Leave it out for all of them.")])
@@ -103,6 +139,17 @@ def _likely_cause(name: str, changes: Sequence[str]) -> str:
     if name == "order":
         return "Likely cause: another seed, or a record that was changed: all else is as it was."
     return "Nothing that is recorded has changed: the record was, or the machine computes differently."
+
+
+def _compare_rows(before: list[dict[str, str]], now: list[dict[str, str]], *, to_the_end: bool) -> None:
+    """Compares metrics.csv; the last epoch of a shortened repetition is evaluated though the run's was not."""
+    for row, other in zip(before, now, strict=True):
+        for key in row:
+            if row[key] != other.get(key) and (row[key] or to_the_end):
+                raise ReplayError(
+                    f"metrics.csv: {key} of epoch {row['epoch']} must be {row[key]}, got {other.get(key)}. "
+                    "The tensors are equal, so the record was changed."
+                )
 
 
 def _compare_results(before: dict[str, Any], now: dict[str, Any]) -> None:

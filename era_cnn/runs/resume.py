@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from era_cnn.config import DigitsData, RunConfig
 from era_cnn.errors import ConfigError, RunFolderError, problem
+from era_cnn.runs.console import say
 from era_cnn.runs.folder import RunFolder, shown
 from era_cnn.runs.job import carry_out
 from era_cnn.validation import field_problems
+from era_cnn.yamlfiles import parse_yaml
 
 
 def resume(path: Path, command: Sequence[str], data_root: str | None = None) -> int:
@@ -28,11 +29,12 @@ def resume(path: Path, command: Sequence[str], data_root: str | None = None) -> 
         RunFolderError: If the folder does not hold a run that can go on, or another process is at it.
     """
     folder = run_folder(path)
+    config = read_config(folder, data_root)  # before the lock: what is no run's folder is left as it is
     with folder.locked():
-        if (folder.path / "result.json").exists():
-            print(f"Nothing to do: the run is complete. Run folder: {shown(folder.path)}")
+        if folder.result() is not None:
+            say(f"Nothing to do: the run is complete. Run folder: {shown(folder.path)}")
             return 0
-        return carry_out(read_config(folder, data_root), folder, command)
+        return carry_out(config, folder, command)
 
 
 def run_folder(path: Path) -> RunFolder:
@@ -43,6 +45,9 @@ def run_folder(path: Path) -> RunFolder:
     """
     if not path.is_dir():
         raise ConfigError([problem("RUN", "be the folder of a run", str(path), "Give the path that it ended with.")])
+    if (path / "multirun.yaml").exists():
+        advice = "Give the folder of one of its jobs."
+        raise ConfigError([problem("RUN", "be the folder of a run", f"{path}, that of a sweep", advice)])
     return RunFolder(path.absolute())
 
 
@@ -53,12 +58,13 @@ def read_config(folder: RunFolder, data_root: str | None = None) -> RunConfig:
         ConfigError: If the data were to lie elsewhere, and are nowhere.
         RunFolderError: If it is not there, or is no longer what a run writes.
     """
-    text = folder.read_text("config.yaml", check=yaml.safe_load)
+    path = folder.path / "config.yaml"
     try:
-        config = RunConfig.model_validate(yaml.safe_load(text))
+        config = RunConfig.model_validate(folder.read("config.yaml", lambda text: parse_yaml(path.name, text)))
+    except ConfigError as error:
+        raise RunFolderError(f"{path} must hold what the run wrote, got: {error}") from error
     except ValidationError as error:
         reason = field_problems(error, RunConfig)[0]
-        path = folder.path / "config.yaml"
         raise RunFolderError(f"{path} must hold what the run wrote, got: {reason} Start the run anew.") from error
     if data_root is None:
         return config

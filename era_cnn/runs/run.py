@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -10,6 +11,7 @@ from era_cnn.config import RunConfig
 from era_cnn.errors import OutputError, RunFolderError
 from era_cnn.models.summary import summarise
 from era_cnn.runs import provenance
+from era_cnn.runs.checkpoints import Found
 from era_cnn.runs.console import Console, describe_result, describe_start
 from era_cnn.runs.folder import RunFolder, shown
 from era_cnn.runs.ingredients import (
@@ -51,7 +53,7 @@ def run(
         ConfigError: If the device is not there, or the network can't be built.
         DataError: If the data can't be had.
         TrainingError: If the loss or a weight is no longer finite.
-        RunFolderError: If the folder's checkpoints are all damaged, or belong to another config or other data.
+        RunFolderError: If the folder's checkpoints are all damaged, or the run began with another config or other data.
         StorageError: If a file can't be written.
         OutputError: If standard output can't be written to.
         Interrupted: If it was asked to stop.
@@ -59,15 +61,17 @@ def run(
     device = pick_device(config.device)
     config = settled(config, device)
     make_deterministic(config.threads)
-    checkpoint = load_checkpoint(folder, device, console)  # verified before anything is touched
-
-    folder.begin(config)
+    found = folder.saved()
+    if not folder.has_record:
+        folder.begin(config)  # from here on it can be resumed
     with stop.at_once():
         dataset = read_dataset(config)
-    parts = make_ingredients(config, dataset, device)
     origin = {"config_sha256": config.digest(), "data_sha256": dataset.sha256}
-    if checkpoint is not None:
-        check_origin(checkpoint, origin)
+    if folder.has_record:  # then all is verified before anything is touched
+        check_origin(folder.read_json("provenance.json"), origin)
+        folder.begin(config)
+    checkpoint = take(found, folder, origin, device, console) if found else None
+    parts = make_ingredients(config, dataset, device)
 
     folder.write_text("summary.txt", summarise(parts.model).table())
     console.say(describe_start(config, parts))
@@ -148,24 +152,27 @@ def _train(
     return records
 
 
-def load_checkpoint(folder: RunFolder, device: torch.device, console: Console) -> Checkpoint | None:
-    """The newest whole checkpoint of the folder, or None if there never was one.
+def take(found: Found, folder: RunFolder, origin: dict[str, str], device: torch.device, console: Console) -> Checkpoint:
+    """The checkpoint that was found; damaged ones are named and set aside.
 
     Raises:
-        RunFolderError: If none of them is whole, or another version wrote them.
+        RunFolderError: If another version wrote it, or it is that of another config or of other data.
     """
-    content = folder.checkpoints.newest(console.complain)
-    return None if content is None else Checkpoint.from_bytes(content, device)
+    checkpoint = Checkpoint.from_bytes(found.content, device)
+    check_origin(checkpoint.origin, origin)
+    for path, complaint in found.damaged.items():
+        console.complain(f"{complaint} It is set aside as {path.name}.damaged.")
+    folder.checkpoints.set_aside(found.damaged)
+    return checkpoint
 
 
-def check_origin(checkpoint: Checkpoint, origin: dict[str, str]) -> None:
-    """Raises a `RunFolderError` if the checkpoint is that of another config or of other data."""
+def check_origin(before: dict[str, Any], now: dict[str, str]) -> None:
+    """Raises a `RunFolderError` if a run began with another config or other data."""
     for name, what, advice in (
         ("config_sha256", "The config", "Undo the change of config.yaml."),
-        ("data_sha256", "The data", "Point data.root to it."),
+        ("data_sha256", "The data", "Point to it with --data-root."),
     ):
-        before = checkpoint.origin[name]
-        if before != origin[name]:
+        if before.get(name) != now[name]:
             raise RunFolderError(
-                f"{what} must be what the run began with, SHA-256 {before}, got {origin[name]}. {advice}"
+                f"{what} must be what the run began with, SHA-256 {before.get(name)}, got {now[name]}. {advice}"
             )

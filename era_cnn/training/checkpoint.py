@@ -89,10 +89,17 @@ def capture(
     """A training as it is now; to be written before it goes on, since nothing is copied.
 
     Raises:
-        TrainingError: If a tensor of the model is not finite, so that no such checkpoint takes a finite one's place.
+        TrainingError: If a tensor is not finite, so that no such checkpoint takes a finite one's place.
     """
     weights = model.state_dict()
-    for name, tensor in weights.items():
+    names = [name for name, _ in model.named_parameters()]
+    moments = {
+        f"{moment} of {names[number]}": value
+        for number, state in optimizer.state_dict()["state"].items()
+        for moment, value in state.items()
+        if isinstance(value, torch.Tensor)
+    }
+    for name, tensor in {**weights, **moments}.items():
         if not math.isfinite(tensor.sum()) and not tensor.isfinite().all():  # the sum costs less, and may overflow
             raise TrainingError(
                 f"The tensor {name} must stay finite, got another value in epoch {position.epoch} after "

@@ -19,7 +19,7 @@ from typing import Any
 
 from era_cnn.runs.checkpoints import CheckpointFolder
 from tests.faults.disk import Act, Disk, last_at, power_cut_at, refuse, write_down
-from tests.faults.harness import RUN, Attempts, Report, in_parallel, reference
+from tests.faults.harness import RUN, STUCK, Attempts, Report, in_parallel, reference
 from tests.faults.sabotage import SABOTAGES
 
 SAVING = {
@@ -73,13 +73,16 @@ def _kills(
             child = attempts.go_on(before)
             time.sleep(chance.uniform(0, seconds[saving]))
             hits += child.send(signal.SIGKILL)
-            if child.wait() == 0:
+            code = child.wait()
+            if code not in (0, -signal.SIGKILL):
+                report.failures.append(f"{chain}, after {hits} kills: ended with {code}: {child.err[-500:]}")
+            if code != -signal.SIGKILL:
                 break
         report.tried += hits
         if difference := attempts.difference(expected[saving], before):
             report.failures.append(f"{chain}, after {hits} kills: {difference}")
         shutil.rmtree(attempts.where)
-    report.figures = {"chains": chains}
+    report.figures = {"chains": chains, "stuck": sum(STUCK in failure for failure in report.failures)}
     return report
 
 
@@ -235,12 +238,9 @@ def damage(flips: int, truncations: int, resumes: int, *, seed: int = 1, sabotag
             report.tried += 1
             damaged = _flipped(content, position) if kind == "bit" else content[:position]
             newest.write_bytes(damaged)
-            complaints: list[str] = []
-            store = CheckpointFolder(base / "checkpoints")
-            taken = store.newest(complaints.append)
-            if taken != fallback or not any(str(newest) in said for said in complaints):
+            found = CheckpointFolder(base / "checkpoints").newest()
+            if found is None or found.content != fallback or newest not in found.damaged:
                 report.failures.append(f"{kind} {position} of {newest.name}: not detected")
-            newest.with_name(newest.name + ".damaged").unlink(missing_ok=True)
             newest.write_bytes(content)
             plain[_plain_load(damaged, sound)] += 1
             if number in end_to_end:
@@ -350,13 +350,14 @@ def _signals(where: Path, trials: int, seed: int, expected: dict[str, Any], seco
         report.tried += 1
         case = f"{signal.Signals(number).name} after {delay:.4f} s (seed {seed})"
         state = _state(attempts.folder)
-        if (code == 0 and state == "completed") or state == "completed":
+        expected_code = SIGNALS[signal.Signals(number)]
+        if state == "completed" and code in (0, expected_code):
             ended["as it was complete"] += 1
-        elif code != SIGNALS[signal.Signals(number)]:
+        elif code != expected_code:
             report.failures.append(f"{case}: ended with {code}: {child.err[-500:]}")
         elif state == "none":
             ended["before anything had begun"] += 1
-        elif state != "interrupted" or "Interrupted. To go on: era-cnn resume '" not in child.err:
+        elif state != "interrupted" or "Interrupted. To go on: era-cnn resume " not in child.err:
             report.failures.append(f"{case}: left the state {state}: {child.err[-500:]}")
         else:
             ended["saved"] += 1

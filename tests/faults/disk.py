@@ -8,6 +8,7 @@ there (`names="kept"`) or not (`names="lost"`).
 from __future__ import annotations
 
 import builtins
+import errno
 import io
 import os
 import signal
@@ -149,7 +150,7 @@ def refuse(number: int, code: int, *, forever: bool) -> Act:
     """Fails the n-th operation with an error code of the operating system; from then on all, if it is to be forever."""
 
     def act(disk: Disk, kind: str, path: Path, now: Phase) -> None:
-        has_room = kind == "unlink" or now == "after"  # a full disk lets files go
+        has_room = kind == "unlink" and code == errno.ENOSPC  # a full disk lets files go
         if (disk.count == number or (forever and disk.count > number and not has_room)) and now in (
             "before",
             "half-way",

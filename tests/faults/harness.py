@@ -6,6 +6,7 @@ fraction of a second, and is a process as any other, from the first line of the 
 
 from __future__ import annotations
 
+import atexit
 import csv
 import gc
 import importlib
@@ -39,6 +40,9 @@ TIMEOUT_SECONDS = 120.0
 """After which a run counts as stuck."""
 
 
+STUCK = f"did not end within {TIMEOUT_SECONDS:.0f} seconds"
+
+
 @dataclass
 class Report:
     """What a campaign tried and found; a failure is a sentence that says how to repeat it."""
@@ -64,6 +68,7 @@ def preload() -> None:
         importlib.import_module(name)
     compose(Words(list(RUN)))
     gc.freeze()
+    atexit.register(gc.unfreeze)  # else libraries complain at the end that their objects are still there
 
 
 class Child:
@@ -71,7 +76,7 @@ class Child:
 
     def __init__(self, words: Sequence[str], where: Path, before: Callable[[], None] = lambda: None) -> None:
         where.mkdir(parents=True, exist_ok=True)
-        self.where, self.exit_code = where, None
+        self.where, self.exit_code, self.is_stuck = where, None, False
         self.pid = os.fork()
         if self.pid == 0:
             _be_the_command(words, where, before)
@@ -96,6 +101,7 @@ class Child:
         while self.is_alive():
             if time.monotonic() > deadline:
                 os.kill(self.pid, signal.SIGKILL)
+                self.is_stuck = True
             time.sleep(0.001)
         assert self.exit_code is not None
         return self.exit_code
@@ -161,7 +167,10 @@ class Attempts:
 
     def difference(self, expected: dict[str, Any], before: Callable[[], None] = lambda: None) -> str:
         """Goes on to the end without disturbance; says what is wrong then, if anything."""
-        code = self.go_on(before).wait()
+        child = self.go_on(before)
+        code = child.wait()
+        if child.is_stuck:
+            return STUCK
         if code != 0:
             return f"ended with {code}: {(self.where / 'err.txt').read_text(encoding='utf-8')[-500:]}"
         found = outcome(self.folder)

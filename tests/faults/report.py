@@ -55,7 +55,7 @@ pulled plug.
 
 def _kills(figures: dict[str, Any]) -> str:
     return (
-        f"SIGKILL at random instants, in {figures['chains']:,} chains of up to five before a run may end; saved at every "
+        f"SIGKILL at random instants, {figures['stuck']} runs stuck, in {figures['chains']:,} chains of up to five before a run may end; saved at every "
         "step, 20 times a second, or at each epoch"
     )
 

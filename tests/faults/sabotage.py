@@ -15,13 +15,12 @@ from era_cnn.training.checkpoint import Checkpoint
 
 
 def _changed(change: Callable[[Checkpoint], Checkpoint]) -> None:
-    load = run.load_checkpoint
+    take = run.take
 
-    def load_changed(*arguments: Any) -> Checkpoint | None:
-        checkpoint = load(*arguments)
-        return checkpoint and change(checkpoint)
+    def take_changed(*arguments: Any) -> Checkpoint:
+        return change(take(*arguments))
 
-    run.load_checkpoint = load_changed
+    run.take = take_changed
 
 
 def momentum() -> None:

@@ -131,12 +131,12 @@ def test_fingerprints_are_a_line_an_epoch(tmp_path: Path) -> None:
     assert folder.read_fingerprints() == {1: {"order": "1"}, 2: {"order": "2"}}
     (tmp_path / "fingerprints.jsonl").write_text("[]\n", encoding="utf-8")
     with pytest.raises(
-        RunFolderError, match=r"fingerprints.jsonl must hold what the run wrote, got: a line that is no"
+        RunFolderError, match=r"fingerprints.jsonl must hold what the run wrote, got: a line 1 that is not"
     ):
         folder.read_fingerprints()
 
 
-RESULT = {"schema": 1}
+RESULT = {"schema": 1, "weights_sha256": ""}
 
 
 def test_the_result_is_the_last_file_and_says_that_a_run_is_complete(

@@ -28,12 +28,37 @@ def edit_json(path: Path, **values: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **values}), encoding="utf-8")
 
 
+def shorten(path: Path, lines: int) -> None:
+    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:lines]), encoding="utf-8")
+
+
+@pytest.mark.parametrize(("names", "message"), [
+    (["fingerprints.jsonl"], "run must have recorded the same epochs everywhere, got 1 in fingerprints.jsonl and 3 in"),
+    (["fingerprints.jsonl", "metrics.csv"], "run must have recorded all of its 3 epochs, since it has a result, got 1 in"),
+])  # fmt: skip
+def test_a_record_that_lacks_epochs_proves_nothing(names: list[str], message: str, run: Path, command) -> None:
+    for name in names:
+        shorten(run / name, 1 if name == "fingerprints.jsonl" else 2)
+    code, out, err = command("replay", "run")
+    assert (code, out) == (4, "")
+    assert message in err
+
+
+def test_metrics_that_were_changed_by_hand_show(run: Path, command) -> None:
+    text = (run / "metrics.csv").read_text(encoding="utf-8")
+    loss = text.splitlines()[2].split(",")[4]
+    (run / "metrics.csv").write_text(text.replace(loss, "0.999"), encoding="utf-8")
+    code, _, err = command("replay", "run")
+    assert code == 1
+    assert f"metrics.csv: test_loss of epoch 2 must be 0.999, got {loss}." in err
+
+
 def test_a_run_can_be_done_again_from_its_folder(run: Path, command, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     code, out, err = command("replay", "run")
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == (
-        "Equal, bit for bit: all 3 epochs and the result of run (order of the images, weights, optimizer)."
+        "Equal, bit for bit: all 3 epochs and the result of run (order of the images, weights, optimizer, metrics)."
     )
     assert "Not as when" not in out
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
@@ -44,18 +69,18 @@ def test_a_run_can_be_done_again_from_its_folder(run: Path, command, tmp_path: P
 def test_the_beginning_alone_can_be_compared(run: Path, command, tmp_path: Path) -> None:
     code, out, _ = command("replay", "run", "--epochs", "1")
     assert code == 0
-    assert out.splitlines()[-1].startswith("Equal, bit for bit: 1 of 3 recorded epochs of run (")
+    assert out.splitlines()[-1].startswith("Equal, bit for bit: 1 of 3 epochs of run (")
     (folder,) = tmp_path.glob("outputs/*/*_model_4_replay")
     assert len((folder / "metrics.csv").read_text(encoding="utf-8").splitlines()) == 2
 
 
 def test_an_interrupted_run_is_compared_as_far_as_it_came(run: Path, command) -> None:
-    lines = (run / "fingerprints.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    (run / "fingerprints.jsonl").write_text("".join(lines[:2]), encoding="utf-8")
+    shorten(run / "fingerprints.jsonl", 2)
+    shorten(run / "metrics.csv", 3)
     (run / "result.json").unlink()
     code, out, _ = command("replay", "run")
     assert code == 0
-    assert out.splitlines()[-1].startswith("Equal, bit for bit: all 2 epochs of run (")
+    assert out.splitlines()[-1].startswith("Equal, bit for bit: 2 of 3 epochs of run (")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +148,14 @@ def test_what_cannot_be_replayed_has_its_message(words: list[str], code: int, me
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("fingerprints.jsonl", "", "must hold a whole epoch, got none. Resume the run first."),
+        ("fingerprints.jsonl", "", "must have recorded the same epochs everywhere, got 0 in"),
+        (
+            "fingerprints.jsonl",
+            '{"epoch": "x"}',
+            "fingerprints.jsonl must hold what the run wrote, got: a line 1 that is not",
+        ),
+        ("provenance.json", "[]", "provenance.json must hold what the run wrote, got: not an object. Remove it"),
+        ("result.json", "[]", "result.json must hold what the run wrote, got: not an object."),
         ("fingerprints.jsonl", "{", "fingerprints.jsonl must hold what the run wrote, got: Expecting"),
         ("provenance.json", "{", "provenance.json must hold what the run wrote, got: Expecting"),
         ("config.yaml", "a: 1", "config.yaml must hold what the run wrote, got: name must be given"),

@@ -57,9 +57,9 @@ def outcome(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]], dict[st
         del result[key]
     with (folder / "metrics.csv").open(encoding="utf-8") as file:
         rows = [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
-    content = CheckpointFolder(folder / "checkpoints").newest(print)
+    content = CheckpointFolder(folder / "checkpoints").newest()
     assert content is not None
-    last = Checkpoint.from_bytes(content, torch.device("cpu"))
+    last = Checkpoint.from_bytes(content.content, torch.device("cpu"))
     moments = {f"{i}.{name}": value for i, state in last.optimizer["state"].items() for name, value in state.items()}
     return result, rows, {**last.weights, **moments}
 
@@ -197,7 +197,9 @@ def test_a_failing_write_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch
             patch.setattr(os, name, fail)
             with pytest.raises(StorageError, match="must be written, got: No space left on device"):
                 store.save(b"two", epoch=2, steps_done=0)
-        assert store.newest(print) in (b"one", b"two")
+        found = store.newest()
+        assert found is not None
+        assert found.content in (b"one", b"two")
 
 
 def test_the_order_of_writing_is_file_rename_folder_then_prune(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,6 +212,68 @@ def test_the_order_of_writing_is_file_rename_folder_then_prune(tmp_path: Path, m
     monkeypatch.setattr(Path, "unlink", lambda path: (calls.append("unlink"), unlink(path))[1])
     store.save(b"x", epoch=3, steps_done=0)
     assert calls == ["fsync", "rename", "fsync", "unlink"]
+
+
+def test_the_newest_is_that_of_the_largest_number(tmp_path: Path) -> None:
+    store = CheckpointFolder(tmp_path / "checkpoints")
+    for epoch in (99_999, 100_000, 100_001):
+        store.save(str(epoch).encode(), epoch=epoch, steps_done=0)
+    found = store.newest()
+    assert found is not None
+    assert found.content == b"100001"
+    assert len(checkpoints_of(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("left", ["best_*", "nothing"])
+def test_checkpoints_that_are_gone_are_not_made_up_for_in_silence(
+    left: str, unbroken: Path, command, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(unbroken, tmp_path / "run"))
+    (folder / "result.json").unlink()
+    for path in (folder / "checkpoints").iterdir():
+        if not path.match(left):
+            path.unlink()
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    code, _, err = command("resume", "run")
+    assert code == 4
+    assert "checkpoints must hold a whole checkpoint, since fingerprints.jsonl has epochs, got none. Start" in err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_config_that_was_changed_before_the_first_checkpoint_is_refused(
+    unbroken: Path, command, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    for name in ("config.yaml", "provenance.json"):
+        text = (unbroken / name).read_text(encoding="utf-8").replace("lr: 0.01", "lr: 0.03")
+        (tmp_path / "run" / name).write_text(text, encoding="utf-8")
+    code, _, err = command("resume", "run")
+    assert code == 4
+    assert "The config must be what the run began with, SHA-256 " in err
+    assert not (tmp_path / "run" / "status.json").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"a": '])
+def test_a_damaged_result_is_none(text: str, unbroken: Path, command, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(unbroken, tmp_path / "run"))
+    (folder / "result.json").write_text(text, encoding="utf-8")
+    code, out, err = command("resume", "run")
+    assert (code, out) == (4, "")
+    assert "result.json must hold " in err
+    assert "Remove it, and resume the run." in err
+    (folder / "result.json").unlink()
+    assert command("resume", "run")[0] == 0
+    assert_same(folder, unbroken)
+
+
+def test_what_is_no_run_is_left_as_it_is(command, tmp_path: Path) -> None:
+    (tmp_path / "foreign").mkdir()
+    assert command("resume", "foreign")[0] == 4
+    assert list((tmp_path / "foreign").iterdir()) == []
+    (tmp_path / "foreign" / "multirun.yaml").touch()
+    code, _, err = command("resume", "foreign")
+    assert code == 2
+    assert "RUN must be the folder of a run, got 'foreign, that of a sweep'. Give the folder of one of its jobs." in err
 
 
 def test_a_folder_in_use_is_left_alone(command, tmp_path: Path) -> None:
@@ -232,8 +296,13 @@ def test_a_completed_run_says_so(command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "config.yaml must hold what the run wrote, got: [Errno 2] No such file"),
-        ("a: [", "config.yaml must hold what the run wrote, got: while parsing"),
+        (None, "config.yaml must hold what the run wrote, got: No such file"),
+        (
+            "a: [",
+            "config.yaml must hold what the run wrote, got: config.yaml must be written in YAML, got: while parsing",
+        ),
+        ("[" * 3000, "config.yaml must be nested at most 20 levels deep"),
+        ("a: &a [1]\nb: [" + "*a, " * 9000 + "]", "config.yaml must come to at most 10,000 entries"),
         ("a: 1", "config.yaml must hold what the run wrote, got: name must be given"),
     ],
 )
@@ -299,10 +368,12 @@ def test_what_was_damaged_is_set_aside_and_does_not_count_as_kept(tmp_path: Path
     best = store.save_best(b"best", epoch=1)
     for path in (paths[1], best):
         path.write_bytes(b"damaged")
-    complaints: list[str] = []
-    assert store.newest(complaints.append) == bytes([1])
-    assert [text.split(" must have the SHA-256 ")[0] for text in complaints] == [str(paths[1]), str(best)]
-    assert complaints[0].endswith(f" It is set aside as {paths[1].name}.damaged.")
+    found = store.newest()
+    assert found is not None
+    assert found.content == bytes([1])
+    assert list(found.damaged) == [paths[1], best]
+    assert all(said.startswith(f"{path} must have the SHA-256 ") for path, said in found.damaged.items())
+    store.set_aside(found.damaged)
     last = store.save(b"again", epoch=2, steps_done=0)
     names = {path.name for path in store.path.iterdir()}
     assert names == {paths[0].name, last.name, f"{paths[1].name}.damaged", f"{best.name}.damaged"}

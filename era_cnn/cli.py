@@ -19,8 +19,8 @@ from era_cnn.errors import EraCnnError
 def main() -> None:
     """`era-cnn`, and `python -m era_cnn`: ends the process with the exit code of what was asked for."""
     _open_streams()
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, _raise_terminated)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, _stop)
     code = execute(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -41,8 +41,13 @@ class Terminated(BaseException):
     """SIGTERM or one of Slurm's, raised where it came: nothing has begun that would have to be saved."""
 
 
-def _raise_terminated(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
+_signals: list[int] = []
+"""Those that came before a run had begun, or after it."""
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    _signals.append(number)
+    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 
 def execute(words: Sequence[str]) -> int:
@@ -50,16 +55,19 @@ def execute(words: Sequence[str]) -> int:
     verb = VERBS.get(words[0]) if words else None
     try:
         return verb(words[1:]) if verb else _hydra(words)
-    except EraCnnError as error:
-        return _ended(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _ended("Stopped.", 130)
-    except Terminated:
-        return _ended("Terminated.", 143)
-    except BrokenPipeError:
-        return _ended("Standard output was closed.", 1)
-    except OSError as error:
-        return _ended(f"The command must be able to read and write, got: {error}. Look at the disk and the output.", 1)
+    except (KeyboardInterrupt, Terminated, Exception) as error:
+        # A library that is interrupted may raise something else than what interrupted it.
+        if _signals or not isinstance(error, Exception):
+            by_hand = isinstance(error, KeyboardInterrupt) or _signals[-1:] == [signal.SIGINT]
+            return _ended("Stopped.", 130) if by_hand else _ended("Terminated.", 143)
+        if isinstance(error, EraCnnError):
+            return _ended(str(error), error.exit_code)
+        if isinstance(error, BrokenPipeError):
+            return _ended("Standard output was closed.", 1)
+        if isinstance(error, OSError):
+            said = f"The command must be able to read and write, got: {error}. Look at the disk and the output."
+            return _ended(said, 1)
+        raise
 
 
 def _ended(message: str, exit_code: int) -> int:

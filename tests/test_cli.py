@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from era_cnn import cli
 from era_cnn.cli import VERBS
 from era_cnn.complaints import COMMANDS
 from tests.conftest import EXPERIMENTS
@@ -394,3 +395,18 @@ def test_threads_that_openmp_will_not_give_are_refused(command, monkeypatch: pyt
         "threads must be at most 1, as the environment's OMP_THREAD_LIMIT says, got 2. Lower it, or unset the variable.\n"
     )
     assert command(*SMALL, "threads=1")[0] == 0
+
+
+def test_a_signal_that_a_library_makes_another_error_of_is_still_a_signal(
+    command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        try:
+            cli._stop(signal.SIGTERM, None)
+        finally:
+            raise AttributeError("as OmegaConf does when it is interrupted")
+
+    monkeypatch.setattr(cli, "_signals", [])
+    monkeypatch.setattr("era_cnn.words.load", interrupted)
+    monkeypatch.setattr("era_cnn.composition.load", interrupted)
+    assert command(*SMALL) == (143, "", "Terminated.\n")

@@ -108,13 +108,19 @@ CAMPAIGNS: dict[str, Callable[[int], Report]] = {
 def _machine() -> dict[str, str]:
     from importlib import metadata
 
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    code = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+
     processor = next(
         (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
          if line.startswith("model name")),
         platform.machine(),
     )  # fmt: skip
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "hydra-core"))
-    return {"machine": f"{os.cpu_count()} cores of an {processor}, Python {platform.python_version()}, {versions}"}
+    return {
+        "code": code,
+        "machine": f"{os.cpu_count()} cores of an {processor}, Python {platform.python_version()}, {versions}",
+    }
 
 
 if __name__ == "__main__":

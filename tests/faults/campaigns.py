@@ -14,6 +14,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +87,42 @@ def _kills(
     return report
 
 
-def operations(where: Path, words: tuple[str, ...]) -> list[str]:
-    """The operations of an undisturbed run on its folder, in order."""
-    listed = where.with_name(where.name + "_operations.txt")
-    attempts = Attempts(where, [*RUN, *words])
-    code = attempts.go_on(lambda: Disk(where, write_down(listed)).install()).wait()
-    assert code == 0, (where / "err.txt").read_text(encoding="utf-8")
-    return listed.read_text(encoding="utf-8").splitlines()
-
-
 SHORT = ("trainer.limit_epochs=2", *SAVING["every step"])
 """Two epochs that are saved at every step: what happens later happens the same way."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """How a run is about to be disturbed: from its start, or gone on with; and the operations that it will make."""
+
+    name: str
+    interrupted: Path | None
+    operations: list[str]
+
+    def attempts(self, where: Path) -> Attempts:
+        """The run in this scene, in a folder of its own."""
+        if self.interrupted is None:
+            return Attempts(where, [*RUN, *SHORT])
+        shutil.copytree(self.interrupted, where / "run")
+        return Attempts(where, [*RUN, *SHORT], folder=where / "run")
+
+
+def scenes(where: Path) -> list[Scene]:
+    """A run from its start, and one that was killed in its second epoch and whose newest checkpoint was damaged then."""
+    start = Scene("from the start", None, [])
+    interrupted = start.attempts(where / "interrupted")
+    child = interrupted.go_on(lambda: Disk(interrupted.where, last_at(110, "before")).install())
+    assert child.wait() == -signal.SIGKILL, child.err
+    newest = max((interrupted.folder / "checkpoints").glob("epoch-*.pt"), key=lambda path: path.name)
+    newest.write_bytes(_flipped(newest.read_bytes(), 1000))
+    found = []
+    for scene in (start, Scene("gone on with", interrupted.folder, [])):
+        listed = where / f"{scene.name}.txt"
+        attempts = scene.attempts(where / scene.name)
+        child = attempts.go_on(lambda watched=attempts.where, out=listed: Disk(watched, write_down(out)).install())
+        assert child.wait() == 0, child.err
+        found.append(replace(scene, operations=listed.read_text(encoding="utf-8").splitlines()))
+    return found
 
 
 def crash_points(
@@ -110,9 +136,9 @@ def crash_points(
     return _at_every_operation(_crashes, crashes, trials, seed=seed, sabotage=sabotage, workers=workers)
 
 
-def disk_failures(trials: int | None = None, *, seed: int = 1, workers: int = 2) -> Report:
+def disk_failures(trials: int | None = None, *, seed: int = 1, sabotage: str = "none", workers: int = 2) -> Report:
     """Each operation on the run's folder fails: once, or from then on; the disk is full, broken, or read-only."""
-    return _at_every_operation(_refusals, list(REFUSALS), trials, seed=seed, sabotage="none", workers=workers)
+    return _at_every_operation(_refusals, list(REFUSALS), trials, seed=seed, sabotage=sabotage, workers=workers)
 
 
 CRASHES: dict[str, Callable[[int], Act]] = {
@@ -139,10 +165,11 @@ def _at_every_operation(
 ) -> Report:
     with workplace() as where:
         expected = reference(where / "reference", *SHORT)
-        listed = operations(where / "counted", SHORT)
+        found = scenes(where / "scenes")
         cases = [
-            (number, name)
-            for number, operation in enumerate(listed, start=1)
+            (scene, number, name)
+            for scene in found
+            for number, operation in enumerate(scene.operations, start=1)
             for name in names
             if "half-way" not in name or operation.startswith("write")
         ]
@@ -150,18 +177,20 @@ def _at_every_operation(
             cases = random.Random(seed).sample(cases, min(trials, len(cases)))
         chunks = [cases[start :: 4 * workers] for start in range(4 * workers)]
         arguments = [
-            (where / f"part{number}", chunk, listed, expected, sabotage) for number, chunk in enumerate(chunks) if chunk
+            (where / f"part{number}", chunk, expected, sabotage) for number, chunk in enumerate(chunks) if chunk
         ]
         report = in_parallel(part, arguments, workers)
-    return Report(report.tried, report.failures, {"operations": len(listed), **report.figures})
+    operations = {f"operations {scene.name}": len(scene.operations) for scene in found}
+    return Report(report.tried, report.failures, {**operations, **report.figures})
 
 
-def _crashes(
-    where: Path, cases: list[tuple[int, str]], listed: list[str], expected: dict[str, Any], sabotage: str
-) -> Report:
+Case = tuple[Scene, int, str]
+
+
+def _crashes(where: Path, cases: list[Case], expected: dict[str, Any], sabotage: str) -> Report:
     report = Report(figures=dict.fromkeys(CRASHES, 0))
-    for case_number, (number, name) in enumerate(cases):
-        attempts = Attempts(where / str(case_number), [*RUN, *SHORT])
+    for case_number, (scene, number, name) in enumerate(cases):
+        attempts = scene.attempts(where / str(case_number))
 
         def before(number: int = number, name: str = name, folder: Path = attempts.where) -> None:
             Disk(folder, CRASHES[name](number)).install()
@@ -170,7 +199,7 @@ def _crashes(
         code = attempts.go_on(before).wait()
         report.tried += 1
         report.figures[name] += 1
-        case = f"{name} at operation {number} ({listed[number - 1]})"
+        case = f"{scene.name}, {name} operation {number} ({scene.operations[number - 1]})"
         if code != -signal.SIGKILL:
             report.failures.append(f"{case}: the run was to die, and ended with {code}")
         elif difference := attempts.difference(expected, SABOTAGES[sabotage]):
@@ -179,23 +208,24 @@ def _crashes(
     return report
 
 
-def _refusals(
-    where: Path, cases: list[tuple[int, str]], listed: list[str], expected: dict[str, Any], sabotage: str
-) -> Report:
+def _refusals(where: Path, cases: list[Case], expected: dict[str, Any], sabotage: str) -> Report:
     report = Report(figures=dict.fromkeys(REFUSALS, 0))
-    for case_number, (number, name) in enumerate(cases):
-        attempts = Attempts(where / str(case_number), [*RUN, *SHORT])
-        child = attempts.go_on(
-            lambda number=number, name=name, folder=attempts.where: Disk(folder, REFUSALS[name](number)).install()
-        )
+    for case_number, (scene, number, name) in enumerate(cases):
+        attempts = scene.attempts(where / str(case_number))
+
+        def before(number: int = number, name: str = name, folder: Path = attempts.where) -> None:
+            SABOTAGES[sabotage]()
+            Disk(folder, REFUSALS[name](number)).install()
+
+        child = attempts.go_on(before)
         code = child.wait()
         report.tried += 1
         report.figures[name] += 1
-        case = f"{name} at operation {number} ({listed[number - 1]})"
-        wrong = _what_is_wrong_with_a_refusal(code, child.err, attempts.folder)
-        wrong = wrong or attempts.difference(expected)
+        wrong = _what_is_wrong_with_a_refusal(code, child.err, attempts.folder) or attempts.difference(expected)
         if wrong:
-            report.failures.append(f"{case}: {wrong}")
+            report.failures.append(
+                f"{scene.name}, {name}, operation {number} ({scene.operations[number - 1]}): {wrong}"
+            )
         shutil.rmtree(attempts.where)
     return report
 
@@ -205,7 +235,8 @@ def _what_is_wrong_with_a_refusal(code: int, err: str, folder: Path) -> str:
         return f"ended with {code}: {err[-500:]}"
     if (folder / "result.json").exists():
         return "a result, though a write had failed"
-    if len(err.splitlines()) != 1 or " must " not in err or "Traceback" in err:
+    lines = [line for line in err.splitlines() if not line.endswith(".damaged.")]  # of the scene's damaged checkpoint
+    if len(lines) != 1 or " must " not in err or "Traceback" in err:
         return f"not one clear line: {err[-500:]}"
     return ""
 
@@ -311,10 +342,17 @@ def _tensors(value: Any) -> str:
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143, signal.SIGUSR2: 143}
 
 
+LONG = ("trainer.limit_epochs=12", *SAVING["every epoch"])
+"""So that most signals meet a run that has begun, and what is saved is saved because of them."""
+
+
 def signals(trials: int, *, seed: int = 1, workers: int = 2) -> Report:
-    """A signal at an instant that is uniform over a run's duration: it is saved, says so, and goes on to the same."""
+    """Signals at instants that are uniform over a run's duration, until `trials` of them met one that had begun.
+
+    It is saved, says so, and goes on to the same.
+    """
     with workplace() as where:
-        words = SAVING["every epoch"]  # so that what is saved is saved because of the signal
+        words = LONG
         started = time.monotonic()
         expected = reference(where / "reference", *words)
         seconds = time.monotonic() - started
@@ -335,8 +373,8 @@ def _signals(where: Path, trials: int, seed: int, expected: dict[str, Any], seco
     chance, report = random.Random(seed), Report()
     ended = {"saved": 0, "before anything had begun": 0, "as it was complete": 0}
     waits: list[float] = []
-    while report.tried < trials:
-        attempts = Attempts(where / str(report.tried), [*RUN, *SAVING["every epoch"]])
+    while ended["saved"] < trials and not report.failures[10:]:
+        attempts = Attempts(where / str(report.tried), [*RUN, *LONG])
         number = chance.choice(list(SIGNALS))
         child = attempts.go_on()
         delay = chance.uniform(0.05, seconds)

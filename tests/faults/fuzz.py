@@ -35,6 +35,7 @@ from era_cnn.composition import compose
 from era_cnn.words import Words
 
 HANG_SECONDS = 10
+SLOW_SECONDS = 2
 CONF_DIR = Path(__file__).parents[2] / "conf"
 FILES = sorted(path for path in CONF_DIR.rglob("*.yaml"))
 GROUPS = sorted({path.parent.relative_to(CONF_DIR).as_posix() for path in FILES} - {".", "hydra/help"})
@@ -279,6 +280,7 @@ def try_out(example: Example) -> Outcome:
         ("Traceback" in said, "a traceback"),
         (SECRET in said, "the secret"),
         (bool(left), f"left {left}"),
+        (seconds > SLOW_SECONDS, f"{seconds:.1f} seconds"),
         (state == "done" and code not in (0, 2), f"code {code}"),
         (code == 2 and not lines, "no message"),
         (code == 2 and ours and not any(" must " in line for line in lines), "another form"),
@@ -296,7 +298,7 @@ def _run(words: list[str]) -> tuple[str, int | None, str, float]:
     handlers, level = list(root.handlers), root.level
     out, err = io.StringIO(), io.StringIO()
     environment = {**os.environ, "SECRET": SECRET}
-    started = time.perf_counter()
+    started = time.process_time()  # not the clock on the wall: the machine may be busy
     try:
         with (
             mock.patch("era_cnn.runs.folder.claim", _accept),
@@ -322,7 +324,7 @@ def _run(words: list[str]) -> tuple[str, int | None, str, float]:
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     return state, code, err.getvalue() + ("Traceback" if "Traceback" in out.getvalue() else ""), seconds
 
 
@@ -366,7 +368,6 @@ def campaign(num_examples: int, first_seed: int) -> dict[str, Any]:
         "refused": 0,
         "tracebacks": 0,
         "hangs": 0,
-        "over_2_seconds": 0,
     }
     figures |= {"seed": first_seed, "slowest_seconds": 0.0, "slowest": "", "failures": []}
     try_out(Example(["data=digits"]))  # imports torch
@@ -388,7 +389,6 @@ def campaign(num_examples: int, first_seed: int) -> dict[str, Any]:
         figures["refused"] += outcome.state == "refused"
         figures["hangs"] += outcome.state == "hang"
         figures["tracebacks"] += outcome.why == "a traceback"
-        figures["over_2_seconds"] += outcome.seconds > 2
         if outcome.seconds > figures["slowest_seconds"]:
             figures["slowest_seconds"], figures["slowest"] = round(outcome.seconds, 3), repr(example)[:2000]
         if outcome.state in ("failed", "hang"):

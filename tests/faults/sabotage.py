@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +11,8 @@ from typing import Any
 
 from torch import nn
 
-from era_cnn.runs import checkpoints, run
+from era_cnn.errors import StorageError
+from era_cnn.runs import checkpoints, folder, run, storage
 from era_cnn.training.checkpoint import Checkpoint
 
 
@@ -61,5 +63,18 @@ def digest_check() -> None:
     checkpoints._read_whole = read
 
 
-SABOTAGES = {each.__name__: each for each in (momentum, step_counter, best_accuracy, fsync, digest_check)}
+def swallowed_errors() -> None:
+    """A file that can't be written is left out without a word."""
+
+    def write(path: Path, content: bytes) -> None:
+        with contextlib.suppress(StorageError):
+            storage.prepare(path, content)
+            storage.commit(path)
+
+    folder.write_atomically = checkpoints.write_atomically = write
+
+
+SABOTAGES = {
+    each.__name__: each for each in (momentum, step_counter, best_accuracy, fsync, digest_check, swallowed_errors)
+}
 SABOTAGES["none"] = lambda: None

@@ -1,0 +1,30 @@
+"""Runs campaigns for a process that can't: one that has computed must not be forked, and importing takes seconds.
+
+Reads a line `[name, arguments, options]` of JSON from standard input for each, and answers with a line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict
+
+from tests.faults import campaigns
+from tests.faults.harness import preload
+
+
+def main() -> None:
+    """Answers until standard input ends; each campaign has a process of its own."""
+    preload()
+    for line in sys.stdin:
+        name, arguments, options = json.loads(line)
+        if os.fork() == 0:
+            report = getattr(campaigns, name)(*arguments, **options)
+            print(json.dumps(asdict(report)), flush=True)
+            os._exit(0)
+        os.wait()
+
+
+if __name__ == "__main__":
+    main()

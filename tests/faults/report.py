@@ -10,11 +10,12 @@ HEAD = """# Reliability
 
 What was done to real runs, and what came of it. A run counts as equal if its result, its metrics (but for the seconds)
 and the digest of every tensor of model and optimizer, and of the order of the images, in every epoch, are those of the
-run that nothing disturbed. The runs are short (digits, {steps}), so that there can be many.
+run that nothing disturbed. The runs are short (digits, {steps}),
+so that there can be many.
 
-`make faults` repeats all of it ({minutes:.0f} minutes on {machine}; the cost needs MNIST). `python -m tests.faults
-CAMPAIGN` repeats one. Zero failures in n independent trials (kills, signals, fuzz) mean: with 95 % confidence, fewer than 3 / n
-fail. The other campaigns are exhaustive: they try all there is to try, once. `code` is the commit that was tried.
+`make faults` repeats all of it; `python -m tests.faults CAMPAIGN` repeats one. What stands here took {minutes:.0f} minutes on
+{machine}. Zero failures in n random trials (kills, damage, signals, fuzz) mean: with 95 % confidence, fewer than
+3 / n fail. The other campaigns are lists of all that there is to try. `code` is the commit that was tried.
 
 | campaign | code | tried | failed | what it is |
 |---|---|---|---|---|
@@ -45,8 +46,8 @@ def write_readme(records: Path) -> None:
 
 CONTROLS = """
 Would the campaigns notice? With the restoration of momentum, of the step counter or of the records (and with them the
-best accuracy) switched off, the kills fail; without fsync, the power cuts fail; without the digest check, the damage
-goes unnoticed. The tests hold them to that: `tests/faults/test_campaigns.py`.
+best accuracy) switched off, the crash points fail; without fsync, the power cuts fail; without the digest check, the damage
+goes unnoticed; with failed writes ignored, the disk failures are complained of. The tests hold them to that: `tests/faults/test_campaigns.py`.
 
 What this can't show: that a disk keeps what it says it has synchronised. The power cut is a model (half of each file
 that was not synchronised is lost; a name given since the folder was last synchronised is, or is not, there), not a
@@ -66,8 +67,8 @@ def _crash_points(figures: dict[str, Any]) -> str:
     killed = sum(count for name, count in figures.items() if name.startswith("killed"))
     cut = sum(count for name, count in figures.items() if name.startswith("power"))
     return (
-        f"each of the {operations} operations (open, write, fsync, rename, unlink) on the folder of a run, and of one that "
-        f"goes on past a damaged checkpoint: killed before it or half-way through a write ({killed:,}), or a power cut there ({cut:,})"
+        f"each of the {operations} operations (open, write, fsync, rename, unlink) on the folder of a run"
+        f"{', and of one that goes on past a damaged checkpoint' if 'operations gone on with' in figures else ''}: killed before it or half-way through a write ({killed:,}), or a power cut there ({cut:,})"
     )
 
 

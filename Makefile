@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/installed
+LIGHTNING := .venv-lightning/installed
 
 .PHONY: help install run test test-faults lint check format bench faults
 .DEFAULT_GOAL := help
@@ -42,5 +43,12 @@ format: install ## brings the code into its format
 faults: install ## the fault injection at full length; writes experiments/reliability/; the cost needs MNIST (ERA_CNN_DATA)
 	$(BIN)/python -m tests.faults
 
-bench: install ## how fast an epoch is beside the plain loop; needs MNIST (ERA_CNN_DATA)
-	$(BIN)/python -m benchmarks.epoch
+bench: install $(LIGHTNING) ## speed, memory and start-up beside others; writes benchmarks/; needs MNIST (ERA_CNN_DATA)
+	$(BIN)/python -m benchmarks
+
+# Lightning has an environment of its own, with the same torch.
+$(LIGHTNING): $(SETUP)
+	test -x .venv-lightning/bin/python || $(PYTHON) -m venv .venv-lightning
+	.venv-lightning/bin/python -m pip install --quiet --disable-pip-version-check lightning \
+		$$($(BIN)/python -m pip list --format=freeze --disable-pip-version-check | grep -E '^torch(vision)?=' | sed 's/+.*//')
+	touch $(LIGHTNING)

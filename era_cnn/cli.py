@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from era_cnn.errors import EraCnnError
 
 def main() -> None:
     """`era-cnn`, and `python -m era_cnn`: ends the process with the exit code of what was asked for."""
+    gc.disable()  # importing makes half a million objects that stay; a run turns it on again: see keep_memory
     _open_streams()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, _stop)

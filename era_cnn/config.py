@@ -248,6 +248,7 @@ class TrainerConfig(Section):
     checkpoint_every_seconds: float | None = Field(
         gt=0, description="the seconds between two checkpoints within an epoch, null for none; each epoch ends with one"
     )
+    cuda_graphs: bool = Field(description="true or false: whether a CUDA device replays a recorded step")
     limit_epochs: Limit = Field(description="the number of epochs after which to stop, null for all of them")
     limit_train_images: Limit = Field(description="the number of training images to use, null for all of them")
     limit_test_images: Limit = Field(description="the number of test images to use, null for all of them")
@@ -275,6 +276,7 @@ class RunConfig(Section):
     seed: int = Field(ge=0, lt=2**63, description="a whole number from 0 to 2^63 - 1")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(description="the device to train on")
     threads: int = Field(ge=1, le=1024, description="the number of processor threads; results are bound to it")
+    precision: Literal["fp32", "bf16"] = Field(description="the arithmetic of convolutions: fp32, or bf16 by autocast")
     data: IdxData | DigitsData = Field(discriminator="name", description="a group: data=mnist")
     augmentation: NoAugmentation | Rotate | Affine = Field(
         discriminator="name", description="a group: augmentation=none"
@@ -390,6 +392,11 @@ def _every_part_once(model: ModelConfig) -> Iterator[str]:
         yield problem("model.order", "name every part once", model.order, "Write each part once.")
 
 
+def _graphs_need_cuda(device: str, trainer: TrainerConfig) -> Iterator[str]:
+    if trainer.cuda_graphs and device != "cuda":
+        yield problem("trainer.cuda_graphs", "be false unless device is cuda", True, "Set device=cuda.")
+
+
 RULES: tuple[Callable[..., Iterator[str]], ...] = (
     _epochs_within_target,
     _nesterov_needs_momentum,
@@ -397,5 +404,6 @@ RULES: tuple[Callable[..., Iterator[str]], ...] = (
     _scale_is_a_range,
     _both_sides_of_the_split_have_every_class,
     _every_part_once,
+    _graphs_need_cuda,
 )
 """Rules over several keys; the parameters of each are the sections that it needs."""

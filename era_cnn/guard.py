@@ -81,6 +81,16 @@ class GuardedLoader(ConfigLoaderImpl):
         check_words(overrides)
         return super()._parse_overrides_and_create_caching_repo(config_name, overrides)
 
+    def get_group_options(
+        self,
+        group_name: str,
+        results_filter: ObjectType | None = ObjectType.CONFIG,
+        config_name: str | None = None,
+        overrides: list[str] | None = None,
+    ) -> list[str]:
+        """The options of a group: as Hydra's own, which copies every source first, since one might have been added."""
+        return self.repository.get_group_options(group_name, results_filter)
+
     def _process_config_searchpath(
         self, config_name: str | None, parsed_overrides: list[Override], repo: CachingConfigRepository
     ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 import torch
 
 
@@ -25,12 +26,16 @@ def generator(seed: int, purpose: str, *position: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(key(seed, purpose, *position))
 
 
+_stream = np.random.SFC64(0)
+
+
 def seed_modules(device: torch.device, seed: int, purpose: str, *position: int | str) -> None:
-    """Seeds the generator that modules draw from on `device` (initialisation, dropout).
+    """Seeds what modules draw from on `device` (initialisation, dropout): PyTorch's generator there, and `numbers`.
 
     Only that one: `torch.manual_seed` would also queue a seed for devices that are not in use, which costs
     more than a small step.
     """
+    global _stream
     value = key(seed, purpose, *position)
     if device.type == "cuda":
         torch.cuda.manual_seed(value)
@@ -38,3 +43,12 @@ def seed_modules(device: torch.device, seed: int, purpose: str, *position: int |
         torch.mps.manual_seed(value)
     else:
         torch.default_generator.manual_seed(value)
+        _stream = np.random.SFC64(value)
+
+
+def numbers(count: int) -> torch.Tensor:
+    """The next int16 numbers of the stream that `seed_modules` began, uniform from -32,768 to 32,767, on the CPU.
+
+    SFC64 (Doty-Humphrey's PractRand): of NumPy's generators the fastest, four numbers in a nanosecond.
+    """
+    return torch.from_numpy(_stream.random_raw(-(-count // 4)).view(np.int16)[:count])

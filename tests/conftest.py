@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +29,14 @@ def _no_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test stands in an empty folder of its own, so that what it leaves behind is seen and is gone."""
     monkeypatch.chdir(tmp_path)
     torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What `era-cnn models` stores stays out of the user's own cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture

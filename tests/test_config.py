@@ -112,6 +112,8 @@ def test_the_default_experiment_is_model_4() -> None:
         ("trainer.epochs=16", "trainer.epochs must be at most 15, the target of experiment model_4, got 16. Lower it"),
         ("seed=-1", "seed must be at least 0, got -1."),
         ("threads=0", "threads must be at least 1, got 0."),
+        ("precision=fp16", "precision must be one of fp32, bf16, got 'fp16'."),
+        ("trainer.cuda_graphs=true", "trainer.cuda_graphs must be false unless device is cuda, got true. Set device=cuda."),
         ("device=gpu", "device must be one of auto, cpu, cuda, mps, got 'gpu'."),
         ("name=a/b", "name must be a name, got 'a/b'. Give letters, digits, _, - and . only."),
         ("name=3", "name must be a text, got 3."),

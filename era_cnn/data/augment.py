@@ -1,4 +1,4 @@
-"""Augmentation of a whole batch at once, on its device, one random draw for each image.
+"""Augmentation of whole batches at once, on their device, with random numbers for each image.
 
 Nearest-neighbour sampling in 16.16 fixed point, as Pillow does it, so that the pixels are those that torchvision's
 transforms give on the 8-bit image.
@@ -7,12 +7,27 @@ transforms give on the 8-bit image.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-Augmentation = Callable[[Tensor, torch.Generator], Tensor]
-"""From images (B, 1, H, W) uint8 and a generator on the CPU to images of the same kind."""
+
+@dataclass(frozen=True)
+class Augmentation:
+    """From images (B, 1, H, W) uint8, on any device, to images of the same kind.
+
+    `num_draws` is how many random numbers an image takes, and `change` what is made of the images and of those numbers,
+    (num_draws, B), uniform in [0, 1), float64 on the CPU.
+    """
+
+    num_draws: int
+    change: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Changes each image as its column of the draws says."""
+        return self.change(images, draws)
+
 
 _ONE = 1 << 16  # 1 in 16.16 fixed point
 
@@ -24,42 +39,42 @@ def make_augmentation(name: str, **options: float | list[float]) -> Augmentation
 
 def none() -> Augmentation:
     """The images as they are; draws nothing."""
-    return lambda images, generator: images
+    return Augmentation(0, lambda images, draws: images)
 
 
 def rotate(*, degrees: float, fill: int) -> Augmentation:
     """A rotation about the centre by an angle uniform in [-degrees, degrees]."""
 
-    def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-        angles = _uniform(len(images), -degrees, degrees, generator)
+    def change(images: Tensor, draws: Tensor) -> Tensor:
+        angles = _between(draws[0], -degrees, degrees)
         return sample_nearest(images, rotation_matrices(angles, images.shape[-2:]), fill)
 
-    return augment
+    return Augmentation(1, change)
 
 
 def affine(*, degrees: float, translate: float, scale: list[float], shear: float, fill: int) -> Augmentation:
     """Rotation, translation (whole pixels), scaling and horizontal shear, each uniform in its range."""
 
-    def augment(images: Tensor, generator: torch.Generator) -> Tensor:
-        count, (height, width) = len(images), images.shape[-2:]
+    def change(images: Tensor, draws: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
         matrices = affine_matrices(
-            angles=_uniform(count, -degrees, degrees, generator),
-            shift_x=_uniform(count, -translate * width, translate * width, generator).round(),
-            shift_y=_uniform(count, -translate * height, translate * height, generator).round(),
-            scales=_uniform(count, scale[0], scale[1], generator),
-            shears=_uniform(count, -shear, shear, generator),
+            angles=_between(draws[0], -degrees, degrees),
+            shift_x=_between(draws[1], -translate * width, translate * width).round(),
+            shift_y=_between(draws[2], -translate * height, translate * height).round(),
+            scales=_between(draws[3], scale[0], scale[1]),
+            shears=_between(draws[4], -shear, shear),
             size=(height, width),
         )
         return sample_nearest(images, matrices, fill)
 
-    return augment
+    return Augmentation(5, change)
 
 
 _MAKERS: dict[str, Callable[..., Augmentation]] = {"none": none, "rotate": rotate, "affine": affine}
 
 
-def _uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
-    return torch.rand(count, generator=generator, dtype=torch.float64) * (high - low) + low
+def _between(draws: Tensor, low: float, high: float) -> Tensor:
+    return draws * (high - low) + low
 
 
 def rotation_matrices(angles: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:

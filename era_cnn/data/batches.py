@@ -33,10 +33,10 @@ class Split:
 
     @classmethod
     def on(cls, device: torch.device, images: Bytes, labels: Bytes) -> Split:
-        """Copies arrays of images (N, H, W) and labels (N,) to a device."""
+        """Puts images (N, H, W) and labels (N,) on a device; on a CPU, the images share the array's memory."""
         return cls(
-            torch.tensor(images, device=device).unsqueeze(1),
-            torch.tensor(labels, dtype=torch.int64, device=device),
+            torch.from_numpy(images).unsqueeze(1).to(device),
+            torch.from_numpy(labels).to(device, torch.int64),
         )
 
     def __len__(self) -> int:
@@ -70,6 +70,10 @@ def split_off_val(train: Split, val_size: int, *, seed: int) -> tuple[Split, Spl
         chosen[shuffled[labels[shuffled] == class_index][:count]] = True
     indices = torch.arange(len(labels))
     return train.at(indices[~chosen].to(train.labels.device)), train.at(indices[chosen].to(train.labels.device))
+
+
+MADE_TOGETHER = 8
+"""Batches that are made at a time: to start an operation on a batch takes as long as the operation."""
 
 
 class Normalise:
@@ -107,10 +111,17 @@ class TrainingBatches:
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of an epoch (counted from 1), from `first_step` (counted from 0) on."""
         order = self.order(epoch).to(self.split.labels.device)
-        for step in range(first_step, len(self)):
-            chosen = self.split.at(order[step * self.batch_size : (step + 1) * self.batch_size])
-            generator = randomness.generator(self.seed, "augment", epoch, step)
-            yield Batch(self.normalise(self.augment(chosen.images, generator)), chosen.labels)
+        for start in range(first_step, len(self), MADE_TOGETHER):
+            steps = range(start, min(start + MADE_TOGETHER, len(self)))
+            chosen = self.split.at(order[steps.start * self.batch_size : steps.stop * self.batch_size])
+            labels = torch.split(chosen.labels, self.batch_size)
+            draws = [self._draws(epoch, step, len(part)) for step, part in zip(steps, labels, strict=True)]
+            images = self.normalise(self.augment(chosen.images, torch.cat(draws, dim=1)))
+            yield from map(Batch, torch.split(images, self.batch_size), labels)
+
+    def _draws(self, epoch: int, step: int, count: int) -> Tensor:
+        generator = randomness.generator(self.seed, "augment", epoch, step)
+        return torch.rand(self.augment.num_draws, count, generator=generator, dtype=torch.float64)
 
 
 class EvaluationBatches:

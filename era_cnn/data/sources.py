@@ -211,7 +211,7 @@ def parse_idx(content: bytes, shape: tuple[int, ...], path: Path) -> Bytes:
     expected, found = len(header) + int(np.prod(shape)), len(content)
     if found != expected:
         raise DataError(f"{path} must have {expected:,} bytes unpacked, got {found:,}. {REMEDY}")
-    return np.frombuffer(content, dtype=np.uint8, offset=len(header)).reshape(shape)
+    return np.frombuffer(bytearray(content), dtype=np.uint8, offset=len(header)).reshape(shape)  # tensors may share it
 
 
 def _download(name: str, source: IdxSource, root: Path) -> None:

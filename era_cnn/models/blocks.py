@@ -28,6 +28,7 @@ from era_cnn.config import (
     NormChoice,
     Order,
 )
+from era_cnn.models import layers
 from era_cnn.registry import Registry
 
 BLOCKS: Registry[type[nn.Module]] = Registry("block")
@@ -59,17 +60,21 @@ def make_norm(name: Norm, channels: int, groups: int) -> nn.Module | None:
     if name == "group" and channels % groups:
         raise FieldError("norm_groups", f"divide the {channels} channels", groups, "Choose a divisor.")
     makers: dict[str, Callable[[], nn.Module]] = {
-        "batch": lambda: nn.BatchNorm2d(channels),
+        "batch": lambda: layers.BatchNorm2d(channels),
         "group": lambda: nn.GroupNorm(groups, channels),
         "layer": lambda: nn.GroupNorm(1, channels),
     }
     return makers[name]() if name in makers else None
 
 
-def make_activation(name: Activation) -> nn.Module | None:
-    """The activation called `name`, or None for `none`."""
-    makers: dict[str, type[nn.Module]] = {
-        "relu": nn.ReLU,
+def make_activation(name: Activation, *, inplace: bool = True) -> nn.Module | None:
+    """The activation called `name`, or None for `none`.
+
+    ReLU, whose gradient needs only its output, overwrites its input unless told not to: where that comes from another
+    part of the same block, nobody else sees it.
+    """
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "relu": lambda: nn.ReLU(inplace=inplace),
         "leaky_relu": nn.LeakyReLU,
         "gelu": nn.GELU,
         "silu": nn.SiLU,
@@ -118,8 +123,8 @@ def make_parts(
     parts = {
         "conv": conv,
         "norm": make_norm(norm, normed_channels, norm_groups),
-        "activation": make_activation(activation),
-        "dropout": nn.Dropout(dropout) if dropout else None,
+        "activation": make_activation(activation, inplace=order.index("conv") < order.index("activation")),
+        "dropout": layers.Dropout(dropout) if dropout else None,
     }
     return {name: parts[name] for name in order}
 
@@ -255,7 +260,7 @@ class DepthwiseSeparable(Parts):
             pointwise=nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=bias),
             norm2=make_norm(norm, out_channels, norm_groups),
             activation2=make_activation(activation),
-            dropout=nn.Dropout(dropout) if dropout else None,
+            dropout=layers.Dropout(dropout) if dropout else None,
         )
 
 
@@ -300,7 +305,7 @@ class Residual(nn.Module):
                 norm=make_norm(norm, out_channels, norm_groups),
             )
         self.activation = make_activation(activation)
-        self.dropout = nn.Dropout(dropout) if dropout else None
+        self.dropout = layers.Dropout(dropout) if dropout else None
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102 - the class says it
         total: Tensor = self.body(images) + (images if self.shortcut is None else self.shortcut(images))

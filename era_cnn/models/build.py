@@ -19,6 +19,7 @@ from era_cnn.models.blocks import BLOCKS, FieldError, check_used
 from era_cnn.validation import field_problems
 
 LAYERS = "model.layers"
+MAX_LAYER_PARAMS = 2**28
 
 
 class Network(nn.Sequential):
@@ -93,7 +94,7 @@ def build_from_config(config: RunConfig) -> Network:
 
 
 def check_network(config: RunConfig) -> None:
-    """Raises what `build_from_config` would, in milliseconds: nothing is allocated."""
+    """Raises what `build_from_config` would, in milliseconds: no weight is stored or computed."""
     with torch.device("meta"):
         build_from_config(config)
 
@@ -183,18 +184,27 @@ def _construct(spec: Mapping[str, Any], inherited: Mapping[str, Any], shape: tor
 
 
 def _output_shape(layer: nn.Module, shape: torch.Size) -> torch.Size:
-    """Sends a tensor without values through the layer: no arithmetic, whatever its size."""
-    without_values = {name: tensor.to("meta") for name, tensor in (*layer.named_parameters(), *layer.named_buffers())}
+    """Sends a batch of no images through the layer, with weights that nobody has written: no arithmetic.
+
+    PyTorch could also tell by a meta tensor, but would import its compiler for that, which takes more than a second.
+
+    Raises:
+        FieldError: If the layer does not fit, or is larger than any for small images has reason to be.
+    """
+    tensors = dict((*layer.named_parameters(), *layer.named_buffers()))
+    if (size := sum(tensor.numel() for tensor in tensors.values())) > MAX_LAYER_PARAMS:
+        raise FieldError("block", f"make at most {MAX_LAYER_PARAMS:,} parameters", size, "Make it smaller.")
+    unwritten = {name: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu") for name, tensor in tensors.items()}
     hooks = [module.register_forward_pre_hook(_check_fits) for module in layer.modules()]
     layer.eval()  # batch norm would ask for more than one value per channel
     try:
         with torch.no_grad():
-            output: Tensor = functional_call(layer, without_values, (torch.empty(shape, device="meta"),))
+            output: Tensor = functional_call(layer, unwritten, (torch.empty((0, *shape[1:]), device="cpu"),))
     finally:
         layer.train()
         for hook in hooks:
             hook.remove()
-    return output.shape
+    return torch.Size((shape[0], *output.shape[1:]))
 
 
 def _check_fits(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -205,7 +215,7 @@ def _check_fits(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 
 
 def _check_group_norm(module: nn.GroupNorm, images: Tensor) -> None:
-    if images[0].numel() == module.num_groups:
+    if images.shape[1:].numel() == module.num_groups:
         kind = "layer" if module.num_groups == 1 else "group"
         rule = "have more than one value to normalise over"
         raise FieldError("norm", rule, kind, "Set norm: none, or let more channels or pixels come in.")

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
+import era_cnn
+from era_cnn.words import CONFIG_MODULE, Words
 
-from era_cnn.composition import compose, experiments, validated
-from era_cnn.config import RunConfig
-from era_cnn.models.build import build_from_config
-from era_cnn.models.summary import Summary, summarise
-from era_cnn.words import Words
+if TYPE_CHECKING:
+    from era_cnn.config import RunConfig  # what computes is imported where nothing is stored yet
+    from era_cnn.models.summary import Summary
 
 
 @dataclass(frozen=True)
@@ -34,31 +39,71 @@ class Entry:
 
 
 def catalogue(words: Words) -> list[Entry]:
-    """Composes and builds every experiment, without weights."""
-    entries = []
-    for name in experiments(words):
-        config = validated(compose(words.with_overrides([*words.overrides, f"experiment={name}"])))
-        summary = describe(config)
-        entries.append(
-            Entry(
-                experiment=name,
-                params=summary.params,
-                max_params=config.target.max_params,
-                epochs=config.trainer.epochs,
-                max_epochs=config.target.max_epochs,
-                test_accuracy=config.target.test_accuracy,
-                receptive_field=summary.receptive_field,
-                mult_adds=summary.mult_adds,
-            )
-        )
+    """Composes and builds every experiment, or reads what came of that the last time, if nothing has changed since.
+
+    What a folder of the user's own adds is made anew each time.
+
+    Raises:
+        ConfigError: If one can't be composed or built.
+    """
+    if words.config_dir:
+        return list(_entries(words))
+    path = _cache_dir() / f"models_{_digest()}.json"
+    with suppress(OSError, ValueError, TypeError):  # not there, or damaged
+        return [Entry(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
+    entries = list(_entries(words))
+    with suppress(OSError):  # it is only slower without
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps([entry.to_json() for entry in entries]), encoding="utf-8")
+        partial.replace(path)
     return entries
 
 
+def _cache_dir() -> Path:
+    """Where programs of this user keep what they can make anew."""
+    with suppress(RuntimeError):  # there may be no home
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "era_cnn")
+    return Path(os.devnull)
+
+
+def _digest() -> str:
+    """Of all that the catalogue depends on: the files of the package and of the configs, and what counts with them."""
+    digest = hashlib.sha256()
+    for name in ("torch", "torchinfo", "hydra-core", "omegaconf", "pydantic"):
+        digest.update(f"{name} {metadata.version(name)}\0".encode())
+    package_dir = Path(era_cnn.__file__).parent
+    conf_dir = Path(*import_module(CONFIG_MODULE).__path__)
+    for folder, pattern in ((package_dir, "*.py"), (conf_dir, "*.yaml")):
+        for path in sorted(folder.rglob(pattern)):
+            digest.update(f"{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _entries(words: Words) -> Iterator[Entry]:
+    from era_cnn.composition import compose, experiments, validated
+
+    for name in experiments(words):
+        config = validated(compose(words.with_overrides([*words.overrides, f"experiment={name}"])))
+        summary = describe(config)
+        yield Entry(
+            experiment=name,
+            params=summary.params,
+            max_params=config.target.max_params,
+            epochs=config.trainer.epochs,
+            max_epochs=config.target.max_epochs,
+            test_accuracy=config.target.test_accuracy,
+            receptive_field=summary.receptive_field,
+            mult_adds=summary.mult_adds,
+        )
+
+
 def describe(config: RunConfig) -> Summary:
-    """The rows and totals of a config's network, without weights."""
-    with torch.device("meta"):
-        network = build_from_config(config)
-    return summarise(network)
+    """The rows and totals of a config's network."""
+    from era_cnn.models.build import build_from_config
+    from era_cnn.models.summary import summarise
+
+    return summarise(build_from_config(config))
 
 
 def catalogue_table(entries: Sequence[Entry]) -> str:

@@ -49,11 +49,19 @@ class Console:
 
     def complain(self, text: str) -> None:
         """To standard error, below a bar that is under way. Nothing is raised: this is where errors are said."""
+        with suppress(StorageError):
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """To standard error, of what a run goes on in spite of.
+
+        Raises:
+            StorageError: If the log can't be written.
+        """
         self.close()
         with suppress(OSError):
             print(text, file=sys.stderr, flush=True)
-        with suppress(StorageError):
-            log.error("%s", text)
+        log.error("%s", text)
 
     def on_step(self, step: Step) -> None:
         """Moves the bar; without one, says after the last step of an epoch what it would show."""
@@ -170,9 +178,11 @@ def describe_start(config: RunConfig, parts: Ingredients) -> str:
     }
     images = " + ".join(f"{size:,} {name}" for name, size in sizes.items() if size)
     count = config.trainer.epochs_to_run
+    precision = "" if config.precision == "fp32" else f", {config.precision}"
     return (
         f"{config.name}: {count_params(parts.model):,} parameters, {count} epoch{'s' if count > 1 else ''} on "
         f"{config.data.name} ({images} images), seed {config.seed}, {config.device}, {config.threads} threads"
+        f"{precision}"
     )
 
 

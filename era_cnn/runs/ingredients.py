@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import gc
 import os
+import platform
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +20,7 @@ from era_cnn.data.batches import EvaluationBatches, Normalise, Split, TrainingBa
 from era_cnn.data.sources import Dataset, read_digits, read_idx_data
 from era_cnn.errors import ConfigError, problem
 from era_cnn.models.build import build_from_config, check_network
+from era_cnn.training.graphs import record_graphs
 from era_cnn.training.optim import Schedule, make_optimizer, make_schedule
 
 
@@ -38,7 +44,9 @@ def make_ingredients(config: RunConfig, dataset: Dataset, device: torch.device) 
     """
     train_split, val, test = make_splits(dataset, config, device)
     train = make_training_batches(train_split, config)
-    model = build_from_config(config).to(device)
+    model = build_from_config(config).to(device).to(memory_format=torch.channels_last)  # where convolutions are fastest
+    if config.trainer.cuda_graphs:
+        record_graphs(model, next(train.epoch(1)).images, config.precision)
     return Ingredients(
         model=model,
         optimizer=make_optimizer(config.optimizer.name, model.parameters(), **config.optimizer.options()),
@@ -89,17 +97,42 @@ def make_deterministic(threads: int) -> None:
     check_threads(threads)
     torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may differ from call to call
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms(True), which imports the compiler
     torch.backends.cudnn.benchmark = False
     # Filling fresh memory shows reads of it, at a price in each step; the tests of equal bits show them too.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
+def keep_memory() -> None:
+    """Lets the C library keep what a step frees for the next one, instead of asking the system for it anew.
+
+    Else a step of a small network spends a fifth of its time on pages that the system takes back and clears. Elsewhere
+    than with glibc, nothing. Python's own collector is told that what there is by now stays.
+    """
+    gc.freeze()
+    gc.enable()
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        c_library = ctypes.CDLL(None)
+        for option, value in _MALLOPT.values():
+            c_library.mallopt(option, value)
+
+
+_MALLOPT = {  # by their numbers in malloc.h
+    "M_TRIM_THRESHOLD": (-1, 2**29),  # above all that a step frees
+    "M_MMAP_THRESHOLD": (-3, 2**25),  # the most that it takes: 32 MiB
+    "M_MXFAST": (1, 0),  # else each large block that is freed has the small ones put in order
+}
+
+
 def read_dataset(config: RunConfig) -> Dataset:
-    """The data set of a run, verified."""
+    """The data set of a run, verified; the runs of a process share it."""
     if isinstance(config.data, DigitsData):
-        return read_digits(config.data.train_size)
-    return read_idx_data(config.data.name, Path(config.data.root))
+        return _digits(config.data.train_size)
+    return _idx_data(config.data.name, Path(config.data.root))
+
+
+_digits = functools.lru_cache(maxsize=1)(read_digits)
+_idx_data = functools.lru_cache(maxsize=1)(read_idx_data)
 
 
 def make_splits(dataset: Dataset, config: RunConfig, device: torch.device) -> tuple[Split, Split | None, Split]:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.errors import HydraException
@@ -19,18 +20,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from era_cnn.complaints import explained, reason_of
-from era_cnn.composition import (
-    PlannedJob,
-    compose,
-    plan_sweep,
-    raise_problems_of_jobs,
-    resolved,
-    validated,
-)
 from era_cnn.errors import ConfigError, EraCnnError, StorageError, problem
 from era_cnn.guard import guarded
 from era_cnn.interpolation import limited
 from era_cnn.words import CONFIG_MODULE, Words, parse_words, quote
+
+if TYPE_CHECKING:
+    from era_cnn.composition import PlannedJob  # imported below by what validates: a question needs no schema
 
 STOPPED = (130, 143)
 """Exit codes of a run that was asked to stop."""
@@ -46,6 +42,8 @@ def launch(args: argparse.Namespace, typed: Sequence[str]) -> int:
         return _answer(words, typed)
     if args.package or args.resolve:
         raise ConfigError(["--package and --resolve must go with --cfg, got neither run nor question. Add --cfg job."])
+    from era_cnn.composition import compose
+
     composed = compose(words, RunMode.MULTIRUN if args.multirun else RunMode.RUN)
     if args.multirun or composed.hydra.mode == RunMode.MULTIRUN:
         return _launch_sweep(words, composed, typed)
@@ -63,6 +61,8 @@ def _answer(words: Words, typed: Sequence[str]) -> int:
 
 
 def _launch_run(composed: DictConfig, typed: Sequence[str]) -> int:
+    from era_cnn.composition import resolved, validated
+
     config = validated(composed)
     from era_cnn.runs.folder import claim  # from here on torch is needed
     from era_cnn.runs.ingredients import check
@@ -81,6 +81,8 @@ def _launch_run(composed: DictConfig, typed: Sequence[str]) -> int:
 
 
 def _launch_sweep(words: Words, composed: DictConfig, typed: Sequence[str]) -> int:
+    from era_cnn.composition import plan_sweep, resolved
+
     jobs = plan_sweep(words, composed)
     _check_jobs(jobs)
     from era_cnn.runs.console import say
@@ -104,6 +106,7 @@ def _launch_sweep(words: Words, composed: DictConfig, typed: Sequence[str]) -> i
 
 def _check_jobs(jobs: Sequence[PlannedJob]) -> None:
     """Raises what the jobs would before they train; data sets are read and verified once each."""
+    from era_cnn.composition import raise_problems_of_jobs
     from era_cnn.runs.ingredients import check, read_dataset
 
     subdirs: dict[str, PlannedJob] = {}

@@ -16,6 +16,7 @@ from era_cnn.runs.console import Console, describe_result, describe_start
 from era_cnn.runs.folder import RunFolder, shown
 from era_cnn.runs.ingredients import (
     Ingredients,
+    keep_memory,
     make_deterministic,
     make_ingredients,
     pick_device,
@@ -61,6 +62,7 @@ def run(
     device = pick_device(config.device)
     config = settled(config, device)
     make_deterministic(config.threads)
+    keep_memory()
     found = folder.saved()
     if not folder.has_record:
         folder.begin(config)  # from here on it can be resumed
@@ -130,6 +132,7 @@ def _train(
         epochs=config.trainer.epochs_to_run,
         seed=config.seed,
         label_smoothing=config.trainer.label_smoothing,
+        precision=config.precision,
         val=Interruptible(parts.val, stop) if parts.val else None,
         test=Interruptible(parts.test, stop),
         eval_every_epochs=config.trainer.eval_every_epochs,
@@ -157,11 +160,12 @@ def take(found: Found, folder: RunFolder, origin: dict[str, str], device: torch.
 
     Raises:
         RunFolderError: If another version wrote it, or it is that of another config or of other data.
+        StorageError: If the damaged ones can't be set aside, or the log can't be written.
     """
     checkpoint = Checkpoint.from_bytes(found.content, device)
     check_origin(checkpoint.origin, origin)
     for path, complaint in found.damaged.items():
-        console.complain(f"{complaint} It is set aside as {path.name}.damaged.")
+        console.warn(f"{complaint} It is set aside as {path.name}.damaged.")
     folder.checkpoints.set_aside(found.damaged)
     return checkpoint
 

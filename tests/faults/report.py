@@ -73,10 +73,12 @@ def _crash_points(figures: dict[str, Any]) -> str:
 
 
 def _disk_failures(figures: dict[str, Any]) -> str:
-    kinds = ", ".join(f"{name} ({count})" for name, count in figures.items() if not name.startswith("operations"))
+    others = ("operations", "results")
+    kinds = ", ".join(f"{name} ({count})" for name, count in figures.items() if not name.startswith(others))
+    kept = figures.get("results that a read-only disk kept", 0)
     return (
-        f"each of those operations fails: {kinds}. Each time: exit code not 0, one line, no "
-        "`result.json`, and resumed to the same bits"
+        f"each of those operations fails: {kinds}. Each time: exit code not 0, one line, resumed to the same bits, and no "
+        f"`result.json`{f' (but {kept}, whole, where the disk became read-only after its very last rename)' if kept else ''}"
     )
 
 

@@ -81,4 +81,6 @@ def test_the_initial_weights_are_a_function_of_the_seed_and_the_layers_name() ->
 def test_checking_a_network_allocates_nothing() -> None:
     # 65,536 × 65,536 × 9 weights would be 155 GB.
     huge = ["model.layers.conv2.out_channels=65536", "model.layers.skip.out_channels=65536", "target.max_params=null"]
-    check_network(config_of(*huge))
+    with pytest.raises(ConfigError, match=r"skip.block must make at most 268,435,456 parameters, got 4294967296"):
+        check_network(config_of(*huge))
+    check_network(config_of("model.layers.conv2.out_channels=65536", "target.max_params=null"))

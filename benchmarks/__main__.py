@@ -1,0 +1,272 @@
+"""`python -m benchmarks [PART ...]` measures speed, memory and start-up, and writes what it found to benchmarks/README.md.
+
+What is compared takes turns in one run, round after round, each in a process of its own; a ratio is taken within a
+round. PART is any of speed, growth, crowd, start; needs MNIST (ERA_CNN_DATA), and an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.networks import BATCH_SIZES
+from benchmarks.report import write_readme
+
+ROOT = Path(__file__).parents[1]
+LIGHTNING_PYTHON = ROOT / ".venv-lightning" / "bin" / "python"
+DATA = os.environ.get("ERA_CNN_DATA", "data")
+CORES = len(os.sched_getaffinity(0))
+COMMANDS = {
+    "era_cnn": [sys.executable, "-m", "benchmarks.era"],
+    "plain": [sys.executable, "benchmarks/plain.py"],
+    "lightning": [str(LIGHTNING_PYTHON), "benchmarks/lightning_loop.py"],
+    "floor": [sys.executable, "benchmarks/floor.py"],
+}
+
+
+class Contender:
+    """A process that trains a round of images whenever it is asked to."""
+
+    def __init__(self, name: str, *, model: str, images: int, batch_size: int, threads: int, width: int = 1) -> None:
+        options = {"model": model, "data": DATA, "images": images, "batch-size": batch_size, "threads": threads}
+        words = [f"--{key}={value}" for key, value in {**options, "width": width}.items()]
+        self.images = images
+        self.process = subprocess.Popen(
+            [*COMMANDS[name], *words], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if name == "lightning" else None,
+        )  # fmt: skip
+        if (said := self._read()) != "ready":
+            raise SystemExit(f"{name} must get ready, got {said!r}.")
+
+    def begin(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def seconds(self) -> float:
+        return float(self._read())
+
+    def round(self) -> float:
+        """Images a second."""
+        self.begin()
+        return self.images / self.seconds()
+
+    def close(self) -> int:
+        """Ends it; returns the most memory that it held, in bytes."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        _, status, usage = os.wait4(self.process.pid, 0)
+        self.process.returncode = os.waitstatus_to_exitcode(status)
+        return usage.ru_maxrss * 1024
+
+    def _read(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+
+def in_turn(contenders: dict[str, Contender], rounds: int) -> dict[str, Any]:
+    """Images a second of each, and how many times as fast as each the first one is: median, least and most."""
+    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, contender in contenders.items():
+            speeds[name].append(contender.round())
+    first = next(iter(speeds.values()))
+    return {
+        name: {
+            "images_per_second": round(statistics.median(values)),
+            "ratio": spread([own / other for own, other in zip(first, values, strict=True)]),
+            "peak_bytes": contenders[name].close(),
+        }
+        for name, values in speeds.items()
+    }
+
+
+def spread(values: Sequence[float]) -> list[float]:
+    """Median, least and most."""
+    return [round(value, 3) for value in (statistics.median(values), min(values), max(values))]
+
+
+def speed(rounds: int) -> dict[str, Any]:
+    """Each model, every contender, all cores."""
+    found = {}
+    for model, batch_size in BATCH_SIZES.items():
+        options = {"model": model, "images": 50 * batch_size, "batch_size": batch_size, "threads": CORES}
+        found[model] = in_turn({name: Contender(name, **options) for name in COMMANDS}, rounds)
+        print(model, json.dumps(found[model]), flush=True)
+    return found
+
+
+def growth(rounds: int) -> dict[str, Any]:
+    """How Model-3 grows with the batch, the width and the threads, beside the plain loop and the floor."""
+    cases = {
+        f"batch size {size}": {"batch_size": size, "images": max(3200, 4 * size)}
+        for size in (32, 64, 128, 256, 512, 1024)
+    }
+    cases |= {f"width × {width}": {"width": width, "images": 3200 // width} for width in (1, 2, 4)}
+    cases |= {f"{threads} thread{'s' if threads > 1 else ''}": {"threads": threads} for threads in range(1, CORES + 1)}
+    found = {}
+    for case, changes in cases.items():
+        options = {"model": "model_3", "images": 3200, "batch_size": 64, "threads": CORES, **changes}
+        found[case] = in_turn({name: Contender(name, **options) for name in ("era_cnn", "plain", "floor")}, rounds)
+        print(case, json.dumps(found[case]), flush=True)
+    return found
+
+
+def crowd(rounds: int) -> dict[str, Any]:
+    """How many images a second several runs of Model-3 at once come to, beside one run with all cores."""
+    cases = {
+        f"1 run, {CORES} threads": (1, CORES),
+        **{f"{n} run{'s' if n > 1 else ''}, 1 thread each": (n, 1) for n in (1, 2, 3, 4)},
+    }
+    options = {"model": "model_3", "images": 3200, "batch_size": 64}
+    runs = {
+        case: [Contender("era_cnn", threads=threads, **options) for _ in range(number)]
+        for case, (number, threads) in cases.items()
+    }
+    speeds: dict[str, list[float]] = {case: [] for case in cases}
+    for _ in range(rounds):
+        for case, contenders in runs.items():
+            started = time.perf_counter()
+            for contender in contenders:
+                contender.begin()
+            for contender in contenders:
+                contender.seconds()
+            speeds[case].append(len(contenders) * options["images"] / (time.perf_counter() - started))
+    for contenders in runs.values():
+        for contender in contenders:
+            contender.close()
+    alone = next(iter(speeds.values()))
+    found = {
+        case: {
+            "images_per_second": round(statistics.median(values)),
+            "ratio": spread([value / one for value, one in zip(values, alone, strict=True)]),
+        }
+        for case, values in speeds.items()
+    }
+    print(json.dumps(found), flush=True)
+    return found
+
+
+FIRST_STEP = """
+import os, sys
+from era_cnn.training import loop
+loop.train_step = lambda *arguments, **options: os._exit(0)
+sys.argv = ["era-cnn", "experiment=model_3"]
+from era_cnn.cli import main
+main()
+"""
+BARE_HYDRA = """
+import sys, hydra
+sys.argv = ["bare", "--cfg", "job"]
+hydra.main(version_base="1.3", config_path="pkg://era_cnn.conf", config_name="config")(lambda config: None)()
+"""
+
+
+def start(rounds: int) -> dict[str, Any]:
+    """How long commands take, as whole processes; and the memory and evaluation of a run of Model-3."""
+    era = [str(Path(sys.executable).with_name("era-cnn"))]
+    commands = {
+        "python -c 'import hydra'": [sys.executable, "-c", "import hydra"],
+        "a bare Hydra application, --cfg job": [sys.executable, "-c", BARE_HYDRA],
+        "era-cnn --help": [*era, "--help"],
+        "era-cnn --cfg job": [*era, "--cfg", "job"],
+        "era-cnn models": [*era, "models"],
+        "era-cnn optimizer.lr=-1 (a wrong config)": [*era, "optimizer.lr=-1"],
+        "python -c 'import torch, torchvision'": [sys.executable, "-c", "import torch, torchvision"],
+        "era-cnn describe": [*era, "describe"],
+        "era-cnn experiment=model_3, to the first step": [sys.executable, "-c", FIRST_STEP],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in commands}
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "ERA_CNN_DATA": str(Path(DATA).resolve())}
+        for _ in range(rounds + 1):  # the first fills caches
+            for name, command in commands.items():
+                started = time.perf_counter()
+                subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
+                seconds[name].append(time.perf_counter() - started)
+        run = [*era, "experiment=model_3", "trainer.limit_epochs=2", f"threads={CORES}", "hydra.run.dir=run"]
+        process = subprocess.Popen(run, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+    found = {
+        "seconds": {name: spread(values[1:]) for name, values in seconds.items()},
+        "peak_bytes_of_a_run": usage.ru_maxrss * 1024,
+        "evaluation": evaluation(rounds),
+    }
+    print(json.dumps(found), flush=True)
+    return found
+
+
+def evaluation(rounds: int) -> dict[str, float]:
+    """Seconds that the 10,000 test images take, beside those of an epoch of training (from a tenth of one)."""
+    import torch
+
+    from benchmarks.era import config_of
+    from era_cnn.runs.ingredients import keep_memory, make_deterministic, make_ingredients, read_dataset
+    from era_cnn.training.loop import evaluate, fit
+
+    config = config_of("model_3", f"threads={CORES}", f"data.root={DATA}", "trainer.limit_train_images=6016")
+    make_deterministic(config.threads)
+    keep_memory()
+    parts = make_ingredients(config, read_dataset(config), torch.device("cpu"))
+    training, evaluating = [], []
+    for _ in range(rounds + 1):
+        (record,) = fit(parts.model, parts.optimizer, parts.schedule, parts.train, epochs=1, seed=1)
+        training.append(record.seconds * 60_000 / 6016)
+        started = time.perf_counter()
+        evaluate(parts.model, parts.test)
+        evaluating.append(time.perf_counter() - started)
+    shares = [one / other for one, other in zip(evaluating[1:], training[1:], strict=True)]
+    return {"seconds": spread(evaluating[1:]), "share_of_an_epoch": spread(shares)}
+
+
+PARTS = {"speed": speed, "growth": growth, "crowd": crowd, "start": start}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+    if unknown := set(args.parts) - set(PARTS):
+        parser.error(f"PART must be one of {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
+    if not LIGHTNING_PYTHON.exists():
+        parser.error(f"{LIGHTNING_PYTHON} must exist, got nothing. Use make bench, which sets it up.")
+    path = Path(__file__).with_name("record.json")
+    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for part in args.parts or PARTS:
+        record[part] = {"rounds": args.rounds, "found": PARTS[part](args.rounds), **machine()}
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_readme(record)
+
+
+def machine() -> dict[str, str]:
+    """What was measured, and on what."""
+    from importlib import metadata
+
+    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    processor = next(line.partition(":")[2].strip() for line in cpuinfo.splitlines() if line.startswith("model name"))
+    ours = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "torchvision", "numpy", "hydra-core"))
+    asked = (
+        'from importlib.metadata import version as v; print(f\'lightning {v("lightning")} with torch {v("torch")}\')'
+    )
+    theirs = subprocess.run([LIGHTNING_PYTHON, "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    return {
+        "machine": f"{CORES} cores of an {processor}, Python {sys.version.split()[0]}, {ours}; {theirs}",
+        "code": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
+    }
+
+
+if __name__ == "__main__":
+    main()

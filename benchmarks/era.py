@@ -1,0 +1,45 @@
+"""An epoch as `era-cnn` trains it, timed by itself."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmarks.contender import options, serve
+from era_cnn.composition import compose, validated
+from era_cnn.config import RunConfig
+from era_cnn.runs.ingredients import keep_memory, make_deterministic, make_ingredients, read_dataset
+from era_cnn.training.loop import fit
+from era_cnn.words import Words
+
+
+def config_of(model: str, *overrides: str, width: int = 1) -> RunConfig:
+    """An experiment's config, all channels but those of the logits times `width`."""
+    words = [f"experiment={model}", "target.max_params=null", "device=cpu", *overrides]
+    layers = validated(compose(Words(words))).model.layers
+    wider = [
+        f"model.layers.{name}.out_channels={spec['out_channels'] * width}"
+        for name, spec in layers.items()
+        if "out_channels" in spec and name != "logits" and width > 1
+    ]
+    return validated(compose(Words([*words, *wider])))
+
+
+def main() -> None:
+    args = options()
+    config = config_of(
+        args.model, f"threads={args.threads}", f"data.root={args.data}", f"trainer.batch_size={args.batch_size}",
+        f"trainer.limit_train_images={args.images}", width=args.width,
+    )  # fmt: skip
+    make_deterministic(config.threads)
+    keep_memory()
+    parts = make_ingredients(config, read_dataset(config), torch.device("cpu"))
+
+    def round_() -> float:
+        (record,) = fit(parts.model, parts.optimizer, parts.schedule, parts.train, epochs=1, seed=1)
+        return record.seconds
+
+    serve(round_)
+
+
+if __name__ == "__main__":
+    main()

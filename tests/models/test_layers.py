@@ -1,0 +1,202 @@
+"""The layers that are trained faster on a CPU compute what PyTorch's own do."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from era_cnn import randomness
+from era_cnn.models import layers
+from era_cnn.models.build import Network, build_from_config
+from tests.conftest import EXPERIMENTS, config_of
+
+CPU = torch.device("cpu")
+
+
+def activations(channels: int, *, mean: float = 0.5, std: float = 1.0, size: int = 33) -> Tensor:
+    """(32, channels, size, size), channels last."""
+    generator = torch.Generator().manual_seed(channels)
+    images = torch.randn(32, channels, size, size, generator=generator) * std + mean
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def pair(channels: int) -> tuple[nn.BatchNorm2d, nn.BatchNorm2d]:
+    """Ours and PyTorch's, with the same weights."""
+    ours, theirs = layers.BatchNorm2d(channels), nn.BatchNorm2d(channels)
+    with torch.no_grad():
+        ours.weight.copy_(torch.linspace(-1, 2, channels))
+        ours.bias.copy_(torch.linspace(-3, 1, channels))
+    theirs.load_state_dict(ours.state_dict())
+    return ours, theirs
+
+
+def through(norm: nn.Module, images: Tensor, slopes: Tensor) -> dict[str, Tensor]:
+    """The output, the gradients and the buffers after one batch."""
+    images = images.clone(memory_format=torch.preserve_format).requires_grad_()
+    output = norm(images)
+    output.backward(slopes)
+    gradients = {name: parameter.grad for name, parameter in norm.named_parameters()}
+    return {"output": output.detach(), "images": images.grad, **gradients, **dict(norm.named_buffers())}
+
+
+@pytest.mark.parametrize("channels", [1, 8, 12, 16])
+@pytest.mark.parametrize(("mean", "std"), [(0.5, 1.0), (100.0, 1.0), (0.0, 1e-4)])
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_batch_norm_is_as_close_to_the_exact_values_as_pytorchs(channels, mean, std, memory_format) -> None:
+    images = activations(channels, mean=mean, std=std).contiguous(memory_format=memory_format)
+    slopes = torch.randn(images.shape, generator=torch.Generator().manual_seed(0))
+    ours, theirs = pair(channels)
+    exact = through(pair(channels)[1].double(), images.double(), slopes.double())
+    found, usual = through(ours, images, slopes), through(theirs, images, slopes)
+    assert found.keys() == exact.keys()
+    for name, value in exact.items():
+        scale = value.double().abs().max() + 1e-30
+        error, usual_error = ((each[name] - value).abs().max() / scale for each in (found, usual))
+        one_pass = 1e-8 * (mean / std) ** 2  # what E[x²] - E[x]² loses, which grows with the mean
+        assert error <= 20 * usual_error + 1e-5 + one_pass, name
+        assert found[name].dtype == usual[name].dtype
+
+
+def test_constant_activations_make_no_variance_and_no_nan() -> None:
+    images = torch.full((32, 8, 33, 33), 0.1).contiguous(memory_format=torch.channels_last)
+    found = through(pair(8)[0], images, torch.ones_like(images))
+    assert all(value.isfinite().all() for value in found.values())
+
+
+def test_batch_norm_keeps_the_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = activations(8).requires_grad_()
+    output = layers.BatchNorm2d(8)(images)
+    output.sum().backward()
+    assert output.is_contiguous(memory_format=torch.channels_last)
+    assert images.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [activations(8).bfloat16(), activations(8).double()],
+    ids=["bf16", "double"],
+)
+def test_other_precisions_are_left_to_pytorch(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layers._BatchNorm, "apply", lambda *arguments: pytest.fail("not PyTorch's own"))
+    layers.BatchNorm2d(images.shape[1], dtype=torch.float64 if images.dtype == torch.float64 else None)(images)
+
+
+def test_in_evaluation_batch_norm_is_pytorchs(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pair(8)
+    images = activations(8)
+    assert torch.equal(ours.eval()(images), theirs.eval()(images))
+
+
+def dropped(p: float, shape: tuple[int, ...], *position: int) -> Tensor:
+    """Where dropout zeroes ones, as booleans."""
+    randomness.seed_modules(CPU, 1, "dropout", *position)
+    return layers.Dropout(p)(torch.ones(shape)) == 0
+
+
+@pytest.mark.parametrize("p", [0.0001, 0.1, 0.25, 0.5, 0.9])
+def test_dropout_has_its_rate(p: float) -> None:
+    count = 2**24
+    rate = dropped(p, (16, 16, 256, 256), 1).double().mean().item()
+    assert abs(rate - round(p * 2**16) / 2**16) < 4.5 * (p * (1 - p) / count) ** 0.5  # 1 in 150,000 by chance
+
+
+def test_dropout_keeps_the_mean_and_passes_the_gradient_of_what_it_keeps() -> None:
+    randomness.seed_modules(CPU, 1, "dropout", 1)
+    images = activations(8).requires_grad_()
+    output = layers.Dropout(0.1)(images)
+    slopes = torch.randn(output.shape)
+    output.backward(slopes)
+    scale = 2**16 / (2**16 - round(0.1 * 2**16))
+    kept = output != 0
+    torch.testing.assert_close(output, images * kept * scale)
+    torch.testing.assert_close(images.grad, slopes * kept * scale)
+
+
+def test_dropout_of_nearly_all_still_keeps_some() -> None:
+    output = layers.Dropout(1 - 1e-9)(torch.ones(64, 1, 128, 128))
+    assert output.isfinite().all()
+    assert set(output.unique().tolist()) <= {0.0, 65536.0}
+
+
+@pytest.mark.parametrize("other", [(1, 2), (2, 1), (1, 1, 1)])
+def test_masks_of_other_positions_are_independent(other: tuple[int, ...]) -> None:
+    one, two = (dropped(0.5, (64, 8, 32, 32), *position).double().flatten() - 0.5 for position in ((1, 1), other))
+    correlation = (one * two).mean().item() / 0.25
+    assert abs(correlation) < 4.5 / len(one) ** 0.5
+
+
+def test_masks_of_layers_and_of_neighbours_are_independent() -> None:
+    randomness.seed_modules(CPU, 1, "dropout", 1, 1)
+    layer = layers.Dropout(0.5)
+    first, second = ((layer(torch.ones(64, 8, 32, 32)) == 0).double() - 0.5 for _ in range(2))
+    pairs = {
+        "layers": (first, second),
+        "images": (first[:-1], first[1:]),
+        "channels": (first[:, :-1], first[:, 1:]),
+        "rows": (first[:, :, :-1], first[:, :, 1:]),
+        "columns": (first[..., :-1], first[..., 1:]),
+    }
+    for name, (one, two) in pairs.items():
+        assert abs((one * two).mean().item() / 0.25) < 4.5 / one.numel() ** 0.5, name
+
+
+def test_a_mask_depends_on_its_position_and_on_nothing_else() -> None:
+    torch.set_num_threads(1)
+    first = dropped(0.3, (64, 12, 26, 26), 1, 2)
+    torch.set_num_threads(2)
+    torch.rand(1000)  # another use of PyTorch's generator
+    assert torch.equal(first, dropped(0.3, (64, 12, 26, 26), 1, 2))
+    assert not torch.equal(first, dropped(0.3, (64, 12, 26, 26), 1, 3))
+
+
+def test_dropout_keeps_type_and_layout_and_rests_in_evaluation() -> None:
+    images = activations(8)
+    assert layers.Dropout(0.5)(images).is_contiguous(memory_format=torch.channels_last)
+    assert layers.Dropout(0.5)(images.bfloat16()).dtype == torch.bfloat16
+    assert torch.equal(layers.Dropout(0.5).eval()(images), images)
+
+
+def plain(network: Network) -> Network:
+    """The same network of PyTorch's own layers, nothing in place, in its usual layout."""
+    network = network.to(memory_format=torch.contiguous_format)
+    for module in network.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                module.register_module(name, nn.BatchNorm2d(child.num_features))
+            elif isinstance(child, nn.ReLU):
+                module.register_module(name, nn.ReLU())
+    return network
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_a_step_is_as_close_to_the_exact_one_as_that_of_pytorchs_own_layers(experiment: str) -> None:
+    overrides = (f"experiment={experiment}", *(["model.dropout=0"] if experiment != "model_1" else []))
+    images = torch.randn(64 if experiment != "model_1" else 4, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    fast, usual, exact = (build_from_config(config_of(*overrides)) for _ in range(3))
+    fast, usual, exact = fast.to(memory_format=torch.channels_last), plain(usual), plain(exact).double()
+    found = {}
+    for name, network in (("fast", fast), ("usual", usual), ("exact", exact)):
+        logits = network(images.to(next(network.parameters()).dtype))
+        logits.square().mean().backward()
+        gradients = {each: parameter.grad.double() for each, parameter in network.named_parameters()}
+        found[name] = {"logits": logits.detach().double(), **gradients}
+    for name, value in found["exact"].items():
+        error, usual_error = ((found[each][name] - value).norm() / (value.norm() + 1e-12) for each in ("fast", "usual"))
+        assert error < 10 * usual_error + 1e-5, name
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_activations_lie_channels_last_throughout(experiment: str) -> None:
+    network = build_from_config(config_of(f"experiment={experiment}")).to(memory_format=torch.channels_last)
+    others = []
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if not output.is_contiguous(memory_format=torch.channels_last):
+            others.append(module)
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.ReLU | nn.Dropout | nn.MaxPool2d):
+            module.register_forward_hook(look)
+    network(torch.randn(4, 1, 28, 28))
+    assert not others

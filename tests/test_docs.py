@@ -40,6 +40,7 @@ def test_nothing_was_left_to_be_filled_in() -> None:
         "MNIST",
         "KMNIST",
         "YAML",
+        "CUDA",
         "NAME",
         "PYTHON",
         "SIGTERM",

@@ -23,7 +23,7 @@ from era_cnn import randomness
 from era_cnn.composition import compose, validated
 from era_cnn.config import RunConfig
 from era_cnn.runs.folder import RunFolder
-from era_cnn.runs.ingredients import Ingredients, make_deterministic, make_ingredients, read_dataset
+from era_cnn.runs.ingredients import Ingredients, keep_memory, make_deterministic, make_ingredients, read_dataset
 from era_cnn.runs.saver import Saver
 from era_cnn.training import loop
 from era_cnn.training.fingerprint import fingerprint
@@ -36,7 +36,7 @@ STEPS_PER_EPOCH = 938
 @contextlib.contextmanager
 def unsafe() -> Iterator[None]:
     """Without what makes steps deterministic and checks them."""
-    torch.use_deterministic_algorithms(False)
+    torch.set_deterministic_debug_mode("default")
     with (
         mock.patch.object(loop, "_check_finite"),
         mock.patch.object(loop, "_largest"),
@@ -46,7 +46,7 @@ def unsafe() -> Iterator[None]:
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(True)
+            torch.set_deterministic_debug_mode("error")
 
 
 def seconds_per_step(config: RunConfig, parts: Ingredients, warm_up: int) -> float:
@@ -94,6 +94,7 @@ def main() -> None:
         compose(Words(["experiment=model_3", "device=cpu", f"trainer.limit_train_images={64 * args.steps}"]))
     )
     make_deterministic(config.threads)
+    keep_memory()
     dataset = read_dataset(config)
     safe_steps, unsafe_steps = [], []
     for _ in range(args.rounds):

@@ -167,7 +167,7 @@ def fit(
         TrainingError: At the first step whose loss, or a weight after it, is not finite; on a device other than the
             CPU, where looking would wait for it, at the end of that epoch. Also if an evaluation's loss is not.
     """
-    weights = list(model.parameters())
+    weights = [_flat(parameter) for parameter in model.parameters()]
     device = weights[0].device
     base_lrs = [group["lr"] for group in optimizer.param_groups]
     for epoch in range(start.epoch, epochs + 1):
@@ -220,10 +220,15 @@ def _check_finite(what: str, value: float | Tensor, epoch: int, step: int) -> No
         )
 
 
-@torch.no_grad()
+def _flat(parameter: Tensor) -> Tensor:
+    """The values of a parameter in the order in which they lie in memory; no copy, so it changes as they do."""
+    return parameter.detach().as_strided((parameter.numel(),), (1,))
+
+
 def _largest(weights: Sequence[Tensor]) -> Tensor:
     """The largest magnitude of all weights; not finite if one of them is not."""
-    return torch.cat([weight.reshape(-1) for weight in weights]).abs().max()  # less time than get_total_norm
+    magnitude: Tensor = torch.linalg.vector_norm(torch.cat(list(weights)), math.inf)
+    return magnitude
 
 
 def train_step(

@@ -191,8 +191,9 @@ def start(rounds: int) -> dict[str, Any]:
         for _ in range(rounds + 1):  # the first fills caches
             for name, command in commands.items():
                 started = time.perf_counter()
-                subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
+                done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False)
                 seconds[name].append(time.perf_counter() - started)
+                assert done.returncode == (2 if "wrong" in name else 0), (name, done.stderr)
         run = [*era, "experiment=model_3", "trainer.limit_epochs=2", f"threads={CORES}", "hydra.run.dir=run"]
         process = subprocess.Popen(run, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)

@@ -60,6 +60,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     data_dir = os.path.abspath(os.environ.get("ERA_CNN_DATA", "data"))
     number = parser.parse_args().seeds
+    if number < 2:
+        parser.error(f"--seeds must be at least 2, got {number}")
     cases = [(path, seed) for seed in range(1, number + 1) for path in ("plain", "fast")]
 
     def train(case: tuple[str, int]) -> dict[str, float]:

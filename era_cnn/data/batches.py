@@ -72,8 +72,8 @@ def split_off_val(train: Split, val_size: int, *, seed: int) -> tuple[Split, Spl
     return train.at(indices[~chosen].to(train.labels.device)), train.at(indices[chosen].to(train.labels.device))
 
 
-MADE_TOGETHER = 8
-"""Batches that are made at a time: to start an operation on a batch takes as long as the operation."""
+MADE_TOGETHER = 512
+"""Images that are made at a time, if a batch has fewer: to start an operation takes as long as to do it for a few."""
 
 
 class Normalise:
@@ -111,8 +111,9 @@ class TrainingBatches:
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of an epoch (counted from 1), from `first_step` (counted from 0) on."""
         order = self.order(epoch).to(self.split.labels.device)
-        for start in range(first_step, len(self), MADE_TOGETHER):
-            steps = range(start, min(start + MADE_TOGETHER, len(self)))
+        together = max(1, MADE_TOGETHER // self.batch_size)
+        for start in range(first_step, len(self), together):
+            steps = range(start, min(start + together, len(self)))
             chosen = self.split.at(order[steps.start * self.batch_size : steps.stop * self.batch_size])
             labels = torch.split(chosen.labels, self.batch_size)
             draws = [self._draws(epoch, step, len(part)) for step, part in zip(steps, labels, strict=True)]

@@ -21,7 +21,7 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102 - the class says it
         count = images.numel() // images.shape[1]
-        if not (self.training and images.device.type == "cpu" and images.dtype == torch.float32 and count > 1):
+        if not (_takes_the_fast_way(self, images) and images.dtype == torch.float32 and count > 1):
             return super().forward(images)
         output: Tensor
         output, mean, var = _BatchNorm.apply(images, self.weight, self.bias, self.eps)
@@ -71,6 +71,10 @@ class _BatchNorm(torch.autograd.Function):
         return output, weight_gradient.float(), bias_gradient.float(), None
 
 
+def _takes_the_fast_way(layer: nn.Module, images: Tensor) -> bool:
+    return layer.training and images.device.type == "cpu" and images.dim() == 4 and images.numel() > 0
+
+
 def _rows(images: Tensor) -> Tensor:
     """(B, C, H, W) to (B, H·W·C); no copy if the images lie channels last."""
     return images.permute(0, 2, 3, 1).reshape(len(images), -1)
@@ -94,7 +98,7 @@ class Dropout(nn.Dropout):
     """
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102 - the class says it
-        if not self.training or images.device.type != "cpu":
+        if not _takes_the_fast_way(self, images):
             return super().forward(images)
         dropped = min(round(self.p * 2**16), 2**16 - 1)  # of 65,536 numbers
         numbers = randomness.numbers(images.numel())

@@ -49,13 +49,16 @@ def catalogue(words: Words) -> list[Entry]:
     if words.config_dir:
         return list(_entries(words))
     path = _cache_dir() / f"models_{_digest()}.json"
-    with suppress(OSError, ValueError, TypeError):  # not there, or damaged
-        return [Entry(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
+    with suppress(OSError, ValueError):  # not there, or damaged
+        sha256, _, text = path.read_text(encoding="utf-8").partition("\n")
+        if hashlib.sha256(text.encode()).hexdigest() == sha256:
+            return [Entry(**values) for values in json.loads(text)]
     entries = list(_entries(words))
     with suppress(OSError):  # it is only slower without
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps([entry.to_json() for entry in entries]), encoding="utf-8")
+        text = json.dumps([entry.to_json() for entry in entries])
+        partial.write_text(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}", encoding="utf-8")
         partial.replace(path)
     return entries
 

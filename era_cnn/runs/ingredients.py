@@ -109,7 +109,8 @@ def keep_memory() -> None:
     Else a step of a small network spends a fifth of its time on pages that the system takes back and clears. Elsewhere
     than with glibc, nothing. Python's own collector is told that what there is by now stays.
     """
-    gc.freeze()
+    if not gc.get_freeze_count():  # once: a later run's garbage is to be collected
+        gc.freeze()
     gc.enable()
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         c_library = ctypes.CDLL(None)
@@ -128,11 +129,11 @@ def read_dataset(config: RunConfig) -> Dataset:
     """The data set of a run, verified; the runs of a process share it."""
     if isinstance(config.data, DigitsData):
         return _digits(config.data.train_size)
-    return _idx_data(config.data.name, Path(config.data.root))
+    return _idx_data(config.data.name, Path(os.path.abspath(config.data.root)))
 
 
 _digits = functools.lru_cache(maxsize=1)(read_digits)
-_idx_data = functools.lru_cache(maxsize=1)(read_idx_data)
+_idx_data = functools.lru_cache(maxsize=3)(read_idx_data)  # 52 MiB each
 
 
 def make_splits(dataset: Dataset, config: RunConfig, device: torch.device) -> tuple[Split, Split | None, Split]:

@@ -20,6 +20,7 @@ from era_cnn.validation import field_problems
 
 LAYERS = "model.layers"
 MAX_LAYER_PARAMS = 2**28
+"""Of a layer, with its buffers: 1 GiB, more than any for small images has reason to have."""
 
 
 class Network(nn.Sequential):
@@ -62,6 +63,7 @@ def build_network(
         randomness.seed_modules(torch.device("cpu"), seed, "init", name)
         try:
             layer = _construct(spec, inherited, shape, num_classes)
+            _check_size(layer)
             shape = _output_shape(layer, shape)
         except FieldError as error:
             key = f"{LAYERS}.{name}.{_own_name(error.field, spec)}"
@@ -183,17 +185,21 @@ def _construct(spec: Mapping[str, Any], inherited: Mapping[str, Any], shape: tor
     return block(**{name: context[name] for name in names}, **_merged(spec, inherited))
 
 
+def _check_size(layer: nn.Module) -> None:
+    size = sum(tensor.numel() for tensor in (*layer.parameters(), *layer.buffers()))
+    if size > MAX_LAYER_PARAMS:
+        raise FieldError("block", f"make at most {MAX_LAYER_PARAMS:,} parameters", size, "Make it smaller.")
+
+
 def _output_shape(layer: nn.Module, shape: torch.Size) -> torch.Size:
     """Sends a batch of no images through the layer, with weights that nobody has written: no arithmetic.
 
     PyTorch could also tell by a meta tensor, but would import its compiler for that, which takes more than a second.
 
     Raises:
-        FieldError: If the layer does not fit, or is larger than any for small images has reason to be.
+        FieldError: If the layer does not fit.
     """
     tensors = dict((*layer.named_parameters(), *layer.named_buffers()))
-    if (size := sum(tensor.numel() for tensor in tensors.values())) > MAX_LAYER_PARAMS:
-        raise FieldError("block", f"make at most {MAX_LAYER_PARAMS:,} parameters", size, "Make it smaller.")
     unwritten = {name: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu") for name, tensor in tensors.items()}
     hooks = [module.register_forward_pre_hook(_check_fits) for module in layer.modules()]
     layer.eval()  # batch norm would ask for more than one value per channel

@@ -102,10 +102,15 @@ def _entries(words: Words) -> Iterator[Entry]:
 
 
 def describe(config: RunConfig) -> Summary:
-    """The rows and totals of a config's network."""
-    from era_cnn.models.build import build_from_config
+    """The rows and totals of a config's network.
+
+    Raises:
+        ConfigError: If it can't be built, or is too large to.
+    """
+    from era_cnn.models.build import build_from_config, check_network
     from era_cnn.models.summary import summarise
 
+    check_network(config)  # before any weight has room
     return summarise(build_from_config(config))
 
 

@@ -84,3 +84,9 @@ def test_checking_a_network_allocates_nothing() -> None:
     with pytest.raises(ConfigError, match=r"skip.block must make at most 268,435,456 parameters, got 4294967296"):
         check_network(config_of(*huge))
     check_network(config_of("model.layers.conv2.out_channels=65536", "target.max_params=null"))
+
+
+def test_describing_a_network_that_has_no_room_is_refused_before_it_takes_any(command) -> None:
+    huge = ("model.layers.conv2.out_channels=65536", "model.layers.skip.out_channels=65536", "target.max_params=null")
+    code, _, err = command("describe", *huge)
+    assert (code, "skip.block must make at most 268,435,456 parameters" in err) == (2, True)

@@ -180,8 +180,9 @@ def fit(
             for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
                 group["lr"] = base_lr * factor
             randomness.seed_modules(device, seed, "dropout", epoch, step)
-            with autocast(device, precision):
-                loss, logits = train_step(model, batch, optimizer=optimizer, label_smoothing=label_smoothing)
+            loss, logits = train_step(
+                model, batch, optimizer=optimizer, label_smoothing=label_smoothing, precision=precision
+            )
             if device.type == "cpu":
                 _check_finite("training loss", loss, epoch, step)
                 _check_finite("largest weight", _largest(weights), epoch, step)
@@ -194,11 +195,10 @@ def fit(
         _check_finite("largest weight", _largest(weights), epoch, last_step)
         tensors = fingerprint(model, optimizer, train.order(epoch))
         is_last, is_due = epoch == epochs, epoch % eval_every_epochs == 0 or epoch == epochs
-        with autocast(device, precision):
-            scores = {
-                name: evaluate(model, batches)[0] if batches and due else None
-                for name, batches, due in (("val", val, is_due), ("test", test, is_last if val else is_due))
-            }
+        scores = {
+            name: evaluate(model, batches, precision=precision)[0] if batches and due else None
+            for name, batches, due in (("val", val, is_due), ("test", test, is_last if val else is_due))
+        }
         for name, score in scores.items():
             if score:
                 _check_finite(f"{name} loss", score.loss, epoch, last_step)
@@ -232,11 +232,17 @@ def _largest(weights: Sequence[Tensor]) -> Tensor:
 
 
 def train_step(
-    model: nn.Module, batch: Batch, *, optimizer: torch.optim.Optimizer, label_smoothing: float = 0.0
+    model: nn.Module,
+    batch: Batch,
+    *,
+    optimizer: torch.optim.Optimizer,
+    label_smoothing: float = 0.0,
+    precision: str = "fp32",
 ) -> tuple[Tensor, Tensor]:
     """Makes one parameter update; returns the batch's mean loss and its logits (B, K), both detached."""
     optimizer.zero_grad(set_to_none=True)
-    logits = model(batch.images).float()
+    with autocast(batch.images.device, precision):  # what goes backward has the types of what went forward
+        logits = model(batch.images).float()
     loss = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
@@ -244,7 +250,7 @@ def train_step(
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Iterable[Batch]) -> tuple[Scores, Tensor]:
+def evaluate(model: nn.Module, batches: Iterable[Batch], *, precision: str = "fp32") -> tuple[Scores, Tensor]:
     """Loss and accuracy over every image once, exactly; leaves the model in evaluation mode.
 
     Returns:
@@ -254,7 +260,8 @@ def evaluate(model: nn.Module, batches: Iterable[Batch]) -> tuple[Scores, Tensor
     tally = Tally(next(model.parameters()).device)
     predictions = []
     for images, labels in batches:
-        logits = model(images).float()
+        with autocast(images.device, precision):
+            logits = model(images).float()
         tally.add(F.cross_entropy(logits, labels), logits, labels)
         predictions.append(logits.argmax(dim=1))
     scores = Scores(tally.loss, tally.accuracy, int(tally.num_correct), tally.num_images)

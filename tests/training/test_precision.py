@@ -5,8 +5,10 @@ import copy
 import pytest
 import torch
 
+from era_cnn.data.batches import Batch
 from era_cnn.models.build import build_from_config
 from era_cnn.training.graphs import record_graphs
+from era_cnn.training.loop import evaluate, train_step
 from era_cnn.training.optim import OPTIMIZERS, make_optimizer
 from era_cnn.training.precision import autocast
 from tests.conftest import config_of
@@ -70,3 +72,18 @@ def test_recorded_steps_are_those_that_are_not() -> None:
             torch.testing.assert_close(one.grad, other.grad)
     for one, other in zip(usual.buffers(), recorded.buffers(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_a_step_and_an_evaluation_forward_in_their_precision_and_nothing_else() -> None:
+    network = build_from_config(config_of("experiment=model_3"))
+    seen = []
+    network.register_forward_hook(lambda module, inputs, logits: seen.append(logits.dtype))
+    network.logits.register_full_backward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    batch = Batch(torch.randn(4, 1, 28, 28), torch.arange(4))
+    optimizer = make_optimizer("sgd", network.parameters(), lr=0.1)
+    loss, logits = train_step(network, batch, optimizer=optimizer, precision="bf16")
+    assert seen == [torch.bfloat16, False]
+    assert (loss.dtype, logits.dtype) == (torch.float32, torch.float32)
+    evaluate(network, [batch], precision="bf16")
+    evaluate(network, [batch])
+    assert seen[2:] == [torch.bfloat16, torch.float32]

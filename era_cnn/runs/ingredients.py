@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import gc
 import os
 import platform
 import sys
@@ -107,11 +106,8 @@ def keep_memory() -> None:
     """Lets the C library keep what a step frees for the next one, instead of asking the system for it anew.
 
     Else a step of a small network spends a fifth of its time on pages that the system takes back and clears. Elsewhere
-    than with glibc, nothing. Python's own collector is told that what there is by now stays.
+    than with glibc, nothing.
     """
-    if not gc.get_freeze_count():  # once: a later run's garbage is to be collected
-        gc.freeze()
-    gc.enable()
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         c_library = ctypes.CDLL(None)
         for option, value in _MALLOPT.values():

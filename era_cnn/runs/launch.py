@@ -7,7 +7,6 @@ both are settled here first, and Hydra is told which folder to use.
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -82,7 +81,6 @@ def _launch_run(composed: DictConfig, typed: Sequence[str]) -> int:
 
 
 def _launch_sweep(words: Words, composed: DictConfig, typed: Sequence[str]) -> int:
-    gc.enable()  # every job's config is full of cycles
     from era_cnn.composition import plan_sweep, resolved
 
     jobs = plan_sweep(words, composed)

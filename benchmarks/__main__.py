@@ -213,12 +213,12 @@ def evaluation(rounds: int) -> dict[str, float]:
     import torch
 
     from benchmarks.era import config_of
-    from era_cnn.runs.ingredients import keep_memory, make_deterministic, make_ingredients, read_dataset
+    from era_cnn.runs.ingredients import make_ingredients, read_dataset
+    from era_cnn.runs.process import set_up
     from era_cnn.training.loop import evaluate, fit
 
     config = config_of("model_3", f"threads={CORES}", f"data.root={DATA}", "trainer.limit_train_images=6016")
-    make_deterministic(config.threads)
-    keep_memory()
+    set_up(config.threads)
     parts = make_ingredients(config, read_dataset(config), torch.device("cpu"))
     training, evaluating = [], []
     for _ in range(rounds + 1):

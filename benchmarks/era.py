@@ -7,7 +7,8 @@ import torch
 from benchmarks.contender import options, serve
 from era_cnn.composition import compose, validated
 from era_cnn.config import RunConfig
-from era_cnn.runs.ingredients import keep_memory, make_deterministic, make_ingredients, read_dataset
+from era_cnn.runs.ingredients import make_ingredients, read_dataset
+from era_cnn.runs.process import set_up
 from era_cnn.training.loop import fit
 from era_cnn.words import Words
 
@@ -30,8 +31,7 @@ def main() -> None:
         args.model, f"threads={args.threads}", f"data.root={args.data}", f"trainer.batch_size={args.batch_size}",
         f"trainer.limit_train_images={args.images}", width=args.width,
     )  # fmt: skip
-    make_deterministic(config.threads)
-    keep_memory()
+    set_up(config.threads)
     parts = make_ingredients(config, read_dataset(config), torch.device("cpu"))
 
     def round_() -> float:

@@ -23,7 +23,8 @@ from era_cnn import randomness
 from era_cnn.composition import compose, validated
 from era_cnn.config import RunConfig
 from era_cnn.runs.folder import RunFolder
-from era_cnn.runs.ingredients import Ingredients, keep_memory, make_deterministic, make_ingredients, read_dataset
+from era_cnn.runs.ingredients import Ingredients, make_ingredients, read_dataset
+from era_cnn.runs.process import set_up
 from era_cnn.runs.saver import Saver
 from era_cnn.training import loop
 from era_cnn.training.fingerprint import fingerprint
@@ -93,8 +94,7 @@ def main() -> None:
     config = validated(
         compose(Words(["experiment=model_3", "device=cpu", f"trainer.limit_train_images={64 * args.steps}"]))
     )
-    make_deterministic(config.threads)
-    keep_memory()
+    set_up(config.threads)
     dataset = read_dataset(config)
     safe_steps, unsafe_steps = [], []
     for _ in range(args.rounds):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
-import platform
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +14,8 @@ from era_cnn.config import DigitsData, RunConfig
 from era_cnn.data.augment import make_augmentation
 from era_cnn.data.batches import EvaluationBatches, Normalise, Split, TrainingBatches, split_off_val
 from era_cnn.data.sources import Dataset, read_digits, read_idx_data
-from era_cnn.errors import ConfigError, problem
 from era_cnn.models.build import build_from_config, check_network
+from era_cnn.runs.process import check_threads, pick_device
 from era_cnn.training.graphs import record_graphs
 from era_cnn.training.optim import Schedule, make_optimizer, make_schedule
 
@@ -61,23 +58,6 @@ def make_ingredients(config: RunConfig, dataset: Dataset, device: torch.device) 
     )
 
 
-def pick_device(name: str) -> torch.device:
-    """The device called `name`; for `auto`, the first of cuda, mps and cpu that is there.
-
-    Raises:
-        ConfigError: If it is not there.
-    """
-    available = ["cpu"]
-    if torch.backends.mps.is_available():
-        available.insert(0, "mps")
-    if torch.cuda.is_available():
-        available.insert(0, "cuda")
-    if name != "auto" and name not in available:
-        rule = f"be there: this machine has {', '.join(available)}"
-        raise ConfigError([problem("device", rule, name, "Use device=auto for the fastest one.")])
-    return torch.device(available[0] if name == "auto" else name)
-
-
 def settled(config: RunConfig, device: torch.device) -> RunConfig:
     """The config with what depends on where it is started: the device, and the folder of the data from its root on."""
     config = config.model_copy(update={"device": device.type})
@@ -85,40 +65,6 @@ def settled(config: RunConfig, device: torch.device) -> RunConfig:
         return config
     root = os.path.abspath(config.data.root)  # else a run could only be resumed from where it was started
     return config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
-
-
-def make_deterministic(threads: int) -> None:
-    """Sets all of PyTorch's switches that the bits of a result depend on.
-
-    Raises:
-        ConfigError: If there can't be so many threads.
-    """
-    check_threads(threads)
-    torch.set_num_threads(threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may differ from call to call
-    torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms(True), which imports the compiler
-    torch.backends.cudnn.benchmark = False
-    # Filling fresh memory shows reads of it, at a price in each step; the tests of equal bits show them too.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-
-
-def keep_memory() -> None:
-    """Lets the C library keep what a step frees for the next one, instead of asking the system for it anew.
-
-    Else a step of a small network spends a fifth of its time on pages that the system takes back and clears. Elsewhere
-    than with glibc, nothing.
-    """
-    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
-        c_library = ctypes.CDLL(None)
-        for option, value in _MALLOPT.values():
-            c_library.mallopt(option, value)
-
-
-_MALLOPT = {  # by their numbers in malloc.h
-    "M_TRIM_THRESHOLD": (-1, 2**29),  # above all that a step frees
-    "M_MMAP_THRESHOLD": (-3, 2**25),  # the most that it takes: 32 MiB
-    "M_MXFAST": (1, 0),  # else each large block that is freed has the small ones put in order
-}
 
 
 def read_dataset(config: RunConfig) -> Dataset:
@@ -157,14 +103,6 @@ def make_evaluation_batches(split: Split, config: RunConfig) -> EvaluationBatche
     """The batches that a run is evaluated on."""
     normalise = Normalise(config.data.mean, config.data.std)
     return EvaluationBatches(split, batch_size=config.trainer.eval_batch_size, normalise=normalise)
-
-
-def check_threads(threads: int) -> None:
-    """Raises a `ConfigError` if OpenMP will not give that many: it would wait for the missing ones for ever."""
-    limit = os.environ.get("OMP_THREAD_LIMIT", "")
-    if limit.isdecimal() and int(limit) < threads:
-        rule = f"be at most {limit}, as the environment's OMP_THREAD_LIMIT says"
-        raise ConfigError([problem("threads", rule, threads, "Lower it, or unset the variable.")])
 
 
 def check(config: RunConfig) -> None:

@@ -13,8 +13,9 @@ from era_cnn.errors import ConfigError, ReplayError, RunFolderError, problem
 from era_cnn.runs import provenance
 from era_cnn.runs.console import say
 from era_cnn.runs.folder import RunFolder, claim, shown
-from era_cnn.runs.ingredients import make_deterministic, pick_device, read_dataset
+from era_cnn.runs.ingredients import read_dataset
 from era_cnn.runs.job import carry_out
+from era_cnn.runs.process import pick_device, set_up
 from era_cnn.runs.result import TIMES
 from era_cnn.runs.resume import read_config, run_folder
 from era_cnn.training.loop import EpochRecord
@@ -122,7 +123,7 @@ def _epochs_to_compare(record: _Record, wanted: int | None) -> int:
 def _changes(folder: RunFolder, config: RunConfig) -> list[str]:
     """What is not as it was when the run began or went on."""
     device = pick_device(config.device)
-    make_deterministic(config.threads)
+    set_up(config.threads)
     now = {
         "config_sha256": config.digest(),
         "data_sha256": read_dataset(config).sha256,

@@ -16,13 +16,11 @@ from era_cnn.runs.console import Console, describe_result, describe_start
 from era_cnn.runs.folder import RunFolder, shown
 from era_cnn.runs.ingredients import (
     Ingredients,
-    keep_memory,
-    make_deterministic,
     make_ingredients,
-    pick_device,
     read_dataset,
     settled,
 )
+from era_cnn.runs.process import pick_device, set_up
 from era_cnn.runs.result import Result, make_result
 from era_cnn.runs.saver import Saver
 from era_cnn.runs.stopping import Interrupted, Interruptible, StopRequest
@@ -61,8 +59,7 @@ def run(
     """
     device = pick_device(config.device)
     config = settled(config, device)
-    make_deterministic(config.threads)
-    keep_memory()
+    set_up(config.threads)
     found = folder.saved()
     if not folder.has_record:
         folder.begin(config)  # from here on it can be resumed

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torchvision import transforms
@@ -104,3 +106,16 @@ def test_the_split_is_fixed_by_the_seed(split: Split) -> None:
     first, again, other = (split_off_val(split, 300, seed=seed)[1].images for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "together"), [(10, [510, 510, 417]), (64, [512, 512, 413]), (600, [600, 600, 237])]
+)
+def test_small_batches_are_made_together_and_large_ones_are_not(
+    split: Split, batch_size: int, together: list[int]
+) -> None:
+    seen = []
+    batches = batches_of(split, batch_size=batch_size, augmentation="none")
+    batches.augment = replace(batches.augment, change=lambda images, draws: seen.append(len(images)) or images)
+    list(batches.epoch(1))
+    assert seen == together

@@ -64,7 +64,7 @@ def test_constant_activations_make_no_variance_and_no_nan() -> None:
     assert all(value.isfinite().all() for value in found.values())
 
 
-def test_batch_norm_keeps_the_layout(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_norm_keeps_the_layout() -> None:
     images = activations(8).requires_grad_()
     output = layers.BatchNorm2d(8)(images)
     output.sum().backward()
@@ -82,7 +82,7 @@ def test_other_precisions_are_left_to_pytorch(images: Tensor, monkeypatch: pytes
     layers.BatchNorm2d(images.shape[1], dtype=torch.float64 if images.dtype == torch.float64 else None)(images)
 
 
-def test_in_evaluation_batch_norm_is_pytorchs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_evaluation_batch_norm_is_pytorchs() -> None:
     ours, theirs = pair(8)
     images = activations(8)
     assert torch.equal(ours.eval()(images), theirs.eval()(images))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ from era_cnn.data.batches import Batch, EvaluationBatches, Normalise, Split, Tra
 from era_cnn.data.sources import read_digits
 from era_cnn.errors import TrainingError
 from era_cnn.models.build import Network, build_from_config
-from era_cnn.runs import ingredients
 from era_cnn.training.loop import EpochRecord, Step, Tally, evaluate, fit, train_step
 from era_cnn.training.optim import constant, make_schedule, step_decay
 from tests.conftest import EXPERIMENTS, config_of
@@ -242,31 +240,3 @@ def test_a_fingerprint_has_every_tensor_in_the_order_of_causes(split: Split) -> 
     differing = [name for name in first if first[name] != other[name]]
     assert "order" not in differing
     assert {f"weights.{name}" for name, _ in model.named_parameters()} <= set(differing)
-
-
-def test_a_data_set_is_read_once_in_a_process_however_its_root_is_written(tmp_path, monkeypatch) -> None:
-    read = []
-    monkeypatch.setattr(ingredients, "_idx_data", lambda name, root: read.append((name, root)))
-    for root in ("data", "./data", str(tmp_path / "data")):
-        ingredients.read_dataset(config_of(f"data.root={root}"))
-    assert len(read) == 3
-    assert len(set(read)) == 1
-
-
-def test_large_batches_are_not_made_together(split: Split) -> None:
-    seen = []
-    augment = make_augmentation("rotate", degrees=7.0, fill=1)
-    spy = replace(augment, change=lambda images, draws: seen.append(len(images)) or augment(images, draws))
-    for batch_size in (10, 64, 200):
-        list(TrainingBatches(split, batch_size=batch_size, augment=spy, normalise=NORMALISE, seed=1).epoch(1))
-    assert seen == [200, 200, 200]
-    large = TrainingBatches(
-        Split(split.images.repeat(4, 1, 1, 1), split.labels.repeat(4)),
-        batch_size=400,
-        augment=spy,
-        normalise=NORMALISE,
-        seed=1,
-    )
-    seen.clear()
-    list(large.epoch(1))
-    assert seen == [400, 400]

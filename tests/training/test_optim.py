@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch.optim import lr_scheduler as torch_schedules
@@ -88,3 +90,22 @@ def test_an_optimizer_takes_the_options_of_its_config(name: str) -> None:
     assert type(optimizer) is OPTIMIZERS[name]
     assert optimizer.defaults["lr"] == 0.123
     assert optimizer.defaults["weight_decay"] == 0.5
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_are_pytorchs(name: str) -> None:
+    options = {"lr": 0.1, "weight_decay": 0.01, **({"momentum": 0.9, "nesterov": True} if name == "sgd" else {})}
+    theirs_of = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
+    weights = [torch.nn.Parameter(torch.randn(5, 3, generator=torch.Generator().manual_seed(1))) for _ in range(2)]
+    ours, theirs = make_optimizer(name, [weights[0]], **options), theirs_of([weights[1]], fused=True, **options)
+    assert isinstance(ours, theirs_of)
+    for step in range(5):
+        for weight in weights:
+            weight.grad = torch.randn(5, 3, generator=torch.Generator().manual_seed(step))
+        ours.step()
+        theirs.step()
+        assert torch.equal(*weights)
+    assert not weights[0].grad.requires_grad
+    state = copy.deepcopy(theirs.state_dict())
+    ours.load_state_dict(state)
+    assert ours.state_dict()["param_groups"] == state["param_groups"]

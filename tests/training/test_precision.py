@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 
 from era_cnn.data.batches import Batch
 from era_cnn.models.build import build_from_config
-from era_cnn.training.graphs import record_graphs
 from era_cnn.training.loop import evaluate, train_step
-from era_cnn.training.optim import OPTIMIZERS, make_optimizer
+from era_cnn.training.optim import make_optimizer
 from era_cnn.training.precision import autocast
 from tests.conftest import config_of
 
@@ -38,40 +35,6 @@ def test_a_run_learns_in_either_precision(precision: str, command) -> None:
     assert (", bf16" in out) == (precision == "bf16")
     accuracy = float(out.split("Final test accuracy:")[1].split("%")[0])
     assert accuracy > 60  # a tenth by chance
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_optimizers_are_pytorchs(name: str) -> None:
-    options = {"lr": 0.1, "weight_decay": 0.01, **({"momentum": 0.9, "nesterov": True} if name == "sgd" else {})}
-    theirs_of = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name]
-    weights = [torch.nn.Parameter(torch.randn(5, 3, generator=torch.Generator().manual_seed(1))) for _ in range(2)]
-    ours, theirs = make_optimizer(name, [weights[0]], **options), theirs_of([weights[1]], fused=True, **options)
-    assert isinstance(ours, theirs_of)
-    for step in range(5):
-        for weight in weights:
-            weight.grad = torch.randn(5, 3, generator=torch.Generator().manual_seed(step))
-        ours.step()
-        theirs.step()
-        assert torch.equal(*weights)
-    assert not weights[0].grad.requires_grad
-    state = copy.deepcopy(theirs.state_dict())
-    ours.load_state_dict(state)
-    assert ours.state_dict()["param_groups"] == state["param_groups"]
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_recorded_steps_are_those_that_are_not() -> None:
-    usual, recorded = (build_from_config(config_of("experiment=model_3", "model.dropout=0")).cuda() for _ in range(2))
-    images = torch.randn(32, 1, 28, 28, device="cuda")
-    record_graphs(recorded, images, "fp32")
-    for batch in (images, images[:7], images.flip(0)):
-        for network in (usual, recorded):
-            network.zero_grad()
-            network(batch).square().mean().backward()
-        for one, other in zip(usual.parameters(), recorded.parameters(), strict=True):
-            torch.testing.assert_close(one.grad, other.grad)
-    for one, other in zip(usual.buffers(), recorded.buffers(), strict=True):
-        torch.testing.assert_close(one, other)
 
 
 def test_a_step_and_an_evaluation_forward_in_their_precision_and_nothing_else() -> None:

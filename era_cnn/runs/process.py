@@ -1,0 +1,76 @@
+"""The process that a run is in: its device, its threads, and what holds for all of it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+
+import torch
+
+from era_cnn.errors import ConfigError, problem
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called `name`; for `auto`, the first of cuda, mps and cpu that is there.
+
+    Raises:
+        ConfigError: If it is not there.
+    """
+    available = ["cpu"]
+    if torch.backends.mps.is_available():
+        available.insert(0, "mps")
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
+    if name != "auto" and name not in available:
+        rule = f"be there: this machine has {', '.join(available)}"
+        raise ConfigError([problem("device", rule, name, "Use device=auto for the fastest one.")])
+    return torch.device(available[0] if name == "auto" else name)
+
+
+def check_threads(threads: int) -> None:
+    """Raises a `ConfigError` if OpenMP will not give that many: it would wait for the missing ones for ever."""
+    limit = os.environ.get("OMP_THREAD_LIMIT", "")
+    if limit.isdecimal() and int(limit) < threads:
+        rule = f"be at most {limit}, as the environment's OMP_THREAD_LIMIT says"
+        raise ConfigError([problem("threads", rule, threads, "Lower it, or unset the variable.")])
+
+
+def set_up(threads: int) -> None:
+    """Sets what the bits of a result depend on, and what its speed does.
+
+    Raises:
+        ConfigError: If there can't be so many threads.
+    """
+    check_threads(threads)
+    _make_deterministic(threads)
+    _keep_memory()
+
+
+def _make_deterministic(threads: int) -> None:
+    torch.set_num_threads(threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may differ from call to call
+    torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms(True), which imports the compiler
+    torch.backends.cudnn.benchmark = False
+    # Filling fresh memory shows reads of it, at a price in each step; the tests of equal bits show them too.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def _keep_memory() -> None:
+    """Lets the C library keep what a step frees for the next one, instead of asking the system for it anew.
+
+    Else a step of a small network spends a fifth of its time on pages that the system takes back and clears. Elsewhere
+    than with glibc, nothing.
+    """
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        c_library = ctypes.CDLL(None)
+        for option, value in _MALLOPT.values():
+            c_library.mallopt(option, value)
+
+
+_MALLOPT = {  # by their numbers in malloc.h
+    "M_TRIM_THRESHOLD": (-1, 2**29),  # above all that a step frees
+    "M_MMAP_THRESHOLD": (-3, 2**25),  # the most that it takes: 32 MiB
+    "M_MXFAST": (1, 0),  # else each large block that is freed has the small ones put in order
+}

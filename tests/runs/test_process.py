@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource, torch
+{prepare}
+def use():
+    kept = [torch.ones(2**20) for _ in range(10)]
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5): use()
+before = faults()
+for _ in range(10): use()
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_memory_that_was_freed_is_not_asked_for_again() -> None:
+    def pages(prepare: str) -> int:
+        program = FAULTS.format(prepare=prepare)
+        return int(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+
+    assert pages("from era_cnn.runs.process import set_up; set_up(1)") < 1000
+    assert pages("torch.set_num_threads(1)") > 10_000  # 40 MiB a time, in pages of 4 KiB

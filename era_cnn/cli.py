@@ -79,10 +79,15 @@ def _ended(message: str, exit_code: int) -> int:
 
 
 def _hydra(words: Sequence[str]) -> int:
-    from era_cnn.runs.launch import launch
-    from era_cnn.words import parse_words
+    from era_cnn.runs.application import answer, is_question
+    from era_cnn.words import Words, parse_words
 
-    return launch(parse_words(words), words)
+    args = parse_words(words)
+    if is_question(args):
+        return answer(Words.of(args), words)
+    from era_cnn.runs.launch import launch  # and with it the schema
+
+    return launch(args, words)
 
 
 def _models(words: Sequence[str]) -> int:

@@ -44,6 +44,9 @@ class Words:
         if args.config_path is not None:
             rule = "not be given: the groups are era_cnn's"
             raise ConfigError([problem("--config-path", rule, args.config_path, "Add yours with --config-dir.")])
+        if args.experimental_rerun:
+            advice = "Type again what provenance.json holds as the command."
+            raise ConfigError([problem("--experimental-rerun", "not be used", args.experimental_rerun, advice)])
         if args.config_dir is not None and not os.path.isdir(args.config_dir):
             raise ConfigError([problem("--config-dir", "be a folder", args.config_dir, "Create it.")])
         if args.config_name is not None and not (args.config_name and can_be_found(args.config_name)):

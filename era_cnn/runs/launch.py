@@ -7,62 +7,37 @@ both are settled here first, and Hydra is told which folder to use.
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import hydra
-from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from era_cnn.complaints import explained, reason_of
-from era_cnn.errors import ConfigError, EraCnnError, StorageError, problem
-from era_cnn.guard import guarded
-from era_cnn.interpolation import limited
-from era_cnn.words import CONFIG_MODULE, Words, parse_words, quote
-
-if TYPE_CHECKING:
-    from era_cnn.composition import PlannedJob  # imported below by what validates: a question needs no schema
-
-STOPPED = (130, 143)
-"""Exit codes of a run that was asked to stop."""
+from era_cnn.composition import (
+    PlannedJob,
+    compose,
+    plan_sweep,
+    raise_problems_of_jobs,
+    resolved,
+    validated,
+)
+from era_cnn.errors import ConfigError, problem
+from era_cnn.runs.application import STOPPED, call_hydra
+from era_cnn.words import Words, quote
 
 
 def launch(args: argparse.Namespace, typed: Sequence[str]) -> int:
-    """Does what Hydra's command line asks for; returns the exit code."""
+    """Does a run or a sweep, as Hydra's command line asks for it; returns the exit code."""
     words = Words.of(args)
-    if args.experimental_rerun:
-        advice = "Type again what provenance.json holds as the command."
-        raise ConfigError([problem("--experimental-rerun", "not be used", args.experimental_rerun, advice)])
-    if args.help or args.hydra_help or args.cfg or args.info or args.shell_completion:
-        return _answer(words, typed)
     if args.package or args.resolve:
         raise ConfigError(["--package and --resolve must go with --cfg, got neither run nor question. Add --cfg job."])
-    from era_cnn.composition import compose
-
     composed = compose(words, RunMode.MULTIRUN if args.multirun else RunMode.RUN)
     if args.multirun or composed.hydra.mode == RunMode.MULTIRUN:
         return _launch_sweep(words, composed, typed)
     return _launch_run(composed, typed)
 
 
-def _answer(words: Words, typed: Sequence[str]) -> int:
-    """Lets Hydra answer a question: help, the composed config, tab completion."""
-    try:
-        with explained(words), limited():
-            _call_hydra(typed)
-    except SystemExit as end:
-        return 2 if end.code else 0
-    return 0
-
-
 def _launch_run(composed: DictConfig, typed: Sequence[str]) -> int:
-    from era_cnn.composition import resolved, validated
-
     config = validated(composed)
     from era_cnn.runs.folder import claim  # from here on torch is needed
     from era_cnn.runs.ingredients import check
@@ -71,7 +46,7 @@ def _launch_run(composed: DictConfig, typed: Sequence[str]) -> int:
     claimed = claim(Path(resolved(composed, "hydra.run.dir")))
     written_by_then = "config.yaml"  # of a run that has begun
     try:
-        code = _call_hydra(typed, f"hydra.run.dir='{quote(str(claimed.path))}'")
+        code = call_hydra(typed, f"hydra.run.dir='{quote(str(claimed.path))}'")
         if code in (2, 3, 4):
             written_by_then = "provenance.json"  # the data were not there, or the network could not be built
         return code
@@ -81,8 +56,6 @@ def _launch_run(composed: DictConfig, typed: Sequence[str]) -> int:
 
 
 def _launch_sweep(words: Words, composed: DictConfig, typed: Sequence[str]) -> int:
-    from era_cnn.composition import plan_sweep, resolved
-
     jobs = plan_sweep(words, composed)
     _check_jobs(jobs)
     from era_cnn.runs.console import say
@@ -91,7 +64,7 @@ def _launch_sweep(words: Words, composed: DictConfig, typed: Sequence[str]) -> i
 
     claimed = claim(Path(resolved(composed, "hydra.sweep.dir")))
     try:
-        code = _call_hydra(typed, f"hydra.sweep.dir='{quote(str(claimed.path))}'")
+        code = call_hydra(typed, f"hydra.sweep.dir='{quote(str(claimed.path))}'")
     except ConfigError:
         claimed.give_back()
         raise
@@ -106,7 +79,6 @@ def _launch_sweep(words: Words, composed: DictConfig, typed: Sequence[str]) -> i
 
 def _check_jobs(jobs: Sequence[PlannedJob]) -> None:
     """Raises what the jobs would before they train; data sets are read and verified once each."""
-    from era_cnn.composition import raise_problems_of_jobs
     from era_cnn.runs.ingredients import check, read_dataset
 
     subdirs: dict[str, PlannedJob] = {}
@@ -124,70 +96,3 @@ def _check_jobs(jobs: Sequence[PlannedJob]) -> None:
     raise_problems_of_jobs(problems, len(jobs))
     for config in {job.config.data.model_dump_json(): job.config for job in jobs}.values():
         read_dataset(config)
-
-
-def _call_hydra(typed: Sequence[str], *overrides: str) -> int:
-    """Runs the Hydra application as if the words were the command line; returns the last job's exit code.
-
-    Raises:
-        ConfigError: If Hydra fails before a job has begun.
-        StorageError: If it fails since a file can't be written.
-    """
-    codes: list[int] = []
-
-    def task(composed: DictConfig) -> int:
-        from era_cnn.runs.job import job
-
-        codes.append(1)
-        codes[-1] = job(composed, command=["era-cnn", *typed])
-        if codes[-1] in STOPPED:
-            raise SystemExit(codes[-1])  # the one thing that ends a sweep
-        return codes[-1]
-
-    application = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(task)
-    try:
-        with _command_line(_with_overrides(typed, overrides)), _errors_pass(), guarded():
-            application()
-    except SystemExit:
-        if not codes:
-            raise
-    except (EraCnnError, BrokenPipeError):
-        raise
-    except Exception as error:
-        if codes or not overrides:
-            raise
-        if isinstance(error, OSError) and not isinstance(error, HydraException):
-            raise StorageError.of(error.filename or "The run folder", error) from error
-        raise ConfigError([f"Hydra must be able to start, got: {reason_of(error)}. See --hydra-help."]) from error
-    return codes[-1] if codes else 0
-
-
-def _with_overrides(typed: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """A command line with more overrides: behind the last that was typed, for the parser takes them in one row only."""
-    words = parse_words(typed).overrides if overrides else []
-    end = len(typed) - list(reversed(typed)).index(words[-1]) if words else len(typed)
-    return [*typed[:end], *overrides, *typed[end:]]
-
-
-@contextmanager
-def _command_line(words: Sequence[str]) -> Iterator[None]:
-    before = sys.argv
-    sys.argv = ["era-cnn", *words]
-    try:
-        yield
-    finally:
-        sys.argv = before
-
-
-@contextmanager
-def _errors_pass() -> Iterator[None]:
-    """Lets Hydra raise what it would else print and turn into exit code 1."""
-    before = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = before

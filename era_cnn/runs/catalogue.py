@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import era_cnn
+from era_cnn.errors import StorageError
+from era_cnn.runs.storage import files_sha256, write_atomically
 from era_cnn.words import CONFIG_MODULE, Words
 
 if TYPE_CHECKING:
@@ -54,12 +56,10 @@ def catalogue(words: Words) -> list[Entry]:
         if hashlib.sha256(text.encode()).hexdigest() == sha256:
             return [Entry(**values) for values in json.loads(text)]
     entries = list(_entries(words))
-    with suppress(OSError):  # it is only slower without
+    text = json.dumps([entry.to_json() for entry in entries])
+    with suppress(OSError, StorageError):  # it is only slower without
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}")
-        text = json.dumps([entry.to_json() for entry in entries])
-        partial.write_text(f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}", encoding="utf-8")
-        partial.replace(path)
+        write_atomically(path, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}".encode())
     return entries
 
 
@@ -72,15 +72,10 @@ def _cache_dir() -> Path:
 
 def _digest() -> str:
     """Of all that the catalogue depends on: the files of the package and of the configs, and what counts with them."""
-    digest = hashlib.sha256()
-    for name in ("torch", "torchinfo", "hydra-core", "omegaconf", "pydantic"):
-        digest.update(f"{name} {metadata.version(name)}\0".encode())
-    package_dir = Path(era_cnn.__file__).parent
-    conf_dir = Path(*import_module(CONFIG_MODULE).__path__)
-    for folder, pattern in ((package_dir, "*.py"), (conf_dir, "*.yaml")):
-        for path in sorted(folder.rglob(pattern)):
-            digest.update(f"{path.relative_to(folder).as_posix()}\0".encode() + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+    versions = [metadata.version(name) for name in ("torch", "torchinfo", "hydra-core", "omegaconf", "pydantic")]
+    code = files_sha256(Path(era_cnn.__file__).parent, "*.py")
+    configs = files_sha256(Path(*import_module(CONFIG_MODULE).__path__), "*.yaml")
+    return hashlib.sha256("\0".join([*versions, code, configs]).encode()).hexdigest()
 
 
 def _entries(words: Words) -> Iterator[Entry]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import re
@@ -17,6 +16,7 @@ import torch
 
 import era_cnn
 from era_cnn.runs.folder import RunFolder
+from era_cnn.runs.storage import files_sha256
 
 PACKAGE_DIR = Path(era_cnn.__file__).parent
 
@@ -123,11 +123,7 @@ def _shortened(value: object) -> str:
 
 def code_sha256() -> str:
     """Digest over the names and contents of the package's Python files."""
-    digest = hashlib.sha256()
-    for path in sorted(PACKAGE_DIR.rglob("*.py")):
-        digest.update(f"{path.relative_to(PACKAGE_DIR).as_posix()}\0".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return files_sha256(PACKAGE_DIR, "*.py")
 
 
 def _git() -> dict[str, Any] | None:

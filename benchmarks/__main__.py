@@ -1,7 +1,8 @@
-"""`python -m benchmarks [PART ...]` measures speed, memory and start-up, and writes what it found to benchmarks/README.md.
+"""`python -m benchmarks [PART ...]` measures speed, memory and start-up, and writes it to benchmarks/README.md.
 
 What is compared takes turns in one run, round after round, each in a process of its own; a ratio is taken within a
-round. PART is any of speed, growth, crowd, start; needs MNIST (ERA_CNN_DATA), and an idle machine.
+round. PART is any of speed, growth, crowd and start (all of these if none is said) and seeds (a round is a seed; some
+seven minutes each). Needs MNIST (ERA_CNN_DATA), and an idle machine.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 from benchmarks.networks import BATCH_SIZES
 from benchmarks.report import write_readme
+from benchmarks.seeds import seeds
 
 ROOT = Path(__file__).parents[1]
 LIGHTNING_PYTHON = ROOT / ".venv-lightning" / "bin" / "python"
@@ -231,7 +233,7 @@ def evaluation(rounds: int) -> dict[str, float]:
     return {"seconds": spread(evaluating[1:]), "share_of_an_epoch": spread(shares)}
 
 
-PARTS = {"speed": speed, "growth": growth, "crowd": crowd, "start": start}
+PARTS = {"speed": speed, "growth": growth, "crowd": crowd, "start": start, "seeds": seeds}
 
 
 def main() -> None:
@@ -239,13 +241,15 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
+    if args.rounds < 2:
+        parser.error(f"--rounds must be at least 2, got {args.rounds}")
     if unknown := set(args.parts) - set(PARTS):
         parser.error(f"PART must be one of {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
     if not LIGHTNING_PYTHON.exists():
         parser.error(f"{LIGHTNING_PYTHON} must exist, got nothing. Use make bench, which sets it up.")
     path = Path(__file__).with_name("record.json")
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for part in args.parts or PARTS:
+    for part in args.parts or [part for part in PARTS if part != "seeds"]:
         record[part] = {"rounds": args.rounds, "found": PARTS[part](args.rounds), **machine()}
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     write_readme(record)

@@ -57,10 +57,14 @@ def main() -> None:
     classifier, clock = Classifier(NETWORKS[args.model](args.width)), Clock()
 
     def round_() -> float:
-        with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
-            with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-                trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=folder, callbacks=[clock])
-                trainer.fit(classifier, loader)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            open(os.devnull, "w") as nowhere,
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+        ):
+            trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=folder, callbacks=[clock])
+            trainer.fit(classifier, loader)
         return clock.seconds
 
     serve(round_)

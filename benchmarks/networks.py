@@ -1,4 +1,4 @@
-"""The reference networks, and their data, written plainly: what the other contenders train. Imports nothing of era_cnn."""
+"""The reference networks and their data, written plainly, for the other contenders. Imports nothing of era_cnn."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import statistics
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,20 @@ CONTENDERS = {
 }
 
 
+INTRODUCTION = """
+`make bench` measures all of this again and writes this page (`record.json` holds the figures). What is compared takes
+turns in one run, each in a process of its own; the figures are medians over the rounds, and ratios are taken within a
+round: median (least to most). A round is 50 steps, training alone, real MNIST.
+
+- **era_cnn**: `fit`, as `era-cnn` calls it, with its checks and counts; the command's bar and log lines, some of them a
+  second, and its checkpoints are not in it.
+- **plain loop** (`plain.py`): torchvision's `DataLoader`, a PIL rotation for each image, `.item()` and a bar in each
+  step, as in the reference runs.
+- **Lightning** (`lightning_loop.py`): the same with its default loaders, bar and logger, in an environment of its own.
+- **convolutions alone** (`floor.py`): forward and backward, in the faster of the two memory layouts, nothing else.
+"""
+
+
 def write_readme(record: dict[str, Any]) -> None:
     """Writes benchmarks/README.md from what was measured."""
     text = "\n".join(_lines(record)) + "\n"
@@ -23,14 +38,7 @@ def write_readme(record: dict[str, Any]) -> None:
 def _lines(record: dict[str, Any]) -> Iterator[str]:
     yield "# Speed, memory and start-up"
     yield ""
-    yield "`make bench` measures all of this again and writes this page (`record.json` holds the figures). What is compared"
-    yield "takes turns in one run, each in a process of its own; the figures are medians over the rounds, and ratios are"
-    yield "taken within a round: median (least to most). A round is 50 steps, training alone, real MNIST."
-    yield ""
-    yield "- **era_cnn**: `fit`, as `era-cnn` calls it. **plain loop** (`plain.py`): torchvision's `DataLoader`, a PIL rotation"
-    yield "  for each image, `.item()` and a bar in each step, as in the reference runs. **Lightning** (`lightning_loop.py`): the"
-    yield "  same with its default loaders, bar and logger, in an environment of its own. **convolutions alone** (`floor.py`):"
-    yield "  forward and backward, in the faster of the two memory layouts, nothing else."
+    yield from INTRODUCTION.strip().splitlines()
     for part, write in SECTIONS.items():
         if part in record:
             yield ""
@@ -44,57 +52,90 @@ def _ratio(values: list[float]) -> str:
     return f"{median:.2f} ({least:.2f} to {most:.2f})"
 
 
+def _table(head: str, rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """A table whose head is written as `a | b | c`."""
+    yield ""
+    yield f"| {head} |"
+    yield "|---" * len(head.split(" | ")) + "|"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
 def _speed(found: dict[str, Any]) -> Iterator[str]:
     yield "## A training step"
-    yield ""
-    yield "| model | contender | images a second | era_cnn is … times as fast | peak resident memory |"
-    yield "|---|---|---|---|---|"
-    for model, contenders in found.items():
-        for name, values in contenders.items():
-            ratio = "" if name == "era_cnn" else _ratio(values["ratio"])
-            memory = "" if name == "floor" else f"{values['peak_bytes'] / 2**20:,.0f} MiB"
-            yield f"| `{model}` | {CONTENDERS[name]} | {values['images_per_second']:,} | {ratio} | {memory} |"
+    yield from _table(
+        "model | contender | images a second | era_cnn is … times as fast | peak resident memory",
+        (
+            (
+                f"`{model}`",
+                CONTENDERS[name],
+                f"{values['images_per_second']:,}",
+                "" if name == "era_cnn" else _ratio(values["ratio"]),
+                "" if name == "floor" else f"{values['peak_bytes'] / 2**20:,.0f} MiB",
+            )
+            for model, contenders in found.items()
+            for name, values in contenders.items()
+        ),
+    )
 
 
 def _growth(found: dict[str, Any]) -> Iterator[str]:
     yield "## How the cost of Model-3 grows"
-    yield ""
-    yield "| | era_cnn, images a second | plain loop | era_cnn is … times as fast | … as the convolutions alone |"
-    yield "|---|---|---|---|---|"
-    for case, contenders in found.items():
-        own, plain, floor = (contenders[name] for name in ("era_cnn", "plain", "floor"))
-        yield (
-            f"| {case} | {own['images_per_second']:,} | {plain['images_per_second']:,} | {_ratio(plain['ratio'])} "
-            f"| {_ratio(floor['ratio'])} |"
-        )
+    yield from _table(
+        "case | era_cnn, images a second | plain loop | era_cnn is … times as fast | … as the convolutions alone",
+        (
+            (
+                case,
+                f"{contenders['era_cnn']['images_per_second']:,}",
+                f"{contenders['plain']['images_per_second']:,}",
+                _ratio(contenders["plain"]["ratio"]),
+                _ratio(contenders["floor"]["ratio"]),
+            )
+            for case, contenders in found.items()
+        ),
+    )
 
 
 def _crowd(found: dict[str, Any]) -> Iterator[str]:
     yield "## Several runs at once"
     yield ""
     yield "Model-3, images a second of all runs together."
-    yield ""
-    yield "| | images a second | of the first row |"
-    yield "|---|---|---|"
-    for case, values in found.items():
-        yield f"| {case} | {values['images_per_second']:,} | {_ratio(values['ratio'])} |"
+    yield from _table(
+        "runs | images a second | of the first row",
+        ((case, f"{values['images_per_second']:,}", _ratio(values["ratio"])) for case, values in found.items()),
+    )
 
 
 def _start(found: dict[str, Any]) -> Iterator[str]:
     yield "## Start-up, memory, evaluation"
     yield ""
     yield "Whole processes, in turn."
+    yield from _table(
+        "command | seconds", ((f"`{command}`", _ratio(values)) for command, values in found["seconds"].items())
+    )
+    mebibytes = found["peak_bytes_of_a_run"] / 2**20
+    seconds, shares = found["evaluation"]["seconds"], found["evaluation"]["share_of_an_epoch"]
     yield ""
-    yield "| command | seconds |"
-    yield "|---|---|"
-    for command, values in found["seconds"].items():
-        yield f"| `{command}` | {_ratio(values)} |"
-    evaluation = found["evaluation"]
-    share = ", ".join(f"{100 * value:.1f}" for value in evaluation["share_of_an_epoch"])
-    yield ""
-    yield f"A run of Model-3 on MNIST, evaluations included, held {found['peak_bytes_of_a_run'] / 2**20:,.0f} MiB at most. To"
-    yield f"evaluate the 10,000 test images took {_ratio(evaluation['seconds'])} seconds, {share} % (median, least, most) of an"
-    yield "epoch of training."
+    yield f"A run of Model-3 on MNIST held {mebibytes:,.0f} MiB at most, evaluations included."
+    yield f"To evaluate the 10,000 test images took {_ratio(seconds)} seconds, which is"
+    yield f"{', '.join(f'{100 * share:.1f}' for share in shares)} % (median, least, most) of an epoch of training."
 
 
-SECTIONS = {"speed": _speed, "growth": _growth, "crowd": _crowd, "start": _start}
+def _seeds(found: dict[str, Any]) -> Iterator[str]:
+    def spread(accuracies: list[float]) -> str:
+        return f"{100 * statistics.mean(accuracies):.2f} ± {100 * statistics.stdev(accuracies):.2f} %"
+
+    yield "## The same statistics"
+    yield ""
+    yield "Model-4 whole, by its name and in the plain loop, two trainings at a time with a thread each: test accuracy,"
+    yield "mean ± sd over seeds (a round is a seed). The best epoch is chosen on the test set, as in the references."
+    yield from _table(
+        "path | n | best | final",
+        (
+            (CONTENDERS[contender], str(len(own["best"])), spread(own["best"]), spread(own["final"]))
+            for contender, own in (("era_cnn", found["fast"]), ("plain", found["plain"]))
+        ),
+    )
+
+
+SECTIONS = {"speed": _speed, "growth": _growth, "crowd": _crowd, "start": _start, "seeds": _seeds}

@@ -1,20 +1,18 @@
 """Does the faster path train as well? Model-4 whole, with some seeds, as `era-cnn` trains it and in the plain loop.
 
-`python -m benchmarks.seeds --seeds 3` writes benchmarks/seeds.json; two trainings at a time, a thread each. Needs MNIST
-(ERA_CNN_DATA).
+`python -m benchmarks seeds --rounds 3`. Needs MNIST (ERA_CNN_DATA).
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 EPOCHS, BATCH_SIZE = 15, 64
 
@@ -55,14 +53,10 @@ def fast(data_dir: str, seed: int) -> None:
     print(json.dumps({"best": result["best_test_accuracy"], "final": result["final_test_accuracy"]}))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser("python -m benchmarks.seeds", description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3)
+def seeds(number: int) -> dict[str, Any]:
+    """Both paths with the seeds 1 to `number`; two trainings at a time, a thread each."""
     data_dir = os.path.abspath(os.environ.get("ERA_CNN_DATA", "data"))
-    number = parser.parse_args().seeds
-    if number < 2:
-        parser.error(f"--seeds must be at least 2, got {number}")
-    cases = [(path, seed) for seed in range(1, number + 1) for path in ("plain", "fast")]
+    cases = [(path, seed) for seed in range(1, number + 1) for path in ("fast", "plain")]
 
     def train(case: tuple[str, int]) -> dict[str, float]:
         program = f"from benchmarks.seeds import {case[0]}; {case[0]}({data_dir!r}, {case[1]})"
@@ -73,21 +67,10 @@ def main() -> None:
 
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(train, cases))
-    record = {}
-    for path in ("fast", "plain"):
-        own = [result for (name, _), result in zip(cases, results, strict=True) if name == path]
-        record[path] = {
-            which: {
-                "accuracies": [each[which] for each in own],
-                "mean": statistics.mean(each[which] for each in own),
-                "sd": statistics.stdev(each[which] for each in own),
-            }
+    return {
+        path: {
+            which: [result[which] for (name, _), result in zip(cases, results, strict=True) if name == path]
             for which in ("best", "final")
         }
-    text = json.dumps(record, indent=1) + "\n"
-    Path(__file__).with_name("seeds.json").write_text(text, encoding="utf-8")
-    print(text)
-
-
-if __name__ == "__main__":
-    main()
+        for path in ("fast", "plain")
+    }

@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/installed
 LIGHTNING := .venv-lightning/installed
+RAY := .venv-ray/installed
 
-.PHONY: help install run test test-faults lint check format bench faults
+.PHONY: help install run test test-faults test-ray lint check format bench faults
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -29,12 +30,15 @@ test: install ## the whole suite but for the fault injection
 test-faults: install ## the fault injection in short: runs that are killed, starved and damaged
 	$(BIN)/python -m pytest tests/faults
 
+test-ray: install $(RAY) ## the sweeps on a local Ray cluster
+	.venv-ray/bin/python -m pytest tests/sweeps/test_plugins.py -k ray
+
 lint: install ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-check: lint test test-faults ## what CI runs
+check: lint test test-faults ## what CI runs, but for Ray
 
 format: install ## brings the code into its format
 	$(BIN)/ruff format .
@@ -52,3 +56,10 @@ $(LIGHTNING): $(SETUP)
 	.venv-lightning/bin/python -m pip install --quiet --disable-pip-version-check lightning \
 		$$($(BIN)/python -m pip list --format=freeze --disable-pip-version-check | grep -E '^torch(vision)?=' | sed 's/+.*//')
 	touch $(LIGHTNING)
+
+# So has Ray's launcher, whose cloudpickle does not go with the newest joblib.
+$(RAY): $(SETUP)
+	test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
+	.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[ray]' pytest \
+		$$($(BIN)/python -m pip list --format=freeze --disable-pip-version-check | grep -E '^torch(vision)?=' | sed 's/+.*//')
+	touch $(RAY)

@@ -1,8 +1,8 @@
 """`python -m benchmarks [PART ...]` measures speed, memory and start-up, and writes it to benchmarks/README.md.
 
 What is compared takes turns in one run, round after round, each in a process of its own; a ratio is taken within a
-round. PART is any of speed, growth, crowd and start (all of these if none is said) and seeds (a round is a seed; some
-seven minutes each). Needs MNIST (ERA_CNN_DATA), and an idle machine.
+round. PART is any of speed, growth, crowd, start, sweeps (all of these if none is said) and seeds (a round is a seed;
+some seven minutes each). Needs MNIST (ERA_CNN_DATA), and an idle machine.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 from benchmarks.networks import BATCH_SIZES
 from benchmarks.report import write_readme
 from benchmarks.seeds import seeds
+from benchmarks.sweeps import sweeps
 
 ROOT = Path(__file__).parents[1]
 LIGHTNING_PYTHON = ROOT / ".venv-lightning" / "bin" / "python"
@@ -233,7 +234,7 @@ def evaluation(rounds: int) -> dict[str, float]:
     return {"seconds": spread(evaluating[1:]), "share_of_an_epoch": spread(shares)}
 
 
-PARTS = {"speed": speed, "growth": growth, "crowd": crowd, "start": start, "seeds": seeds}
+PARTS = {"speed": speed, "growth": growth, "crowd": crowd, "start": start, "sweeps": sweeps, "seeds": seeds}
 
 
 def main() -> None:

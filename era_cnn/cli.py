@@ -34,6 +34,11 @@ def main() -> None:
 
 def _open_streams() -> None:
     """Gives a command that was started without standard streams ones that nobody reads."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:  # closed: else the next file, a pipe perhaps, would get its number
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # for the workers of a sweep as well
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the life of the process
@@ -83,11 +88,19 @@ def _hydra(words: Sequence[str]) -> int:
     from era_cnn.words import Words, parse_words
 
     args = parse_words(words)
+    asked = Words.of(args)
     if is_question(args):
-        return answer(Words.of(args), words)
-    from era_cnn.runs.launch import launch  # and with it the schema
+        return answer(asked, words)
+    from era_cnn.composition import compose_typed  # and with it the schema
 
-    return launch(args, words)
+    composed, is_sweep = compose_typed(asked, args)
+    if is_sweep:
+        from era_cnn.sweeps.commands import start
+
+        return start(asked, composed, words)
+    from era_cnn.runs.launch import launch
+
+    return launch(asked, composed, words)
 
 
 def _models(words: Sequence[str]) -> int:
@@ -138,13 +151,24 @@ def _data(words: Sequence[str]) -> int:
 
 
 def _resume(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("era-cnn resume", description="Goes on with a run where it stopped.")
-    parser.add_argument("run", metavar="RUN", help="its folder")
+    parser = argparse.ArgumentParser("era-cnn resume", description="Goes on with a run or a sweep where it stopped.")
+    parser.add_argument("path", metavar="RUN_OR_SWEEP", help="its folder")
+    help_ = "of a sweep: how its jobs are done from now on, such as hydra/launcher=local or sweep.retries=2"
+    parser.add_argument("overrides", nargs="*", help=help_)
     parser.add_argument("--data-root", metavar="FOLDER", help="where the data lie by now, if not where they lay")
     args = parser.parse_args(words)
+    command, path = ["era-cnn", "resume", *words], Path(args.path)
+    from era_cnn.runs.folder import is_sweep
+
+    if is_sweep(path):
+        from era_cnn.sweeps.commands import resume as resume_sweep
+
+        return resume_sweep(path, args.overrides, command, args.data_root)
+    if args.overrides:
+        parser.error(f"a run's config must stay as it was, got {' '.join(args.overrides)}")
     from era_cnn.runs.resume import resume
 
-    return resume(Path(args.run), ["era-cnn", "resume", *words], args.data_root)
+    return resume(path, command, args.data_root)
 
 
 def _replay(words: Sequence[str]) -> int:
@@ -160,10 +184,22 @@ def _replay(words: Sequence[str]) -> int:
     return replay(Path(args.run), ["era-cnn", "replay", *words], epochs=args.epochs, data_root=args.data_root)
 
 
+def _compare(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "era-cnn compare", description="Tables over runs: each of them, and mean ± sd over the seeds of each setting."
+    )
+    parser.add_argument("paths", nargs="+", metavar="RUN_OR_SWEEP", help="its folder; a sweep may still be under way")
+    args = parser.parse_args(words)
+    from era_cnn.sweeps.compare import compare
+
+    return compare([Path(path) for path in args.paths])
+
+
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "models": _models,
     "describe": _describe,
     "data": _data,
     "resume": _resume,
     "replay": _replay,
+    "compare": _compare,
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -23,7 +24,7 @@ from era_cnn.guard import MAX_JOBS, num_values
 from era_cnn.interpolation import refusal_in
 from era_cnn.words import Words, load, loader_of, options_of
 
-COMMANDS = "models, describe, data, resume, replay"
+COMMANDS = "models, describe, data, resume, replay, compare"
 """The verbs, for the message about a first word that is none."""
 
 
@@ -42,6 +43,12 @@ def explained(words: Words, mode: RunMode = RunMode.RUN) -> Iterator[None]:
         raise ConfigError(
             problems or [f"The config must compose, got: {reason_of(error)}. Look at the file or the key."]
         ) from error
+
+
+def one_for_all_jobs(override: Override) -> str:
+    """What is wrong with a sweep over what holds for a whole sweep."""
+    got = shortened((override.input_line or "").partition("=")[2], 80)
+    return f"{override.key_or_group} must have one value for all jobs, got {got}. Start a sweep for each."
 
 
 def reason_of(error: BaseException) -> str:
@@ -65,7 +72,9 @@ def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str
     others: list[Override] = []
     for override in parsed:
         options = options_of(loader, override.key_or_group)
-        if options:
+        if override.is_hydra_override() and override.is_sweep_override():
+            yield one_for_all_jobs(override)
+        elif options:
             found = list(_group_problems(override, options))
             yield from found
             if not found and not override.is_sweep_override():
@@ -97,10 +106,25 @@ def _group_problems(override: Override, options: Sequence[str]) -> Iterator[str]
     except (HydraException, ValueError):  # an interval, or a range of steps of 0
         values = [(override.input_line or "").partition("=")[2]]
     for value in values:
+        if key == "hydra/launcher" and (missing := _missing_plugin(value)):
+            yield missing
+            continue
         if value not in options and not isinstance(value, list):  # a list chooses several; Hydra checks those
             otherwise = f"To do without, write ~{key}." if value is None else f"Choose one: {key}={options[0]}"
             near = did_you_mean(str(value), options, otherwise) if value is not None else otherwise
             yield problem(key, one_of(options), value, near)
+
+
+def _missing_plugin(launcher: str) -> str:
+    """What to do about a launcher whose plugin is not installed; empty if there is nothing to do."""
+    extra, package = PLUGINS.get(launcher, ("", ""))
+    if not extra or (find_spec("hydra_plugins") and find_spec(f"hydra_plugins.{package}")):
+        return ""
+    return f"hydra/launcher={launcher} must have its plugin, got none. Install it: pip install 'era_cnn[{extra}]'"
+
+
+PLUGINS = {"slurm": ("slurm", "hydra_submitit_launcher"), "ray_cluster": ("ray", "hydra_ray_launcher")}
+"""Of each launcher in conf/ that a plugin does: the extra that has it, and its package."""
 
 
 def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str]) -> Iterator[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
+import functools
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +22,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from era_cnn.complaints import explained
+from era_cnn.complaints import explained, one_for_all_jobs
 from era_cnn.config import ModelConfig, RunConfig, parse
-from era_cnn.errors import ConfigError, problem
+from era_cnn.errors import ConfigError, problem, shortened
 from era_cnn.guard import check_number_of_jobs, check_words
 from era_cnn.interpolation import limited
 from era_cnn.words import Words, load, loader_of, options_of
@@ -36,6 +38,20 @@ def compose(words: Words, mode: RunMode = RunMode.RUN) -> DictConfig:
     """
     with loader_of(words) as loader, explained(words, mode):
         return load(loader, words, words.overrides, mode)
+
+
+def compose_typed(words: Words, args: argparse.Namespace) -> tuple[DictConfig, bool]:
+    """Composes what a command line asks for; says whether that is a sweep.
+
+    Raises:
+        ConfigError: If Hydra can't; with every override that is at fault.
+    """
+    if args.package or args.resolve:
+        raise ConfigError(["--package and --resolve must go with --cfg, got neither run nor question. Add --cfg job."])
+    if args.run and args.multirun:
+        raise ConfigError(["--run must stand without --multirun, got both. Remove one."])
+    composed = compose(words, RunMode.MULTIRUN if args.multirun else RunMode.RUN)
+    return composed, bool(args.multirun or composed.hydra.mode == RunMode.MULTIRUN)
 
 
 def validated(composed: DictConfig) -> RunConfig:
@@ -75,6 +91,7 @@ def without_hydra(composed: DictConfig) -> DictConfig:
     values = copy.copy(composed)
     with open_dict(values):
         values.pop("hydra")
+        values.pop("sweep", None)  # it says how many runs are done, not how one is
     return values
 
 
@@ -117,13 +134,15 @@ class PlannedJob:
     overrides: tuple[str, ...]
     config: RunConfig
     subdir: str
+    composed: Callable[[], DictConfig]
+    """Composes it once more, the `hydra` node included: thousands of them would not fit in memory."""
 
     def __str__(self) -> str:
         return f"job {self.number} ({', '.join(self.overrides)})"
 
 
-def plan_sweep(words: Words, composed: DictConfig) -> list[PlannedJob]:
-    """Every job of a sweep, as Hydra's own sweeper will number them.
+class Planner:
+    """Composes the jobs of a sweep.
 
     Groups are composed once for each combination of theirs; plain values are set on top, which is a hundred times
     faster than composing each job.
@@ -133,40 +152,110 @@ def plan_sweep(words: Words, composed: DictConfig) -> list[PlannedJob]:
         composed: What was composed of it; it may itself hold what is swept, in `hydra.sweeper.params`.
 
     Raises:
+        ConfigError: If the words can't be read, or contradict each other.
+    """
+
+    def __init__(self, words: Words, composed: DictConfig) -> None:
+        self.words = words
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
+        with _hydra_values(composed), explained(words):
+            presets = [f"{key}={value}" for key, value in (composed.hydra.sweeper.get("params") or {}).items()]
+            check_words(presets)
+        with loader_of(words) as loader:
+            with explained(words, RunMode.MULTIRUN):
+                parsed = OverridesParser.create(loader).parse_overrides([*presets, *words.overrides])
+                own = [override for override in parsed if override.is_hydra_override()]
+                task = [override for override in parsed if not override.is_hydra_override()]
+            _check_no_sweep_over_sweeps(task)
+            _check_once(task[len(presets) :])
+            self._plain = {override.get_key_element() for override in task if _is_plain(loader, override)}
+        self._own = [override.input_line or "" for override in own]
+        self.task = list({override.get_key_element(): override for override in task}.values())
+        """The overrides of the jobs, those that sweep included; of what a preset says and was typed too, the latter."""
+
+    def grid(self) -> list[tuple[str, ...]]:
+        """The overrides of each job, every combination of what is swept, as Hydra's own sweeper numbers them.
+
+        Raises:
+            ConfigError: If they are too many, or there are none.
+        """
+        check_number_of_jobs(self.task)
+        with explained(self.words, RunMode.MULTIRUN):
+            jobs = list(itertools.chain.from_iterable(BasicSweeper.split_arguments(self.task, None)))
+        if not jobs:
+            raise ConfigError(["A sweep must have at least one job, got none. Give each swept key a value."])
+        return [tuple(overrides) for overrides in jobs]
+
+    def plan(self, jobs: Sequence[tuple[str, ...]], first: int = 0) -> list[PlannedJob]:
+        """Composes jobs from their overrides, and checks them.
+
+        Raises:
+            ConfigError: With every problem of any job.
+        """
+        planned: list[PlannedJob] = []
+        problems: dict[str, list[str]] = {}  # from a problem to the jobs that have it
+        with loader_of(self.words) as loader:
+            for number, overrides in enumerate(jobs, start=first):
+                job = self._compose(loader, number, overrides)
+                try:
+                    subdir = resolved(job, "hydra.sweep.subdir")
+                    again = functools.partial(self._compose_again, number, overrides)
+                    planned.append(PlannedJob(number, overrides, validated(job), subdir, again))
+                except ConfigError as error:
+                    for said in error.problems:
+                        problems.setdefault(said, []).append(f"job {number} ({', '.join(overrides)})")
+        raise_problems_of_jobs(problems, len(jobs))
+        return planned
+
+    def _compose_again(self, number: int, overrides: tuple[str, ...]) -> DictConfig:
+        with loader_of(self.words) as loader:
+            return self._compose(loader, number, overrides)
+
+    def _compose(self, loader: ConfigLoader, number: int, overrides: tuple[str, ...]) -> DictConfig:
+        with explained(self.words.with_overrides(overrides)):
+            base = tuple(text for text in overrides if text.partition("=")[0] not in self._plain)
+            if base not in self._bases:
+                self._bases[base] = load(loader, self.words, [*self._own, *base], RunMode.RUN)
+            job = copy.deepcopy(self._bases[base])
+            _set_plain(job, [text for text in overrides if text not in base])
+        with open_dict(job):
+            job.hydra.job.num = job.hydra.job.id = number
+        return job
+
+
+def _check_no_sweep_over_sweeps(overrides: Sequence[Override]) -> None:
+    """Raises a `ConfigError` if what holds for a whole sweep is itself swept over."""
+    problems = []
+    for override in overrides:
+        key = override.key_or_group
+        if override.is_sweep_override() and key.partition(".")[0] == "sweep":
+            problems.append(one_for_all_jobs(override))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _check_once(typed: Sequence[Override]) -> None:
+    """Raises a `ConfigError` if a key was typed with different values: which of them counts is anybody's guess."""
+    lines: dict[str, dict[str, None]] = {}
+    for override in typed:
+        lines.setdefault(override.get_key_element(), {})[override.input_line or ""] = None
+    problems = [
+        f"{key} must be given once in a sweep, got {shortened(' and '.join(each), 200)}. Remove all but one."
+        for key, each in lines.items()
+        if len(each) > 1
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def plan_sweep(words: Words, composed: DictConfig) -> list[PlannedJob]:
+    """Every job of a grid.
+
+    Raises:
         ConfigError: With every problem of any job.
     """
-    with _hydra_values(composed), explained(words):
-        presets = [f"{key}={value}" for key, value in (composed.hydra.sweeper.get("params") or {}).items()]
-        check_words(presets)
-    jobs: list[PlannedJob] = []
-    problems: dict[str, list[str]] = {}  # from a problem to the jobs that have it
-    bases: dict[tuple[str, ...], DictConfig] = {}
-    with loader_of(words) as loader:
-        with explained(words, RunMode.MULTIRUN):
-            parsed = OverridesParser.create(loader).parse_overrides([*presets, *words.overrides])
-            own = [override.input_line or "" for override in parsed if override.is_hydra_override()]
-            task = [override for override in parsed if not override.is_hydra_override()]
-            plain = {override.get_key_element() for override in task if _is_plain(loader, override)}
-            check_number_of_jobs(task)
-            overrides_of_jobs = list(itertools.chain.from_iterable(BasicSweeper.split_arguments(task, None)))
-        for number, overrides in enumerate(overrides_of_jobs):
-            with explained(words.with_overrides(overrides)):
-                base = tuple(text for text in overrides if text.partition("=")[0] not in plain)
-                if base not in bases:
-                    bases[base] = load(loader, words, [*own, *base], RunMode.RUN)
-                job = copy.deepcopy(bases[base])
-                _set_plain(job, [text for text in overrides if text not in base])
-            with open_dict(job):
-                job.hydra.job.num = job.hydra.job.id = number
-            try:
-                jobs.append(PlannedJob(number, tuple(overrides), validated(job), resolved(job, "hydra.sweep.subdir")))
-            except ConfigError as error:
-                for said in error.problems:
-                    problems.setdefault(said, []).append(f"job {number} ({', '.join(overrides)})")
-    raise_problems_of_jobs(problems, len(overrides_of_jobs))
-    if not jobs:
-        raise ConfigError(["A sweep must have at least one job, got none. Give each swept key a value."])
-    return jobs
+    planner = Planner(words, composed)
+    return planner.plan(planner.grid())
 
 
 def raise_problems_of_jobs(problems: dict[str, list[str]], num_jobs: int) -> None:

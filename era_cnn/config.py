@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
@@ -295,6 +296,13 @@ class RunConfig(Section):
         available = self.data.train_size - self.data.val_size
         return min(available, self.trainer.limit_train_images or available)
 
+    def anchored(self) -> RunConfig:
+        """The same with the folder of the data from its root on: else it could only be found from here."""
+        if isinstance(self.data, DigitsData):
+            return self
+        root = os.path.abspath(self.data.root)
+        return self.model_copy(update={"data": self.data.model_copy(update={"root": root})})
+
     def digest(self) -> str:
         """SHA-256 over all that can change the result."""
         return digest_of(self.model_dump())
@@ -330,6 +338,8 @@ def parse(composed: DictConfig) -> RunConfig:
         key = getattr(error, "full_key", None) or "the config"
         raise ConfigError([problem(key, "have a value", first_line, f"Give one: {key}=…")]) from error
     problems: list[str] = []
+    if isinstance(values, dict):
+        values.pop("sweep", None)  # of what is beside this run
     try:
         config = RunConfig.model_validate(values)
     except ValidationError as error:

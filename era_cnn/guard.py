@@ -220,6 +220,13 @@ PLUGINS: dict[str, type[Launcher] | type[Sweeper]] = {"hydra.launcher": Launcher
 """The keys whose own `_target_` may name a plugin of Hydra's that is installed."""
 
 
+def check_composed(composed: DictConfig) -> None:
+    """Raises a `ConfigError` if a composed config that was changed since would do harm."""
+    overrides = composed.hydra.overrides
+    if problems := list(_problems_of_composed(composed, len(overrides.task) + len(overrides.hydra))):
+        raise ConfigError(problems)
+
+
 def _problems_of_composed(composed: DictConfig, num_overrides: int) -> Iterator[str]:
     values: Any = OmegaConf.to_container(composed, resolve=False)
     hydra = values["hydra"]
@@ -239,6 +246,7 @@ def _problems_of_composed(composed: DictConfig, num_overrides: int) -> Iterator[
     batch_size = hydra["sweeper"].get("max_batch_size") if isinstance(hydra["sweeper"], dict) else None
     if isinstance(batch_size, int) and batch_size < 1:
         yield problem("hydra.sweeper.max_batch_size", "be null or at least 1", batch_size, "Leave it out.")
+    yield from _problems_of_launcher(hydra["launcher"])
     for key, value in _entries(values):
         if key.startswith(("hydra.overrides.", "hydra.job.override_dirname")):
             continue  # what was typed, once more
@@ -247,6 +255,21 @@ def _problems_of_composed(composed: DictConfig, num_overrides: int) -> Iterator[
         elif isinstance(value, str) and (read := _ENVIRONMENT.search(value)):
             # One that is not resolved leaks nothing, and one that is built of others is refused when it is resolved.
             yield from_environment(read[1], key)
+
+
+_LAUNCHERS_CODE = ("setup", "python", "srun_args", "runtime_env", "worker_process_setup_hook", "_temp_dir")
+"""Keys of launcher plugins with which a cluster runs what a config says, or writes where it says."""
+
+
+def _problems_of_launcher(launcher: Any) -> Iterator[str]:
+    for key, value in _entries(launcher, "hydra.launcher."):
+        if key.rpartition(".")[2] in _LAUNCHERS_CODE and value is not None:
+            yield problem(
+                key, f"be null: {_CODE}", value, "Set up the environment before era-cnn: its jobs inherit it."
+            )
+        for text in (key, value):
+            if isinstance(text, str) and not text.isprintable():  # a line more of a batch script would be a command
+                yield problem(show(key), "be on one line", value, "Remove the line break.")
 
 
 def _problems_of_call(key: str, target: object) -> Iterator[str]:

@@ -7,13 +7,16 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from era_cnn.composition import compose
 from era_cnn.config import digest_of, parse
 from era_cnn.errors import ConfigError
+from era_cnn.sweeps.options import sweep_options
+from era_cnn.words import Words
 from tests.conftest import CONF_DIR, EXPERIMENTS, config_of
 
 FILES = sorted(CONF_DIR.rglob("*.yaml"))
 OPTIONS = [path for path in FILES if path.parent != CONF_DIR and "hydra" not in path.parts]
-GROUPS = ["augmentation", "data", "experiment", "model", "optimizer", "scheduler", "trainer"]
+GROUPS = ["augmentation", "data", "experiment", "model", "optimizer", "scheduler", "sweep", "trainer"]
 
 
 def test_every_yaml_file_is_reached() -> None:
@@ -22,19 +25,24 @@ def test_every_yaml_file_is_reached() -> None:
     rest = {path.relative_to(CONF_DIR).as_posix() for path in FILES} - {
         path.relative_to(CONF_DIR).as_posix() for path in OPTIONS
     }
-    assert rest == {"config.yaml", "hydra/help/era_cnn.yaml"}
+    launchers = {f"hydra/launcher/{name}.yaml" for name in ("local", "ray_cluster", "slurm")}
+    assert rest == {"config.yaml", "hydra/help/era_cnn.yaml", "hydra/sweeper/optuna.yaml", *launchers}
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: path.relative_to(CONF_DIR).as_posix())
 def test_a_file_is_named_after_the_name_that_it_sets(path) -> None:
-    assert yaml.safe_load(path.read_text(encoding="utf-8"))["name"] == path.stem
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert values.get("sweep", values)["name"] == path.stem
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: path.relative_to(CONF_DIR).as_posix())
 def test_every_option_can_be_chosen(path) -> None:
     group = path.parent.name
     config = config_of(f"{group}={path.stem}")
-    chosen = config.name if group == "experiment" else getattr(config, group).name
+    if group == "sweep":  # which is no part of a run
+        chosen = sweep_options(compose(Words([f"sweep={path.stem}"]))).sweep.name
+    else:
+        chosen = config.name if group == "experiment" else getattr(config, group).name
     assert chosen == path.stem
 
 

@@ -15,14 +15,15 @@ from pydantic import Field
 from torch import nn
 
 from era_cnn.cli import VERBS
-from era_cnn.composition import compose, validated
+from era_cnn.composition import Planner, compose, compose_typed, validated
 from era_cnn.models.blocks import BLOCKS
 from era_cnn.models.build import build_network, check_network
 from era_cnn.models.summary import summarise
+from era_cnn.sweeps.options import sweep_options
+from era_cnn.sweeps.search import plan_corners
 from era_cnn.words import Words, parse_words
 from tests.conftest import EXPERIMENTS, config_of
 from tests.models.test_blocks import INHERITED
-from tests.test_composition import jobs_of
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -47,6 +48,7 @@ def test_nothing_was_left_to_be_filled_in() -> None:
         "SIGUSR1",
         "SIGUSR2",
         "HOME",
+        "SWEEP",
         "FOLDER",
         "BLOCKS",
         "CONTRIBUTING",
@@ -65,9 +67,17 @@ def test_every_command_of_the_readme_is_understood(line: str) -> None:
     if (words[0] in VERBS and words[0] != "describe") or words == ["--help"]:
         return  # tested where they are
     args = parse_words(words[1:] if words[0] == "describe" else words)
-    configs = jobs_of(*args.overrides) if args.multirun else [validated(compose(Words.of(args)))]
-    for config in configs:
-        check_network(config)
+    if words[0] == "describe":
+        check_network(validated(compose(Words.of(args))))
+        return
+    composed, is_sweep = compose_typed(Words.of(args), args)
+    if not is_sweep:
+        check_network(validated(composed))
+        return
+    planner = Planner(Words.of(args), composed)
+    search = sweep_options(composed).search
+    for job in plan_corners(search, planner) if search else planner.plan(planner.grid()):
+        check_network(job.config)
 
 
 def test_the_model_of_the_readme_can_be_built() -> None:

@@ -1,4 +1,4 @@
-"""Hydra's own application, which does the work of a run, of a sweep and of a question.
+"""Hydra's own application, which does the work of a run and of a question.
 
 A question needs neither the schema nor torch, and so nothing here imports them.
 """
@@ -41,30 +41,24 @@ def answer(words: Words, typed: Sequence[str]) -> int:
 
 
 def call_hydra(typed: Sequence[str], *overrides: str) -> int:
-    """Runs the Hydra application as if the words were the command line; returns the last job's exit code.
+    """Runs the Hydra application as if the words were the command line; returns the exit code of the run.
 
     Raises:
-        ConfigError: If Hydra fails before a job has begun.
+        ConfigError: If Hydra fails before the run has begun.
         StorageError: If it fails since a file can't be written.
     """
     codes: list[int] = []
 
-    def task(composed: DictConfig) -> int:
+    def task(composed: DictConfig) -> None:
         from era_cnn.runs.job import job
 
         codes.append(1)
         codes[-1] = job(composed, command=["era-cnn", *typed])
-        if codes[-1] in STOPPED:
-            raise SystemExit(codes[-1])  # the one thing that ends a sweep
-        return codes[-1]
 
     application = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(task)
     try:
         with _command_line(_with_overrides(typed, overrides)), _errors_pass(), guarded():
             application()
-    except SystemExit:
-        if not codes:
-            raise
     except (EraCnnError, BrokenPipeError):
         raise
     except Exception as error:

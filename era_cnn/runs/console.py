@@ -17,9 +17,10 @@ from typing import NoReturn
 from tqdm import tqdm
 
 from era_cnn.config import RunConfig
-from era_cnn.errors import OutputError, StorageError
+from era_cnn.errors import StorageError
 from era_cnn.models.build import count_params
 from era_cnn.runs.ingredients import Ingredients
+from era_cnn.runs.output import say
 from era_cnn.runs.result import Result
 from era_cnn.training.loop import EpochRecord, Scores, Step
 
@@ -30,10 +31,16 @@ REFRESH_SECONDS = 0.1
 
 
 class Console:
-    """Shows a run as it goes on, and keeps what was said in run.log. Reads the tallies, changes nothing."""
+    """Shows a run as it goes on, and keeps what was said in run.log. Reads the tallies, changes nothing.
 
-    def __init__(self, *, is_terminal: bool | None = None) -> None:
+    Args:
+        is_terminal: Whether there is a terminal for a bar; found out if None.
+        quiet: Whether all that is said goes into run.log alone.
+    """
+
+    def __init__(self, *, is_terminal: bool | None = None, quiet: bool = False) -> None:
         self.is_terminal = (sys.stdout.isatty() and sys.stderr.isatty()) if is_terminal is None else is_terminal
+        self._quiet = quiet
         self._bar: tqdm[NoReturn] | None = None
         self._shown_at = 0.0
 
@@ -44,7 +51,8 @@ class Console:
             OutputError: If nothing can be written there any more.
             StorageError: If the log can't be written.
         """
-        say(text)
+        if not self._quiet:
+            say(text)
         log.info("%s", text)
 
     def complain(self, text: str) -> None:
@@ -59,14 +67,15 @@ class Console:
             StorageError: If the log can't be written.
         """
         self.close()
-        with suppress(OSError):
-            print(text, file=sys.stderr, flush=True)
+        if not self._quiet:
+            with suppress(OSError):
+                print(text, file=sys.stderr, flush=True)
         log.error("%s", text)
 
     def on_step(self, step: Step) -> None:
         """Moves the bar; without one, says after the last step of an epoch what it would show."""
         is_last = step.step + 1 == step.num_steps
-        if self.is_terminal:
+        if self.is_terminal and not self._quiet:
             self._move_bar(step, is_last)
             if is_last:
                 log.info("%s", describe_step(step))
@@ -97,20 +106,6 @@ class Console:
         bar.update()
         if is_last:
             self.close()
-
-
-def say(text: str) -> None:
-    """To standard output.
-
-    Raises:
-        OutputError: If nothing can be written there any more.
-    """
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        raise OutputError(
-            f"Standard output must stay open, got: {error.strerror}. Send it where it is read."
-        ) from error
 
 
 class RunLog(logging.FileHandler):

@@ -7,10 +7,11 @@ import io
 import itertools
 import json
 import os
+import platform
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -97,6 +98,49 @@ def shown(folder: Path) -> Path:
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
+def is_sweep(path: Path) -> bool:
+    """Whether a folder is that of a sweep."""
+    return (path / "multirun.yaml").exists() or (path / "ledger.jsonl").exists()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keeps other processes from a folder; the lock ends with its process, however that ends.
+
+    Raises:
+        InUseError: If another process has it.
+        RunFolderError: If it can't be written to, or its file system has no locks.
+    """
+    lock = FileLock(path / ".lock", timeout=0)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the lock's way out, which is refused here
+            lock.acquire()
+    except Timeout:
+        raise InUseError(f"{path} must be free, got one in use by another process. Wait for it.") from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunFolderError(f"{path} must be a folder to write to, got: {reason}. {ELSEWHERE}") from error
+    try:
+        if isinstance(lock, SoftFileLock):
+            raise RunFolderError(f"{path} must be on a file system that has locks, got none. {ELSEWHERE}")
+        yield
+    finally:
+        lock.release()
+
+
+RESULT_KEYS = (
+    "schema", "experiment", "seed", "params", "epochs", "best_test_accuracy", "best_test_epoch", "final_test_accuracy",
+    "best_train_accuracy", "final_train_accuracy", "final_test_loss", "best_val_accuracy", "best_val_epoch",
+    "final_val_accuracy", "target", "weights_sha256", "config_sha256", "data_sha256", "seconds", "images_per_second",
+)  # fmt: skip
+"""Those of result.json, as `runs.result` makes it, which computes and so imports torch."""
+
+
+class InUseError(RunFolderError):
+    """Another process is at a folder."""
+
+
 class RunFolder:
     """The files of one run."""
 
@@ -127,19 +171,34 @@ class RunFolder:
             StorageError: If it can't; so do all that write.
         """
         self._started = _now()
-        if not (self.path / "config.yaml").exists():
-            self.write_text("config.yaml", yaml.safe_dump(config.model_dump(), sort_keys=False))
+        if (
+            not self.has_record
+        ):  # one that was planned is written anew, since its device and its data are settled by now
+            self.write_config(config)
         self.write_json("status.json", self._status("running"))
+
+    def write_config(self, config: RunConfig) -> None:
+        """Writes config.yaml.
+
+        Raises:
+            StorageError: If it can't.
+        """
+        self.write_text("config.yaml", yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False))
 
     def end(self, state: str, message: str, **details: str) -> None:
         """Writes that the run failed or was interrupted, and why."""
         self.write_json("status.json", self._status(state, ended=_now(), message=message, **details))
 
-    def complete(self, result: dict[str, Any]) -> None:
-        """Writes result.json, the very last of a run's files: it exists only if all else could be written."""
+    def complete(self, result: dict[str, Any], **details: str) -> None:
+        """Writes result.json, the very last of a run's files: it exists only if all else could be written.
+
+        Args:
+            result: What came out.
+            details: More to say in status.json.
+        """
         path = self.path / "result.json"
         prepare(path, _as_json(result))
-        self.write_json("status.json", self._status("completed", ended=_now()))
+        self.write_json("status.json", self._status("completed", ended=_now(), **details))
         try:
             commit(path)
         except StorageError:
@@ -149,7 +208,14 @@ class RunFolder:
         self._completed = True
 
     def _status(self, state: str, **details: str) -> dict[str, Any]:
-        return {"state": state, "started": self._started, "pid": os.getpid(), **details}
+        return {"state": state, "started": self._started, "host": platform.node(), "pid": os.getpid(), **details}
+
+    def set_state(self, state: str, **details: str) -> None:
+        """Writes how it stands with a run that no process is at."""
+        started = None
+        with suppress(RunFolderError):  # there is none yet, or it is damaged
+            started = self.read_json("status.json").get("started")
+        self.write_json("status.json", {"state": state, "started": started, "since": _now(), **details})
 
     def state(self) -> dict[str, Any]:
         """What status.json says; but completed is only what has a result, which comes last."""
@@ -167,7 +233,7 @@ class RunFolder:
         if not (self.path / "result.json").exists():
             return None
         result = self.read_json("result.json")
-        if "weights_sha256" not in result:
+        if any(key not in result for key in RESULT_KEYS):
             path = self.path / "result.json"
             raise RunFolderError(f"{path} must hold a result, got {show(list(result))}. Remove it, and resume the run.")
         return result
@@ -231,29 +297,17 @@ class RunFolder:
             )
         return found
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keeps other processes from the folder; the lock ends with its process, however that ends.
+    def locked(self) -> AbstractContextManager[None]:
+        """Keeps other processes from the run; see `locked`."""
+        return locked(self.path)
 
-        Raises:
-            RunFolderError: If another process has it, or it can't be written to.
-        """
-        lock = FileLock(self.path / ".lock", timeout=0)
+    def is_in_use(self) -> bool:
+        """Whether another process is at the run; not, if it can't be found out: whoever begins it will see."""
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of the lock's way out, which is refused here
-                lock.acquire()
-        except Timeout:
-            raise RunFolderError(f"{self.path} must be free, got one in use by another process. Wait for it.") from None
-        except OSError as error:
-            reason = error.strerror or error
-            raise RunFolderError(f"{self.path} must be a folder to write to, got: {reason}. {ELSEWHERE}") from error
-        try:
-            if isinstance(lock, SoftFileLock):
-                raise RunFolderError(f"{self.path} must be on a file system that has locks, got none. {ELSEWHERE}")
-            yield
-        finally:
-            lock.release()
+            with self.locked():
+                return False
+        except RunFolderError as error:
+            return isinstance(error, InUseError)
 
     def write_metrics(self, records: Sequence[EpochRecord], *, with_val: bool) -> None:
         """metrics.csv with these epochs, a row each; evaluations that were not made stay empty."""
@@ -299,7 +353,9 @@ class RunFolder:
         return self.read("metrics.csv", parse)
 
 
-_NEEDED = ("config.yaml", "fingerprints.jsonl", "metrics.csv")
+_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # ten times as fast, where PyYAML has it
+
+_NEEDED = ("config.yaml", "fingerprints.jsonl", "metrics.csv", "multirun.yaml")
 """The files whose content is nowhere else in a run's folder."""
 
 

@@ -60,11 +60,7 @@ def make_ingredients(config: RunConfig, dataset: Dataset, device: torch.device) 
 
 def settled(config: RunConfig, device: torch.device) -> RunConfig:
     """The config with what depends on where it is started: the device, and the folder of the data from its root on."""
-    config = config.model_copy(update={"device": device.type})
-    if isinstance(config.data, DigitsData):
-        return config
-    root = os.path.abspath(config.data.root)  # else a run could only be resumed from where it was started
-    return config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
+    return config.anchored().model_copy(update={"device": device.type})
 
 
 def read_dataset(config: RunConfig) -> Dataset:

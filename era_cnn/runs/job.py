@@ -10,12 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from era_cnn.config import RunConfig, parse
 from era_cnn.errors import EraCnnError, OutputError, StorageError
-from era_cnn.runs.console import Console, log_to, say
+from era_cnn.runs.console import Console, log_to
 from era_cnn.runs.folder import RunFolder, shown
 from era_cnn.runs.run import run
 from era_cnn.runs.stopping import Interrupted, stop_requests
@@ -23,12 +22,9 @@ from era_cnn.training.loop import EpochRecord
 
 
 def job(composed: DictConfig, command: Sequence[str]) -> int:
-    """A run as Hydra's launchers start it: config in, exit code out."""
-    hydra = HydraConfig.get()
-    folder = RunFolder(Path(hydra.runtime.output_dir))
+    """A run as Hydra starts it: config in, exit code out."""
+    folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     try:
-        if hydra.mode == RunMode.MULTIRUN:
-            say(f"\nJob {hydra.job.num}: {' '.join(hydra.overrides.task)}")
         with folder.locked():
             return carry_out(parse(composed), folder, command)
     except EraCnnError as error:
@@ -41,6 +37,7 @@ def carry_out(
     folder: RunFolder,
     command: Sequence[str],
     witness: Callable[[EpochRecord], None] = lambda record: None,
+    console: Console | None = None,
 ) -> int:
     """Runs, or goes on with, what a locked folder is for; returns the exit code.
 
@@ -50,7 +47,7 @@ def carry_out(
     Raises:
         EraCnnError: If the run can't begin; then nothing was touched.
     """
-    console = Console()
+    console = console or Console()
     to_go_on = f"era-cnn resume {shlex.quote(str(shown(folder.path)))}"
     with log_to(folder.path / "run.log"), stop_requests() as stop:
         try:
@@ -70,7 +67,7 @@ def carry_out(
                 raise
             then = f" Then go on: {to_go_on}" if isinstance(error, StorageError | OutputError) else ""
             return _ended(folder, console, "failed", str(error), error.exit_code, say=f"{error}{then}")
-        except Exception as error:  # noqa: BLE001 - a job's last resort: recorded, and the sweep goes on
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a job's last resort: recorded, and the sweep goes on
             text = traceback.format_exc()
             return _ended(folder, console, "failed", f"{type(error).__name__}: {error}", 1, say=text, traceback=text)
         finally:

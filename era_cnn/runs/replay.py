@@ -11,13 +11,13 @@ from typing import Any
 from era_cnn.config import RunConfig
 from era_cnn.errors import ConfigError, ReplayError, RunFolderError, problem
 from era_cnn.runs import provenance
-from era_cnn.runs.console import say
 from era_cnn.runs.folder import RunFolder, claim, shown
 from era_cnn.runs.ingredients import read_dataset
 from era_cnn.runs.job import carry_out
+from era_cnn.runs.output import say
 from era_cnn.runs.process import pick_device, set_up
 from era_cnn.runs.result import TIMES
-from era_cnn.runs.resume import read_config, run_folder
+from era_cnn.runs.stored import read_config, run_folder
 from era_cnn.training.loop import EpochRecord
 
 

@@ -7,8 +7,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from era_cnn.data.batches import Batch, EvaluationBatches
+if TYPE_CHECKING:
+    from era_cnn.data.batches import Batch, EvaluationBatches
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """SIGUSR1 and SIGUSR2 are what Slurm is asked to send before it preempts a job or its time is up (`--signal`)."""
@@ -22,7 +24,12 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.exit_code = 128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+        self.exit_code = exit_code_of(number)
+
+
+def exit_code_of(number: int) -> int:
+    """130 for SIGINT, 143 for all others that ask to stop."""
+    return 128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
 
 class StopRequest:
@@ -70,9 +77,13 @@ class Interruptible:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Notes signals for as long as the context lasts. Only the main thread can; elsewhere they are left as they are."""
-    stop = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
+    """Notes signals for as long as the context lasts, or leaves that to a context around it, so that none gets lost.
+
+    Only the main thread can; elsewhere they are left as they are.
+    """
+    around = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    stop = around if isinstance(around, StopRequest) else StopRequest()
+    if stop is around or threading.current_thread() is not threading.main_thread():
         yield stop
         return
     before = {number: signal.signal(number, stop.note) for number in SIGNALS}

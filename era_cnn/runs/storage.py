@@ -11,6 +11,18 @@ from pathlib import Path
 from era_cnn.errors import StorageError
 
 
+def write_shared(path: Path, content: bytes) -> None:
+    """As `write_atomically`, for a file that several processes may write at once.
+
+    Raises:
+        StorageError: If it can't be written.
+    """
+    own = path.with_name(f".{path.name}.{os.getpid()}")
+    write_atomically(own, content)
+    with _failure_names(path):
+        os.replace(own, path)
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file that exists whole or not at all, even if power fails.
 

@@ -77,6 +77,20 @@ def _variations(seed: int) -> Report:
     return variations()
 
 
+def _sweep_kills(seed: int) -> Report:
+    from tests.faults.sweeps import sweep_kills
+
+    return sweep_kills(100, seed=seed)
+
+
+def _sweep_failures(seed: int) -> Report:
+    from tests.faults.sweeps import LAUNCHERS, sweep_failures
+    from tests.sweeps.test_plugins import HAS_SUBMITIT, has_slurm
+
+    slurm = {"Slurm": ["hydra/launcher=slurm", "hydra.launcher.timeout_min=5"]} if HAS_SUBMITIT and has_slurm() else {}
+    return sweep_failures({**LAUNCHERS, **slurm})
+
+
 def _fuzz(seed: int) -> Report:
     found = fuzz.campaign(10_000, seed)
     failures = [str(failure) for failure in found.pop("failures")]
@@ -100,6 +114,8 @@ CAMPAIGNS: dict[str, Callable[[int], Report]] = {
     "signals": lambda seed: campaigns.signals(300, seed=seed),
     "every_step": _every_step,
     "variations": _variations,
+    "sweep_kills": _sweep_kills,
+    "sweep_failures": _sweep_failures,
     "fuzz": _fuzz,
     "cost": _cost,
 }

@@ -63,7 +63,7 @@ def preload() -> None:
     """Imports what a run needs, so that a fork has it. Computes nothing: threads do not survive a fork."""
     for name in (
         "hydra.main", "sklearn.datasets", "torch", "torch._dynamo", "torchinfo",
-        "era_cnn.runs.job", "era_cnn.runs.launch", "era_cnn.runs.replay", "era_cnn.runs.sweep",
+        "era_cnn.runs.job", "era_cnn.runs.launch", "era_cnn.runs.replay", "era_cnn.sweeps.job",
     ):  # fmt: skip
         importlib.import_module(name)
     compose(Words(list(RUN)))
@@ -121,6 +121,7 @@ def _be_the_command(words: Sequence[str], where: Path, before: Callable[[], None
         # The streams of a test runner are not those of a command.
         sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
         sys.argv = ["era-cnn", *words]
+        multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # as it was forked of one
         before()
         cli.main()
     except SystemExit as end:

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from era_cnn.errors import RunFolderError, StorageError
-from era_cnn.runs.folder import RunFolder, claim
+from era_cnn.runs.folder import RESULT_KEYS, RunFolder, claim
+from era_cnn.runs.result import Result
 from era_cnn.training.loop import EpochRecord, Scores
 from tests.conftest import config_of
 
@@ -136,7 +137,7 @@ def test_fingerprints_are_a_line_an_epoch(tmp_path: Path) -> None:
         folder.read_fingerprints()
 
 
-RESULT = {"schema": 1, "weights_sha256": ""}
+RESULT = {**dict.fromkeys(RESULT_KEYS, 1), "weights_sha256": ""}
 
 
 def test_the_result_is_the_last_file_and_says_that_a_run_is_complete(
@@ -180,3 +181,7 @@ def test_a_lock_that_cannot_be_made_has_its_message(tmp_path: Path) -> None:
         RunFolder(tmp_path / "file").locked(),
     ):
         pass
+
+
+def test_the_keys_of_a_result_are_those_that_are_asked_for() -> None:
+    assert tuple(Result.__dataclass_fields__) == RESULT_KEYS

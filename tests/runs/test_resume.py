@@ -272,8 +272,14 @@ def test_what_is_no_run_is_left_as_it_is(command, tmp_path: Path) -> None:
     assert list((tmp_path / "foreign").iterdir()) == []
     (tmp_path / "foreign" / "multirun.yaml").touch()
     code, _, err = command("resume", "foreign")
+    assert code == 4
+    assert err == (
+        f"{tmp_path / 'foreign' / 'multirun.yaml'} must hold what the run wrote, got: no 'hydra'. Start the run anew.\n"
+    )
+    code, _, err = command("replay", "foreign")
     assert code == 2
     assert "RUN must be the folder of a run, got 'foreign, that of a sweep'. Give the folder of one of its jobs." in err
+    assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["multirun.yaml"]
 
 
 def test_a_folder_in_use_is_left_alone(command, tmp_path: Path) -> None:

@@ -1,0 +1,113 @@
+"""What a sweep adds to its jobs, what several at once gain, and how long a large ledger takes.
+
+`python -m benchmarks sweeps`. Needs MNIST (ERA_CNN_DATA).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from hydra.types import RunMode
+
+from era_cnn.composition import Planner, compose
+from era_cnn.sweeps.folder import SweepFolder
+from era_cnn.words import Words
+
+TINY = (
+    "experiment=model_4_digits", "threads=1", "device=cpu", "trainer.limit_epochs=2", "trainer.limit_train_images=64",
+    "trainer.limit_test_images=50",
+)  # fmt: skip
+MNIST = (
+    "experiment=model_4", "device=cpu", "trainer.limit_epochs=1", "trainer.limit_train_images=19200",
+    "trainer.limit_test_images=1000",
+)  # fmt: skip
+JOBS = 8
+LARGE = 1_000
+
+
+def sweeps(rounds: int) -> dict[str, Any]:
+    """Everything of it, in turn, round after round."""
+    with tempfile.TemporaryDirectory() as name:
+        where = Path(name)
+        found: dict[str, list[float]] = {}
+        for _ in range(rounds):
+            for key, seconds in {**_overheads(where), **_throughput(where)}.items():
+                found.setdefault(key, []).append(seconds)
+        found |= _large(where, rounds)
+    figures = {key: [round(f(values), 3) for f in (statistics.median, min, max)] for key, values in found.items()}
+    print(json.dumps(figures), flush=True)
+    return figures
+
+
+def _overheads(where: Path) -> dict[str, float]:
+    """Seconds that a job takes longer in a sweep than its steps do: evaluation, checkpoints and files included."""
+    imports = _seconds(where, sys.executable, "-c", "import era_cnn.sweeps.job")
+    found = {"imports of a process": imports}
+    for name, launcher in {"basic": [], "local": ["hydra/launcher=local", "hydra.launcher.n_jobs=1"]}.items():
+        one, _ = _sweep(where, 1, *TINY, *launcher)
+        many, own = _sweep(where, 1 + JOBS, *TINY, *launcher)
+        each = (many - one) / JOBS - own / (1 + JOBS)
+        found[f"a job more, {name}"] = each - (imports if name == "local" else 0)
+    return found
+
+
+def _throughput(where: Path) -> dict[str, float]:
+    """How many times as fast four runs of Model-4 on MNIST are at once as one after another, in one process."""
+    local, _ = _sweep(where, 4, *MNIST, "threads=1", "hydra/launcher=local")
+    return {
+        f"local beside basic, {threads} thread{'s' if threads > 1 else ''} a job": (
+            _sweep(where, 4, *MNIST, f"threads={threads}")[0] / local
+        )
+        for threads in (1, len(os.sched_getaffinity(0)))
+    }
+
+
+def _sweep(where: Path, jobs: int, *words: str) -> tuple[float, float]:
+    """The seconds that a sweep over seeds takes, and those of its jobs' steps together."""
+    path = where / "sweep"
+    shutil.rmtree(path, ignore_errors=True)
+    seeds = ",".join(map(str, range(jobs)))
+    seconds = _seconds(where, *_COMMAND, "-m", *words, f"seed={seeds}", "hydra.sweep.dir=sweep")
+    results = [json.loads(file.read_text(encoding="utf-8")) for file in path.glob("*/result.json")]
+    assert len(results) == jobs
+    return seconds, sum(result["seconds"] for result in results)
+
+
+def _large(where: Path, rounds: int) -> dict[str, list[float]]:
+    """Seconds that commands take on a completed sweep of many jobs; the results are copies of a real one."""
+    _sweep(where, 1, *TINY)
+    (result,) = (where / "sweep").glob("*/result.json")
+    words = Words([*TINY, f"seed=range({LARGE})"])
+    composed = compose(words, RunMode.MULTIRUN)
+    started = time.perf_counter()
+    planner = Planner(words, composed)
+    large = SweepFolder(where / "large")
+    large.path.mkdir()
+    jobs = large.create(composed, planner.plan(planner.grid()))
+    planning = time.perf_counter() - started
+    for job in jobs:
+        shutil.copy(result, large.path / job.folder)
+        shutil.copy(result.with_name("status.json"), large.path / job.folder)
+    found: dict[str, list[float]] = {f"planning {LARGE:,} jobs": [planning]}
+    for verb in ("compare", "resume"):
+        found[f"{verb}, {LARGE:,} jobs"] = [_seconds(where, *_COMMAND, verb, "large") for _ in range(rounds)]
+    return found
+
+
+_COMMAND = (str(Path(sys.executable).with_name("era-cnn")),)
+
+
+def _seconds(where: Path, *command: str) -> float:
+    environment = {**os.environ, "ERA_CNN_DATA": os.path.abspath(os.environ.get("ERA_CNN_DATA", "data"))}
+    started = time.perf_counter()
+    subprocess.run(command, cwd=where, env=environment, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started

@@ -1,0 +1,1 @@
+"""Many runs: planned, done by any launcher, resumed, and compared."""

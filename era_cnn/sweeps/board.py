@@ -1,0 +1,114 @@
+"""What a person sees of a sweep: a line for each job under way and the totals in a terminal, lines elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Container, Mapping, Sequence
+
+from tqdm import tqdm
+
+from era_cnn.runs.output import say
+from era_cnn.sweeps.ledger import Job
+from era_cnn.sweeps.records import DONE, Progress, Record
+
+REFRESH_SECONDS = 0.5
+
+WIDE = 60
+"""Columns from which on there is room for bars."""
+
+
+class Board:
+    """Shows how a sweep goes on. Where nobody can see lines move, each change is a line of its own.
+
+    Args:
+        expected: How many jobs are still to be done, and how many epochs they have together.
+        done: How many are done already.
+        common: Overrides that all jobs have: they tell none apart.
+        is_terminal: Whether lines can move.
+    """
+
+    def __init__(
+        self, expected: tuple[int, int], done: int, common: Container[str] = (), *, is_terminal: bool | None = None
+    ) -> None:
+        self.is_terminal = sys.stdout.isatty() if is_terminal is None else is_terminal
+        self._todo = expected[1]
+        self._total, self._counts = expected[0] + done, {"done": done, "failed": 0}
+        self._common = common
+        self._ended_epochs = 0
+        self._started = time.monotonic()
+        self._shown_at = 0.0
+        self._height = 0
+
+    def on_start(self, job: Job) -> None:
+        """Says that a job has begun."""
+        if not self.is_terminal:
+            say(f"{self._name(job)} started")
+
+    def on_end(self, job: Job, record: Record, *, again: bool) -> None:
+        """Says how a job ended, and whether it is tried again."""
+        if not again:
+            self._counts["done" if record.state in DONE else "failed"] += 1
+            self._ended_epochs += job.epochs
+        self._say(f"{self._name(job)} {record.state}{_outcome(record)}{'; it is tried again' if again else ''}")
+        if not self.is_terminal:
+            say(self._totals(0))
+
+    def refresh(self, read: Callable[[], Mapping[Job, Progress]]) -> None:
+        """Moves the lines, now and then; only then reads how far the jobs have come."""
+        now = time.monotonic()
+        if not self.is_terminal or now - self._shown_at < REFRESH_SECONDS:
+            return
+        self._shown_at = now
+        progress = read()
+        size = shutil.get_terminal_size()
+        lines = [_line(self._name(job), job.epochs, each, size.columns) for job, each in progress.items()]
+        most = max(1, size.lines - 3)
+        if len(lines) > most:
+            lines = [*lines[: most - 1], f"and {len(lines) - most + 1} more"]
+        under_way = sum(each.epochs for each in progress.values())
+        self._draw([*lines, self._totals(under_way)[: size.columns]])
+
+    def close(self) -> None:
+        """Leaves the terminal as it was."""
+        if self.is_terminal:
+            self._draw([])
+
+    def _name(self, job: Job) -> str:
+        own = [override for override in job.overrides if override not in self._common]
+        return f"job {job.number} ({' '.join(own)})" if own else f"job {job.number}"
+
+    def _say(self, text: str) -> None:
+        self.close()
+        say(text)
+
+    def _draw(self, lines: Sequence[str]) -> None:
+        up = f"\033[{self._height}F" if self._height else ""
+        self._height = len(lines)
+        if up or lines:
+            say(f"{up}\033[J" + "".join(f"{line}\n" for line in lines), end="")
+
+    def _totals(self, epochs_under_way: int) -> str:
+        failed = f", {self._counts['failed']} not" if self._counts["failed"] else ""
+        elapsed = time.monotonic() - self._started
+        done = self._ended_epochs + epochs_under_way
+        left = self._todo - done
+        estimate = f", about {tqdm.format_interval(elapsed * left / done)} to go" if done and left > 0 else ""
+        return f"{self._counts['done']} of {self._total} jobs done{failed}, {tqdm.format_interval(elapsed)}{estimate}"
+
+
+def _outcome(record: Record) -> str:
+    if record.result is None:
+        return f": {record.message}" if record.message else ""
+    best, final = (100 * record.result[f"{which}_test_accuracy"] for which in ("best", "final"))
+    return f": best test {best:.2f}%, final {final:.2f}%, {record.result['seconds']:.1f} s"
+
+
+def _line(name: str, epochs: int, progress: Progress, columns: int) -> str:
+    accuracy = "" if progress.accuracy is None else f" {100 * progress.accuracy:.2f}%"
+    if columns < WIDE:
+        return f"{name[: columns - 16]} {progress.epochs}/{epochs}{accuracy}"
+    bar_format = "{desc} |{bar}| epoch {n_fmt}/{total_fmt}" + accuracy
+    prefix = name[: columns // 2]
+    return tqdm.format_meter(progress.epochs, epochs, 0, ncols=columns - 1, prefix=prefix, bar_format=bar_format)

@@ -1,0 +1,214 @@
+"""Jobs wherever a launcher plugin of Hydra takes them: to Slurm, to Ray, to others.
+
+A plugin takes lists of overrides, blocks until all of its jobs have returned, and fails with the first one that did
+not. Here it is given nothing but the folder of each job, in a thread of its own; what became of a job stands in there.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+
+from era_cnn.errors import RunFolderError
+from era_cnn.runs.folder import RunFolder
+from era_cnn.runs.output import say
+from era_cnn.runs.stopping import stop_requests
+from era_cnn.sweeps.executor import Ended, Manner
+from era_cnn.sweeps.ledger import Job
+from era_cnn.words import Words, loader_of, quote
+
+HALT = "halted"
+"""The file in a sweep's folder that keeps jobs from beginning which wait in a queue."""
+
+
+class PluginExecutor:
+    """Hands jobs to a launcher plugin.
+
+    Args:
+        sweep_dir: Where the folders of the jobs lie; the machines that do them must see it.
+        words: What composed the config.
+        composed: The config of the sweep; its `hydra.launcher` says which plugin.
+        manner: How all jobs are done.
+    """
+
+    first_state, can_stop_one = "queued", False
+
+    def __init__(self, sweep_dir: Path, words: Words, composed: DictConfig, manner: Manner) -> None:
+        self._sweep_dir = sweep_dir
+        self._batch: list[Job] = []
+        self._launches: list[tuple[threading.Thread, list[Job]]] = []
+        self._errors: dict[int, str] = {}
+        composed.hydra.sweep.dir = str(sweep_dir)
+        HydraConfig.instance().set_config(composed)
+        with loader_of(words) as loader:
+            self._launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=HydraContext(config_loader=loader, callbacks=Callbacks()),
+                task_function=functools.partial(do_remotely, manner=manner),
+                config=composed,
+            )
+        (sweep_dir / HALT).unlink(missing_ok=True)
+        self._patience = ExitStack()
+        self._patience.enter_context(_patient(self._launcher))
+
+    def is_full(self) -> bool:
+        """Never: queueing is the plugin's."""
+        return False
+
+    def has_room(self, job: Job) -> bool:
+        """Always, likewise."""
+        return True
+
+    def start(self, job: Job) -> None:
+        """Adds it to those that are handed over next."""
+        RunFolder(self._sweep_dir / job.folder).set_state("queued")  # else it might be taken for what it was before
+        self._batch.append(job)
+
+    def ended(self, seconds: float) -> list[Ended]:
+        """The jobs whose folder says that they ended, and those that were left when the plugin had returned."""
+        if self._batch:
+            self._launch(self._batch)
+            self._batch = []
+        time.sleep(seconds)
+        found = []
+        for thread, jobs in self._launches:
+            returned = not thread.is_alive()
+            for job in list(jobs):
+                has_ended = self._state(job) in ("completed", "failed", "damaged")
+                if returned or has_ended:
+                    jobs.remove(job)
+                    found.append(Ended(job, "" if has_ended else self._death(job)))
+        self._launches = [(thread, jobs) for thread, jobs in self._launches if thread.is_alive() or jobs]
+        return found
+
+    def _state(self, job: Job) -> str:
+        try:
+            return str(RunFolder(self._sweep_dir / job.folder).state()["state"])
+        except RunFolderError:
+            return "damaged"
+
+    def _death(self, job: Job) -> str:
+        """What a job died of that was returned without an end; nothing if it was saved, or goes on elsewhere."""
+        if self._state(job) == "interrupted" or RunFolder(self._sweep_dir / job.folder).is_in_use():
+            return ""
+        return self._errors.get(job.number, "its process was killed, or never began")
+
+    def stop(self, job: Job | None = None) -> list[Job]:
+        """Leaves those under way to the plugin, where they go on or wait; one alone can't be stopped."""
+        if job is not None:
+            return []
+        left = [*self._batch, *(job for _, jobs in self._launches for job in jobs)]
+        self._batch, self._launches = [], []
+        if left:
+            say(f"{len(left)} jobs are left to the launcher: those under way go on there.")
+        return left
+
+    def halt(self) -> None:
+        """Keeps those that wait in a queue from beginning."""
+        (self._sweep_dir / HALT).touch()
+
+    def close(self) -> None:
+        """Leaves the plugin as it was."""
+        self._patience.close()
+
+    def _launch(self, jobs: Sequence[Job]) -> None:
+        thread = threading.Thread(target=self._launch_and_wait, args=(list(jobs),), daemon=True)
+        self._launches.append((thread, list(jobs)))
+        thread.start()
+
+    def _launch_and_wait(self, jobs: Sequence[Job]) -> None:
+        overrides = [
+            [
+                f"hydra.sweep.dir='{quote(str(self._sweep_dir))}'",
+                f"hydra.sweep.subdir='{quote(job.folder)}'",
+                "hydra.output_subdir=null",  # it is there
+            ]
+            for job in jobs
+        ]
+        try:
+            self._launcher.launch(overrides, initial_job_idx=jobs[0].number)
+        except Exception as error:  # noqa: BLE001 - whatever a plugin raises; the folders say what was done
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            for job in jobs:
+                self._errors.setdefault(job.number, reason)
+
+
+def do_remotely(composed: DictConfig, manner: Manner) -> int:
+    """A job, in the process where a plugin started it; returns its exit code.
+
+    A signal that stopped it is raised once more, for the plugin's own handler: submitit's puts the job back into the
+    queue, from where it goes on with what was saved.
+    """
+    from era_cnn.sweeps.job import do  # and with it torch
+
+    hydra = HydraConfig.get()
+    if (Path(hydra.sweep.dir) / HALT).exists():
+        return 0
+    with stop_requests() as stop:
+        code = do(Path(hydra.runtime.output_dir), manner, quiet=False)
+    if stop.number is not None and callable(signal.getsignal(stop.number)):
+        signal.raise_signal(stop.number)
+    return code
+
+
+@contextmanager
+def _patient(launcher: Launcher) -> Iterator[None]:
+    """Lets submitit and Ray wait for all jobs, where they would raise with the first that died, and leave the others.
+
+    Another plugin is left as it is.
+    """
+    place: Any
+    if "submitit" in type(launcher).__module__:
+        place, name = importlib.import_module("submitit").Job, "results"
+    elif "ray" in type(launcher).__module__:
+        place, name = importlib.import_module("ray"), "get"
+    else:
+        yield
+        return
+    original = getattr(place, name)
+
+    def wait(job: Any) -> Any:
+        if type(job).__name__ == "SlurmJob":
+            return _wait_for_slurm(job)
+        try:
+            return original(job)
+        except Exception as error:  # noqa: BLE001 - whatever it died of: its folder says how far it came
+            return [error]
+
+    setattr(place, name, wait)
+    try:
+        yield
+    finally:
+        setattr(place, name, original)
+
+
+SQUEUE_SECONDS = 2.0
+"""Between two questions to Slurm."""
+
+
+def _wait_for_slurm(job: Any) -> list[None]:
+    """Waits until a job of submitit has a result, or is no longer in Slurm's queue.
+
+    Submitit asks the accounting, which not every cluster keeps, and would wait for ever for a job that was killed.
+    """
+    missed = 0
+    while not job.paths.result_pickle.exists() and missed < 2:  # the file may show up later than the job's end
+        time.sleep(SQUEUE_SECONDS)
+        command = ["squeue", "--noheader", "--format=%i", f"--jobs={job.job_id}"]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        missed = 0 if answer.stdout.strip() else missed + 1
+    return [None]

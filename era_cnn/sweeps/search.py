@@ -1,0 +1,287 @@
+"""A search by Optuna: it says which values to try next, and which trials are hopeless; the sweep does the rest."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sqlite3
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+
+from era_cnn.composition import PlannedJob, Planner
+from era_cnn.errors import ConfigError, RunFolderError, problem
+from era_cnn.runs.output import say
+from era_cnn.sweeps.folder import SweepFolder
+from era_cnn.sweeps.ledger import Job
+from era_cnn.sweeps.options import OptunaSweeper
+from era_cnn.sweeps.records import DONE, Record, read_curve
+
+if TYPE_CHECKING:
+    import optuna
+
+
+class Space:
+    """What is searched: from the key of each override that sweeps to what it may be.
+
+    `a,b,c` and `choice(…)` are categories, `range(…)` numbers in steps, `interval(…)` all numbers between two, on a
+    logarithmic scale if it is tagged `log`.
+
+    Raises:
+        ConfigError: If nothing is searched, or something has no values.
+    """
+
+    def __init__(self, overrides: Iterable[Override]) -> None:
+        self.distributions: dict[str, optuna.distributions.BaseDistribution] = {}
+        self.fixed: list[str] = []
+        problems = []
+        for override in overrides:
+            if not override.is_sweep_override():
+                self.fixed.append(override.input_line or "")
+                continue
+            try:
+                self.distributions[override.get_key_element()] = _distribution(override)
+            except ValueError as error:
+                got = (override.input_line or "").partition("=")[2]
+                reason = " ".join(str(error).split()).rstrip(".")
+                problems.append(
+                    problem(override.key_or_group, f"have values to choose from ({reason})", got, "Mend it.")
+                )
+        if problems:
+            raise ConfigError(problems)
+        if not self.distributions:
+            rule = "search over at least one key"
+            raise ConfigError(
+                [problem("hydra/sweeper=optuna", rule, "none", "Give one, as model.dropout='interval(0, 0.2)'.")]
+            )
+
+    def overrides(self, values: dict[str, Any]) -> tuple[str, ...]:
+        """Those of a trial with these values."""
+        return (*self.fixed, *(f"{name}={_typed(value)}" for name, value in values.items()))
+
+    def corners(self) -> Iterator[dict[str, Any]]:
+        """Values at which the configs of a search are likely to be wrong if any is: the ends of each, one at a time."""
+        ends = {name: _ends(distribution) for name, distribution in self.distributions.items()}
+        first = {name: values[0] for name, values in ends.items()}
+        yield first
+        for name, values in ends.items():
+            yield from ({**first, name: value} for value in values[1:])
+
+
+def _distribution(override: Override) -> optuna.distributions.BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    value: Any = override.value()
+    if isinstance(value, IntervalSweep):
+        assert value.start is not None
+        assert value.end is not None
+        return FloatDistribution(float(value.start), float(value.end), log="log" in value.tags)
+    if isinstance(value, RangeSweep):
+        start, stop, step = value.start or 0, value.stop or 0, value.step
+        count = math.ceil((stop - start) / step) if step else 0
+        if count < 1 or step < 0:
+            raise ValueError("an ascending range")
+        last = start + (count - 1) * step
+        if all(isinstance(each, int) for each in (start, step)):
+            return IntDistribution(int(start), int(last), step=int(step))
+        return FloatDistribution(float(start), float(last), step=float(step))
+    assert isinstance(value, ChoiceSweep)
+    return CategoricalDistribution(list(override.sweep_string_iterator()))
+
+
+def _typed(value: Any) -> str:
+    """A value as it is typed; of a float, six digits say enough."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _untyped(text: str, distribution: Any) -> Any:
+    """The value that was typed so."""
+    if hasattr(distribution, "choices"):
+        return text
+    return int(text) if isinstance(distribution.low, int) else float(text)
+
+
+def _ends(distribution: Any) -> list[Any]:
+    choices = getattr(distribution, "choices", None)
+    return list(choices) if choices is not None else list(dict.fromkeys([distribution.low, distribution.high]))
+
+
+PRUNE_SECONDS = 1.0
+"""Between two looks at the trials that are under way."""
+
+
+class Search:
+    """A source of jobs that Optuna proposes; job N is trial N of the study, which lies in the sweep's folder.
+
+    A proposal depends on the seed, its number and the trials that are known by then, so a search goes on after a kill
+    as it would have without; trials that were under way are taken up again.
+
+    Args:
+        options: What is searched for, and how.
+        planner: Composes the trials.
+        sweep: Locked by this process.
+        jobs: Those that it has already.
+        epochs: Of a trial, for the estimate of time.
+    """
+
+    def __init__(
+        self, options: OptunaSweeper, planner: Planner, sweep: SweepFolder, jobs: Sequence[Job], epochs: int
+    ) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._optuna, self._options, self._planner, self._sweep, self._epochs = optuna, options, planner, sweep, epochs
+        self._space = Space(planner.task)
+        # Not by its URL, in which a path with ? or % means something else.
+        creator = {"creator": lambda: sqlite3.connect(sweep.study)}
+        try:
+            storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs=creator)
+            self._study = optuna.create_study(
+                storage=storage,
+                study_name="era_cnn",
+                direction="maximize",
+                load_if_exists=True,
+                pruner=_pruner(options),
+            )
+            count = len(self._study.get_trials(deepcopy=False))
+        except Exception as error:  # whatever SQLAlchemy, SQLite and Optuna make of a file that is no study
+            reason = " ".join(str(error).split())[:200]
+            raise RunFolderError(
+                f"{sweep.study} must hold the study, got: {reason}. Remove it: it is made again from the jobs."
+            ) from error
+        for job in jobs:
+            if job.number >= count:
+                self._add(job)
+        self._looked_at = 0.0
+        self._again: deque[Job] = deque()
+        known = {job.number: job for job in jobs}
+        for trial in self._study.get_trials(deepcopy=False):
+            if trial.number not in known:  # killed between the proposal and its folder
+                is_open = trial.state == optuna.trial.TrialState.RUNNING
+                if is_open and (proposed := self._job(trial.number, trial.params)):
+                    self._again.append(proposed)
+            elif (record := sweep.record(known[trial.number])).state in DONE:
+                self.tell(known[trial.number], record)
+            else:
+                self._again.append(known[trial.number])
+
+    def expected(self) -> tuple[int, int]:
+        """The trials that are left."""
+        count = len(self._again) + max(0, self._options.n_trials - len(self._study.get_trials(deepcopy=False)))
+        return count, count * self._epochs
+
+    def next(self) -> Job | None:
+        """The next trial, until there are as many as were asked for."""
+        if self._again:
+            return self._again.popleft()
+        while (number := len(self._study.get_trials(deepcopy=False))) < self._options.n_trials:
+            self._study.sampler = _sampler(self._options, number)
+            trial = self._study.ask(self._space.distributions)
+            if job := self._job(trial.number, trial.params):
+                return job
+        return None
+
+    def again(self, job: Job) -> None:
+        """Appends it."""
+        self._again.append(job)
+
+    def tell(self, job: Job, record: Record) -> None:
+        """Lets Optuna know how a trial ended, unless it does already, or the trial is to go on."""
+        states = self._optuna.trial.TrialState
+        if self._study.get_trials(deepcopy=False)[job.number].state != states.RUNNING:
+            return
+        self._report(job)
+        if record.result is not None:
+            self._study.tell(job.number, record.result[f"final_{self._options.metric}"])
+        elif record.state in ("pruned", "failed"):
+            self._study.tell(job.number, state=states.PRUNED if record.state == "pruned" else states.FAIL)
+
+    def hopeless(self, running: Sequence[Job]) -> list[Job]:
+        """The trials that the pruner gives up, after what their epochs have shown."""
+        if self._options.pruner == "none" or time.monotonic() - self._looked_at < PRUNE_SECONDS:
+            return []
+        self._looked_at = time.monotonic()
+        return [job for job in running if self._is_hopeless(job)]
+
+    def _is_hopeless(self, job: Job) -> bool:
+        number_of_new = self._report(job)
+        frozen = self._study.get_trials(deepcopy=False)[job.number]
+        if not number_of_new or max(frozen.intermediate_values) >= job.epochs:
+            return False
+        return self._optuna.trial.Trial(self._study, frozen._trial_id).should_prune()
+
+    def _report(self, job: Job) -> int:
+        """Lets Optuna know the epochs that it does not know yet; returns how many they were."""
+        frozen = self._study.get_trials(deepcopy=False)[job.number]
+        trial = self._optuna.trial.Trial(self._study, frozen._trial_id)
+        curve = read_curve(self._sweep.path / job.folder, self._options.metric)
+        new = {epoch: accuracy for epoch, accuracy in curve.items() if epoch not in frozen.intermediate_values}
+        for epoch, accuracy in new.items():
+            trial.report(accuracy, epoch)
+        return len(new)
+
+    def _add(self, job: Job) -> None:
+        """Adds the trial of a job to a study that was lost; how it ended is told as of any other."""
+        texts = dict(override.split("=", 1) for override in job.overrides if "=" in override)
+        params = {name: _untyped(texts[name], each) for name, each in self._space.distributions.items()}
+        trial = self._optuna.trial.create_trial(
+            params=params, distributions=self._space.distributions, state=self._optuna.trial.TrialState.RUNNING
+        )
+        self._study.add_trial(trial)
+
+    def _job(self, number: int, values: dict[str, Any]) -> Job | None:
+        """The job of a trial; None if its config turns out to be wrong, which fails it."""
+        try:
+            (planned,) = self._planner.plan([self._space.overrides(values)], first=number)
+        except ConfigError as error:
+            say(f"trial {number} can't be: {error}")
+            self._study.tell(number, state=self._optuna.trial.TrialState.FAIL)
+            return None
+        return self._sweep.add(planned)
+
+
+def plan_corners(options: OptunaSweeper, planner: Planner) -> list[PlannedJob]:
+    """Trials at the ends of what is searched, to be checked before the first one starts.
+
+    Raises:
+        ConfigError: If Optuna is not there, nothing is searched, a config is wrong, or the test set would choose.
+    """
+    if importlib.util.find_spec("optuna") is None:
+        raise ConfigError(
+            ["hydra/sweeper=optuna must have Optuna, got none. Install it: pip install 'era_cnn[optuna]'"]
+        )
+    space = Space(planner.task)
+    planned = planner.plan([space.overrides(values) for values in space.corners()])
+    has_val = all(job.config.data.val_size for job in planned)
+    if options.metric == "val_accuracy" and not has_val:
+        advice = "Give the number of training images to validate on, data.val_size=5000 for example."
+        raise ConfigError([problem("data.val_size", "be given for a search, which makes choices", 0, advice)])
+    if (options.metric == "test_accuracy") != options.optimise_on_test_set:
+        rule = f"be {str(options.metric == 'test_accuracy').lower()} with hydra.sweeper.metric={options.metric}"
+        advice = "To choose on validation images, set hydra.sweeper.metric=val_accuracy and data.val_size."
+        raise ConfigError([problem("hydra.sweeper.optimise_on_test_set", rule, options.optimise_on_test_set, advice)])
+    return planned
+
+
+def _sampler(options: OptunaSweeper, number: int) -> optuna.samplers.BaseSampler:
+    import optuna
+
+    from era_cnn.randomness import key
+
+    seed = key(options.seed, "search", number) % 2**32
+    if options.sampler == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    return optuna.samplers.TPESampler(seed=seed, constant_liar=True)  # for trials at the same time
+
+
+def _pruner(options: OptunaSweeper) -> optuna.pruners.BasePruner:
+    import optuna
+
+    if options.pruner == "median":
+        return optuna.pruners.MedianPruner()
+    if options.pruner == "successive_halving":
+        return optuna.pruners.SuccessiveHalvingPruner()
+    return optuna.pruners.NopPruner()

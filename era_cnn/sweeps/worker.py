@@ -1,0 +1,62 @@
+"""A process in which jobs are done, one after another, as the driver of a sweep sends their folders."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from era_cnn.runs.stopping import SIGNALS, stop_requests
+from era_cnn.sweeps.executor import Manner
+
+
+def serve(connection: Connection, lifeline: Connection, manner: Manner, cores: Sequence[int]) -> None:
+    """Does the jobs whose folders come, until the driver closes the connection or a signal comes.
+
+    Each is answered with whether another may come.
+
+    Args:
+        connection: Brings folders, and takes answers.
+        lifeline: Ends when the driver does; the job is then saved and stopped, as if by SIGTERM.
+        manner: How all jobs are done.
+        cores: The processor's cores to stay on; empty for all.
+    """
+    if cores and sys.platform == "linux":
+        os.sched_setaffinity(0, cores)
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+    with stop_requests() as stop:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the driver blocked them until they can be noted
+        while stop.number is None:
+            try:
+                folder: Path = connection.recv()
+            except EOFError:
+                return
+            _do_quietly(folder, manner)
+            with suppress(OSError):  # there may be no driver any more
+                connection.send(stop.number is None)
+
+
+def _end_with(lifeline: Connection) -> None:
+    with suppress(EOFError, OSError):
+        lifeline.recv()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _do_quietly(folder: Path, manner: Manner) -> None:
+    """Does a job; what libraries print, and what a crash leaves, goes into its run.log."""
+    from era_cnn.sweeps.job import do  # and with it torch
+
+    with (folder / "run.log").open("a", encoding="utf-8") as log:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
+        faulthandler.enable(log)
+        try:
+            do(folder, manner, quiet=True)
+        finally:
+            faulthandler.disable()

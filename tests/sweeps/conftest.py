@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from era_cnn.sweeps.folder import SweepFolder
+from era_cnn.sweeps.records import Record
+
+SMALL = (
+    "experiment=model_4_digits", "threads=1", "device=cpu", "trainer.limit_epochs=2", "trainer.limit_train_images=64",
+    "trainer.limit_test_images=50",
+)  # fmt: skip
+"""A job of a fraction of a second, its imports aside."""
+
+LONGER = tuple(word for word in SMALL if "train_images" not in word)
+"""One that takes some seconds."""
+
+Started = subprocess.CompletedProcess[str]
+
+
+@pytest.fixture
+def sweep() -> Callable[..., Started]:
+    """Runs `era-cnn` in a process of its own, with jobs that fail on purpose: from a seed to how."""
+
+    def run(*words: str, sabotage: dict[int, str] | None = None, timeout: float = 300) -> Started:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parent / "sabotage"),
+            "SABOTAGE": json.dumps(sabotage or {}),
+            "SABOTAGE_DIR": os.getcwd(),
+        }
+        command = [sys.executable, "-m", "era_cnn", *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]]:
+    """The digest of the weights of `SMALL`, or `LONGER`, with the seeds 0 to 5 in a sweep that nothing disturbs."""
+
+    @cache
+    def weights(words: tuple[str, ...] = SMALL) -> list[str]:
+        folder = tmp_path_factory.mktemp("undisturbed") / "sweep"
+        command = [sys.executable, "-m", "era_cnn", "-m", *words, "seed=range(6)", f"hydra.sweep.dir={folder}"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return weights_of(records_of(str(folder)))
+
+    return weights
+
+
+def records_of(path: str = "sweep") -> list[Record]:
+    """What became of the jobs of a sweep."""
+    folder = SweepFolder(Path(path).absolute())
+    return folder.records(folder.jobs())
+
+
+def weights_of(records: Sequence[Record]) -> list[str]:
+    """The digest of each job's weights; of one without a result, nothing."""
+    return [record.result["weights_sha256"] if record.result else "" for record in records]

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from era_cnn.composition import Planner, compose_typed
+from era_cnn.errors import ConfigError
+from era_cnn.sweeps.search import Space
+from era_cnn.words import Words, parse_words
+from tests.sweeps.conftest import SMALL, records_of
+from tests.sweeps.test_sweeps import wait_until
+
+SEARCH = (
+    "-m", *SMALL, "hydra/sweeper=optuna", "data.val_size=300", "hydra.sweeper.n_trials=5", "hydra.sweep.dir=sweep",
+    "model.dropout=interval(0,0.3)", "optimizer.lr=tag(log,interval(0.001,0.3))", "model.activation=relu,gelu",
+)  # fmt: skip
+
+
+def space(*words: str) -> Space:
+    args = parse_words(["-m", "data=digits", *words])
+    composed, _ = compose_typed(Words.of(args), args)
+    return Space(Planner(Words.of(args), composed).task)
+
+
+def trials() -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name="era_cnn", storage="sqlite:///sweep/study.db").trials
+
+
+def choices() -> list[dict[str, Any]]:
+    return [trial.params for trial in trials()]
+
+
+def test_what_is_swept_is_what_is_searched() -> None:
+    found = space(
+        "seed=3", "model.dropout=interval(0,0.3)", "optimizer.lr=tag(log,interval(0.001,0.3))",
+        "trainer.batch_size=range(16,65,16)", "optimizer.momentum=range(0.5,1,0.1)", "model.activation=relu,gelu",
+    )  # fmt: skip
+    assert found.fixed == ["data=digits", "seed=3"]
+    distributions = optuna.distributions
+    assert found.distributions == {
+        "model.dropout": distributions.FloatDistribution(0, 0.3),
+        "optimizer.lr": distributions.FloatDistribution(0.001, 0.3, log=True),
+        "trainer.batch_size": distributions.IntDistribution(16, 64, step=16),
+        "optimizer.momentum": distributions.FloatDistribution(0.5, 0.9, step=0.1),
+        "model.activation": distributions.CategoricalDistribution(["relu", "gelu"]),
+    }
+    values = {"model.dropout": 0.123456789, "trainer.batch_size": 16, "model.activation": "gelu"}
+    assert found.overrides(values)[2:] == ("model.dropout=0.123457", "trainer.batch_size=16", "model.activation=gelu")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["seed=1"], "hydra/sweeper=optuna must search over at least one key, got 'none'."),
+        (["seed=range(5,5)"], "seed must have values to choose from (an ascending range), got 'range(5,5)'."),
+        (["optimizer.lr=tag(log,interval(0,1))"], "optimizer.lr must have values to choose from ("),
+    ],
+)
+def test_a_space_that_is_none(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        space("hydra/sweeper=optuna", *words)
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["model.dropout=0,0.1"], "data.val_size must be given for a search, which makes choices, got 0."),
+        (
+            ["model.dropout=0,0.1", "hydra.sweeper.metric=test_accuracy"],
+            "hydra.sweeper.optimise_on_test_set must be true with hydra.sweeper.metric=test_accuracy, got false.",
+        ),
+        (
+            ["model.dropout=0,0.1", "data.val_size=300", "hydra.sweeper.optimise_on_test_set=true"],
+            "hydra.sweeper.optimise_on_test_set must be false with hydra.sweeper.metric=val_accuracy, got true.",
+        ),
+        (
+            ["model.dropout=interval(0,1)", "data.val_size=300"],
+            "In job 1 (data=digits, data.val_size=300, model.dropout=1): model.dropout must be less",
+        ),
+        (["model.dropout=0,0.1", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials must be at least 1, got 0."),
+        (
+            ["model.dropout=0,0.1", "hydra.sweeper.sampler=grid"],
+            "hydra.sweeper.sampler must be one of tpe, random, got",
+        ),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(words: list[str], said: str, command, tmp_path: Path) -> None:
+    code, _, err = command("-m", "data=digits", "hydra/sweeper=optuna", *words)
+    assert code == 2
+    assert err.startswith(said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_may_use_the_test_set_if_told_to_in_so_many_words(sweep) -> None:
+    words = [word for word in SEARCH if "val_size" not in word]
+    done = sweep(*words, "hydra.sweeper.metric=test_accuracy", "hydra.sweeper.optimise_on_test_set=true")
+    assert done.returncode == 0, done.stderr
+    assert [trial.value for trial in trials()] == [record.result["final_test_accuracy"] for record in records_of()]
+
+
+def test_a_search_goes_on_as_it_would_have(sweep, tmp_path: Path) -> None:
+    """Killed once while a trial is under way, and once between a proposal and its folder."""
+    done = sweep(*SEARCH)
+    assert done.returncode == 0, done.stdout
+    undisturbed, expected = choices(), [record.result for record in records_of()]
+    assert [trial.value for trial in trials()] == [result["final_val_accuracy"] for result in expected]
+    shutil.rmtree("sweep")
+
+    process = subprocess.Popen([sys.executable, "-m", "era_cnn", *SEARCH], stdout=subprocess.PIPE)
+    wait_until(lambda: any(tmp_path.glob("sweep/1_*/checkpoints/*.pt")), process)
+    process.kill()
+    process.communicate()
+    study = optuna.load_study(study_name="era_cnn", storage="sqlite:///sweep/study.db")
+    if study.trials[1].state == optuna.trial.TrialState.RUNNING:
+        assert len(study.trials) == 2
+    done = sweep("resume", "sweep")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert choices() == undisturbed
+    assert [record.result["weights_sha256"] for record in records_of()] == [each["weights_sha256"] for each in expected]
+    done = sweep("resume", "sweep", "hydra.sweeper.n_trials=6", "hydra/launcher=local")
+    assert done.returncode == 0
+    assert choices()[:5] == undisturbed
+    assert len(records_of()) == 6
+    before = [(trial.params, trial.value) for trial in trials()]
+    (tmp_path / "sweep" / "ledger.jsonl").unlink()
+    (tmp_path / "sweep" / "study.db").write_bytes(b"no study")
+    done = sweep("resume", "sweep")
+    assert done.returncode == 4
+    assert "study.db must hold the study, got: " in done.stderr
+    (tmp_path / "sweep" / "study.db").unlink()
+    assert sweep("resume", "sweep", "hydra.sweeper.n_trials=6").returncode == 0
+    assert len(records_of()) == 6
+    for (params, value), trial in zip(before, trials(), strict=True):
+        assert trial.value == value
+        assert trial.params == {
+            name: each if isinstance(each, str) else pytest.approx(each, rel=1e-5) for name, each in params.items()
+        }
+
+
+def test_hopeless_trials_are_stopped_and_failed_ones_are_known(sweep) -> None:
+    """After five good trials, one that learns nothing is behind the median from its first epoch on."""
+    words = [
+        word for word in SEARCH if not word.startswith(("optimizer.lr", "model.", "trainer.limit", "hydra.sweeper"))
+    ]
+    words += ["trainer.limit_epochs=4", "hydra.sweeper.n_trials=10", "hydra.sweeper.sampler=random"]
+    done = sweep(*words, "optimizer.lr=0.03,1e-6", sabotage={})
+    assert done.returncode == 0, done.stdout
+    by_lr: dict[str, set[str]] = {}
+    for record in records_of():
+        by_lr.setdefault(record.overrides["optimizer.lr"], set()).add(record.state)
+    assert by_lr["0.03"] == {"completed"}
+    assert "pruned" in by_lr["1e-06"]
+    states = {trial.state.name for trial in trials()}
+    assert states == {"COMPLETE", "PRUNED"}

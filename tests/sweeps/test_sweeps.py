@@ -1,0 +1,383 @@
+"""Whole sweeps, in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from era_cnn.sweeps.folder import SweepFolder
+from era_cnn.sweeps.options import LocalLauncher, sweep_options
+from era_cnn.sweeps.recorded import Recorded
+from tests.sweeps.conftest import LONGER, SMALL, records_of, weights_of
+
+LAUNCHERS = ["basic", "local"]
+WAYS = {
+    "raise": "RuntimeError: on purpose",
+    "sys.exit": "SystemExit: 3",
+    "os._exit": "its process ended by itself, with exit code 7",
+    "SIGKILL": "its process was killed by SIGKILL, as when memory runs out",
+    "SIGSEGV": "its process was killed by SIGSEGV",
+    "SIGABRT": "its process was killed by SIGABRT",
+    "memory": "can't allocate memory",
+    "diverge": "must stay finite, got nan",
+}
+"""How a job may fail, and what is said of it then."""
+
+
+def states(path: str = "sweep") -> list[str]:
+    return [record.state for record in records_of(path)]
+
+
+def status(folder: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    return found
+
+
+def wait_until(happened: Callable[[], bool], process: subprocess.Popen[Any]) -> None:
+    while not happened():
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("launcher", "ways"), [("basic", ["SIGKILL", "raise", "sys.exit"]), ("local", list(WAYS))])
+def test_failures_stay_where_they_happen(launcher: str, ways: list[str], sweep) -> None:
+    seeds = ",".join(map(str, range(len(ways) + 1)))
+    words = ["-m", *SMALL, f"hydra/launcher={launcher}", f"seed={seeds}", "hydra.sweep.dir=sweep"]
+    done = sweep(*words, sabotage=dict(enumerate(ways)))
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout + done.stderr
+    records = records_of()
+    assert [record.state for record in records] == [*["failed"] * len(ways), "completed"]
+    for way, record in zip(ways, records, strict=False):
+        assert WAYS[way] in record.message
+        log = (record.folder / "run.log").read_text(encoding="utf-8")
+        if way in ("raise", "sys.exit", "memory"):
+            assert "in sabotaged" in str(status(record.folder)["traceback"])
+            assert "Traceback (most recent call last)" in log
+        if way == "SIGSEGV":
+            assert "Fatal Python error: Segmentation fault" in log
+    assert f"1 of {len(ways) + 1} jobs done, {len(ways)} not" in done.stdout
+    assert "To go on with what is not done: era-cnn resume sweep\n" in done.stdout
+    assert done.stdout.splitlines()[-1] == "Sweep folder: sweep"
+
+
+def test_each_launcher_comes_to_the_same_bits(sweep, expected, command) -> None:
+    assert sweep("-m", *SMALL, "seed=0,1,2", "hydra.sweep.dir=local", "hydra/launcher=local").returncode == 0
+    assert weights_of(records_of("local")) == expected()[:3]
+    assert len(set(expected())) == 6
+    code, _, _ = command(*SMALL, "seed=2", "hydra.run.dir=alone")
+    assert code == 0
+    alone = json.loads(Path("alone/result.json").read_text(encoding="utf-8"))
+    assert alone["weights_sha256"] == expected()[2]
+    assert alone["config_sha256"] == records_of("local")[2].result["config_sha256"]
+
+
+def test_a_failed_job_is_tried_again_from_its_checkpoint(sweep, expected, tmp_path: Path) -> None:
+    words = ["-m", *SMALL, "seed=1,2,3", "hydra.sweep.dir=sweep", "hydra/launcher=local"]
+    done = sweep(*words, "sweep.retries=1", sabotage={1: "once raise", 2: "once SIGKILL", 3: "raise"})
+    assert done.returncode == 1
+    assert states() == ["completed", "completed", "failed"]
+    assert done.stdout.count("it is tried again") == 3
+    assert "Going on in epoch 2" in (tmp_path / "sweep" / "0_model_4_digits" / "run.log").read_text(encoding="utf-8")
+    assert weights_of(records_of())[:2] == expected()[1:3]
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_sweep_may_stop_at_the_first_failure(launcher: str, sweep) -> None:
+    words = ["-m", *SMALL, "seed=0,1,2,3", "hydra.sweep.dir=sweep", f"hydra/launcher={launcher}"]
+    one = ["hydra.launcher.n_jobs=1"] if launcher == "local" else []
+    done = sweep(*words, *one, "sweep.on_error=stop", sabotage={1: "raise"})
+    assert done.returncode == 1
+    assert states() == ["completed", "failed", *["planned"] * 2]
+    done = sweep("resume", "sweep")
+    assert done.returncode == 0
+    assert states() == ["completed"] * 4
+
+
+def test_a_failed_job_runs_again_on_resume_and_a_completed_one_does_not(sweep, tmp_path: Path) -> None:
+    sweep("-m", *SMALL, "seed=0,1,2", "hydra.sweep.dir=sweep", sabotage={1: "raise"})
+    before = {record.number: (record.folder / "result.json").read_bytes() for record in records_of() if record.result}
+    done = sweep("resume", "sweep", "hydra/launcher=local")
+    assert done.returncode == 0
+    assert [line for line in done.stdout.splitlines() if "started" in line] == ["job 1 (seed=1) started"]
+    assert states() == ["completed"] * 3
+    for number, content in before.items():
+        assert (records_of()[number].folder / "result.json").read_bytes() == content
+    done = sweep("resume", "sweep")
+    assert done.returncode == 0
+    assert " started" not in done.stdout
+
+
+def test_a_job_that_is_killed_alone_only_waits(sweep) -> None:
+    done = sweep("-m", *SMALL, "seed=0,1", "hydra.sweep.dir=sweep", sabotage={0: "once SIGTERM"})
+    assert done.returncode == 0, done.stdout
+    assert states() == ["completed"] * 2
+
+
+@pytest.mark.parametrize(
+    ("launcher", "number", "code"),
+    [("basic", signal.SIGINT, 130), ("local", signal.SIGTERM, 143), ("basic", signal.SIGKILL, -9)],
+)
+def test_a_sweep_that_is_stopped_goes_on(
+    launcher: str, number: int, code: int, sweep, expected, tmp_path: Path
+) -> None:
+    words = ["-m", *LONGER, "seed=0,1,2", f"hydra/launcher={launcher}"]
+    program = [sys.executable, "-m", "era_cnn", *words, "hydra.sweep.dir=sweep"]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: any(tmp_path.glob("sweep/*/checkpoints/*.pt")), process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert err == ""
+    if code > 0:
+        assert "To go on with what is not done: era-cnn resume sweep" in out
+        assert "interrupted" in states()
+    done = sweep("resume", "sweep")
+    assert done.returncode == 0, done.stderr
+    assert states() == ["completed"] * 3
+    assert weights_of(records_of()) == expected(LONGER)[:3]
+
+
+def test_two_drivers_never_share_a_sweep(sweep, tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "era_cnn", "-m", *SMALL, "seed=0,1", "hydra.sweep.dir=sweep"]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE)
+    wait_until((tmp_path / "sweep" / "ledger.jsonl").exists, process)
+    done = sweep("resume", "sweep")
+    assert process.wait(60) == 0
+    process.stdout.close()  # type: ignore[union-attr]
+    assert done.returncode == 4
+    assert done.stderr == f"{tmp_path / 'sweep'} must be free, got one in use by another process. Wait for it.\n"
+
+
+def test_a_lost_ledger_is_made_again_from_the_folders(sweep, tmp_path: Path) -> None:
+    sweep("-m", *SMALL, "seed=0,1,2", "hydra.sweep.dir=sweep", sabotage={1: "raise"})
+    ledger = tmp_path / "sweep" / "ledger.jsonl"
+    before = ledger.read_text(encoding="utf-8").splitlines()
+    ledger.unlink()
+    done = sweep("resume", "sweep")
+    assert done.returncode == 0
+    after = [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines()]
+    assert [line["state"] for line in after] == ["completed", "failed", "completed", "running", "completed"]
+    for line in before[:3]:
+        planned = json.loads(line)
+        again = after[planned["number"]]
+        assert {key: planned[key] for key in planned if key not in ("state", "time")} == {
+            key: again[key] for key in again if key not in ("state", "time", "message")
+        }
+
+
+def test_a_ledger_that_is_cut_short_loses_no_job(sweep, tmp_path: Path) -> None:
+    sweep("-m", *SMALL, "seed=0,1,2", "hydra.sweep.dir=sweep", sabotage={2: "raise"})
+    ledger = tmp_path / "sweep" / "ledger.jsonl"
+    ledger.write_text("".join(ledger.read_text(encoding="utf-8").splitlines(keepends=True)[:1]), encoding="utf-8")
+    assert sweep("resume", "sweep").returncode == 0
+    assert states() == ["completed"] * 3
+
+
+def test_a_folder_that_is_gone_is_made_again(sweep, expected, tmp_path: Path) -> None:
+    words = ["--config-dir", "own", "-m", *SMALL, "seed=0,1,2", "hydra.sweep.dir=sweep", "optimizer=mine"]
+    (tmp_path / "own" / "optimizer").mkdir(parents=True)
+    group = tmp_path / "own" / "optimizer" / "mine.yaml"
+    group.write_text("defaults: [sgd]\nlr: 0.01\n", encoding="utf-8")
+    assert sweep(*words).returncode == 0
+    shutil.rmtree(tmp_path / "sweep" / "1_model_4_digits")
+    group.write_text("defaults: [sgd]\nlr: 0.02\n", encoding="utf-8")
+    done = sweep("resume", "sweep")
+    assert done.returncode == 4
+    assert "must be there, got nothing, and conf/ no longer says what it held. Undo the change of conf/." in done.stderr
+    group.write_text("defaults: [sgd]\nlr: 0.01\n", encoding="utf-8")
+    assert sweep("resume", "sweep").returncode == 0
+    assert weights_of(records_of()) == expected()[:3]
+
+
+def test_what_a_preset_or_an_experiment_says_of_a_sweep_holds_when_it_goes_on(sweep, tmp_path: Path) -> None:
+    (tmp_path / "own" / "sweep").mkdir(parents=True)
+    preset = "# @package _global_\ndefaults: [default@sweep, override /hydra/launcher: local]\nsweep: {name: mine, retries: 3}\n"
+    (tmp_path / "own" / "sweep" / "mine.yaml").write_text(preset, encoding="utf-8")
+    sweep("-m", *SMALL, "seed=0", "hydra.sweep.dir=sweep", "sweep=mine", "--config-dir", "own")
+    shutil.rmtree("own")
+    recorded = Recorded.of(SweepFolder(tmp_path / "sweep"))
+    options = sweep_options(recorded.composed([]))
+    assert (options.sweep.retries, options.launcher) == (3, LocalLauncher(name="local", n_jobs=None))
+    options = sweep_options(recorded.composed(["hydra/launcher=basic", "sweep.retries=1"]))
+    assert (options.sweep.retries, options.launcher) == (1, None)
+    assert sweep_options(recorded.composed(["hydra.launcher.n_jobs=1"])).launcher == LocalLauncher(
+        name="local", n_jobs=1
+    )
+    assert sweep("resume", "sweep").returncode == 0
+
+
+def test_a_full_disk_ends_a_sweep_with_one_line(sweep, tmp_path: Path) -> None:
+    """Each job's status can't be written from some point on: nobody tries it again without end."""
+    full = (
+        "import os, errno\n_replace = os.replace\n"
+        "def replace(old, new):\n"
+        "    if str(new).endswith('status.json'):\n        raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "    _replace(old, new)\n"
+        "os.replace = replace\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(full, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    program = [sys.executable, "-m", "era_cnn", "-m", *SMALL, "seed=0,1", "hydra.sweep.dir=sweep"]
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 1
+    assert "tried again" not in done.stdout
+    assert "it left no word, as when a disk is full" in done.stdout
+    assert sweep("resume", "sweep").returncode == 0
+
+
+def test_damage_to_one_job_is_its_own(sweep, tmp_path: Path) -> None:
+    sweep("-m", *SMALL, "seed=0,1,2,3", "hydra.sweep.dir=sweep", sabotage={2: "raise", 3: "raise"})
+    folder = tmp_path / "sweep"
+    (folder / "0_model_4_digits" / "result.json").write_text('{"weights_sha256": "x"}', encoding="utf-8")
+    (folder / "3_model_4_digits" / "status.json").write_text("{", encoding="utf-8")
+    shutil.rmtree(folder / "1_model_4_digits")
+    (folder / "1_model_4_digits").write_text("no folder", encoding="utf-8")
+    done = sweep("resume", "sweep")
+    assert done.returncode in (1, 4)
+    assert "Traceback" not in done.stderr
+    (folder / "1_model_4_digits").unlink()
+    done = sweep("resume", "sweep")
+    assert done.returncode == 1
+    assert states() == ["damaged", "completed", "completed", "completed"]
+    assert sweep("compare", "sweep").returncode == 0
+
+
+def test_sources_that_are_damaged_are_not_taken_over(sweep, command, tmp_path: Path) -> None:
+    for number, harm in enumerate(("metrics.csv", "checkpoint", "result")):
+        command(*SMALL, "seed=1", f"hydra.run.dir=outputs/{harm}")
+        source = tmp_path / "outputs" / harm
+        if harm == "metrics.csv":
+            (source / harm).unlink()
+        elif harm == "checkpoint":
+            for path in (source / "checkpoints").iterdir():
+                path.write_bytes(path.read_bytes()[:100])
+        else:
+            (source / "result.json").write_text("{}", encoding="utf-8")
+        sweep("-m", *SMALL, "seed=1", "sweep.reuse=true", f"hydra.sweep.dir=sweeps/{number}")
+        assert states(str(tmp_path / "sweeps" / str(number))) == ["completed"]
+
+
+def test_without_standard_streams_jobs_run_all_the_same(tmp_path: Path) -> None:
+    line = f"{sys.executable} -m era_cnn -m {' '.join(SMALL)} seed=0,1 hydra.sweep.dir=sweep <&- >&- 2>&-"
+    subprocess.run(["bash", "-c", line], check=True, timeout=100)
+    assert states() == ["completed"] * 2
+
+
+def test_equal_runs_are_taken_from_where_they_lie(sweep, command, tmp_path: Path) -> None:
+    command(*SMALL, "seed=1", "hydra.run.dir=outputs/a")
+    words = ["-m", *SMALL, "seed=1,2", "sweep.reuse=true"]
+    done = sweep(*words, "hydra.sweep.dir=multirun/a")
+    assert done.returncode == 0
+    assert states("multirun/a") == ["reused", "completed"]
+    reused, source = records_of("multirun/a")[0], Path("outputs/a")
+    assert status(reused.folder)["reused_from"] == str(tmp_path / source)
+    for name in ("metrics.csv", "provenance.json", "summary.txt"):
+        assert (reused.folder / name).stat().st_ino == (source / name).stat().st_ino
+    assert reused.result == json.loads((source / "result.json").read_text(encoding="utf-8"))
+    shutil.rmtree(source)
+    assert states(str(tmp_path / "multirun/a")) == ["reused", "completed"]
+    done = sweep(*words, "hydra.sweep.dir=multirun/b", "hydra/launcher=local")
+    assert states("multirun/b") == ["reused", "reused"]
+    # Whatever can change the result makes another run of it, and nothing else does.
+    other = sweep(*words, "optimizer.momentum=0.8", "hydra.sweep.dir=multirun/c")
+    assert states("multirun/c") == ["completed", "completed"], other.stdout
+    sweep(*words, "trainer.checkpoint_every_seconds=1", "name=x", "hydra.sweep.dir=multirun/d")
+    assert states("multirun/d") == ["reused", "reused"]
+
+
+def test_the_results_are_written_and_can_be_asked_for(sweep, command, tmp_path: Path) -> None:
+    sweep("-m", *SMALL, "seed=0,1", "model.dropout=0,0.2", "hydra.sweep.dir=sweep", sabotage={1: "raise"})
+    page = (tmp_path / "sweep" / "sweep.md").read_text(encoding="utf-8")
+    table = (tmp_path / "sweep" / "sweep.csv").read_text(encoding="utf-8")
+    assert page.count("| completed |") == 2
+    assert len(table.splitlines()) == 5
+    for name in ("sweep.md", "sweep.csv"):
+        (tmp_path / "sweep" / name).unlink()
+    code, out, _ = command("compare", "sweep")
+    assert code == 0
+    assert (tmp_path / "sweep" / "sweep.md").read_text(encoding="utf-8") == page
+    assert (tmp_path / "sweep" / "sweep.csv").read_text(encoding="utf-8") == table
+    assert re.search(r"^0 +0 +0 +completed", out, re.MULTILINE)
+    code, out, _ = command("compare", "sweep", "sweep/0_model_4_digits")
+    assert code == 0
+    assert command("compare", "nowhere")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sede=1,2"], "sede must be a key of the config, got 1. Did you mean seed?"),
+        (["seed=range(5,5)"], "A sweep must have at least one job, got none."),
+        (["seed=1,2", "seed=3"], "seed must be given once in a sweep, got seed=1,2 and seed=3. Remove all but one."),
+        (
+            ["optimizer.lr=0.1,-1"],
+            "In job 1 (data=digits, optimizer.lr=-1): optimizer.lr must be greater than 0, got -1.",
+        ),
+        (["sweep.retries=1,2"], "sweep.retries must have one value for all jobs, got 1,2. Start a sweep for each."),
+        (["hydra/launcher=basic,local"], "hydra/launcher must have one value for all jobs, got basic,local."),
+        (["sweep.retries=-1"], "sweep.retries must be at least 0, got -1."),
+        (["sweep.on_error=ignore"], "sweep.on_error must be one of continue, stop, got 'ignore'."),
+        (["hydra/launcher=local", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs must be at least 1, got 0."),
+        (
+            ["seed=1,1"],
+            "A sweep must have jobs that differ, got job 0 (data=digits, seed=1) twice. Give each value once.",
+        ),
+        (["seed=1,2", "~sweep"], "sweep must be a mapping, got null."),
+        (
+            ["seed=1,2", "hydra.sweep.subdir='study.db/${seed}'"],
+            "hydra.sweep.subdir must be a name that the sweep does not",
+        ),
+        (["hydra.sweeper.max_batch_size=2"], "hydra.sweeper.max_batch_size must be null: a job starts as soon as"),
+        (
+            ["seed=1,2", "threads=1,0"],
+            "In job 1 (data=digits, seed=1, threads=0) and 1 more: threads must be at least 1, got 0.",
+        ),
+    ],
+)
+def test_bad_sweeps_are_refused_before_anything_is_made(words: list[str], said: str, command, tmp_path: Path) -> None:
+    code, out, err = command("-m", "data=digits", *words)
+    assert (code, out) == (2, "")
+    assert err.startswith(said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_of_sweeps_have_no_effect_on_a_run_and_are_refused(command, tmp_path: Path) -> None:
+    code, _, err = command("data=digits", "sweep.retries=2")
+    assert (code, err) == (2, "sweep.retries must go with a sweep, got a single run. Add -m, or leave it out.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_sweep_is_cannot_change_when_it_goes_on(sweep, command) -> None:
+    sweep("-m", *SMALL, "seed=1", "hydra.sweep.dir=sweep")
+    code, _, err = command("resume", "sweep", "seed=2")
+    assert code == 2
+    assert err.startswith("seed must stay as it was: the jobs are planned, got '2'.")
+    code, _, err = command("resume", "sweep", "hydra/launcher=nope")
+    assert code == 2
+    assert err.startswith("hydra/launcher must be one of ")
+    code, _, err = command("resume", "sweep", "hydra.launcher.x=1")
+    assert (code, err[:39]) == (2, "hydra.launcher.x must not be given: hyd")
+    os.remove("sweep/multirun.yaml")
+    code, _, err = command("resume", "sweep")
+    assert code == 4
+    assert "multirun.yaml must hold what the run wrote" in err
+
+
+def test_the_same_sweep_in_the_same_second_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "era_cnn", "-m", *SMALL, "seed=1", "hydra.sweep.dir=sweep"]
+    processes = [subprocess.Popen(program, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep", "sweep_2"]
+    assert weights_of(records_of("sweep")) == weights_of(records_of("sweep_2"))

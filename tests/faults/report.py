@@ -14,7 +14,7 @@ run that nothing disturbed. The runs are short (digits, {steps}),
 so that there can be many.
 
 `make faults` repeats all of it; `python -m tests.faults CAMPAIGN` repeats one. What stands here took {minutes:.0f} minutes on
-{machine}. Zero failures in n random trials (kills, damage, signals, fuzz) mean: with 95 % confidence, fewer than
+{machine}. Zero failures in n random trials (kills, damage, signals, sweep_kills, fuzz) mean: with 95 % confidence, fewer than
 3 / n fail. The other campaigns are lists of all that there is to try. `code` is the commit that was tried.
 
 | campaign | code | tried | failed | what it is |
@@ -113,6 +113,23 @@ def _variations(figures: dict[str, Any]) -> str:
     return f"{figures['digests']} digest from runs that differ in what must not matter: {', '.join(figures['names'])}"
 
 
+def _sweep_kills(figures: dict[str, Any]) -> str:
+    return (
+        f"SIGKILL to the driver of a sweep of four jobs at random instants, in {figures['chains']} chains of up to four; basic "
+        "and local launcher. Resumed: every job's result is that of a sweep that nothing disturbed, and no job was completed twice"
+    )
+
+
+def _sweep_failures(figures: dict[str, Any]) -> str:
+    launchers = ", ".join(
+        f"{name}: {completed} results, {failed} records" for name, (completed, failed) in figures.items()
+    )
+    return (
+        "a sweep of 32 jobs, eight of which raise, call sys.exit or os._exit, are killed, crash, abort, run out of memory or "
+        f"diverge, on each launcher ({launchers}); the others come to the same bits on each"
+    )
+
+
 def _fuzz(figures: dict[str, Any]) -> str:
     return (
         f"generated command lines and YAML files, most of them hostile: {figures['refused']:,} refused with a message, "
@@ -139,6 +156,8 @@ DESCRIPTIONS = {
     "signals": _signals,
     "every_step": _every_step,
     "variations": _variations,
+    "sweep_kills": _sweep_kills,
+    "sweep_failures": _sweep_failures,
     "fuzz": _fuzz,
     "cost": _cost,
 }

@@ -48,6 +48,7 @@ def campaign(server: subprocess.Popen[str], name: str, *trials: int, **options: 
         ("disk_failures", [16]),
         ("signals", [6]),
         ("damage", [100, 25, 1]),
+        ("sweep_kills", [3]),
     ],
 )
 def test_whatever_happens_a_run_comes_to_the_same_end(

@@ -29,7 +29,7 @@ HAS_SUBMITIT, HAS_RAY = has_plugin("hydra_submitit_launcher"), has_plugin("hydra
 LAUNCHERS = [
     pytest.param(
         ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"],
-        marks=pytest.mark.skipif(not HAS_SUBMITIT, reason="needs hydra-submitit-launcher"),
+        marks=pytest.mark.skipif(not HAS_SUBMITIT or has_slurm(), reason="a real Slurm is there, or submitit is not"),
         id="submitit",
     ),
     pytest.param(

@@ -109,7 +109,7 @@ CODE = "a config can't run code"
         (["-m", "hydra.sweep.subdir=.."], "hydra.sweep.subdir must be a folder within that of the sweep, got '..'."),
         (["-m", "hydra.sweep.subdir=a/.."], "hydra.sweep.subdir must be a folder within that of the sweep, got '.'."),
         (["-m", "hydra.sweep.subdir=/x"], "hydra.sweep.subdir must be a folder within that of the sweep"),
-        (["-m", "hydra.sweep.subdir=${name}//x", "name=a,a"], "hydra.sweep.subdir must give each job a folder"),
+        (["-m", "hydra.sweep.subdir=${name}//x", "name=a", "seed=1,2"], "hydra.sweep.subdir must give each job a folder"),
         # Hydra's other keys
         (["hydra.job.chdir=true"], "hydra.job.chdir must be false: data.root would move, got true."),
         (["hydra.mode=${x}"], "hydra.mode must be RUN or MULTIRUN"),

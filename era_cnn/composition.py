@@ -91,7 +91,6 @@ def without_hydra(composed: DictConfig) -> DictConfig:
     values = copy.copy(composed)
     with open_dict(values):
         values.pop("hydra")
-        values.pop("sweep", None)  # it says how many runs are done, not how one is
     return values
 
 

@@ -21,9 +21,6 @@ from era_cnn.guard import guarded
 from era_cnn.interpolation import limited
 from era_cnn.words import CONFIG_MODULE, Words, parse_words
 
-STOPPED = (130, 143)
-"""Exit codes of a run that was asked to stop."""
-
 
 def is_question(args: argparse.Namespace) -> bool:
     """Whether a command line only asks: for help, the composed config, tab completion."""

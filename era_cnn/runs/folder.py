@@ -17,13 +17,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
 from filelock import FileLock, SoftFileLock, Timeout
 
 from era_cnn.config import RunConfig
 from era_cnn.errors import ConfigError, RunFolderError, StorageError, show
 from era_cnn.runs.checkpoints import CheckpointFolder, Found
-from era_cnn.runs.storage import commit, prepare, sync_folder, write_atomically
+from era_cnn.runs.storage import as_yaml, commit, prepare, sync_folder, write_atomically
 
 if TYPE_CHECKING:
     from era_cnn.training.loop import EpochRecord
@@ -183,7 +182,7 @@ class RunFolder:
         Raises:
             StorageError: If it can't.
         """
-        self.write_text("config.yaml", yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False))
+        self.write_text("config.yaml", as_yaml(config.model_dump()))
 
     def end(self, state: str, message: str, **details: str) -> None:
         """Writes that the run failed or was interrupted, and why."""
@@ -352,8 +351,6 @@ class RunFolder:
 
         return self.read("metrics.csv", parse)
 
-
-_Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # ten times as fast, where PyYAML has it
 
 _NEEDED = ("config.yaml", "fingerprints.jsonl", "metrics.csv", "multirun.yaml")
 """The files whose content is nowhere else in a run's folder."""

@@ -6,6 +6,7 @@ does not import torch, so that a wrong config is answered at once.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
@@ -353,17 +354,22 @@ def parse(composed: DictConfig) -> RunConfig:
 def _problems_between_keys(values: Any) -> Iterator[str]:
     """What each rule over several sections finds, as long as those sections are right by themselves."""
     sections: dict[str, Any] = {}
-    for name, field in RunConfig.model_fields.items():
+    for name in RunConfig.model_fields:
         if isinstance(values, dict) and name in values:
             try:
-                schema: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
-                sections[name] = schema.validate_python(values[name])
+                sections[name] = _schema(name).validate_python(values[name])
             except ValidationError:
                 continue  # said already
     for rule in RULES:
         needed = inspect.signature(rule).parameters
         if needed.keys() <= sections.keys():
             yield from rule(**{name: sections[name] for name in needed})
+
+
+@functools.cache
+def _schema(name: str) -> TypeAdapter[Any]:
+    field = RunConfig.model_fields[name]
+    return TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
 
 
 def _epochs_within_target(name: str, trainer: TrainerConfig, target: Target) -> Iterator[str]:

@@ -39,6 +39,15 @@ def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _jobs_can_fail() -> Iterator[None]:
+    """Jobs of sweeps are forked from a process that begins once: it must know from the beginning how they may fail."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "sweeps" / "sabotage"))
+        patch.setenv("SABOTAGE", "{}")
+        yield
+
+
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Runs `era-cnn` in this process; gives exit code, standard output and standard error."""

@@ -44,6 +44,8 @@ ENVIRONMENT = (
 No other is: one may hold a secret.
 """
 
+_PLACES = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID")
+"""Those of them that only say where: what device it was is recorded by its name."""
 
 COMPUTING = re.compile(r"(torch|torchvision|numpy|scipy|scikit-learn|pillow|triton|mkl|intel-|nvidia-|cuda-).*", re.I)
 """The packages that compute. Whether another one changes, as one for tests, changes no result."""
@@ -103,7 +105,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
         pairs += [
             (name, one.get(name), other.get(name))
             for name in in_order
-            if (COMPUTING.match(name) if section == "packages" else name != "SLURM_JOB_ID")
+            if (COMPUTING.match(name) if section == "packages" else name not in _PLACES)
         ]
     for name, old, new in pairs:
         if old != new:

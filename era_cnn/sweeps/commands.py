@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from era_cnn.composition import PlannedJob, Planner, raise_problems_of_jobs, resolved
-from era_cnn.errors import ConfigError, problem
+from era_cnn.config import DigitsData, RunConfig
+from era_cnn.errors import ConfigError, RunFolderError, problem
 from era_cnn.runs.folder import claim, shown
 from era_cnn.runs.output import say
 from era_cnn.runs.stopping import StopRequest, exit_code_of, stop_requests
+from era_cnn.runs.stored import read_config
 from era_cnn.sweeps.board import Board
 from era_cnn.sweeps.executor import Executor, Manner
 from era_cnn.sweeps.folder import RECORD, SweepFolder
 from era_cnn.sweeps.ledger import Job
 from era_cnn.sweeps.options import BASIC_LAUNCHER, OptunaSweeper, SweepOptions, sweep_options
-from era_cnn.sweeps.pool import Pool
+from era_cnn.sweeps.pool import Pool, prepare
 from era_cnn.sweeps.recorded import Recorded
 from era_cnn.sweeps.records import DONE
 from era_cnn.sweeps.results import as_text, write_results
@@ -38,6 +41,7 @@ def start(words: Words, composed: DictConfig, typed: Sequence[str]) -> int:
     options = sweep_options(composed)
     planner = Planner(words, composed)
     planned = _corners(options.search, planner) if options.search else planner.plan(planner.grid())
+    _prepare(composed, planned[0].config)
     _check(planned)
     sweep_dir = resolved(composed, "hydra.sweep.dir")
     if "%" in sweep_dir and "submitit" in str(composed.hydra.launcher.get("_target_")):
@@ -80,6 +84,8 @@ def resume(path: Path, overrides: Sequence[str], typed: Sequence[str], data_root
         sweep.restore_ledger(jobs)
         _make_missing(sweep, jobs, recorded)
         pending = [job for job in jobs if sweep.record(job).state not in DONE]
+        with suppress(RunFolderError):  # then it is found so in a moment, once more
+            _prepare(composed, *(read_config(sweep.run(job)) for job in pending[:1]))
         pending.sort(key=lambda job: sweep.run(job).is_in_use())  # those that another process still works at come last
         executor = _executor(sweep, recorded.neutral, composed, options, _manner(sweep, options, typed, data_root))
         source: Source = Listed(pending)
@@ -143,16 +149,27 @@ def _conclude(sweep: SweepFolder, stop: StopRequest) -> int:
     return 0 if is_done else 1
 
 
+def _is_plugin(composed: DictConfig) -> bool:
+    return bool(composed.hydra.launcher.get("_target_", BASIC_LAUNCHER) != BASIC_LAUNCHER)
+
+
+def _prepare(composed: DictConfig, *configs: RunConfig) -> None:
+    """Lets workers on this machine import in the meantime what they need for jobs like these."""
+    if not _is_plugin(composed):
+        uses_digits = any(isinstance(config.data, DigitsData) for config in configs)
+        prepare(["sklearn.datasets"] if uses_digits else [])
+
+
 def _executor(
     sweep: SweepFolder, words: Words, composed: DictConfig, options: SweepOptions, manner: Manner
 ) -> Executor:
+    if _is_plugin(composed):
+        from era_cnn.sweeps.plugin import PluginExecutor
+
+        return PluginExecutor(sweep.path, words, composed, manner)
     if options.launcher is not None:
         return Pool(sweep.path, manner, at_once=options.launcher.n_jobs, own_process=True)
-    if composed.hydra.launcher._target_ == BASIC_LAUNCHER:
-        return Pool(sweep.path, manner, at_once=1, own_process=False)
-    from era_cnn.sweeps.plugin import PluginExecutor
-
-    return PluginExecutor(sweep.path, words, composed, manner)
+    return Pool(sweep.path, manner, at_once=1, own_process=False)
 
 
 def _manner(sweep: SweepFolder, options: SweepOptions, command: Sequence[str], data_root: str | None = None) -> Manner:

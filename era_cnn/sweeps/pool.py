@@ -5,25 +5,60 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import time
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from era_cnn.runs.stopping import SIGNALS
 from era_cnn.sweeps.executor import Ended, Manner
 from era_cnn.sweeps.ledger import Job
 from era_cnn.sweeps.worker import serve
 
+_FORKS = sys.platform == "linux"  # elsewhere, libraries of the system do not outlive a fork
+_CONTEXT: Any = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
+
+
+def prepare(modules: Sequence[str] = ()) -> None:
+    """Begins to import what a job needs, in a process from which the workers are forked: so that it is done once.
+
+    That process computes nothing, since threads do not survive a fork. It ends with the last of its workers and this
+    process.
+
+    Args:
+        modules: What the jobs of this sweep need besides.
+    """
+    if _FORKS:
+        from multiprocessing import forkserver
+
+        _CONTEXT.set_forkserver_preload(["era_cnn.sweeps.job", *modules])
+        with _signals_blocked():
+            forkserver.ensure_running()
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """A process that is begun within gets no signal until it is ready to note it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
 
 @dataclass
 class _Worker:
-    process: SpawnProcess
+    process: BaseProcess
     connection: Connection
     lifeline: Connection
     cores: tuple[int, ...]
+    gpu: str | None
     job: Job | None = None
 
 
@@ -37,8 +72,8 @@ class Pool:
         sweep_dir: Where the folders of the jobs lie.
         manner: How all jobs are done.
         at_once: The most jobs at a time; None for as many as the cores can take.
-        own_process: Whether each job has a process of its own, on cores of its own: as many as its threads. Else a
-            worker does job after job, on any core, and pays imports and data once.
+        own_process: Whether each job has a process of its own, on cores of its own: as many as its threads; if there are
+            several GPUs, it sees one of them. Else a worker does job after job, on any core, and reads the data once.
     """
 
     first_state, can_stop_one = "running", True
@@ -48,6 +83,7 @@ class Pool:
         self._at_once, self._own_process = at_once, own_process
         self._free = available_cores()
         self._num_cores = len(self._free)
+        self._gpus = available_gpus() if own_process else []
         self._workers: list[_Worker] = []
 
     def is_full(self) -> bool:
@@ -104,20 +140,26 @@ class Pool:
     def _new_worker(self, job: Job) -> _Worker:
         count = self._cores_of(job) if self._own_process else 0
         cores, self._free = tuple(self._free[:count]), self._free[count:]
-        context = multiprocessing.get_context("spawn")
-        connection, their_connection = context.Pipe()
-        their_lifeline, lifeline = context.Pipe(duplex=False)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the worker is ready to note them
-        try:
-            process = context.Process(target=serve, args=(their_connection, their_lifeline, self._manner, cores))
+        gpu = self._idlest_gpu()
+        environment = dict(os.environ) | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
+        connection, their_connection = _CONTEXT.Pipe()
+        their_lifeline, lifeline = _CONTEXT.Pipe(duplex=False)
+        with _signals_blocked():
+            arguments = (their_connection, their_lifeline, self._manner, cores, environment)
+            process = _CONTEXT.Process(target=serve, args=arguments)
             process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         their_connection.close()
         their_lifeline.close()
-        worker = _Worker(process, connection, lifeline, cores)
+        worker = _Worker(process, connection, lifeline, cores, gpu)
         self._workers.append(worker)
         return worker
+
+    def _idlest_gpu(self) -> str | None:
+        """The GPU that the fewest workers have; None if they are left to see all there are."""
+        if len(self._gpus) < 2:
+            return None
+        taken = Counter(worker.gpu for worker in self._workers)
+        return min(self._gpus, key=lambda gpu: taken[gpu])
 
     def _dismiss(self, worker: _Worker) -> None:
         worker.connection.close()
@@ -135,6 +177,14 @@ def available_cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def available_gpus() -> list[str]:
+    """The CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES names them. Found without torch, on Linux."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name for name in visible.split(",") if name]
+    return [str(number) for number, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
 
 
 def _death(exit_code: int) -> str:

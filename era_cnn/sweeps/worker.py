@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,7 +16,13 @@ from era_cnn.runs.stopping import SIGNALS, stop_requests
 from era_cnn.sweeps.executor import Manner
 
 
-def serve(connection: Connection, lifeline: Connection, manner: Manner, cores: Sequence[int]) -> None:
+def serve(
+    connection: Connection,
+    lifeline: Connection,
+    manner: Manner,
+    cores: Sequence[int],
+    environment: Mapping[str, str],
+) -> None:
     """Does the jobs whose folders come, until the driver closes the connection or a signal comes.
 
     Each is answered with whether another may come.
@@ -26,7 +32,10 @@ def serve(connection: Connection, lifeline: Connection, manner: Manner, cores: S
         lifeline: Ends when the driver does; the job is then saved and stopped, as if by SIGTERM.
         manner: How all jobs are done.
         cores: The processor's cores to stay on; empty for all.
+        environment: The variables; those that this process was forked with may be older.
     """
+    os.environ.clear()
+    os.environ.update(environment)
     if cores and sys.platform == "linux":
         os.sched_setaffinity(0, cores)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -22,22 +22,47 @@ SMALL = (
 LONGER = tuple(word for word in SMALL if "train_images" not in word)
 """One that takes some seconds."""
 
-Started = subprocess.CompletedProcess[str]
+
+@dataclass(frozen=True)
+class Ended:
+    """What a command left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 @pytest.fixture
-def sweep() -> Callable[..., Started]:
-    """Runs `era-cnn` in a process of its own, with jobs that fail on purpose: from a seed to how."""
+def sabotaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, str]], None]:
+    """Lets jobs fail on purpose from now on: from a seed to how."""
 
-    def run(*words: str, sabotage: dict[int, str] | None = None, timeout: float = 300) -> Started:
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(Path(__file__).parent / "sabotage"),
-            "SABOTAGE": json.dumps(sabotage or {}),
-            "SABOTAGE_DIR": os.getcwd(),
-        }
-        command = [sys.executable, "-m", "era_cnn", *words]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+    def prepare(ways: dict[int, str]) -> None:
+        monkeypatch.setenv("SABOTAGE", json.dumps(ways))
+        monkeypatch.setenv("SABOTAGE_DIR", str(tmp_path))
+
+    return prepare
+
+
+@pytest.fixture
+def sweep(command, sabotaged) -> Callable[..., Ended]:
+    """Runs `era-cnn` in this process; the jobs have processes of their own, and fail on purpose."""
+
+    def run(*words: str, sabotage: dict[int, str] | None = None) -> Ended:
+        sabotaged(sabotage or {})
+        return Ended(*command(*words))
+
+    return run
+
+
+@pytest.fixture
+def sweep_process(sabotaged) -> Callable[..., Ended]:
+    """The same in a process of its own, for launchers that change the one that they are in."""
+
+    def run(*words: str, sabotage: dict[int, str] | None = None) -> Ended:
+        sabotaged(sabotage or {})
+        program = [sys.executable, "-m", "era_cnn", *words]
+        done = subprocess.run(program, capture_output=True, text=True, timeout=300, check=False)
+        return Ended(done.returncode, done.stdout, done.stderr)
 
     return run
 

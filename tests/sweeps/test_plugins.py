@@ -46,16 +46,16 @@ LAUNCHERS = [
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_jobs_fail_alone_and_come_to_the_same_bits(launcher: list[str], sweep, expected) -> None:
+def test_jobs_fail_alone_and_come_to_the_same_bits(launcher: list[str], sweep_process, expected) -> None:
     sabotage = {1: "raise", 2: "sys.exit", 3: "SIGKILL"}
-    done = sweep("-m", *SMALL, "seed=0,1,2,3,4,5", *launcher, "hydra.sweep.dir=sweep", sabotage=sabotage)
+    done = sweep_process("-m", *SMALL, "seed=0,1,2,3,4,5", *launcher, "hydra.sweep.dir=sweep", sabotage=sabotage)
     assert done.returncode == 1, done.stdout + done.stderr
     states = [record.state for record in records_of()]
     assert states == ["completed", "failed", "failed", "failed", "completed", "completed"]
     messages = [record.message for record in records_of()]
     assert messages[1:3] == ["RuntimeError: on purpose", "SystemExit: 3"]
     assert messages[3].startswith("The job must live to its end, got: ")
-    done = sweep("resume", "sweep", *launcher)
+    done = sweep_process("resume", "sweep", *launcher)
     assert done.returncode == 0, done.stdout + done.stderr
     assert weights_of(records_of()) == expected()
 

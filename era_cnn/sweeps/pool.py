@@ -72,8 +72,8 @@ class Pool:
         sweep_dir: Where the folders of the jobs lie.
         manner: How all jobs are done.
         at_once: The most jobs at a time; None for as many as the cores can take.
-        own_process: Whether each job has a process of its own, on cores of its own, as many as its threads, and sees one
-            GPU, if there are several. Else a worker does job after job, on any core, and reads the data once.
+        own_process: Whether each job has a process of its own, on cores of its own (as many as its threads), and sees
+            one GPU, if there are several. Else a worker does job after job, on any core, and reads the data once.
     """
 
     first_state, can_stop_one = "running", True

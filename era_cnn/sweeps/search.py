@@ -138,35 +138,61 @@ class Search:
         # Not by its URL, in which a path with ? or % means something else.
         creator = {"creator": lambda: sqlite3.connect(sweep.study)}
         try:
-            storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs=creator)
-            self._study = optuna.create_study(
-                storage=storage,
-                study_name="era_cnn",
-                direction="maximize",
-                load_if_exists=True,
-                pruner=_pruner(options),
-            )
-            count = len(self._study.get_trials(deepcopy=False))
+            self._storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs=creator)
+            self._study = self._open()
+            trials = self._study.get_trials()
         except Exception as error:  # whatever SQLAlchemy, SQLite and Optuna make of a file that is no study
             reason = " ".join(str(error).split())[:200]
             raise RunFolderError(
                 f"{sweep.study} must hold the study, got: {reason}. Remove it: it is made again from the jobs."
             ) from error
-        for job in jobs:
-            if job.number >= count:
-                self._add(job)
         self._looked_at = 0.0
         self._again: deque[Job] = deque()
         known = {job.number: job for job in jobs}
-        for trial in self._study.get_trials(deepcopy=False):
-            if trial.number not in known:  # killed between the proposal and its folder
-                is_open = trial.state == optuna.trial.TrialState.RUNNING
-                if is_open and (proposed := self._job(trial.number, trial.params)):
-                    self._again.append(proposed)
-            elif (record := sweep.record(known[trial.number])).state in DONE:
-                self.tell(known[trial.number], record)
-            else:
-                self._again.append(known[trial.number])
+        self._reopen(trials, known)
+        for number in range(len(trials), max(known, default=-1) + 1):
+            self._add(known.get(number))
+        self._take_up(known)
+
+    def _open(self) -> optuna.study.Study:
+        return self._optuna.create_study(
+            storage=self._storage,
+            study_name="era_cnn",
+            direction="maximize",
+            load_if_exists=True,
+            pruner=_pruner(self._options),
+        )
+
+    def _reopen(self, trials: Sequence[optuna.trial.FrozenTrial], known: dict[int, Job]) -> None:
+        """Makes the study anew where trials that had ended may go on: Optuna takes no second word of one."""
+        states = self._optuna.trial.TrialState
+        ended = [trial for trial in trials if trial.number in known and trial.state.is_finished()]
+        again = [
+            trial
+            for trial in ended
+            if trial.state == states.FAIL or self._sweep.record(known[trial.number]).state not in DONE
+        ]
+        if not again:
+            return
+        for trial in again:
+            trial.state, trial.values, trial.datetime_complete = states.RUNNING, None, None
+        self._optuna.delete_study(study_name="era_cnn", storage=self._storage)
+        self._study = self._open()
+        self._study.add_trials(trials)
+
+    def _take_up(self, known: dict[int, Job]) -> None:
+        """Tells Optuna what has become of trials in the meantime; those that are not done are to go on."""
+        for trial in self._study.get_trials():
+            if trial.state != self._optuna.trial.TrialState.RUNNING:
+                continue
+            if job := known.get(trial.number):
+                record = self._sweep.record(job)
+                if record.state in DONE:
+                    self.tell(job, record)
+                else:
+                    self._again.append(job)
+            elif proposed := self._job(trial.number, trial.params):  # killed between the proposal and its folder
+                self._again.append(proposed)
 
     def expected(self) -> tuple[int, int]:
         """The trials that are left."""
@@ -223,12 +249,16 @@ class Search:
             trial.report(accuracy, epoch)
         return len(new)
 
-    def _add(self, job: Job) -> None:
-        """Adds the trial of a job to a study that was lost; how it ended is told as of any other."""
+    def _add(self, job: Job | None) -> None:
+        """Adds the trial of a job to a study that was lost; of none, one whose config turned out to be wrong."""
+        states = self._optuna.trial.TrialState
+        if job is None:
+            self._study.add_trial(self._optuna.trial.create_trial(state=states.FAIL))
+            return
         texts = dict(override.split("=", 1) for override in job.overrides if "=" in override)
         params = {name: _untyped(texts[name], each) for name, each in self._space.distributions.items()}
         trial = self._optuna.trial.create_trial(
-            params=params, distributions=self._space.distributions, state=self._optuna.trial.TrialState.RUNNING
+            params=params, distributions=self._space.distributions, state=states.RUNNING
         )
         self._study.add_trial(trial)
 

@@ -83,12 +83,23 @@ def _sweep_kills(seed: int) -> Report:
     return sweep_kills(100, seed=seed)
 
 
-def _sweep_failures(seed: int) -> Report:
-    from tests.faults.sweeps import LAUNCHERS, sweep_failures
-    from tests.sweeps.test_plugins import HAS_SUBMITIT, has_slurm
+def _sweep_kills_elsewhere(seed: int) -> Report:
+    from tests.faults.sweeps import sweep_kills
 
-    slurm = {"Slurm": ["hydra/launcher=slurm", "hydra.launcher.timeout_min=5"]} if HAS_SUBMITIT and has_slurm() else {}
-    return sweep_failures({**LAUNCHERS, **slurm})
+    return sweep_kills(20, _elsewhere(), seed=seed, workers=1)
+
+
+def _sweep_failures(seed: int) -> Report:
+    from tests.faults.sweeps import sweep_failures
+
+    return sweep_failures(["basic", "local", *_elsewhere()])
+
+
+def _elsewhere() -> list[str]:
+    """The launchers of others that are there."""
+    from tests.sweeps.test_plugins import HAS_RAY, HAS_SUBMITIT, has_slurm
+
+    return ["Slurm"] * (HAS_SUBMITIT and has_slurm()) + ["Ray"] * HAS_RAY
 
 
 def _fuzz(seed: int) -> Report:
@@ -115,6 +126,7 @@ CAMPAIGNS: dict[str, Callable[[int], Report]] = {
     "every_step": _every_step,
     "variations": _variations,
     "sweep_kills": _sweep_kills,
+    "sweep_kills_elsewhere": _sweep_kills_elsewhere,
     "sweep_failures": _sweep_failures,
     "fuzz": _fuzz,
     "cost": _cost,

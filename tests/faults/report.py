@@ -47,7 +47,7 @@ def write_readme(records: Path) -> None:
 CONTROLS = """
 Would the campaigns notice? With the restoration of momentum, of the step counter or of the records (and with them the
 best accuracy) switched off, the crash points fail; without fsync, the power cuts fail; without the digest check, the damage
-goes unnoticed; with failed writes ignored, the disk failures are complained of. The tests hold them to that: `tests/faults/test_campaigns.py`.
+goes unnoticed; with failed writes ignored, the disk failures are complained of; with jobs begun anew on resume, the killed sweeps are. The tests hold them to that: `tests/faults/test_campaigns.py`.
 
 What this can't show: that a disk keeps what it says it has synchronised. The power cut is a model (half of each file
 that was not synchronised is lost; a name given since the folder was last synchronised is, or is not, there), not a
@@ -115,8 +115,9 @@ def _variations(figures: dict[str, Any]) -> str:
 
 def _sweep_kills(figures: dict[str, Any]) -> str:
     return (
-        f"SIGKILL to the driver of a sweep of four jobs at random instants, in {figures['chains']} chains of up to four; basic "
-        "and local launcher. Resumed: every job's result is that of a sweep that nothing disturbed, and no job was completed twice"
+        f"SIGKILL to the driver of a sweep of four jobs at random instants, in {figures['chains']} chains of up to four "
+        f"({', '.join(figures['setups'])}). Resumed: every job's result is that of a sweep that nothing disturbed, and no "
+        "job was completed twice"
     )
 
 
@@ -157,6 +158,7 @@ DESCRIPTIONS = {
     "every_step": _every_step,
     "variations": _variations,
     "sweep_kills": _sweep_kills,
+    "sweep_kills_elsewhere": _sweep_kills,
     "sweep_failures": _sweep_failures,
     "fuzz": _fuzz,
     "cost": _cost,

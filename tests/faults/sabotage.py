@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from torch import nn
 
 from era_cnn.errors import StorageError
 from era_cnn.runs import checkpoints, folder, run, storage
+from era_cnn.sweeps import commands
+from era_cnn.sweeps.folder import SweepFolder
+from era_cnn.sweeps.ledger import Job
+from era_cnn.sweeps.recorded import Recorded
 from era_cnn.training.checkpoint import Checkpoint
 
 
@@ -74,7 +79,20 @@ def swallowed_errors() -> None:
     folder.write_atomically = checkpoints.write_atomically = write
 
 
+def finished_jobs() -> None:
+    """A sweep that goes on begins each of its jobs anew."""
+    make_missing = commands._make_missing
+
+    def make_all(sweep: SweepFolder, jobs: Sequence[Job], recorded: Recorded) -> None:
+        for job in jobs:
+            shutil.rmtree(sweep.path / job.folder)
+        make_missing(sweep, jobs, recorded)
+
+    commands._make_missing = make_all
+
+
 SABOTAGES = {
-    each.__name__: each for each in (momentum, step_counter, best_accuracy, fsync, digest_check, swallowed_errors)
+    each.__name__: each
+    for each in (momentum, step_counter, best_accuracy, fsync, digest_check, swallowed_errors, finished_jobs)
 }
 SABOTAGES["none"] = lambda: None

@@ -48,7 +48,7 @@ def campaign(server: subprocess.Popen[str], name: str, *trials: int, **options: 
         ("disk_failures", [16]),
         ("signals", [6]),
         ("damage", [100, 25, 1]),
-        ("sweep_kills", [3]),
+        ("sweep_kills", [4]),
     ],
 )
 def test_whatever_happens_a_run_comes_to_the_same_end(
@@ -68,10 +68,16 @@ def test_whatever_happens_a_run_comes_to_the_same_end(
         ("crash_points", [8], {"only": "power", "sabotage": "fsync"}, "must hold a whole checkpoint"),
         ("disk_failures", [8], {"sabotage": "swallowed_errors"}, "ended with 0"),
         ("damage", [20, 5, 0], {"sabotage": "digest_check"}, "not detected"),
+        (
+            "sweep_kills",
+            [1, ["basic"]],
+            {"sabotage": "finished_jobs", "not_before": "*/result.json", "workers": 1},
+            "was completed again",
+        ),
     ],
 )
 def test_a_campaign_notices_what_it_is_for(
-    name: str, trials: list[int], options: dict[str, str], said: str, server: subprocess.Popen[str]
+    name: str, trials: list[Any], options: dict[str, Any], said: str, server: subprocess.Popen[str]
 ) -> None:
     assert any(said in failure for failure in campaign(server, name, *trials, **options)["failures"])
 

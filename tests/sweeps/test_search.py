@@ -144,6 +144,21 @@ def test_a_search_goes_on_as_it_would_have(sweep, tmp_path: Path) -> None:
         }
 
 
+def test_a_trial_that_failed_counts_once_it_has_succeeded(sweep) -> None:
+    done = sweep(*SEARCH, "seed=1", "hydra.sweeper.n_trials=3", sabotage={1: "once raise"})
+    assert done.returncode == 1
+    assert [trial.state.name for trial in trials()] == ["FAIL", "COMPLETE", "COMPLETE"]
+    before = choices()
+    assert sweep("resume", "sweep").returncode == 0
+    assert [trial.state.name for trial in trials()] == ["COMPLETE"] * 3
+    assert choices() == before
+    assert [trial.value for trial in trials()] == [record.result["final_val_accuracy"] for record in records_of()]
+    assert trials()[0].intermediate_values.keys() == {1, 2}
+    (records_of()[1].folder / "result.json").unlink()  # so that it is done once more
+    assert sweep("resume", "sweep").returncode == 0
+    assert [trial.value for trial in trials()] == [record.result["final_val_accuracy"] for record in records_of()]
+
+
 def test_hopeless_trials_are_stopped_and_failed_ones_are_known(sweep) -> None:
     """After five good trials, one that learns nothing is behind the median from its first epoch on."""
     words = [

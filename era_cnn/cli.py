@@ -158,7 +158,7 @@ def _resume(words: Sequence[str]) -> int:
     parser.add_argument("--data-root", metavar="FOLDER", help="where the data lie by now, if not where they lay")
     args = parser.parse_args(words)
     command, path = ["era-cnn", "resume", *words], Path(args.path)
-    from era_cnn.runs.folder import is_sweep
+    from era_cnn.runs.stored import is_sweep
 
     if is_sweep(path):
         from era_cnn.sweeps.commands import resume as resume_sweep

@@ -14,8 +14,9 @@ from omegaconf import DictConfig
 
 from era_cnn.config import RunConfig, parse
 from era_cnn.errors import EraCnnError, OutputError, StorageError
+from era_cnn.runs.claims import shown
 from era_cnn.runs.console import Console, log_to
-from era_cnn.runs.folder import RunFolder, shown
+from era_cnn.runs.folder import RunFolder
 from era_cnn.runs.run import run
 from era_cnn.runs.stopping import Interrupted, stop_requests
 from era_cnn.training.loop import EpochRecord

@@ -26,7 +26,7 @@ def launch(words: Words, composed: DictConfig, typed: Sequence[str]) -> int:
     """
     _check_options_of_sweeps(words)
     config = validated(composed)
-    from era_cnn.runs.folder import claim  # from here on torch is needed
+    from era_cnn.runs.claims import claim  # from here on torch is needed
     from era_cnn.runs.ingredients import check
 
     check(config)

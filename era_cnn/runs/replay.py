@@ -11,7 +11,8 @@ from typing import Any
 from era_cnn.config import RunConfig
 from era_cnn.errors import ConfigError, ReplayError, RunFolderError, problem
 from era_cnn.runs import provenance
-from era_cnn.runs.folder import RunFolder, claim, shown
+from era_cnn.runs.claims import claim, shown
+from era_cnn.runs.folder import RunFolder
 from era_cnn.runs.ingredients import read_dataset
 from era_cnn.runs.job import carry_out
 from era_cnn.runs.output import say

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from era_cnn.runs.folder import shown
+from era_cnn.runs.claims import shown
 from era_cnn.runs.job import carry_out
 from era_cnn.runs.output import say
 from era_cnn.runs.stored import read_config, run_folder

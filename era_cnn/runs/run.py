@@ -12,8 +12,9 @@ from era_cnn.errors import OutputError, RunFolderError
 from era_cnn.models.summary import summarise
 from era_cnn.runs import provenance
 from era_cnn.runs.checkpoints import Found
+from era_cnn.runs.claims import shown
 from era_cnn.runs.console import Console, describe_result, describe_start
-from era_cnn.runs.folder import RunFolder, shown
+from era_cnn.runs.folder import RunFolder
 from era_cnn.runs.ingredients import (
     Ingredients,
     make_ingredients,

@@ -8,9 +8,14 @@ from pydantic import ValidationError
 
 from era_cnn.config import DigitsData, RunConfig
 from era_cnn.errors import ConfigError, RunFolderError, problem
-from era_cnn.runs.folder import RunFolder, is_sweep
+from era_cnn.runs.folder import RunFolder
 from era_cnn.validation import field_problems
 from era_cnn.yamlfiles import parse_yaml
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether a folder is that of a sweep."""
+    return (path / "multirun.yaml").exists() or (path / "ledger.jsonl").exists()
 
 
 def run_folder(path: Path) -> RunFolder:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from era_cnn.composition import PlannedJob, Planner, raise_problems_of_jobs, resolved
 from era_cnn.config import DigitsData, RunConfig
 from era_cnn.errors import ConfigError, RunFolderError, problem
-from era_cnn.runs.folder import claim, shown
+from era_cnn.runs.claims import claim, shown
 from era_cnn.runs.output import say
 from era_cnn.runs.stopping import StopRequest, exit_code_of, stop_requests
 from era_cnn.runs.stored import read_config
@@ -80,6 +80,10 @@ def resume(path: Path, overrides: Sequence[str], typed: Sequence[str], data_root
     composed = recorded.composed(list(overrides))
     options = sweep_options(composed)
     with sweep.locked(), stop_requests() as stop:
+        if (sweep.path / ".submitit").exists():
+            from era_cnn.sweeps.plugin import withdraw
+
+            withdraw(sweep.path)
         jobs = sweep.jobs()
         sweep.restore_ledger(jobs)
         _make_missing(sweep, jobs, recorded)

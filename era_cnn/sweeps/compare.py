@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from era_cnn.errors import StorageError
-from era_cnn.runs.folder import RunFolder, is_sweep
+from era_cnn.runs.folder import RunFolder
 from era_cnn.runs.output import say
-from era_cnn.runs.stored import run_folder
+from era_cnn.runs.stored import is_sweep, run_folder
 from era_cnn.sweeps.folder import SweepFolder
 from era_cnn.sweeps.records import Record, read_record
 from era_cnn.sweeps.results import as_text, write_results

@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from era_cnn.composition import PlannedJob
 from era_cnn.config import RunConfig
 from era_cnn.errors import RunFolderError, StorageError
-from era_cnn.runs.folder import RunFolder, locked
+from era_cnn.runs.claims import locked
+from era_cnn.runs.folder import RunFolder
 from era_cnn.runs.storage import as_yaml, write_atomically
 from era_cnn.runs.stored import read_config
 from era_cnn.sweeps.ledger import Entry, Job, Ledger

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import shutil
 import signal
 import subprocess
 import threading
@@ -194,6 +195,17 @@ def _patient(launcher: Launcher) -> Iterator[None]:
         yield
     finally:
         setattr(place, name, original)
+
+
+def withdraw(sweep_dir: Path) -> None:
+    """Takes jobs that wait in Slurm's queue since an earlier driver out of it: whoever goes on hands them over anew.
+
+    Submitit keeps a folder for each that it has submitted, named after its number there.
+    """
+    numbers = {path.name.split("_")[0] for path in (sweep_dir / ".submitit").glob("[0-9]*")}
+    if numbers and shutil.which("scancel"):
+        command = ["scancel", "--quiet", "--state=PENDING", *sorted(numbers)]
+        subprocess.run(command, capture_output=True, check=False)
 
 
 SQUEUE_SECONDS = 2.0

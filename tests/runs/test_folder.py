@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from era_cnn.errors import RunFolderError, StorageError
-from era_cnn.runs.folder import RESULT_KEYS, RunFolder, claim
+from era_cnn.runs.claims import claim
+from era_cnn.runs.folder import RESULT_KEYS, RunFolder
 from era_cnn.runs.result import Result
 from era_cnn.training.loop import EpochRecord, Scores
 from tests.conftest import config_of

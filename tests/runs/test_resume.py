@@ -20,8 +20,9 @@ from era_cnn.config import RunConfig
 from era_cnn.data.sources import Dataset
 from era_cnn.errors import RunFolderError, StorageError
 from era_cnn.runs.checkpoints import CheckpointFolder
+from era_cnn.runs.claims import claim
 from era_cnn.runs.console import Console
-from era_cnn.runs.folder import RunFolder, claim
+from era_cnn.runs.folder import RunFolder
 from era_cnn.runs.ingredients import read_dataset
 from era_cnn.runs.run import run
 from era_cnn.runs.stopping import Interrupted, StopRequest

@@ -17,9 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.faults import campaigns, fuzz
+from tests.faults import campaigns
 from tests.faults.harness import Report, preload
 from tests.faults.report import write_readme
+from tests.sweeps.test_plugins import HAS_RAY, HAS_SUBMITIT, has_slurm
 
 RECORDS = Path(__file__).parents[2] / "experiments" / "reliability" / "records"
 
@@ -83,26 +84,27 @@ def _sweep_kills(seed: int) -> Report:
     return sweep_kills(100, seed=seed)
 
 
-def _sweep_kills_elsewhere(seed: int) -> Report:
-    from tests.faults.sweeps import sweep_kills
+def _sweep_kills_on(launcher: str) -> Callable[[int], Report]:
+    def campaign(seed: int) -> Report:
+        from tests.faults.sweeps import sweep_kills
 
-    return sweep_kills(20, _elsewhere(), seed=seed, workers=1)
+        return sweep_kills(20, [launcher], seed=seed, workers=1)
 
-
-def _sweep_failures(seed: int) -> Report:
-    from tests.faults.sweeps import sweep_failures
-
-    return sweep_failures(["basic", "local", *_elsewhere()])
+    return campaign
 
 
-def _elsewhere() -> list[str]:
-    """The launchers of others that are there."""
-    from tests.sweeps.test_plugins import HAS_RAY, HAS_SUBMITIT, has_slurm
+def _sweep_failures(*launchers: str) -> Callable[[int], Report]:
+    def campaign(seed: int) -> Report:
+        from tests.faults.sweeps import sweep_failures
 
-    return ["Slurm"] * (HAS_SUBMITIT and has_slurm()) + ["Ray"] * HAS_RAY
+        return sweep_failures(launchers)
+
+    return campaign
 
 
 def _fuzz(seed: int) -> Report:
+    from tests.faults import fuzz
+
     found = fuzz.campaign(10_000, seed)
     failures = [str(failure) for failure in found.pop("failures")]
     return Report(found["examples"], failures, found)
@@ -126,11 +128,16 @@ CAMPAIGNS: dict[str, Callable[[int], Report]] = {
     "every_step": _every_step,
     "variations": _variations,
     "sweep_kills": _sweep_kills,
-    "sweep_kills_elsewhere": _sweep_kills_elsewhere,
-    "sweep_failures": _sweep_failures,
+    "sweep_failures": _sweep_failures("basic", "local"),
     "fuzz": _fuzz,
     "cost": _cost,
 }
+
+
+for launcher, is_there in {"Slurm": HAS_SUBMITIT and has_slurm(), "Ray": HAS_RAY}.items():
+    if is_there:
+        CAMPAIGNS[f"sweep_kills_{launcher.lower()}"] = _sweep_kills_on(launcher)
+        CAMPAIGNS[f"sweep_failures_{launcher.lower()}"] = _sweep_failures("basic", launcher)
 
 
 def _machine() -> dict[str, str]:

@@ -158,8 +158,11 @@ DESCRIPTIONS = {
     "every_step": _every_step,
     "variations": _variations,
     "sweep_kills": _sweep_kills,
-    "sweep_kills_elsewhere": _sweep_kills,
+    "sweep_kills_slurm": _sweep_kills,
+    "sweep_kills_ray": _sweep_kills,
     "sweep_failures": _sweep_failures,
+    "sweep_failures_slurm": _sweep_failures,
+    "sweep_failures_ray": _sweep_failures,
     "fuzz": _fuzz,
     "cost": _cost,
 }

@@ -119,6 +119,31 @@ def test_a_failed_job_runs_again_on_resume_and_a_completed_one_does_not(sweep, t
     assert " started" not in done.stdout
 
 
+def test_jobs_at_once_see_a_gpu_each(sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    assert sweep("-m", *SMALL, "seed=0,1", "hydra.sweep.dir=sweep", "hydra/launcher=local").returncode == 0
+    records = [json.loads((record.folder / "provenance.json").read_text(encoding="utf-8")) for record in records_of()]
+    assert {record["environment"]["CUDA_VISIBLE_DEVICES"] for record in records} == {"4", "7"}
+    assert sweep(
+        "-m", *SMALL, "seed=0,1", "hydra.sweep.dir=again", "sweep.reuse=true", "sweep.reuse_from=[sweep]"
+    ).stdout
+    assert states("again") == ["reused"] * 2  # which of them it was changes nothing
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they are not forked")
+def test_jobs_outlive_the_process_that_they_were_forked_from(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "era_cnn", "-m", *LONGER, "seed=0,1,2", "hydra.sweep.dir=sweep"]
+    process = subprocess.Popen([*program, "hydra/launcher=local", "hydra.launcher.n_jobs=1"], stdout=subprocess.PIPE)
+    wait_until(lambda: any(tmp_path.glob("sweep/*/checkpoints/*.pt")), process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
+    lines = {int(pid): Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8") for pid in children}
+    (server,) = (pid for pid, line in lines.items() if "forkserver" in line)
+    os.kill(server, signal.SIGKILL)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
+    assert states() == ["completed"] * 3
+
+
 def test_a_job_that_is_killed_alone_only_waits(sweep) -> None:
     done = sweep("-m", *SMALL, "seed=0,1", "hydra.sweep.dir=sweep", sabotage={0: "once SIGTERM"})
     assert done.returncode == 0, done.stdout

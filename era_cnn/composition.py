@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
@@ -145,10 +146,10 @@ class PlannedJob:
 
 
 class Planner:
-    """Composes the jobs of a sweep.
+    """Composes the jobs of a sweep, each to what Hydra would compose of its overrides.
 
-    Groups are composed once for each combination of theirs; plain values are set on top, which is a hundred times
-    faster than composing each job.
+    What chooses groups, adds or deletes is composed once for each combination; plain values are set on top, which is a
+    hundred times faster than composing each job. Their order does not matter, since no key may be given twice.
 
     Args:
         words: What was typed.
@@ -223,14 +224,15 @@ class Planner:
                 composed = load(loader, self.words, [*self._own, *base], RunMode.RUN)
                 self._bases[base] = pickle.dumps(composed), pickle.dumps(without_hydra(composed))
             job, values = map(pickle.loads, self._bases[base])
-            for text in overrides:
-                if text not in base:
-                    job.hydra.overrides.task.append(text)
-                    override = _parsed(text)
-                    for each in (job, values):
-                        OmegaConf.update(each, override.key_or_group, override.value())
+            for override in (_parsed(text) for text in overrides if text not in base):
+                for each in (job, values):
+                    OmegaConf.update(each, override.key_or_group, override.value())
         with open_dict(job):
             job.hydra.job.num = job.hydra.job.id = number
+        job.hydra.overrides.task = list(overrides)
+        job.hydra.job.override_dirname = get_overrides_dirname(
+            [_parsed(text) for text in overrides], **job.hydra.job.config.override_dirname
+        )
         return job, values
 
 
@@ -249,11 +251,18 @@ def _check_once(typed: Sequence[Override]) -> None:
     """Raises a `ConfigError` if a key was typed with different values: which of them counts is anybody's guess."""
     lines: dict[str, dict[str, None]] = {}
     for override in typed:
-        lines.setdefault(override.get_key_element(), {})[override.input_line or ""] = None
+        lines.setdefault(override.get_key_element().lstrip("+~"), {})[override.input_line or ""] = None
     problems = [
         f"{key} must be given once in a sweep, got {shortened(' and '.join(each), 200)}. Remove all but one."
         for key, each in lines.items()
         if len(each) > 1
+    ]
+    deleted = [override for override in typed if override.is_delete()]
+    problems += [
+        f"{each.key_or_group} must stand without {whole.input_line}, got both. Remove one."
+        for whole in deleted
+        for each in typed
+        if each.key_or_group.startswith(f"{whole.key_or_group}.")
     ]
     if problems:
         raise ConfigError(problems)
@@ -282,7 +291,8 @@ def raise_problems_of_jobs(problems: dict[str, list[str]], num_jobs: int) -> Non
 def _is_plain(loader: ConfigLoader, override: Override) -> bool:
     """Whether an override sets the value of an existing key: no group, nothing added or deleted."""
     key = override.key_or_group
-    return not (override.is_add() or override.is_delete() or override.package or options_of(loader, key))
+    changes_keys = override.is_add() or override.is_force_add() or override.is_delete()
+    return not (changes_keys or override.package or options_of(loader, key))
 
 
 @functools.lru_cache(maxsize=1024)  # jobs share their values

@@ -71,6 +71,12 @@ class StorageError(EraCnnError):
         return cls(f"{path} must be written, got: {error.strerror or error}. Make room, or mend the disk.")
 
 
+class ProcessError(EraCnnError):
+    """A process that is needed can't be started."""
+
+    exit_code = 1
+
+
 class OutputError(EraCnnError):
     """Standard output is closed or full, so nobody can follow the run."""
 

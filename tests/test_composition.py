@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
+from omegaconf import OmegaConf, open_dict
 
 from era_cnn.composition import compose, experiments, plan_sweep, resolved, validated
 from era_cnn.config import RunConfig
@@ -88,6 +89,53 @@ def test_the_jobs_of_a_sweep_are_what_hydra_would_run() -> None:
         for seed in (0, 1)
     ]
     assert jobs == one_by_one
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["seed=1,2", "optimizer=adam,sgd", "model.dropout=0.1"],
+        ["optimizer.lr=0.01,0.02", "optimizer=sgd,adam"],
+        ["++model.layers.conv1.padding=0,1", "seed=${trainer.epochs}"],
+        ["+model.layers.conv1.padding=1", "seed=1,2", "~model.layers.conv5"],
+        ["model.layers.conv1={block:conv,out_channels:8},{block:conv,out_channels:9}"],
+        ["hydra.sweep.subdir=${hydra.job.override_dirname}", "seed=1,2"],
+        ["hydra.sweep.subdir=${hydra:job.num}_${seed}", "seed=range(2)", "scheduler=glob(*)"],
+        ["hydra.job.config.override_dirname.exclude_keys=[seed]", "seed=1,2", "trainer.epochs=3"],
+        ["trainer.limit_train_images=null,64", "target={max_params:null,max_epochs:null,test_accuracy:0.9}"],
+    ],
+)
+def test_a_job_is_composed_as_hydra_would_compose_it(words: list[str]) -> None:
+    typed = Words(["experiment=model_4_digits", *words])
+    jobs = plan_sweep(typed, compose(typed, RunMode.MULTIRUN))
+    assert len(jobs) > 1
+    of_hydra = [word for word in words if word.startswith("hydra.")]
+    for job in jobs:
+        alone = compose(Words([*of_hydra, *job.overrides]))
+        with open_dict(alone):
+            alone.hydra.job.num = alone.hydra.job.id = job.number
+        assert OmegaConf.to_container(job.composed()) == OmegaConf.to_container(alone)
+        assert job.config == validated(alone)
+        assert job.subdir == resolved(alone, "hydra.sweep.subdir")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["model.dropout=0.1,0.2", "++model.dropout=0.3"],
+            "model.dropout must be given once in a sweep, got model.dropout",
+        ),
+        (
+            ["model.layers.conv5.out_channels=8,9", "~model.layers.conv5"],
+            "model.layers.conv5.out_channels must stand without ~model.layers.conv5, got both. Remove one.",
+        ),
+    ],
+)
+def test_keys_that_contradict_each_other(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        jobs_of("experiment=model_4_digits", *words)
+    assert caught.value.problems[0].startswith(said)
 
 
 def test_a_sweep_may_add_and_delete() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from era_cnn.complaints import one_for_all_jobs
 from era_cnn.composition import PlannedJob, Planner, raise_problems_of_jobs, resolved
 from era_cnn.config import DigitsData, RunConfig
 from era_cnn.errors import ConfigError, RunFolderError, problem
@@ -19,15 +20,21 @@ from era_cnn.runs.stopping import StopRequest, exit_code_of, stop_requests
 from era_cnn.runs.stored import read_config
 from era_cnn.sweeps.board import Board
 from era_cnn.sweeps.executor import Executor, Manner
-from era_cnn.sweeps.folder import RECORD, SweepFolder
+from era_cnn.sweeps.folder import HALT, LEDGER, RECORD, STUDY, SweepFolder
 from era_cnn.sweeps.ledger import Job
 from era_cnn.sweeps.options import BASIC_LAUNCHER, OptunaSweeper, SweepOptions, sweep_options
 from era_cnn.sweeps.pool import Pool, prepare
-from era_cnn.sweeps.recorded import Recorded
+from era_cnn.sweeps.recorded import Recorded, parse_changes
 from era_cnn.sweeps.records import DONE
 from era_cnn.sweeps.results import as_text, write_results
 from era_cnn.sweeps.sweep import Drive, Listed, Source
 from era_cnn.words import Words
+
+OWN_NAMES = (RECORD, LEDGER, STUDY, "sweep.csv", "sweep.md", ".lock", ".submitit", HALT)
+"""What else lies in the folder of a sweep."""
+
+CHANGEABLE = ("hydra/launcher", "sweep.on_error", "sweep.retries", "sweep.reuse", "hydra.sweeper.n_trials")
+"""What may be other when a sweep goes on, besides the launcher's keys: how its jobs are done, not what they are."""
 
 
 def start(words: Words, composed: DictConfig, typed: Sequence[str]) -> int:
@@ -79,6 +86,8 @@ def resume(path: Path, overrides: Sequence[str], typed: Sequence[str], data_root
     recorded = Recorded.of(sweep)
     composed = recorded.composed(list(overrides))
     options = sweep_options(composed)
+    if options.search is None and any("hydra.sweeper.n_trials" in text for text in overrides):
+        raise ConfigError(["hydra.sweeper.n_trials must go with a search, got a sweep that is none. Leave it out."])
     with sweep.locked(), stop_requests() as stop:
         if (sweep.path / ".submitit").exists():
             from era_cnn.sweeps.plugin import withdraw
@@ -91,7 +100,7 @@ def resume(path: Path, overrides: Sequence[str], typed: Sequence[str], data_root
         with suppress(RunFolderError):  # then it is found so in a moment, once more
             _prepare(composed, *(read_config(sweep.run(job)) for job in pending[:1]))
         pending.sort(key=lambda job: sweep.run(job).is_in_use())  # those that another process still works at come last
-        executor = _executor(sweep, recorded.neutral, composed, options, _manner(sweep, options, typed, data_root))
+        executor = _executor(sweep, Words(), composed, options, _manner(sweep, options, typed, data_root))
         source: Source = Listed(pending)
         if options.search:
             planner = recorded.planner()
@@ -186,11 +195,12 @@ def _check(jobs: Sequence[PlannedJob]) -> None:
     from era_cnn.runs.ingredients import check, read_dataset  # and with them torch
 
     subdirs: dict[str, PlannedJob] = {}
-    alike: dict[tuple[str, ...], PlannedJob] = {}
+    alike: dict[str, PlannedJob] = {}
     problems: dict[str, list[str]] = {}
     for job in jobs:
-        if (first := alike.setdefault(job.overrides, job)) is not job:
-            raise ConfigError([f"A sweep must have jobs that differ, got {first} twice. Give each value once."])
+        if (first := alike.setdefault(job.config.model_dump_json(), job)) is not job:
+            both = f"{first} and {job}, whose configs are the same"
+            raise ConfigError([f"A sweep must have jobs that differ, got {both}. Remove one."])
         if job.subdir.split("/")[0] in OWN_NAMES:
             rule = "be a name that the sweep does not use itself"
             raise ConfigError([problem("hydra.sweep.subdir", rule, job.subdir, "Choose another.")])
@@ -208,26 +218,18 @@ def _check(jobs: Sequence[PlannedJob]) -> None:
         read_dataset(config)
 
 
-OWN_NAMES = (RECORD, "ledger.jsonl", "study.db", "sweep.csv", "sweep.md", ".lock", ".submitit", "halted")
-"""What else lies in the folder of a sweep."""
-
-CHANGEABLE = (
-    "hydra/launcher",
-    "hydra.launcher.",
-    "sweep.on_error",
-    "sweep.retries",
-    "sweep.reuse",
-    "hydra.sweeper.n_trials",
-)
-"""What may be other when a sweep goes on: how its jobs are done, not what they are."""
-
-
-def _check_changes(overrides: Sequence[str]) -> None:
-    problems = [
-        problem(text.partition("=")[0], "stay as it was: the jobs are planned", text.partition("=")[2],
-                "What may change is hydra/launcher, its keys, sweep.on_error, sweep.retries, sweep.reuse and n_trials.")
-        for text in overrides
-        if not text.lstrip("+").startswith(CHANGEABLE)
-    ]  # fmt: skip
+def _check_changes(typed: Sequence[str]) -> None:
+    """Raises a `ConfigError` if an override of a resumed sweep is more than another way to do its jobs."""
+    problems = []
+    for override in parse_changes(typed):
+        key, value = override.key_or_group, (override.input_line or "").partition("=")[2]
+        is_launchers = key.startswith("hydra.launcher.")
+        if not is_launchers and key not in CHANGEABLE:
+            advice = f"What may change is {', '.join(CHANGEABLE)} and the launcher's keys."
+            problems.append(problem(key, "stay as it was: the jobs are planned", value, advice))
+        elif override.is_sweep_override():
+            problems.append(one_for_all_jobs(override))
+        elif override.is_delete() or ((override.input_line or "").startswith("+") and not is_launchers):
+            problems.append(f"{key} must be given as {key}=…, got {override.input_line}. Write it so.")
     if problems:
         raise ConfigError(problems)

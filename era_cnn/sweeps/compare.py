@@ -13,6 +13,7 @@ from era_cnn.runs.folder import RunFolder
 from era_cnn.runs.output import say
 from era_cnn.runs.stored import is_sweep, run_folder
 from era_cnn.sweeps.folder import SweepFolder
+from era_cnn.sweeps.recorded import Recorded
 from era_cnn.sweeps.records import Record, read_record
 from era_cnn.sweeps.results import as_text, write_results
 from era_cnn.yamlfiles import parse_yaml
@@ -43,6 +44,7 @@ def _records(path: Path) -> Iterator[Record]:
         yield read_record(path, None, tuple(overrides))
         return
     sweep = SweepFolder(path)
+    Recorded.of(sweep)  # or it is damaged
     records = sweep.records(sweep.jobs())
     try:
         write_results(records, path)

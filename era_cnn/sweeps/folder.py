@@ -25,14 +25,19 @@ from era_cnn.yamlfiles import parse_yaml
 RECORD = "multirun.yaml"
 """The composed config of the sweep, as Hydra writes it; it is there once all jobs are planned."""
 
+LEDGER, STUDY = "ledger.jsonl", "study.db"
+
+HALT = "halted"
+"""A file that keeps jobs from beginning which wait in a queue."""
+
 
 class SweepFolder:
     """The files of one sweep. A job is a run's folder like any other, with its config from the beginning."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.ledger = Ledger(path / "ledger.jsonl")
-        self.study = path / "study.db"
+        self.ledger = Ledger(path / LEDGER)
+        self.study = path / STUDY
 
     def create(self, composed: DictConfig, planned: Iterable[PlannedJob]) -> list[Job]:
         """Makes the folders of all jobs, and then the record and the ledger: with those, the sweep can be resumed.

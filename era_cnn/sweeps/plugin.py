@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,9 @@ from era_cnn.runs.folder import RunFolder
 from era_cnn.runs.output import say
 from era_cnn.runs.stopping import stop_requests
 from era_cnn.sweeps.executor import Ended, Manner
+from era_cnn.sweeps.folder import HALT
 from era_cnn.sweeps.ledger import Job
 from era_cnn.words import Words, loader_of, quote
-
-HALT = "halted"
-"""The file in a sweep's folder that keeps jobs from beginning which wait in a queue."""
 
 
 class PluginExecutor:
@@ -200,13 +198,23 @@ def _patient(launcher: Launcher) -> Iterator[None]:
 def withdraw(sweep_dir: Path) -> None:
     """Takes jobs that wait in Slurm's queue since an earlier driver out of it: whoever goes on hands them over anew.
 
-    Submitit keeps a folder for each that it has submitted, named after its number there.
+    They are known by the script that submitit wrote for them into the sweep's folder.
     """
-    numbers = {path.name.split("_")[0] for path in (sweep_dir / ".submitit").glob("[0-9]*")}
-    if numbers and shutil.which("scancel"):
-        command = ["scancel", "--quiet", "--state=PENDING", *sorted(numbers)]
-        subprocess.run(command, capture_output=True, check=False)
+    if shutil.which("squeue") is None:
+        return
+    command = ["squeue", "--me", "--noheader", "--states=PENDING", "--format=%F %o"]
+    with suppress(subprocess.TimeoutExpired):  # then they find their jobs locked or done
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SLURM_SECONDS)
+        waiting = (line.split(" ", 1) for line in answer.stdout.splitlines() if " " in line)
+        arrays = {array for array, script in waiting if Path(script).is_relative_to(sweep_dir / ".submitit")}
+        if arrays:
+            command = ["scancel", "--state=PENDING", *sorted(arrays)]
+            subprocess.run(command, capture_output=True, check=False, timeout=SLURM_SECONDS)
+            say("What waited in Slurm's queue is taken out of it, to be handed over anew.")
 
+
+SLURM_SECONDS = 30.0
+"""That an answer of Slurm is waited for."""
 
 SQUEUE_SECONDS = 2.0
 """Between two questions to Slurm."""

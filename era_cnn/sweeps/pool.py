@@ -16,12 +16,15 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from era_cnn.complaints import reason_of
+from era_cnn.errors import ProcessError
 from era_cnn.runs.stopping import SIGNALS
 from era_cnn.sweeps.executor import Ended, Manner
 from era_cnn.sweeps.ledger import Job
 from era_cnn.sweeps.worker import serve
 
-_FORKS = sys.platform == "linux"  # elsewhere, libraries of the system do not outlive a fork
+# Elsewhere, the system's libraries do not outlive a fork; an older Python would import what lies where one stands.
+_FORKS = sys.platform == "linux" and sys.version_info >= (3, 11)
 _CONTEXT: Any = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
 
 
@@ -35,16 +38,32 @@ def prepare(modules: Sequence[str] = ()) -> None:
         modules: What the jobs of this sweep need besides.
     """
     if _FORKS:
-        from multiprocessing import forkserver
+        from multiprocessing import forkserver, resource_tracker
 
+        resource_tracker.ensure_running()  # within the following, it would let signals through again
         _CONTEXT.set_forkserver_preload(["era_cnn.sweeps.job", *modules])
-        with _signals_blocked():
+        with _signals_blocked(), _same_modules():
             forkserver.ensure_running()
 
 
 @contextmanager
+def _same_modules() -> Iterator[None]:
+    """A Python that is begun within finds the modules that this one finds: not those where the user stands."""
+    before = {name: os.environ.get(name) for name in ("PYTHONPATH", "PYTHONSAFEPATH")}
+    paths = [*(before["PYTHONPATH"] or "").split(os.pathsep), *map(os.path.abspath, sys.path)]
+    os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, paths)), PYTHONSAFEPATH="1")
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """A process that is begun within gets no signal until it is ready to note it."""
+    """A process that is begun within, and all that are forked from it, get no signal until they can note it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -147,7 +166,13 @@ class Pool:
         with _signals_blocked():
             arguments = (their_connection, their_lifeline, self._manner, cores, environment)
             process = _CONTEXT.Process(target=serve, args=arguments)
-            process.start()
+            try:
+                process.start()
+            except (EOFError, OSError) as error:
+                rule = "must be able to start processes for its jobs"
+                raise ProcessError(
+                    f"A sweep {rule}, got: {reason_of(error)}. See what takes the machine's memory."
+                ) from error
         their_connection.close()
         their_lifeline.close()
         worker = _Worker(process, connection, lifeline, cores, gpu)
@@ -187,7 +212,13 @@ def available_gpus() -> list[str]:
     return [str(number) for number, _ in enumerate(Path("/dev").glob("nvidia[0-9]*"))]
 
 
+UNKNOWN = 255
+"""What multiprocessing says where the process that it was forked from ended first."""
+
+
 def _death(exit_code: int) -> str:
+    if exit_code == UNKNOWN:
+        return "its process ended, how is not known"
     if exit_code >= 0:
         return f"its process ended by itself, with exit code {exit_code}"
     with suppress(ValueError):

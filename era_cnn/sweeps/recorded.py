@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -53,11 +55,6 @@ class Recorded:
         except (KeyError, TypeError) as error:
             raise ValueError(f"no {error}") from error
 
-    @property
-    def neutral(self) -> Words:
-        """Words that compose, whatever has become of the user's own groups."""
-        return Words()
-
     def composed(self, changes: list[str]) -> DictConfig:
         """The config of the sweep, as far as it says how jobs are done.
 
@@ -75,9 +72,8 @@ class Recorded:
             composed.sweep = self.sweep
             composed.hydra.sweeper = self.sweeper
             composed.hydra.launcher = launcher
-            for text in changes:
-                if text not in chosen:
-                    _update(composed, text)
+            for change in parse_changes([text for text in changes if text not in chosen]):
+                OmegaConf.update(composed, change.key_or_group, change.value())
         check_composed(composed)
         return composed
 
@@ -91,10 +87,17 @@ def _threads(words: Words) -> list[str]:
     return [text for text in words.overrides if text.startswith("threads=") and text.partition("=")[2].isdecimal()]
 
 
-def _update(composed: DictConfig, text: str) -> None:
-    try:
-        override = OverridesParser.create().parse_override(text)
-        OmegaConf.update(composed, override.key_or_group, override.value())
-    except Exception as error:  # Hydra's parser lets ValueError out as well
-        reason = " ".join(str(error).split())
-        raise ConfigError([f"{text} must be key=value, got: {reason}. See era-cnn resume --help."]) from error
+def parse_changes(texts: Sequence[str]) -> list[Override]:
+    """Overrides as they were typed.
+
+    Raises:
+        ConfigError: If one is none.
+    """
+    parsed = []
+    for text in texts:
+        try:
+            parsed.append(OverridesParser.create().parse_override(text))
+        except Exception as error:  # Hydra's parser lets ValueError out as well
+            reason = " ".join(str(error).split())
+            raise ConfigError([f"{text} must be key=value, got: {reason}. See era-cnn resume --help."]) from error
+    return parsed

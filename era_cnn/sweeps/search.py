@@ -86,8 +86,8 @@ def _distribution(override: Override) -> optuna.distributions.BaseDistribution:
             raise ValueError("an ascending range")
         last = start + (count - 1) * step
         if all(isinstance(each, int) for each in (start, step)):
-            return IntDistribution(int(start), int(last), step=int(step))
-        return FloatDistribution(float(start), float(last), step=float(step))
+            return IntDistribution(int(start), int(last), step=int(step), log="log" in value.tags)
+        return FloatDistribution(float(start), float(last), step=float(step), log="log" in value.tags)
     assert isinstance(value, ChoiceSweep)
     return CategoricalDistribution(list(override.sweep_string_iterator()))
 

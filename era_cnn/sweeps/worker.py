@@ -12,6 +12,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from era_cnn.errors import StorageError
+from era_cnn.runs.folder import RunFolder
 from era_cnn.runs.stopping import SIGNALS, stop_requests
 from era_cnn.sweeps.executor import Manner
 
@@ -61,11 +63,20 @@ def _do_quietly(folder: Path, manner: Manner) -> None:
     """Does a job; what libraries print, and what a crash leaves, goes into its run.log."""
     from era_cnn.sweeps.job import do  # and with it torch
 
-    with (folder / "run.log").open("a", encoding="utf-8") as log:
+    try:
+        log = (folder / "run.log").open("a", encoding="utf-8")
+    except OSError as error:
+        with suppress(StorageError):  # the driver says that it left no word
+            RunFolder(folder).set_state("failed", message=str(StorageError.of(folder / "run.log", error)))
+        return
+    with log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
         faulthandler.enable(log)
         try:
             do(folder, manner, quiet=True)
         finally:
+            for stream_of_python in (sys.stdout, sys.stderr):  # else it would go into the log of the next job
+                if stream_of_python is not None:
+                    stream_of_python.flush()
             faulthandler.disable()

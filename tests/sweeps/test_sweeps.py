@@ -135,9 +135,7 @@ def test_jobs_outlive_the_process_that_they_were_forked_from(tmp_path: Path) -> 
     program = [sys.executable, "-m", "era_cnn", "-m", *LONGER, "seed=0,1,2", "hydra.sweep.dir=sweep"]
     process = subprocess.Popen([*program, "hydra/launcher=local", "hydra.launcher.n_jobs=1"], stdout=subprocess.PIPE)
     wait_until(lambda: any(tmp_path.glob("sweep/*/checkpoints/*.pt")), process)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
-    lines = {int(pid): Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8") for pid in children}
-    (server,) = (pid for pid, line in lines.items() if "forkserver" in line)
+    (server,) = (pid for pid, line in children_of(process.pid).items() if "forkserver" in line)
     os.kill(server, signal.SIGKILL)
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0, out
@@ -200,6 +198,14 @@ def test_a_lost_ledger_is_made_again_from_the_folders(sweep, tmp_path: Path) -> 
         assert {key: planned[key] for key in planned if key not in ("state", "time")} == {
             key: again[key] for key in again if key not in ("state", "time", "message")
         }
+
+
+def test_the_table_is_the_same_without_the_ledger(sweep, tmp_path: Path) -> None:
+    assert sweep("-m", *SMALL, "seed=1,2", "optimizer=sgd,adam", "hydra.sweep.dir=sweep").returncode == 0
+    table = (tmp_path / "sweep" / "sweep.csv").read_text(encoding="utf-8")
+    (tmp_path / "sweep" / "ledger.jsonl").unlink()
+    assert sweep("compare", "sweep").returncode == 0
+    assert (tmp_path / "sweep" / "sweep.csv").read_text(encoding="utf-8") == table
 
 
 def test_a_ledger_that_is_cut_short_loses_no_job(sweep, tmp_path: Path) -> None:
@@ -273,6 +279,11 @@ def test_damage_to_one_job_is_its_own(sweep, tmp_path: Path) -> None:
     assert done.returncode in (1, 4)
     assert "Traceback" not in done.stderr
     (folder / "1_model_4_digits").unlink()
+    (folder / "2_model_4_digits" / "run.log").unlink()
+    (folder / "2_model_4_digits" / "run.log").mkdir()
+    assert sweep("resume", "sweep").returncode == 1
+    assert "run.log must be written, got: Is a directory." in records_of()[2].message
+    (folder / "2_model_4_digits" / "run.log").rmdir()
     done = sweep("resume", "sweep")
     assert done.returncode == 1
     assert states() == ["damaged", "completed", "completed", "completed"]
@@ -292,6 +303,37 @@ def test_sources_that_are_damaged_are_not_taken_over(sweep, command, tmp_path: P
             (source / "result.json").write_text("{}", encoding="utf-8")
         sweep("-m", *SMALL, "seed=1", "sweep.reuse=true", f"hydra.sweep.dir=sweeps/{number}")
         assert states(str(tmp_path / "sweeps" / str(number))) == ["completed"]
+
+
+def test_jobs_print_into_their_own_logs_and_import_nothing_from_where_one_stands(tmp_path: Path) -> None:
+    (tmp_path / "grp.py").write_text("raise RuntimeError('not this one')", encoding="utf-8")
+    program = [Path(sys.executable).with_name("era-cnn"), "-m", *SMALL, "seed=0,1", "hydra.sweep.dir=sweep"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    environment["SABOTAGE"] = json.dumps({"0": "print a", "1": "print b"})
+    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    for record, own, other in zip(records_of(), ("print a", "print b"), ("print b", "print a"), strict=True):
+        log = (record.folder / "run.log").read_text(encoding="utf-8")
+        assert own in log
+        assert other not in log
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is imported beforehand")
+def test_ctrl_c_while_all_is_imported_says_one_word(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "era_cnn", "-m", *SMALL, "seed=0,1", "hydra.sweep.dir=sweep"]
+    process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_until(lambda: any("forkserver" in line for line in children_of(process.pid).values()), process)
+    time.sleep(0.5)  # into the imports, which take seconds
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == "Stopped.\n"
+
+
+def children_of(pid: int) -> dict[int, str]:
+    """The command lines of its child processes, by number."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
+    return {int(pid): Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8") for pid in children}
 
 
 def test_without_standard_streams_jobs_run_all_the_same(tmp_path: Path) -> None:
@@ -357,7 +399,11 @@ def test_the_results_are_written_and_can_be_asked_for(sweep, command, tmp_path: 
         (["hydra/launcher=local", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs must be at least 1, got 0."),
         (
             ["seed=1,1"],
-            "A sweep must have jobs that differ, got job 0 (data=digits, seed=1) twice. Give each value once.",
+            "A sweep must have jobs that differ, got job 0 (data=digits, seed=1) and job 1 (data=digits, seed=1), whose",
+        ),
+        (
+            ["model.dropout=0.1,1e-1"],
+            "A sweep must have jobs that differ, got job 0 (data=digits, model.dropout=0.1) and job 1 (data=digits, model",
         ),
         (["seed=1,2", "~sweep"], "sweep must be a mapping, got null."),
         (
@@ -389,15 +435,26 @@ def test_what_a_sweep_is_cannot_change_when_it_goes_on(sweep, command) -> None:
     code, _, err = command("resume", "sweep", "seed=2")
     assert code == 2
     assert err.startswith("seed must stay as it was: the jobs are planned, got '2'.")
+    for word, said in {
+        "+hydra/launcher=local": "hydra/launcher must be given as hydra/launcher=…, got +hydra/launcher=local.",
+        "hydra/launcherx=1": "hydra/launcherx must stay as it was: the jobs are planned, got '1'.",
+        "sweep.retries=1,2": "sweep.retries must have one value for all jobs, got 1,2.",
+        "~sweep.retries": "sweep.retries must be given as sweep.retries=…, got ~sweep.retries.",
+        "hydra.sweeper.n_trials=60": "hydra.sweeper.n_trials must go with a search, got a sweep that is none.",
+        "retries": "retries must be key=value, got: ",
+    }.items():
+        code, _, err = command("resume", "sweep", word)
+        assert (code, err[: len(said)]) == (2, said)
     code, _, err = command("resume", "sweep", "hydra/launcher=nope")
     assert code == 2
     assert err.startswith("hydra/launcher must be one of ")
     code, _, err = command("resume", "sweep", "hydra.launcher.x=1")
     assert (code, err[:39]) == (2, "hydra.launcher.x must not be given: hyd")
-    os.remove("sweep/multirun.yaml")
-    code, _, err = command("resume", "sweep")
-    assert code == 4
-    assert "multirun.yaml must hold what the run wrote" in err
+    Path("sweep/multirun.yaml").write_text("", encoding="utf-8")
+    for verb in ("resume", "compare"):
+        code, _, err = command(verb, "sweep")
+        assert code == 4
+        assert "multirun.yaml must hold what the run wrote" in err
 
 
 def test_the_same_sweep_in_the_same_second_has_a_folder_of_its_own(tmp_path: Path) -> None:

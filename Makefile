@@ -25,7 +25,7 @@ run: install ## one complete training on the embedded digits
 	$(BIN)/era-cnn experiment=model_4_digits
 
 test: install ## the whole suite but for the fault injection
-	$(BIN)/python -m pytest --ignore tests/faults
+	$(BIN)/python -m pytest --ignore tests/faults --numprocesses 2 --dist worksteal
 
 test-faults: install ## the fault injection in short: runs that are killed, starved and damaged
 	$(BIN)/python -m pytest tests/faults

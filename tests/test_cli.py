@@ -349,7 +349,8 @@ def test_a_signal_that_comes_too_late_for_a_run_still_stops_the_sweep(tmp_path: 
     late = (
         "import os, signal\n_replace = os.replace\n"
         "def replace(old, new):\n    _replace(old, new)\n"
-        "    if str(new).endswith('result.json'):\n        os.kill(os.getppid(), signal.SIGTERM)\n"
+        "    if str(new).endswith('result.json'):\n        os.kill(int(os.environ['DRIVER']), signal.SIGTERM)\n"
+        "if 'DRIVER' not in os.environ:\n    os.environ['DRIVER'] = str(os.getpid())\n"
         "os.replace = replace\n"
     )
     (tmp_path / "sitecustomize.py").write_text(late, encoding="utf-8")

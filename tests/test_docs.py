@@ -42,6 +42,8 @@ def test_nothing_was_left_to_be_filled_in() -> None:
         "KMNIST",
         "YAML",
         "CUDA",
+        "H200",
+        "NVIDIA",
         "NAME",
         "PYTHON",
         "SIGTERM",

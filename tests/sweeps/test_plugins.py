@@ -62,7 +62,7 @@ def test_jobs_fail_alone_and_come_to_the_same_bits(launcher: list[str], sweep_pr
 
 @pytest.mark.skipif(not (HAS_SUBMITIT and has_slurm()), reason="needs a Slurm that is up")
 def test_a_preempted_job_goes_on_where_it_was(sweep, tmp_path: Path) -> None:
-    words = ["-m", "experiment=model_4_digits", "threads=2", "device=cpu", "trainer.limit_epochs=8", "seed=1"]
+    words = ["-m", "experiment=model_4_digits", "threads=1", "device=cpu", "trainer.limit_epochs=8", "seed=1"]
     program = [sys.executable, "-m", "era_cnn", *words, "hydra.sweep.dir=sweep", "hydra/launcher=slurm"]
     process = subprocess.Popen([*program, "hydra.launcher.partition=main"], stdout=subprocess.PIPE, text=True)
     run = tmp_path / "sweep" / "0_model_4_digits"
@@ -88,17 +88,19 @@ def test_what_a_killed_driver_left_in_the_queue_is_handed_over_anew(sweep_proces
         time.sleep(0.05)
     process.kill()
     process.communicate()
-    (array,) = squeue("--states=PENDING")
+    waiting = arrays_of(tmp_path, "PENDING")
+    assert waiting
     done = sweep_process("resume", "sweep")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert array in squeue("--states=CANCELLED")
+    assert waiting <= arrays_of(tmp_path, "CANCELLED")
     assert weights_of(records_of()) == expected()[:3]
 
 
-def squeue(*options: str) -> set[str]:
-    """The numbers of the jobs, or of their arrays."""
-    command = ["squeue", "--noheader", "--array", "--format=%F", *options]
-    return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+def arrays_of(folder: Path, state: str) -> set[str]:
+    """The numbers of the arrays in a state that were submitted from a folder."""
+    command = ["squeue", "--noheader", f"--states={state}", "--format=%F %o"]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    return {line.split()[0] for line in lines if str(folder) in line}
 
 
 def all_cores() -> str:

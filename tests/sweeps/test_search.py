@@ -11,7 +11,7 @@ import pytest
 
 from era_cnn.composition import Planner, compose_typed
 from era_cnn.errors import ConfigError
-from era_cnn.sweeps.search import Space
+from era_cnn.sweeps.space import Space
 from era_cnn.words import Words, parse_words
 from tests.sweeps.conftest import SMALL, records_of
 from tests.sweeps.test_sweeps import wait_until
@@ -39,7 +39,7 @@ def choices() -> list[dict[str, Any]]:
 def test_what_is_swept_is_what_is_searched() -> None:
     found = space(
         "seed=3", "model.dropout=interval(0,0.3)", "optimizer.lr=tag(log,interval(0.001,0.3))",
-        "trainer.batch_size=range(16,65,16)", "optimizer.momentum=range(0.5,1,0.1)", "model.activation=relu,gelu",
+        "trainer.batch_size=range(16,65,16)", "trainer.epochs=tag(log,range(1,9))", "optimizer.momentum=range(0.5,1,0.1)", "model.activation=relu,gelu",
     )  # fmt: skip
     assert found.fixed == ["data=digits", "seed=3"]
     distributions = optuna.distributions
@@ -47,6 +47,7 @@ def test_what_is_swept_is_what_is_searched() -> None:
         "model.dropout": distributions.FloatDistribution(0, 0.3),
         "optimizer.lr": distributions.FloatDistribution(0.001, 0.3, log=True),
         "trainer.batch_size": distributions.IntDistribution(16, 64, step=16),
+        "trainer.epochs": distributions.IntDistribution(1, 8, log=True),
         "optimizer.momentum": distributions.FloatDistribution(0.5, 0.9, step=0.1),
         "model.activation": distributions.CategoricalDistribution(["relu", "gelu"]),
     }

@@ -1,0 +1,99 @@
+"""What a search by Optuna chooses from, read off the overrides that sweep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+
+from era_cnn.errors import ConfigError, problem
+
+if TYPE_CHECKING:
+    import optuna
+
+
+class Space:
+    """What is searched: from the key of each override that sweeps to what it may be.
+
+    `a,b,c` and `choice(…)` are categories, `range(…)` numbers in steps, `interval(…)` all numbers between two, on a
+    logarithmic scale if it is tagged `log`.
+
+    Raises:
+        ConfigError: If nothing is searched, or something has no values.
+    """
+
+    def __init__(self, overrides: Iterable[Override]) -> None:
+        self.distributions: dict[str, optuna.distributions.BaseDistribution] = {}
+        self.fixed: list[str] = []
+        problems = []
+        for override in overrides:
+            if not override.is_sweep_override():
+                self.fixed.append(override.input_line or "")
+                continue
+            try:
+                self.distributions[override.get_key_element()] = _distribution(override)
+            except ValueError as error:
+                got = (override.input_line or "").partition("=")[2]
+                reason = " ".join(str(error).split()).rstrip(".")
+                problems.append(
+                    problem(override.key_or_group, f"have values to choose from ({reason})", got, "Mend it.")
+                )
+        if problems:
+            raise ConfigError(problems)
+        if not self.distributions:
+            rule = "search over at least one key"
+            raise ConfigError(
+                [problem("hydra/sweeper=optuna", rule, "none", "Give one, as model.dropout='interval(0, 0.2)'.")]
+            )
+
+    def overrides(self, values: dict[str, Any]) -> tuple[str, ...]:
+        """Those of a trial with these values."""
+        return (*self.fixed, *(f"{name}={typed(value)}" for name, value in values.items()))
+
+    def corners(self) -> Iterator[dict[str, Any]]:
+        """Values at which the configs of a search are likely to be wrong if any is: the ends of each, one at a time."""
+        ends = {name: _ends(distribution) for name, distribution in self.distributions.items()}
+        first = {name: values[0] for name, values in ends.items()}
+        yield first
+        for name, values in ends.items():
+            yield from ({**first, name: value} for value in values[1:])
+
+
+def _distribution(override: Override) -> optuna.distributions.BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    value: Any = override.value()
+    if isinstance(value, IntervalSweep):
+        assert value.start is not None
+        assert value.end is not None
+        return FloatDistribution(float(value.start), float(value.end), log="log" in value.tags)
+    if isinstance(value, RangeSweep):
+        start, stop, step = value.start or 0, value.stop or 0, value.step
+        count = math.ceil((stop - start) / step) if step else 0
+        if count < 1 or step < 0:
+            raise ValueError("an ascending range")
+        last = start + (count - 1) * step
+        if all(isinstance(each, int) for each in (start, step)):
+            return IntDistribution(int(start), int(last), step=int(step), log="log" in value.tags)
+        return FloatDistribution(float(start), float(last), step=float(step), log="log" in value.tags)
+    assert isinstance(value, ChoiceSweep)
+    return CategoricalDistribution(list(override.sweep_string_iterator()))
+
+
+def typed(value: Any) -> str:
+    """A value as it is typed; of a float, six digits say enough."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def untyped(text: str, distribution: Any) -> Any:
+    """The value that was typed so."""
+    if hasattr(distribution, "choices"):
+        return text
+    return int(text) if isinstance(distribution.low, int) else float(text)
+
+
+def _ends(distribution: Any) -> list[Any]:
+    choices = getattr(distribution, "choices", None)
+    return list(choices) if choices is not None else list(dict.fromkeys([distribution.low, distribution.high]))

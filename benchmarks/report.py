@@ -141,9 +141,9 @@ def _seeds(found: dict[str, Any]) -> Iterator[str]:
 def _sweeps(found: dict[str, Any]) -> Iterator[str]:
     yield "## Sweeps"
     yield ""
-    yield "Seconds that a job more costs a sweep above its own steps (evaluations, checkpoints and files included; the"
-    yield "imports of a process of `local` stand by themselves). How many times as fast two runs of Model-4 on MNIST"
-    yield "(two epochs) are at once, a thread each, as one after another. Seconds of commands on many jobs."
+    yield "Seconds that a job more costs a sweep above its own steps (evaluations, checkpoints and files included; its"
+    yield "process is forked from one that has imported all). How many times as fast two runs of Model-4 on MNIST (two"
+    yield "epochs) are at once, a thread each, as one after another. Seconds of commands on many jobs."
     yield from _table("what | median (least to most)", ((name, _ratio(values)) for name, values in found.items()))
 
 

@@ -237,6 +237,10 @@ def evaluation(rounds: int) -> dict[str, float]:
 PARTS = {"speed": speed, "growth": growth, "crowd": crowd, "start": start, "sweeps": sweeps, "seeds": seeds}
 
 
+WITHOUT_LIGHTNING = {"sweeps", "seeds"}
+"""The parts that do without it."""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
@@ -246,11 +250,12 @@ def main() -> None:
         parser.error(f"--rounds must be at least 2, got {args.rounds}")
     if unknown := set(args.parts) - set(PARTS):
         parser.error(f"PART must be one of {', '.join(PARTS)}, got {', '.join(sorted(unknown))}")
-    if not LIGHTNING_PYTHON.exists():
+    parts = args.parts or [part for part in PARTS if part != "seeds"]
+    if set(parts) - WITHOUT_LIGHTNING and not LIGHTNING_PYTHON.exists():
         parser.error(f"{LIGHTNING_PYTHON} must exist, got nothing. Use make bench, which sets it up.")
     path = Path(__file__).with_name("record.json")
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for part in args.parts or [part for part in PARTS if part != "seeds"]:
+    for part in parts:
         record[part] = {"rounds": args.rounds, "found": PARTS[part](args.rounds), **machine()}
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     write_readme(record)
@@ -266,7 +271,10 @@ def machine() -> dict[str, str]:
     asked = (
         'from importlib.metadata import version as v; print(f\'lightning {v("lightning")} with torch {v("torch")}\')'
     )
-    theirs = subprocess.run([LIGHTNING_PYTHON, "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
+    theirs = "no lightning"
+    if LIGHTNING_PYTHON.exists():
+        done = subprocess.run([LIGHTNING_PYTHON, "-c", asked], capture_output=True, text=True, check=True)
+        theirs = done.stdout.strip()
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
     return {
         "machine": f"{CORES} cores of an {processor}, Python {sys.version.split()[0]}, {ours}; {theirs}",

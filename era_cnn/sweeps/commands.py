@@ -97,8 +97,9 @@ def resume(path: Path, overrides: Sequence[str], typed: Sequence[str], data_root
         sweep.restore_ledger(jobs)
         _make_missing(sweep, jobs, recorded)
         pending = [job for job in jobs if sweep.record(job).state not in DONE]
-        with suppress(RunFolderError):  # then it is found so in a moment, once more
-            _prepare(composed, *(read_config(sweep.run(job)) for job in pending[:1]))
+        for job in pending[:1]:
+            with suppress(RunFolderError):  # then it is found so in a moment, once more
+                _prepare(composed, read_config(sweep.run(job)))
         pending.sort(key=lambda job: sweep.run(job).is_in_use())  # those that another process still works at come last
         executor = _executor(sweep, Words(), composed, options, _manner(sweep, options, typed, data_root))
         source: Source = Listed(pending)
@@ -166,11 +167,10 @@ def _is_plugin(composed: DictConfig) -> bool:
     return bool(composed.hydra.launcher.get("_target_", BASIC_LAUNCHER) != BASIC_LAUNCHER)
 
 
-def _prepare(composed: DictConfig, *configs: RunConfig) -> None:
-    """Lets workers on this machine import in the meantime what they need for jobs like these."""
+def _prepare(composed: DictConfig, config: RunConfig) -> None:
+    """Lets workers on this machine import in the meantime what they need for jobs like this one."""
     if not _is_plugin(composed):
-        uses_digits = any(isinstance(config.data, DigitsData) for config in configs)
-        prepare(["sklearn.datasets"] if uses_digits else [])
+        prepare(["sklearn.datasets"] if isinstance(config.data, DigitsData) else [])
 
 
 def _executor(

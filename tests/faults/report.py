@@ -13,7 +13,9 @@ and the digest of every tensor of model and optimizer, and of the order of the i
 run that nothing disturbed. The runs are short (digits, {steps}),
 so that there can be many.
 
-`make faults` repeats all of it; `python -m tests.faults CAMPAIGN` repeats one. What stands here took {minutes:.0f} minutes on
+`make faults` repeats all of it, what is called after Slurm if one is up; what is called after Ray is repeated in the
+environment of `make test-ray`: `.venv-ray/bin/python -m tests.faults sweep_kills_ray sweep_failures_ray`.
+`python -m tests.faults CAMPAIGN` repeats one. What stands here took {minutes:.0f} minutes on
 {machine}. Zero failures in n random trials (kills, damage, signals, sweep_kills, fuzz) mean: with 95 % confidence, fewer than
 3 / n fail. The other campaigns are lists of all that there is to try. `code` is the commit that was tried.
 

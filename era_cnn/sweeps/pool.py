@@ -163,6 +163,7 @@ class Pool:
         environment = dict(os.environ) | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
         connection, their_connection = _CONTEXT.Pipe()
         their_lifeline, lifeline = _CONTEXT.Pipe(duplex=False)
+        prepare()  # if that was not done yet, or that process has died
         with _signals_blocked():
             arguments = (their_connection, their_lifeline, self._manner, cores, environment)
             process = _CONTEXT.Process(target=serve, args=arguments)

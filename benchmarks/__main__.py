@@ -216,7 +216,7 @@ def evaluation(rounds: int) -> dict[str, float]:
     import torch
 
     from benchmarks.era import config_of
-    from era_cnn.runs.ingredients import make_ingredients, read_dataset
+    from era_cnn.runs.parts import make_ingredients, read_dataset
     from era_cnn.runs.process import set_up
     from era_cnn.training.loop import evaluate, fit
 

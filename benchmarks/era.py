@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 
 from benchmarks.contender import options, serve
-from era_cnn.composition import compose, validated
-from era_cnn.config import RunConfig
-from era_cnn.runs.ingredients import make_ingredients, read_dataset
+from era_cnn.compose.planner import compose, validated
+from era_cnn.compose.words import Words
+from era_cnn.config.schema import RunConfig
+from era_cnn.runs.parts import make_ingredients, read_dataset
 from era_cnn.runs.process import set_up
 from era_cnn.training.loop import fit
-from era_cnn.words import Words
 
 
 def config_of(model: str, *overrides: str, width: int = 1) -> RunConfig:

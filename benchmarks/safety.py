@@ -20,16 +20,16 @@ from unittest import mock
 import torch
 
 from era_cnn import randomness
-from era_cnn.composition import compose, validated
-from era_cnn.config import RunConfig
-from era_cnn.runs.folder import RunFolder
-from era_cnn.runs.ingredients import Ingredients, make_ingredients, read_dataset
+from era_cnn.compose.planner import compose, validated
+from era_cnn.compose.words import Words
+from era_cnn.config.schema import RunConfig
+from era_cnn.folders.run import RunFolder
+from era_cnn.runs.listeners.saver import Saver
+from era_cnn.runs.parts import Ingredients, make_ingredients, read_dataset
 from era_cnn.runs.process import set_up
-from era_cnn.runs.saver import Saver
 from era_cnn.training import loop
 from era_cnn.training.fingerprint import fingerprint
-from era_cnn.training.loop import EpochRecord, Scores, Step, fit
-from era_cnn.words import Words
+from era_cnn.training.loop import EpochMetrics, Scores, Step, fit
 
 STEPS_PER_EPOCH = 938
 
@@ -75,7 +75,7 @@ def seconds_of_saving(parts: Ingredients, epochs: int) -> float:
             started = time.perf_counter()
             tensors = fingerprint(parts.model, parts.optimizer, parts.train.order(epoch))
             scores = Scores(0.1, epoch / 1000, epoch, 1000)  # better each time, so that the best is saved as well
-            records.append(EpochRecord(epoch, 0.01, 0.1, 0.9, 20.0, None, scores, tensors))
+            records.append(EpochMetrics(epoch, 0.01, 0.1, 0.9, 20.0, None, scores, tensors))
             saver.after_epoch(records[-1])
             folder.write_metrics(records, with_val=False)
             folder.write_fingerprints(records)

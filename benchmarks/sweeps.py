@@ -18,9 +18,9 @@ from typing import Any
 
 from hydra.types import RunMode
 
-from era_cnn.composition import Planner, compose
-from era_cnn.sweeps.folder import SweepFolder
-from era_cnn.words import Words
+from era_cnn.compose.planner import Planner, compose
+from era_cnn.compose.words import Words
+from era_cnn.folders.sweep import SweepFolder
 
 TINY = (
     "experiment=model_4_digits", "threads=1", "device=cpu", "trainer.limit_epochs=2", "trainer.limit_train_images=64",

@@ -84,14 +84,14 @@ def _ended(message: str, exit_code: int) -> int:
 
 
 def _hydra(words: Sequence[str]) -> int:
-    from era_cnn.runs.application import answer, is_question
-    from era_cnn.words import Words, parse_words
+    from era_cnn.compose.questions import answer, is_question
+    from era_cnn.compose.words import Words, parse_words
 
     args = parse_words(words)
     asked = Words.of(args)
     if is_question(args):
         return answer(asked, words)
-    from era_cnn.composition import compose_typed  # and with it the schema
+    from era_cnn.compose.planner import compose_typed  # and with it the schema
 
     composed, is_sweep = compose_typed(asked, args)
     if is_sweep:
@@ -108,8 +108,8 @@ def _models(words: Sequence[str]) -> int:
     parser.add_argument("--json", action="store_true", help="a list of objects, for machines")
     parser.add_argument("--config-dir", help="a folder with groups of your own, as Hydra takes it")
     args = parser.parse_args(words)
-    from era_cnn.runs.catalogue import catalogue, catalogue_table
-    from era_cnn.words import Words, parse_words
+    from era_cnn.compose.words import Words, parse_words
+    from era_cnn.use.catalogue import catalogue, catalogue_table
 
     config_dir = ["--config-dir", args.config_dir] if args.config_dir else []
     entries = catalogue(Words.of(parse_words(config_dir)))
@@ -122,12 +122,12 @@ def _describe(words: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*", help="as for a run, such as experiment=model_3")
     parser.add_argument("--config-dir", "-cd", help="a folder with groups of your own, as Hydra takes it")
     args = parser.parse_args(words)
-    from era_cnn.composition import compose, validated
-    from era_cnn.words import Words, parse_words
+    from era_cnn.compose.planner import compose, validated
+    from era_cnn.compose.words import Words, parse_words
 
     config_dir = ["--config-dir", args.config_dir] if args.config_dir else []
     config = validated(compose(Words.of(parse_words([*args.overrides, *config_dir]))))
-    from era_cnn.runs.catalogue import describe
+    from era_cnn.use.catalogue import describe
 
     print(describe(config).table(), end="")
     return 0
@@ -138,11 +138,11 @@ def _data(words: Sequence[str]) -> int:
     parser.add_argument("name", help="mnist, fashion_mnist, kmnist or digits")
     parser.add_argument("overrides", nargs="*", help="such as data.root=FOLDER")
     args = parser.parse_args(words)
-    from era_cnn.composition import compose, validated
-    from era_cnn.words import Words
+    from era_cnn.compose.planner import compose, validated
+    from era_cnn.compose.words import Words
 
     config = validated(compose(Words([f"data={args.name}", *args.overrides])))
-    from era_cnn.runs.ingredients import read_dataset
+    from era_cnn.runs.parts import read_dataset
 
     dataset = read_dataset(config)
     sizes = f"{len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images"
@@ -158,7 +158,7 @@ def _resume(words: Sequence[str]) -> int:
     parser.add_argument("--data-root", metavar="FOLDER", help="where the data lie by now, if not where they lay")
     args = parser.parse_args(words)
     command, path = ["era-cnn", "resume", *words], Path(args.path)
-    from era_cnn.runs.stored import is_sweep
+    from era_cnn.folders.stored import is_sweep
 
     if is_sweep(path):
         from era_cnn.sweeps.commands import resume as resume_sweep
@@ -190,7 +190,7 @@ def _compare(words: Sequence[str]) -> int:
     )
     parser.add_argument("paths", nargs="+", metavar="RUN_OR_SWEEP", help="its folder; a sweep may still be under way")
     args = parser.parse_args(words)
-    from era_cnn.sweeps.compare import compare
+    from era_cnn.reports.compare import compare
 
     return compare([Path(path) for path in args.paths])
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from era_cnn.cli import execute
-from era_cnn.composition import compose, validated
-from era_cnn.config import RunConfig
-from era_cnn.words import Words
+from era_cnn.compose.planner import compose, validated
+from era_cnn.compose.words import Words
+from era_cnn.config.schema import RunConfig
 
 CONF_DIR = Path(__file__).parents[1] / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").rglob("*.yaml"))

@@ -13,7 +13,7 @@ import pytest
 
 from era_cnn import cli
 from era_cnn.cli import VERBS
-from era_cnn.complaints import COMMANDS
+from era_cnn.compose.complaints import COMMANDS
 from tests.conftest import EXPERIMENTS
 
 SMALL = ["data=digits", "trainer=smoke"]
@@ -138,7 +138,7 @@ def test_what_is_wrong_is_said_once_and_leaves_no_folder(
 def test_an_unexpected_error_is_recorded_and_ends_with_code_1(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from era_cnn.runs import ingredients
+    from era_cnn.runs import parts as ingredients
 
     def broken(*args: object) -> None:
         raise ZeroDivisionError("by design")
@@ -159,7 +159,7 @@ def test_a_run_that_had_begun_keeps_its_folder_whatever_ends_it(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from era_cnn.errors import RunFolderError
-    from era_cnn.runs.checkpoints import CheckpointFolder
+    from era_cnn.folders.checkpoints import CheckpointFolder
 
     save = CheckpointFolder.save
 
@@ -409,6 +409,6 @@ def test_a_signal_that_a_library_makes_another_error_of_is_still_a_signal(
             raise AttributeError("as OmegaConf does when it is interrupted")
 
     monkeypatch.setattr(cli, "_signals", [])
-    monkeypatch.setattr("era_cnn.words.load", interrupted)
-    monkeypatch.setattr("era_cnn.composition.load", interrupted)
+    monkeypatch.setattr("era_cnn.compose.words.load", interrupted)
+    monkeypatch.setattr("era_cnn.compose.planner.load", interrupted)
     assert command(*SMALL) == (143, "", "Terminated.\n")

@@ -15,13 +15,13 @@ from pydantic import Field
 from torch import nn
 
 from era_cnn.cli import VERBS
-from era_cnn.composition import Planner, compose, compose_typed, validated
+from era_cnn.compose.planner import Planner, compose, compose_typed, validated
+from era_cnn.compose.words import Words, parse_words
 from era_cnn.models.blocks import BLOCKS
 from era_cnn.models.build import build_network, check_network
 from era_cnn.models.summary import summarise
 from era_cnn.sweeps.options import sweep_options
 from era_cnn.sweeps.search import plan_corners
-from era_cnn.words import Words, parse_words
 from tests.conftest import EXPERIMENTS, config_of
 from tests.models.test_blocks import INHERITED
 
@@ -86,7 +86,7 @@ def test_the_model_of_the_readme_can_be_built() -> None:
     (text,) = blocks_of("yaml")
     model = yaml.safe_load(text)
     base = config_of("~experiment").model_dump()
-    from era_cnn.config import parse
+    from era_cnn.config.schema import parse
 
     config = parse(OmegaConf.create({**base, "model": model}))
     check_network(config)

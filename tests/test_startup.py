@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from era_cnn.runs import catalogue as module
-from era_cnn.runs.catalogue import catalogue
-from era_cnn.words import Words
+from era_cnn.compose.words import Words
+from era_cnn.use import catalogue as module
+from era_cnn.use.catalogue import catalogue
 
 RUN = ("data=digits", "trainer=smoke", "trainer.limit_train_images=64")
 

@@ -18,7 +18,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from era_cnn.config import (
+from era_cnn.config.choices import Registry
+from era_cnn.config.schema import (
     DEFAULT_ORDER,
     Activation,
     ActivationChoice,
@@ -29,7 +30,6 @@ from era_cnn.config import (
     Order,
 )
 from era_cnn.models import layers
-from era_cnn.registry import Registry
 
 BLOCKS: Registry[type[nn.Module]] = Registry("block")
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from era_cnn import randomness
-from era_cnn.config import IMAGE_SHAPE, NUM_CLASSES, ModelConfig, RunConfig, Section
+from era_cnn.config.messages import field_problems
+from era_cnn.config.schema import IMAGE_SHAPE, NUM_CLASSES, ModelConfig, RunConfig, Section
 from era_cnn.errors import ConfigError, did_you_mean, one_of, problem
 from era_cnn.models.blocks import BLOCKS, FieldError, check_used
-from era_cnn.validation import field_problems
 
 LAYERS = "model.layers"
 MAX_LAYER_PARAMS = 2**28

@@ -9,7 +9,7 @@ import torch
 import torchinfo
 from torch import Tensor, nn
 
-from era_cnn.config import IMAGE_SHAPE
+from era_cnn.config.schema import IMAGE_SHAPE
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from era_cnn.composition import resolved, validated
+from era_cnn.compose.planner import resolved, validated
+from era_cnn.compose.questions import call_hydra
+from era_cnn.compose.words import Words, quote
 from era_cnn.errors import ConfigError
-from era_cnn.runs.application import call_hydra
-from era_cnn.words import Words, quote
 
 
 def launch(words: Words, composed: DictConfig, typed: Sequence[str]) -> int:
@@ -26,8 +26,8 @@ def launch(words: Words, composed: DictConfig, typed: Sequence[str]) -> int:
     """
     _check_options_of_sweeps(words)
     config = validated(composed)
-    from era_cnn.runs.claims import claim  # from here on torch is needed
-    from era_cnn.runs.ingredients import check
+    from era_cnn.folders.claims import claim  # from here on torch is needed
+    from era_cnn.runs.parts import check
 
     check(config)
     claimed = claim(Path(resolved(composed, "hydra.run.dir")))

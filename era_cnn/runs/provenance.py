@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 import era_cnn
-from era_cnn.runs.folder import RunFolder
-from era_cnn.runs.storage import files_sha256
+from era_cnn.folders.run import RunFolder
+from era_cnn.folders.storage import files_sha256
 
 PACKAGE_DIR = Path(era_cnn.__file__).parent
 

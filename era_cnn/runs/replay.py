@@ -8,18 +8,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from era_cnn.config import RunConfig
+from era_cnn.config.schema import RunConfig
 from era_cnn.errors import ConfigError, ReplayError, RunFolderError, problem
+from era_cnn.folders.claims import claim, shown
+from era_cnn.folders.run import RunFolder
+from era_cnn.folders.stored import read_config, run_folder
 from era_cnn.runs import provenance
-from era_cnn.runs.claims import claim, shown
-from era_cnn.runs.folder import RunFolder
-from era_cnn.runs.ingredients import read_dataset
-from era_cnn.runs.job import carry_out
+from era_cnn.runs.carry_out import carry_out
 from era_cnn.runs.output import say
+from era_cnn.runs.parts import read_dataset
 from era_cnn.runs.process import pick_device, set_up
 from era_cnn.runs.result import TIMES
-from era_cnn.runs.stored import read_config, run_folder
-from era_cnn.training.loop import EpochRecord
+from era_cnn.training.loop import EpochMetrics
 
 
 def replay(path: Path, command: Sequence[str], *, epochs: int | None = None, data_root: str | None = None) -> int:
@@ -49,7 +49,7 @@ def replay(path: Path, command: Sequence[str], *, epochs: int | None = None, dat
     if changes:
         say(f"Not as when the run was made, so its bits may differ: {'; '.join(changes)}")
 
-    def compare(epoch: EpochRecord) -> None:
+    def compare(epoch: EpochMetrics) -> None:
         before, now = record.fingerprints[epoch.epoch], epoch.fingerprint
         for name in {**before, **now}:
             if before.get(name) != now.get(name):

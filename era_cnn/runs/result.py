@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
-from era_cnn.config import RunConfig
+from era_cnn.config.schema import RunConfig
 from era_cnn.training.fingerprint import weights_sha256
-from era_cnn.training.loop import EpochRecord
+from era_cnn.training.loop import EpochMetrics
 
 SCHEMA = 1
 
@@ -55,7 +55,7 @@ class Result:
 
 def make_result(
     config: RunConfig,
-    records: Sequence[EpochRecord],
+    records: Sequence[EpochMetrics],
     model: nn.Module,
     *,
     num_train_images: int,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from era_cnn.runs.claims import shown
-from era_cnn.runs.job import carry_out
+from era_cnn.folders.claims import shown
+from era_cnn.folders.stored import read_config, run_folder
+from era_cnn.runs.carry_out import carry_out
 from era_cnn.runs.output import say
-from era_cnn.runs.stored import read_config, run_folder
 
 
 def resume(path: Path, command: Sequence[str], data_root: str | None = None) -> int:

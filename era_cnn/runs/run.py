@@ -7,15 +7,16 @@ from typing import Any
 
 import torch
 
-from era_cnn.config import RunConfig
+from era_cnn.config.schema import RunConfig
 from era_cnn.errors import OutputError, RunFolderError
+from era_cnn.folders.checkpoints import Found
+from era_cnn.folders.claims import shown
+from era_cnn.folders.run import RunFolder
 from era_cnn.models.summary import summarise
 from era_cnn.runs import provenance
-from era_cnn.runs.checkpoints import Found
-from era_cnn.runs.claims import shown
-from era_cnn.runs.console import Console, describe_result, describe_start
-from era_cnn.runs.folder import RunFolder
-from era_cnn.runs.ingredients import (
+from era_cnn.runs.listeners.console import Console, describe_result, describe_start
+from era_cnn.runs.listeners.saver import Saver
+from era_cnn.runs.parts import (
     Ingredients,
     make_ingredients,
     read_dataset,
@@ -23,10 +24,9 @@ from era_cnn.runs.ingredients import (
 )
 from era_cnn.runs.process import pick_device, set_up
 from era_cnn.runs.result import Result, make_result
-from era_cnn.runs.saver import Saver
 from era_cnn.runs.stopping import Interrupted, Interruptible, StopRequest
 from era_cnn.training.checkpoint import Checkpoint, restore
-from era_cnn.training.loop import EpochRecord, Position, Step, fit
+from era_cnn.training.loop import EpochMetrics, Position, Step, fit
 
 
 def run(
@@ -35,7 +35,7 @@ def run(
     console: Console,
     stop: StopRequest,
     command: Sequence[str] = (),
-    witness: Callable[[EpochRecord], None] = lambda record: None,
+    witness: Callable[[EpochMetrics], None] = lambda record: None,
 ) -> Result:
     """Trains the network of `config` and leaves in `folder` what tells, proves and repeats it.
 
@@ -95,10 +95,10 @@ def _train(
     folder: RunFolder,
     console: Console,
     stop: StopRequest,
-    witness: Callable[[EpochRecord], None],
-) -> list[EpochRecord]:
+    witness: Callable[[EpochMetrics], None],
+) -> list[EpochMetrics]:
     """Trains to the end, from the checkpoint on if there is one; saves, writes and says what happens on the way."""
-    records: list[EpochRecord] = []
+    records: list[EpochMetrics] = []
     start = Position()
     if checkpoint is not None:
         restore(checkpoint, parts.model, parts.optimizer)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Container, Mapping, Sequence
 
 from tqdm import tqdm
 
+from era_cnn.folders.ledger import Job
+from era_cnn.folders.outcome import DONE, Outcome, Progress
 from era_cnn.runs.output import say
-from era_cnn.sweeps.ledger import Job
-from era_cnn.sweeps.records import DONE, Progress, Record
 
 REFRESH_SECONDS = 0.5
 
@@ -46,12 +46,12 @@ class Board:
         if not self.is_terminal:
             say(f"{self._name(job)} started")
 
-    def on_end(self, job: Job, record: Record, *, again: bool) -> None:
+    def on_end(self, job: Job, outcome: Outcome, *, again: bool) -> None:
         """Says how a job ended, and whether it is tried again."""
         if not again:
-            self._counts["done" if record.state in DONE else "failed"] += 1
+            self._counts["done" if outcome.state in DONE else "failed"] += 1
             self._ended_epochs += job.epochs
-        self._say(f"{self._name(job)} {record.state}{_outcome(record)}{'; it is tried again' if again else ''}")
+        self._say(f"{self._name(job)} {outcome.state}{_outcome(outcome)}{'; it is tried again' if again else ''}")
         if not self.is_terminal:
             say(self._totals(0))
 
@@ -98,11 +98,11 @@ class Board:
         return f"{self._counts['done']} of {self._total} jobs done{failed}, {tqdm.format_interval(elapsed)}{estimate}"
 
 
-def _outcome(record: Record) -> str:
-    if record.result is None:
-        return f": {record.message}" if record.message else ""
-    best, final = (100 * record.result[f"{which}_test_accuracy"] for which in ("best", "final"))
-    return f": best test {best:.2f}%, final {final:.2f}%, {record.result['seconds']:.1f} s"
+def _outcome(outcome: Outcome) -> str:
+    if outcome.result is None:
+        return f": {outcome.message}" if outcome.message else ""
+    best, final = (100 * outcome.result[f"{which}_test_accuracy"] for which in ("best", "final"))
+    return f": best test {best:.2f}%, final {final:.2f}%, {outcome.result['seconds']:.1f} s"
 
 
 def _line(name: str, epochs: int, progress: Progress, columns: int) -> str:

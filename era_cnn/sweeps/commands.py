@@ -10,25 +10,25 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from era_cnn.complaints import one_for_all_jobs
-from era_cnn.composition import PlannedJob, Planner, raise_problems_of_jobs, resolved
-from era_cnn.config import DigitsData, RunConfig
+from era_cnn.compose.complaints import one_for_all_jobs
+from era_cnn.compose.planner import PlannedJob, Planner, raise_problems_of_jobs, resolved
+from era_cnn.compose.words import Words
+from era_cnn.config.schema import DigitsData, RunConfig
 from era_cnn.errors import ConfigError, RunFolderError, problem
-from era_cnn.runs.claims import claim, shown
+from era_cnn.folders.claims import claim, shown
+from era_cnn.folders.ledger import Job
+from era_cnn.folders.outcome import DONE
+from era_cnn.folders.stored import read_config
+from era_cnn.folders.sweep import HALT, LEDGER, RECORD, STUDY, SweepFolder
+from era_cnn.reports.tables import as_text, write_results
 from era_cnn.runs.output import say
 from era_cnn.runs.stopping import StopRequest, exit_code_of, stop_requests
-from era_cnn.runs.stored import read_config
 from era_cnn.sweeps.board import Board
 from era_cnn.sweeps.executor import Executor, Manner
-from era_cnn.sweeps.folder import HALT, LEDGER, RECORD, STUDY, SweepFolder
-from era_cnn.sweeps.ledger import Job
 from era_cnn.sweeps.options import BASIC_LAUNCHER, OptunaSweeper, SweepOptions, sweep_options
 from era_cnn.sweeps.pool import Pool, prepare
-from era_cnn.sweeps.recorded import Recorded, parse_changes
-from era_cnn.sweeps.records import DONE
-from era_cnn.sweeps.results import as_text, write_results
+from era_cnn.sweeps.request import Request, parse_changes
 from era_cnn.sweeps.sweep import Drive, Listed, Source
-from era_cnn.words import Words
 
 OWN_NAMES = (RECORD, LEDGER, STUDY, "sweep.csv", "sweep.md", ".lock", ".submitit", HALT)
 """What else lies in the folder of a sweep."""
@@ -74,7 +74,7 @@ def resume(path: Path, overrides: Sequence[str], typed: Sequence[str], data_root
     Args:
         path: The sweep's folder.
         overrides: Options of the sweep and its launcher to change, such as hydra/launcher=local.
-        typed: The words that asked for it, for the records.
+        typed: The words that asked for it, for the outcomes.
         data_root: Where the data lie by now, if not where they lay.
 
     Raises:
@@ -83,7 +83,7 @@ def resume(path: Path, overrides: Sequence[str], typed: Sequence[str], data_root
     """
     _check_changes(overrides)
     sweep = SweepFolder(path.absolute())
-    recorded = Recorded.of(sweep)
+    recorded = Request.of(sweep)
     composed = recorded.composed(list(overrides))
     options = sweep_options(composed)
     if options.search is None and any("hydra.sweeper.n_trials" in text for text in overrides):
@@ -96,7 +96,7 @@ def resume(path: Path, overrides: Sequence[str], typed: Sequence[str], data_root
         jobs = sweep.jobs()
         sweep.restore_ledger(jobs)
         _make_missing(sweep, jobs, recorded)
-        pending = [job for job in jobs if sweep.record(job).state not in DONE]
+        pending = [job for job in jobs if sweep.outcome(job).state not in DONE]
         for job in pending[:1]:
             with suppress(RunFolderError):  # then it is found so in a moment, once more
                 _prepare(composed, read_config(sweep.run(job)))
@@ -110,7 +110,7 @@ def resume(path: Path, overrides: Sequence[str], typed: Sequence[str], data_root
         return _drive(sweep, source, executor, options, stop, board)
 
 
-def _make_missing(sweep: SweepFolder, jobs: Sequence[Job], recorded: Recorded) -> None:
+def _make_missing(sweep: SweepFolder, jobs: Sequence[Job], recorded: Request) -> None:
     missing = [job for job in jobs if not (sweep.path / job.folder / "config.yaml").exists()]
     if missing:
         planner = recorded.planner()
@@ -151,13 +151,13 @@ def _conclude(sweep: SweepFolder, stop: StopRequest) -> int:
     Raises:
         StorageError: If it can't be written; it is said before.
     """
-    records = sweep.records(sweep.jobs())
-    say(f"\n{as_text(records, sweep.path)}")
-    is_done = all(record.state in DONE for record in records)
+    outcomes = sweep.outcomes(sweep.jobs())
+    say(f"\n{as_text(outcomes, sweep.path)}")
+    is_done = all(outcome.state in DONE for outcome in outcomes)
     if not is_done:
         say(f"To go on with what is not done: era-cnn resume {shlex.quote(str(shown(sweep.path)))}")
     say(f"Sweep folder: {shown(sweep.path)}")
-    write_results(records, sweep.path)
+    write_results(outcomes, sweep.path)
     if stop.number is not None:
         return exit_code_of(stop.number)
     return 0 if is_done else 1
@@ -192,7 +192,7 @@ def _manner(sweep: SweepFolder, options: SweepOptions, command: Sequence[str], d
 
 def _check(jobs: Sequence[PlannedJob]) -> None:
     """Raises what the jobs would before they train; data sets are read and verified once each."""
-    from era_cnn.runs.ingredients import check, read_dataset  # and with them torch
+    from era_cnn.runs.parts import check, read_dataset  # and with them torch
 
     subdirs: dict[str, PlannedJob] = {}
     alike: dict[str, PlannedJob] = {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from era_cnn.sweeps.ledger import Job
+from era_cnn.folders.ledger import Job
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Manner:
     """How all jobs of a sweep are done."""
 
     command: tuple[str, ...]
-    """The words that asked for it, for the records."""
+    """The words that asked for it, for the outcomes."""
 
     reuse_from: tuple[Path, ...] = ()
     """Folders in which completed runs are looked for; none if every job is to be trained."""

@@ -6,10 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from era_cnn.errors import EraCnnError, StorageError
-from era_cnn.runs.console import Console
-from era_cnn.runs.folder import RunFolder
-from era_cnn.runs.job import carry_out
-from era_cnn.runs.stored import read_config
+from era_cnn.folders.run import RunFolder
+from era_cnn.folders.stored import read_config
+from era_cnn.runs.carry_out import carry_out
+from era_cnn.runs.listeners.console import Console
 from era_cnn.sweeps.executor import Manner
 from era_cnn.sweeps.reuse import take_over
 

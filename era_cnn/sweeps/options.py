@@ -8,9 +8,9 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, ValidationError
 
-from era_cnn.config import Name, Section
+from era_cnn.config.messages import field_problems
+from era_cnn.config.schema import Name, Section
 from era_cnn.errors import ConfigError, problem
-from era_cnn.validation import field_problems
 
 
 class SweepConfig(Section):

@@ -25,14 +25,14 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
+from era_cnn.compose.words import Words, loader_of, quote
 from era_cnn.errors import RunFolderError
-from era_cnn.runs.folder import RunFolder
+from era_cnn.folders.ledger import Job
+from era_cnn.folders.run import RunFolder
+from era_cnn.folders.sweep import HALT
 from era_cnn.runs.output import say
 from era_cnn.runs.stopping import stop_requests
 from era_cnn.sweeps.executor import Ended, Manner
-from era_cnn.sweeps.folder import HALT
-from era_cnn.sweeps.ledger import Job
-from era_cnn.words import Words, loader_of, quote
 
 
 class PluginExecutor:

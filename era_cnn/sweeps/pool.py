@@ -16,11 +16,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from era_cnn.complaints import reason_of
+from era_cnn.compose.complaints import reason_of
 from era_cnn.errors import ProcessError
+from era_cnn.folders.ledger import Job
 from era_cnn.runs.stopping import SIGNALS
 from era_cnn.sweeps.executor import Ended, Manner
-from era_cnn.sweeps.ledger import Job
 from era_cnn.sweeps.worker import serve
 
 # Elsewhere, the system's libraries do not outlive a fork; an older Python would import what lies where one stands.

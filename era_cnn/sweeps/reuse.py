@@ -7,11 +7,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from era_cnn.config import RunConfig
+from era_cnn.config.schema import RunConfig
 from era_cnn.errors import RunFolderError, StorageError
+from era_cnn.folders.run import RunFolder
 from era_cnn.runs import provenance
-from era_cnn.runs.folder import RunFolder
-from era_cnn.runs.ingredients import read_dataset, settled
+from era_cnn.runs.parts import read_dataset, settled
 from era_cnn.runs.process import pick_device, set_up
 
 LINKED = ("summary.txt", "metrics.csv", "fingerprints.jsonl", "provenance.json")

@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from era_cnn.composition import PlannedJob, Planner
+from era_cnn.compose.planner import PlannedJob, Planner
 from era_cnn.errors import ConfigError, RunFolderError, problem
+from era_cnn.folders.ledger import Job
+from era_cnn.folders.outcome import DONE, Outcome, read_curve
+from era_cnn.folders.sweep import SweepFolder
 from era_cnn.runs.output import say
-from era_cnn.sweeps.folder import SweepFolder
-from era_cnn.sweeps.ledger import Job
 from era_cnn.sweeps.options import OptunaSweeper
-from era_cnn.sweeps.records import DONE, Record, read_curve
 from era_cnn.sweeps.space import Space, untyped
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Search:
         again = [
             trial
             for trial in ended
-            if trial.state == states.FAIL or self._sweep.record(known[trial.number]).state not in DONE
+            if trial.state == states.FAIL or self._sweep.outcome(known[trial.number]).state not in DONE
         ]
         if not again:
             return
@@ -99,9 +99,9 @@ class Search:
             if trial.state != self._optuna.trial.TrialState.RUNNING:
                 continue
             if job := known.get(trial.number):
-                record = self._sweep.record(job)
-                if record.state in DONE:
-                    self.tell(job, record)
+                outcome = self._sweep.outcome(job)
+                if outcome.state in DONE:
+                    self.tell(job, outcome)
                 else:
                     self._again.append(job)
             elif proposed := self._job(trial.number, trial.params):  # killed between the proposal and its folder
@@ -127,16 +127,16 @@ class Search:
         """Appends it."""
         self._again.append(job)
 
-    def tell(self, job: Job, record: Record) -> None:
+    def tell(self, job: Job, outcome: Outcome) -> None:
         """Lets Optuna know how a trial ended, unless it does already, or the trial is to go on."""
         states = self._optuna.trial.TrialState
         if self._study.get_trials(deepcopy=False)[job.number].state != states.RUNNING:
             return
         self._report(job)
-        if record.result is not None:
-            self._study.tell(job.number, record.result[f"final_{self._options.metric}"])
-        elif record.state in ("pruned", "failed"):
-            self._study.tell(job.number, state=states.PRUNED if record.state == "pruned" else states.FAIL)
+        if outcome.result is not None:
+            self._study.tell(job.number, outcome.result[f"final_{self._options.metric}"])
+        elif outcome.state in ("pruned", "failed"):
+            self._study.tell(job.number, state=states.PRUNED if outcome.state == "pruned" else states.FAIL)
 
     def hopeless(self, running: Sequence[Job]) -> list[Job]:
         """The trials that the pruner gives up, after what their epochs have shown."""

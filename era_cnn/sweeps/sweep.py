@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from era_cnn.errors import StorageError
+from era_cnn.folders.ledger import Entry, Job
+from era_cnn.folders.outcome import DONE, Outcome, Progress, read_progress
+from era_cnn.folders.sweep import SweepFolder
 from era_cnn.runs.stopping import StopRequest
 from era_cnn.sweeps.board import Board
 from era_cnn.sweeps.executor import Ended, Executor
-from era_cnn.sweeps.folder import SweepFolder
-from era_cnn.sweeps.ledger import Entry, Job
 from era_cnn.sweeps.options import SweepConfig
-from era_cnn.sweeps.records import DONE, Progress, Record, read_progress
 
 POLL_SECONDS = 0.2
 
@@ -32,7 +32,7 @@ class Source(Protocol):
     def again(self, job: Job) -> None:
         """Puts back a job that failed, to be tried once more."""
 
-    def tell(self, job: Job, record: Record) -> None:
+    def tell(self, job: Job, outcome: Outcome) -> None:
         """Takes note of how a job ended for good."""
 
     def hopeless(self, running: Sequence[Job]) -> Sequence[Job]:
@@ -57,7 +57,7 @@ class Listed:
         """Appends it."""
         self._jobs.append(job)
 
-    def tell(self, job: Job, record: Record) -> None:
+    def tell(self, job: Job, outcome: Outcome) -> None:
         """Nothing follows from it."""
 
     def hopeless(self, running: Sequence[Job]) -> Sequence[Job]:
@@ -131,8 +131,8 @@ class Drive:
             if self._next is None or not self._can_begin(self._next):
                 break
             job, self._next = self._next, None
-            if (record := self.sweep.record(job)).state in DONE:  # by somebody else, in the meantime
-                self._take_note(job, record)
+            if (outcome := self.sweep.outcome(job)).state in DONE:  # by somebody else, in the meantime
+                self._take_note(job, outcome)
                 continue
             self.sweep.ledger.add(Entry.now(job, self.executor.first_state))
             self.executor.start(job)
@@ -161,40 +161,40 @@ class Drive:
 
     def _settle(self, ended: Ended) -> None:
         job = self._running.pop(ended.job.number)
-        record = self.sweep.record(job)
-        if record.state not in DONE and not self._is_ending():
-            record = self._judged(job, record, ended.death)
-        self._take_note(job, record)
+        outcome = self.sweep.outcome(job)
+        if outcome.state not in DONE and not self._is_ending():
+            outcome = self._judged(job, outcome, ended.death)
+        self._take_note(job, outcome)
 
-    def _judged(self, job: Job, record: Record, death: str) -> Record:
-        """The record of a job that is not done, with what its own process could not say."""
-        if job.number in self._pruned and record.state == "interrupted":
+    def _judged(self, job: Job, outcome: Outcome, death: str) -> Outcome:
+        """The outcome of a job that is not done, with what its own process could not say."""
+        if job.number in self._pruned and outcome.state == "interrupted":
             self.sweep.run(job).set_state("pruned", message="It was behind the others.")
-            return self.sweep.record(job)
-        ended_by_itself = record.state in ("interrupted", "failed", "damaged") and not death
+            return self.sweep.outcome(job)
+        ended_by_itself = outcome.state in ("interrupted", "failed", "damaged") and not death
         if ended_by_itself or self.sweep.run(job).is_in_use():
-            return record
+            return outcome
         message = f"The job must live to its end, got: {death or 'it left no word, as when a disk is full'}."
         with suppress(StorageError):  # the ledger has it all the same
             self.sweep.run(job).set_state("failed", message=message)
-        return replace(record, state="failed", message=message)
+        return replace(outcome, state="failed", message=message)
 
-    def _take_note(self, job: Job, record: Record) -> None:
+    def _take_note(self, job: Job, outcome: Outcome) -> None:
         """Records how a job ended, and decides whether it is tried again."""
-        self.sweep.ledger.add(Entry.now(job, record.state, record.message))
-        has_failed = record.state in ("failed", "damaged")
+        self.sweep.ledger.add(Entry.now(job, outcome.state, outcome.message))
+        has_failed = outcome.state in ("failed", "damaged")
         if self._is_ending():
             again = False
         elif has_failed:
             again = self._attempts[job.number] <= self.config.retries
         else:
-            again = record.state not in DONE  # somebody stopped this job alone, or is at it
+            again = outcome.state not in DONE  # somebody stopped this job alone, or is at it
             self._attempts[job.number] -= 1
-        self.board.on_end(job, record, again=again)
+        self.board.on_end(job, outcome, again=again)
         if again:
             self.source.again(job)
             return
-        self.source.tell(job, record)
+        self.source.tell(job, outcome)
         if has_failed and self.config.on_error == "stop":
             self._halted = True
             self.executor.halt()

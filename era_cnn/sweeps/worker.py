@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from era_cnn.errors import StorageError
-from era_cnn.runs.folder import RunFolder
+from era_cnn.folders.run import RunFolder
 from era_cnn.runs.stopping import SIGNALS, stop_requests
 from era_cnn.sweeps.executor import Manner
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from era_cnn.errors import RunFolderError, TrainingError
-from era_cnn.training.loop import EpochRecord, Position, Scores, Tally
+from era_cnn.training.loop import EpochMetrics, Position, Scores, Tally
 
 SCHEMA = 2
 
@@ -31,7 +31,7 @@ class Checkpoint:
     position: Position
     weights: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
-    records: list[EpochRecord]
+    records: list[EpochMetrics]
 
     def to_bytes(self) -> bytes:
         """As PyTorch saves it; `torch.load(..., weights_only=True)` reads it."""
@@ -74,9 +74,9 @@ class Checkpoint:
         )
 
 
-def _record(values: dict[str, Any]) -> EpochRecord:
+def _record(values: dict[str, Any]) -> EpochMetrics:
     scores = {name: Scores(**values[name]) if values[name] else None for name in ("val", "test")}
-    return EpochRecord(**{**values, **scores})
+    return EpochMetrics(**{**values, **scores})
 
 
 def capture(
@@ -84,7 +84,7 @@ def capture(
     position: Position,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    records: Sequence[EpochRecord],
+    records: Sequence[EpochMetrics],
 ) -> Checkpoint:
     """A training as it is now; to be written before it goes on, since nothing is copied.
 

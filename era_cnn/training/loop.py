@@ -107,7 +107,7 @@ class Position:
 
 
 @dataclass(frozen=True)
-class EpochRecord:
+class EpochMetrics:
     """One pass over the training set and the evaluations after it.
 
     Accuracies in [0, 1], losses in nats; those of the training set are the means over the epoch, in training mode, as
@@ -140,7 +140,7 @@ def fit(
     eval_every_epochs: int = 1,
     start: Position = Position(),
     on_step: Callable[[Step], None] = lambda step: None,
-) -> Iterator[EpochRecord]:
+) -> Iterator[EpochMetrics]:
     """Trains `model` in place and yields a record after each epoch.
 
     What it does from a position on depends on that position, the model and the state of the optimizer alone, so that a
@@ -202,7 +202,7 @@ def fit(
         for name, score in scores.items():
             if score:
                 _check_finite(f"{name} loss", score.loss, epoch, last_step)
-        yield EpochRecord(
+        yield EpochMetrics(
             epoch=epoch,
             lr=base_lrs[0] * schedule(epoch * len(train) - 1),
             train_loss=train_loss,

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from era_cnn.runs.checkpoints import CheckpointFolder
+from era_cnn.folders.checkpoints import CheckpointFolder
 from tests.faults.disk import Act, Disk, last_at, power_cut_at, refuse, write_down
 from tests.faults.harness import RUN, STUCK, Attempts, Report, in_parallel, reference
 from tests.faults.sabotage import SABOTAGES

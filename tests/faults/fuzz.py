@@ -31,8 +31,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from era_cnn.cli import execute
-from era_cnn.composition import compose
-from era_cnn.words import Words
+from era_cnn.compose.planner import compose
+from era_cnn.compose.words import Words
 
 HANG_SECONDS = 10
 SLOW_SECONDS = 2
@@ -301,8 +301,8 @@ def _run(words: list[str]) -> tuple[str, int | None, str, float]:
     started = time.process_time()  # not the clock on the wall: the machine may be busy
     try:
         with (
-            mock.patch("era_cnn.runs.claims.claim", _accept),
-            mock.patch("era_cnn.runs.ingredients.read_dataset", _accept),
+            mock.patch("era_cnn.folders.claims.claim", _accept),
+            mock.patch("era_cnn.runs.parts.read_dataset", _accept),
             mock.patch.dict(os.environ, environment),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),

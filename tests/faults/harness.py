@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from era_cnn import cli
-from era_cnn.composition import compose
+from era_cnn.compose.planner import compose
+from era_cnn.compose.words import Words
 from era_cnn.runs.result import TIMES
-from era_cnn.words import Words
 
 RUN = (
     "experiment=model_4_digits",
@@ -63,7 +63,7 @@ def preload() -> None:
     """Imports what a run needs, so that a fork has it. Computes nothing: threads do not survive a fork."""
     for name in (
         "hydra.main", "sklearn.datasets", "torch", "torch._dynamo", "torchinfo",
-        "era_cnn.runs.job", "era_cnn.runs.launch", "era_cnn.runs.replay", "era_cnn.sweeps.job",
+        "era_cnn.runs.carry_out", "era_cnn.runs.launch", "era_cnn.runs.replay", "era_cnn.sweeps.job",
     ):  # fmt: skip
         importlib.import_module(name)
     compose(Words(list(RUN)))

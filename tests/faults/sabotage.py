@@ -13,11 +13,13 @@ from typing import Any
 from torch import nn
 
 from era_cnn.errors import StorageError
-from era_cnn.runs import checkpoints, folder, run, storage
+from era_cnn.folders import checkpoints, storage
+from era_cnn.folders import run as folder
+from era_cnn.folders.ledger import Job
+from era_cnn.folders.sweep import SweepFolder
+from era_cnn.runs import run
 from era_cnn.sweeps import commands
-from era_cnn.sweeps.folder import SweepFolder
-from era_cnn.sweeps.ledger import Job
-from era_cnn.sweeps.recorded import Recorded
+from era_cnn.sweeps.request import Recorded
 from era_cnn.training.checkpoint import Checkpoint
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from era_cnn.folders.sweep import SweepFolder
 from era_cnn.runs.result import TIMES
-from era_cnn.sweeps.folder import SweepFolder
 from tests.faults.campaigns import workplace
 from tests.faults.harness import RUN, Child, Report, in_parallel
 from tests.faults.sabotage import SABOTAGES
@@ -150,15 +150,15 @@ def _table(path: Path) -> list[dict[str, Any]]:
     sweep = SweepFolder(path)
     return [
         {
-            "number": record.number, "overrides": record.overrides, "state": record.state,
-            **{name: value for name, value in (record.result or {}).items() if name not in TIMES},
+            "number": outcome.number, "overrides": outcome.overrides, "state": outcome.state,
+            **{name: value for name, value in (outcome.result or {}).items() if name not in TIMES},
         }
-        for record in sweep.records(sweep.jobs())
+        for outcome in sweep.outcomes(sweep.jobs())
     ]  # fmt: skip
 
 
 def sweep_failures(launchers: Sequence[str]) -> Report:
-    """A sweep of 32 jobs, eight of which fail in eight different ways, on each launcher: 24 results, 8 records."""
+    """A sweep of 32 jobs, eight of which fail in eight different ways, on each launcher: 24 results, 8 outcomes."""
     report = Report()
     with workplace() as where:
         results: dict[str, list[str]] = {}
@@ -175,9 +175,9 @@ def sweep_failures(launchers: Sequence[str]) -> Report:
             report.tried += len(table)
             report.figures[name] = [len(completed), len(failed)]
             if done.returncode != 1 or (len(completed), len(failed)) != (24, 8):
-                report.failures.append(f"{name}: {len(completed)} results, {len(failed)} records, {done.returncode}")
-            records = [json.loads(path.read_text(encoding="utf-8")) for path in (where / name).glob("*/status.json")]
-            if sum(bool(record.get("message")) for record in records if record["state"] == "failed") != 8:
+                report.failures.append(f"{name}: {len(completed)} results, {len(failed)} outcomes, {done.returncode}")
+            outcomes = [json.loads(path.read_text(encoding="utf-8")) for path in (where / name).glob("*/status.json")]
+            if sum(bool(outcome.get("message")) for outcome in outcomes if outcome["state"] == "failed") != 8:
                 report.failures.append(f"{name}: a failure without a reason")
             results[name] = completed
         if len({tuple(each) for each in results.values()}) > 1:

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 import torch
 
-from era_cnn.config import RunConfig
+from era_cnn.config.schema import RunConfig
 from era_cnn.data.sources import Dataset
 from era_cnn.errors import RunFolderError, StorageError
-from era_cnn.runs.checkpoints import CheckpointFolder
-from era_cnn.runs.claims import claim
-from era_cnn.runs.console import Console
-from era_cnn.runs.folder import RunFolder
-from era_cnn.runs.ingredients import read_dataset
+from era_cnn.folders.checkpoints import CheckpointFolder
+from era_cnn.folders.claims import claim
+from era_cnn.folders.run import RunFolder
+from era_cnn.runs.listeners.console import Console
+from era_cnn.runs.parts import read_dataset
 from era_cnn.runs.run import run
 from era_cnn.runs.stopping import Interrupted, StopRequest
 from era_cnn.training.checkpoint import Checkpoint
@@ -397,7 +397,9 @@ def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
 def test_a_checkpoint_that_reads_back_differently_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = CheckpointFolder(tmp_path / "checkpoints")
     first = store.save(b"one", epoch=1, steps_done=0)
-    monkeypatch.setattr("era_cnn.runs.checkpoints.write_atomically", lambda path, content: path.write_bytes(b"other"))
+    monkeypatch.setattr(
+        "era_cnn.folders.checkpoints.write_atomically", lambda path, content: path.write_bytes(b"other")
+    )
     with pytest.raises(StorageError, match="It was written a moment ago: check the disk."):
         store.save(b"two", epoch=2, steps_done=0)
     assert list(store.path.iterdir()) == [first]

@@ -10,9 +10,9 @@ import torch
 import yaml
 
 from era_cnn.errors import ConfigError
-from era_cnn.runs.claims import claim
-from era_cnn.runs.console import Console
-from era_cnn.runs.folder import RunFolder
+from era_cnn.folders.claims import claim
+from era_cnn.folders.run import RunFolder
+from era_cnn.runs.listeners.console import Console
 from era_cnn.runs.process import pick_device
 from era_cnn.runs.result import Result
 from era_cnn.runs.run import run

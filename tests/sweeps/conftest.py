@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from era_cnn.sweeps.folder import SweepFolder
-from era_cnn.sweeps.records import Record
+from era_cnn.folders.outcome import Outcome
+from era_cnn.folders.sweep import SweepFolder
 
 SMALL = (
     "experiment=model_4_digits", "threads=1", "device=cpu", "trainer.limit_epochs=2", "trainer.limit_train_images=64",
@@ -76,17 +76,17 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str
         folder = tmp_path_factory.mktemp("undisturbed") / "sweep"
         command = [sys.executable, "-m", "era_cnn", "-m", *words, "seed=range(6)", f"hydra.sweep.dir={folder}"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        return weights_of(records_of(str(folder)))
+        return weights_of(outcomes_of(str(folder)))
 
     return weights
 
 
-def records_of(path: str = "sweep") -> list[Record]:
+def outcomes_of(path: str = "sweep") -> list[Outcome]:
     """What became of the jobs of a sweep."""
     folder = SweepFolder(Path(path).absolute())
-    return folder.records(folder.jobs())
+    return folder.outcomes(folder.jobs())
 
 
-def weights_of(records: Sequence[Record]) -> list[str]:
+def weights_of(outcomes: Sequence[Outcome]) -> list[str]:
     """The digest of each job's weights; of one without a result, nothing."""
-    return [record.result["weights_sha256"] if record.result else "" for record in records]
+    return [outcome.result["weights_sha256"] if outcome.result else "" for outcome in outcomes]

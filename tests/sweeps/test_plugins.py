@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sweeps.conftest import SMALL, records_of, weights_of
+from tests.sweeps.conftest import SMALL, outcomes_of, weights_of
 
 
 def has_slurm() -> bool:
@@ -50,14 +50,14 @@ def test_jobs_fail_alone_and_come_to_the_same_bits(launcher: list[str], sweep_pr
     sabotage = {1: "raise", 2: "sys.exit", 3: "SIGKILL"}
     done = sweep_process("-m", *SMALL, "seed=0,1,2,3", *launcher, "hydra.sweep.dir=sweep", sabotage=sabotage)
     assert done.returncode == 1, done.stdout + done.stderr
-    states = [record.state for record in records_of()]
+    states = [outcome.state for outcome in outcomes_of()]
     assert states == ["completed", "failed", "failed", "failed"]
-    messages = [record.message for record in records_of()]
+    messages = [outcome.message for outcome in outcomes_of()]
     assert messages[1:3] == ["RuntimeError: on purpose", "SystemExit: 3"]
     assert messages[3].startswith("The job must live to its end, got: ")
     done = sweep_process("resume", "sweep", *launcher)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert weights_of(records_of()) == expected()[:4]
+    assert weights_of(outcomes_of()) == expected()[:4]
 
 
 @pytest.mark.skipif(not (HAS_SUBMITIT and has_slurm()), reason="needs a Slurm that is up")
@@ -76,7 +76,7 @@ def test_a_preempted_job_goes_on_where_it_was(sweep, tmp_path: Path) -> None:
     assert "Interrupted." in log
     assert log.count("Going on in epoch ") == 1
     sweep(*words, "hydra.sweep.dir=basic")
-    assert weights_of(records_of()) == weights_of(records_of("basic"))
+    assert weights_of(outcomes_of()) == weights_of(outcomes_of("basic"))
 
 
 @pytest.mark.skipif(not (HAS_SUBMITIT and has_slurm()), reason="needs a Slurm that is up")
@@ -93,7 +93,7 @@ def test_what_a_killed_driver_left_in_the_queue_is_handed_over_anew(sweep_proces
     done = sweep_process("resume", "sweep")
     assert done.returncode == 0, done.stdout + done.stderr
     assert waiting <= arrays_of(tmp_path, "CANCELLED")
-    assert weights_of(records_of()) == expected()[:3]
+    assert weights_of(outcomes_of()) == expected()[:3]
 
 
 def arrays_of(folder: Path, state: str) -> set[str]:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from era_cnn.composition import Planner, compose_typed, plan_sweep
-from era_cnn.words import Words, parse_words
+from era_cnn.compose.planner import Planner, compose_typed, plan_sweep
+from era_cnn.compose.words import Words, parse_words
 from tests.conftest import CONF_DIR
 
 PRESETS = sorted(path.stem for path in (CONF_DIR / "sweep").glob("*.yaml") if path.stem != "default")

@@ -9,11 +9,11 @@ from typing import Any
 import optuna
 import pytest
 
-from era_cnn.composition import Planner, compose_typed
+from era_cnn.compose.planner import Planner, compose_typed
+from era_cnn.compose.words import Words, parse_words
 from era_cnn.errors import ConfigError
 from era_cnn.sweeps.space import Space
-from era_cnn.words import Words, parse_words
-from tests.sweeps.conftest import SMALL, records_of
+from tests.sweeps.conftest import SMALL, outcomes_of
 from tests.sweeps.test_sweeps import wait_until
 
 SEARCH = (
@@ -103,14 +103,14 @@ def test_a_search_may_use_the_test_set_if_told_to_in_so_many_words(sweep) -> Non
     words = [word for word in SEARCH if "val_size" not in word]
     done = sweep(*words, "hydra.sweeper.metric=test_accuracy", "hydra.sweeper.optimise_on_test_set=true")
     assert done.returncode == 0, done.stderr
-    assert [trial.value for trial in trials()] == [record.result["final_test_accuracy"] for record in records_of()]
+    assert [trial.value for trial in trials()] == [outcome.result["final_test_accuracy"] for outcome in outcomes_of()]
 
 
 def test_a_search_goes_on_as_it_would_have(sweep, tmp_path: Path) -> None:
     """Killed once while a trial is under way, and once between a proposal and its folder."""
     done = sweep(*SEARCH)
     assert done.returncode == 0, done.stdout
-    undisturbed, expected = choices(), [record.result for record in records_of()]
+    undisturbed, expected = choices(), [outcome.result for outcome in outcomes_of()]
     assert [trial.value for trial in trials()] == [result["final_val_accuracy"] for result in expected]
     shutil.rmtree("sweep")
 
@@ -124,11 +124,13 @@ def test_a_search_goes_on_as_it_would_have(sweep, tmp_path: Path) -> None:
     done = sweep("resume", "sweep")
     assert done.returncode == 0, done.stdout + done.stderr
     assert choices() == undisturbed
-    assert [record.result["weights_sha256"] for record in records_of()] == [each["weights_sha256"] for each in expected]
+    assert [outcome.result["weights_sha256"] for outcome in outcomes_of()] == [
+        each["weights_sha256"] for each in expected
+    ]
     done = sweep("resume", "sweep", "hydra.sweeper.n_trials=6", "hydra/launcher=local")
     assert done.returncode == 0
     assert choices()[:5] == undisturbed
-    assert len(records_of()) == 6
+    assert len(outcomes_of()) == 6
     before = [(trial.params, trial.value) for trial in trials()]
     (tmp_path / "sweep" / "ledger.jsonl").unlink()
     (tmp_path / "sweep" / "study.db").write_bytes(b"no study")
@@ -137,7 +139,7 @@ def test_a_search_goes_on_as_it_would_have(sweep, tmp_path: Path) -> None:
     assert "study.db must hold the study, got: " in done.stderr
     (tmp_path / "sweep" / "study.db").unlink()
     assert sweep("resume", "sweep", "hydra.sweeper.n_trials=6").returncode == 0
-    assert len(records_of()) == 6
+    assert len(outcomes_of()) == 6
     for (params, value), trial in zip(before, trials(), strict=True):
         assert trial.value == value
         assert trial.params == {
@@ -153,11 +155,11 @@ def test_a_trial_that_failed_counts_once_it_has_succeeded(sweep) -> None:
     assert sweep("resume", "sweep").returncode == 0
     assert [trial.state.name for trial in trials()] == ["COMPLETE"] * 3
     assert choices() == before
-    assert [trial.value for trial in trials()] == [record.result["final_val_accuracy"] for record in records_of()]
+    assert [trial.value for trial in trials()] == [outcome.result["final_val_accuracy"] for outcome in outcomes_of()]
     assert trials()[0].intermediate_values.keys() == {1, 2}
-    (records_of()[1].folder / "result.json").unlink()  # so that it is done once more
+    (outcomes_of()[1].folder / "result.json").unlink()  # so that it is done once more
     assert sweep("resume", "sweep").returncode == 0
-    assert [trial.value for trial in trials()] == [record.result["final_val_accuracy"] for record in records_of()]
+    assert [trial.value for trial in trials()] == [outcome.result["final_val_accuracy"] for outcome in outcomes_of()]
 
 
 def test_hopeless_trials_are_stopped_and_failed_ones_are_known(sweep) -> None:
@@ -169,8 +171,8 @@ def test_hopeless_trials_are_stopped_and_failed_ones_are_known(sweep) -> None:
     done = sweep(*words, "optimizer.lr=0.03,1e-6", sabotage={})
     assert done.returncode == 0, done.stdout
     by_lr: dict[str, set[str]] = {}
-    for record in records_of():
-        by_lr.setdefault(record.overrides["optimizer.lr"], set()).add(record.state)
+    for outcome in outcomes_of():
+        by_lr.setdefault(outcome.overrides["optimizer.lr"], set()).add(outcome.state)
     assert by_lr["0.03"] == {"completed"}
     assert "pruned" in by_lr["1e-06"]
     states = {trial.state.name for trial in trials()}

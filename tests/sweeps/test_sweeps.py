@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from era_cnn.sweeps.folder import SweepFolder
+from era_cnn.folders.sweep import SweepFolder
 from era_cnn.sweeps.options import LocalLauncher, sweep_options
-from era_cnn.sweeps.recorded import Recorded
-from tests.sweeps.conftest import LONGER, SMALL, records_of, weights_of
+from era_cnn.sweeps.request import Request
+from tests.sweeps.conftest import LONGER, SMALL, outcomes_of, weights_of
 
 LAUNCHERS = ["basic", "local"]
 WAYS = {
@@ -36,7 +36,7 @@ WAYS = {
 
 
 def states(path: str = "sweep") -> list[str]:
-    return [record.state for record in records_of(path)]
+    return [outcome.state for outcome in outcomes_of(path)]
 
 
 def status(folder: Path) -> dict[str, object]:
@@ -57,13 +57,13 @@ def test_failures_stay_where_they_happen(launcher: str, ways: list[str], sweep) 
     done = sweep(*words, sabotage=dict(enumerate(ways)))
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
-    records = records_of()
-    assert [record.state for record in records] == [*["failed"] * len(ways), "completed"]
-    for way, record in zip(ways, records, strict=False):
-        assert WAYS[way] in record.message
-        log = (record.folder / "run.log").read_text(encoding="utf-8")
+    outcomes = outcomes_of()
+    assert [outcome.state for outcome in outcomes] == [*["failed"] * len(ways), "completed"]
+    for way, outcome in zip(ways, outcomes, strict=False):
+        assert WAYS[way] in outcome.message
+        log = (outcome.folder / "run.log").read_text(encoding="utf-8")
         if way in ("raise", "sys.exit", "memory"):
-            assert "in sabotaged" in str(status(record.folder)["traceback"])
+            assert "in sabotaged" in str(status(outcome.folder)["traceback"])
             assert "Traceback (most recent call last)" in log
         if way == "SIGSEGV":
             assert "Fatal Python error: Segmentation fault" in log
@@ -74,13 +74,13 @@ def test_failures_stay_where_they_happen(launcher: str, ways: list[str], sweep) 
 
 def test_each_launcher_comes_to_the_same_bits(sweep, expected, command) -> None:
     assert sweep("-m", *SMALL, "seed=0,1,2", "hydra.sweep.dir=local", "hydra/launcher=local").returncode == 0
-    assert weights_of(records_of("local")) == expected()[:3]
+    assert weights_of(outcomes_of("local")) == expected()[:3]
     assert len(set(expected())) == 6
     code, _, _ = command(*SMALL, "seed=2", "hydra.run.dir=alone")
     assert code == 0
     alone = json.loads(Path("alone/result.json").read_text(encoding="utf-8"))
     assert alone["weights_sha256"] == expected()[2]
-    assert alone["config_sha256"] == records_of("local")[2].result["config_sha256"]
+    assert alone["config_sha256"] == outcomes_of("local")[2].result["config_sha256"]
 
 
 def test_a_failed_job_is_tried_again_from_its_checkpoint(sweep, expected, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_failed_job_is_tried_again_from_its_checkpoint(sweep, expected, tmp_pa
     assert states() == ["completed", "completed", "failed"]
     assert done.stdout.count("it is tried again") == 3
     assert "Going on in epoch 2" in (tmp_path / "sweep" / "0_model_4_digits" / "run.log").read_text(encoding="utf-8")
-    assert weights_of(records_of())[:2] == expected()[1:3]
+    assert weights_of(outcomes_of())[:2] == expected()[1:3]
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
@@ -107,13 +107,15 @@ def test_a_sweep_may_stop_at_the_first_failure(launcher: str, sweep) -> None:
 
 def test_a_failed_job_runs_again_on_resume_and_a_completed_one_does_not(sweep, tmp_path: Path) -> None:
     sweep("-m", *SMALL, "seed=0,1,2", "hydra.sweep.dir=sweep", sabotage={1: "raise"})
-    before = {record.number: (record.folder / "result.json").read_bytes() for record in records_of() if record.result}
+    before = {
+        outcome.number: (outcome.folder / "result.json").read_bytes() for outcome in outcomes_of() if outcome.result
+    }
     done = sweep("resume", "sweep", "hydra/launcher=local")
     assert done.returncode == 0
     assert [line for line in done.stdout.splitlines() if "started" in line] == ["job 1 (seed=1) started"]
     assert states() == ["completed"] * 3
     for number, content in before.items():
-        assert (records_of()[number].folder / "result.json").read_bytes() == content
+        assert (outcomes_of()[number].folder / "result.json").read_bytes() == content
     done = sweep("resume", "sweep")
     assert done.returncode == 0
     assert " started" not in done.stdout
@@ -122,8 +124,10 @@ def test_a_failed_job_runs_again_on_resume_and_a_completed_one_does_not(sweep, t
 def test_jobs_at_once_see_a_gpu_each(sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     assert sweep("-m", *SMALL, "seed=0,1", "hydra.sweep.dir=sweep", "hydra/launcher=local").returncode == 0
-    records = [json.loads((record.folder / "provenance.json").read_text(encoding="utf-8")) for record in records_of()]
-    assert {record["environment"]["CUDA_VISIBLE_DEVICES"] for record in records} == {"4", "7"}
+    outcomes = [
+        json.loads((outcome.folder / "provenance.json").read_text(encoding="utf-8")) for outcome in outcomes_of()
+    ]
+    assert {outcome["environment"]["CUDA_VISIBLE_DEVICES"] for outcome in outcomes} == {"4", "7"}
     assert sweep(
         "-m", *SMALL, "seed=0,1", "hydra.sweep.dir=again", "sweep.reuse=true", "sweep.reuse_from=[sweep]"
     ).stdout
@@ -169,7 +173,7 @@ def test_a_sweep_that_is_stopped_goes_on(
     done = sweep("resume", "sweep")
     assert done.returncode == 0, done.stderr
     assert states() == ["completed"] * 3
-    assert weights_of(records_of()) == expected(LONGER)[:3]
+    assert weights_of(outcomes_of()) == expected(LONGER)[:3]
 
 
 def test_two_drivers_never_share_a_sweep(sweep, tmp_path: Path) -> None:
@@ -229,7 +233,7 @@ def test_a_folder_that_is_gone_is_made_again(sweep, expected, tmp_path: Path) ->
     assert "must be there, got nothing, and conf/ no longer says what it held. Undo the change of conf/." in done.stderr
     group.write_text("defaults: [sgd]\nlr: 0.01\n", encoding="utf-8")
     assert sweep("resume", "sweep").returncode == 0
-    assert weights_of(records_of()) == expected()[:3]
+    assert weights_of(outcomes_of()) == expected()[:3]
 
 
 def test_what_a_preset_or_an_experiment_says_of_a_sweep_holds_when_it_goes_on(sweep, tmp_path: Path) -> None:
@@ -238,7 +242,7 @@ def test_what_a_preset_or_an_experiment_says_of_a_sweep_holds_when_it_goes_on(sw
     (tmp_path / "own" / "sweep" / "mine.yaml").write_text(preset, encoding="utf-8")
     sweep("-m", *SMALL, "seed=0", "hydra.sweep.dir=sweep", "sweep=mine", "--config-dir", "own")
     shutil.rmtree("own")
-    recorded = Recorded.of(SweepFolder(tmp_path / "sweep"))
+    recorded = Request.of(SweepFolder(tmp_path / "sweep"))
     options = sweep_options(recorded.composed([]))
     assert (options.sweep.retries, options.launcher) == (3, LocalLauncher(name="local", n_jobs=None))
     options = sweep_options(recorded.composed(["hydra/launcher=basic", "sweep.retries=1"]))
@@ -282,7 +286,7 @@ def test_damage_to_one_job_is_its_own(sweep, tmp_path: Path) -> None:
     (folder / "2_model_4_digits" / "run.log").unlink()
     (folder / "2_model_4_digits" / "run.log").mkdir()
     assert sweep("resume", "sweep").returncode == 1
-    assert "run.log must be written, got: Is a directory." in records_of()[2].message
+    assert "run.log must be written, got: Is a directory." in outcomes_of()[2].message
     (folder / "2_model_4_digits" / "run.log").rmdir()
     done = sweep("resume", "sweep")
     assert done.returncode == 1
@@ -312,8 +316,8 @@ def test_jobs_print_into_their_own_logs_and_import_nothing_from_where_one_stands
     environment["SABOTAGE"] = json.dumps({"0": "print a", "1": "print b"})
     done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
-    for record, own, other in zip(records_of(), ("print a", "print b"), ("print b", "print a"), strict=True):
-        log = (record.folder / "run.log").read_text(encoding="utf-8")
+    for outcome, own, other in zip(outcomes_of(), ("print a", "print b"), ("print b", "print a"), strict=True):
+        log = (outcome.folder / "run.log").read_text(encoding="utf-8")
         assert own in log
         assert other not in log
 
@@ -348,7 +352,7 @@ def test_equal_runs_are_taken_from_where_they_lie(sweep, command, tmp_path: Path
     done = sweep(*words, "hydra.sweep.dir=multirun/a")
     assert done.returncode == 0
     assert states("multirun/a") == ["reused", "completed"]
-    reused, source = records_of("multirun/a")[0], Path("outputs/a")
+    reused, source = outcomes_of("multirun/a")[0], Path("outputs/a")
     assert status(reused.folder)["reused_from"] == str(tmp_path / source)
     for name in ("metrics.csv", "provenance.json", "summary.txt"):
         assert (reused.folder / name).stat().st_ino == (source / name).stat().st_ino
@@ -462,4 +466,4 @@ def test_the_same_sweep_in_the_same_second_has_a_folder_of_its_own(tmp_path: Pat
     processes = [subprocess.Popen(program, stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(120) for process in processes] == [0, 0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["sweep", "sweep_2"]
-    assert weights_of(records_of("sweep")) == weights_of(records_of("sweep_2"))
+    assert weights_of(outcomes_of("sweep")) == weights_of(outcomes_of("sweep_2"))

@@ -13,7 +13,7 @@ from era_cnn.data.sources import read_digits
 from era_cnn.errors import RunFolderError, TrainingError
 from era_cnn.models.build import build_from_config
 from era_cnn.training.checkpoint import Checkpoint, capture, restore
-from era_cnn.training.loop import EpochRecord, Position, Step, fit
+from era_cnn.training.loop import EpochMetrics, Position, Step, fit
 from era_cnn.training.optim import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
 from tests.conftest import EXPERIMENTS, config_of
 
@@ -44,7 +44,7 @@ class Training:
             config.scheduler.name, epochs=EPOCHS, steps_per_epoch=len(self.batches), **options
         )
         self.test = EvaluationBatches(split, batch_size=15, normalise=NORMALISE)
-        self.records: list[EpochRecord] = []
+        self.records: list[EpochMetrics] = []
         self.saved: list[bytes] = []
 
     def run(self, start: Checkpoint | None = None) -> None:
@@ -64,7 +64,7 @@ class Training:
     def save_at(self, position: Position) -> None:
         self.saved.append(capture(ORIGIN, position, self.model, self.optimizer, self.records).to_bytes())
 
-    def outcome(self) -> tuple[list[EpochRecord], list[torch.Tensor]]:
+    def outcome(self) -> tuple[list[EpochMetrics], list[torch.Tensor]]:
         """All that must be equal: records without their seconds, weights and the optimizer's state."""
         moments = [value for state in self.optimizer.state_dict()["state"].values() for value in state.values()]
         tensors = [torch.as_tensor(value) for value in moments if value is not None]

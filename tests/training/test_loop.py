@@ -12,7 +12,7 @@ from era_cnn.data.batches import Batch, EvaluationBatches, Normalise, Split, Tra
 from era_cnn.data.sources import read_digits
 from era_cnn.errors import TrainingError
 from era_cnn.models.build import Network, build_from_config
-from era_cnn.training.loop import EpochRecord, Step, Tally, evaluate, fit, train_step
+from era_cnn.training.loop import EpochMetrics, Step, Tally, evaluate, fit, train_step
 from era_cnn.training.optim import constant, make_schedule, step_decay
 from tests.conftest import EXPERIMENTS, config_of
 
@@ -39,7 +39,7 @@ def small_model() -> Network:
     return build_from_config(config_of("experiment=model_3", "model.dropout=0.2"))
 
 
-def run_fit(split: Split, model: nn.Module, *, epochs: int = 2, schedule=None, **options) -> list[EpochRecord]:
+def run_fit(split: Split, model: nn.Module, *, epochs: int = 2, schedule=None, **options) -> list[EpochMetrics]:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     schedule = schedule or constant(total_steps=1)
     return list(fit(model, optimizer, schedule, training(split), epochs=epochs, seed=1, **options))

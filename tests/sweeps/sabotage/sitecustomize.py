@@ -64,8 +64,8 @@ class _Finder(importlib.abc.MetaPathFinder):
                 way = json.loads(os.environ["SABOTAGE"]).get(str(seed))
                 if way == "diverge":
                     torch.nn.init.constant_(next(arguments[0].parameters()), float("inf"))
-                for record in fit(*arguments, seed=seed, **options):
-                    yield record
+                for outcome in fit(*arguments, seed=seed, **options):
+                    yield outcome
                     if way:
                         _fail(way)
 

@@ -1,0 +1,1 @@
+"""How a run is asked for: the only package that knows Hydra."""

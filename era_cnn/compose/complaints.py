@@ -1,0 +1,165 @@
+"""Hydra's complaints in our form.
+
+Hydra stops at the first mistake and says so in its own way. Here a failed composition is looked into once more,
+override by override, so that every mistake is named with what is known and what is nearest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from era_cnn.compose.guard import MAX_JOBS, num_values
+from era_cnn.compose.interpolation import refusal_in
+from era_cnn.compose.words import Words, load, loader_of, options_of
+from era_cnn.errors import ConfigError, did_you_mean, one_of, problem, shortened
+
+COMMANDS = "models, describe, data, resume, replay, compare"
+"""The verbs, for the message about a first word that is none."""
+
+
+@contextmanager
+def explained(words: Words, mode: RunMode = RunMode.RUN) -> Iterator[None]:
+    """Turns what Hydra raises within into a `ConfigError` that names every override at fault."""
+    try:
+        yield
+    except (ConfigError, BrokenPipeError):
+        raise
+    except Exception as error:  # Hydra also lets ValueError, TypeError and others out, all about the words
+        if refused := refusal_in(error):
+            raise refused from error
+        with loader_of(words) as loader:
+            problems = list(_problems(loader, words, mode))
+        raise ConfigError(
+            problems or [f"The config must compose, got: {reason_of(error)}. Look at the file or the key."]
+        ) from error
+
+
+def one_for_all_jobs(override: Override) -> str:
+    """What is wrong with a sweep over what holds for a whole sweep."""
+    got = shortened((override.input_line or "").partition("=")[2], 80)
+    return f"{override.key_or_group} must have one value for all jobs, got {got}. Start a sweep for each."
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error and its cause say, on one line."""
+    said = [" ".join(str(each).split()).rstrip(".") for each in (error, error.__cause__) if each is not None]
+    return ": ".join(dict.fromkeys(text for text in said if text)) or type(error).__name__
+
+
+def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str]:
+    """Each override that can't be composed, and why."""
+    parser = OverridesParser.create(loader)
+    parsed = []
+    for text in words.overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except Exception as error:  # noqa: BLE001 - the parser lets ValueError out as well
+            reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+            what = "be key=value" if "=" in text or text.startswith("~") else f"be key=value or one of {COMMANDS}"
+            yield f"{shortened(text, 200)} must {what}, got: {reason}. See era-cnn --help."
+    sound: list[str] = []  # the overrides that choose groups rightly: they decide which keys there are
+    others: list[Override] = []
+    for override in parsed:
+        options = options_of(loader, override.key_or_group)
+        if override.is_hydra_override() and override.is_sweep_override():
+            yield one_for_all_jobs(override)
+        elif options:
+            found = list(_group_problems(override, options))
+            yield from found
+            if not found and not override.is_sweep_override():
+                sound.append(override.input_line or "")
+        elif not override.is_hydra_override():
+            others.append(override)
+        if mode == RunMode.RUN and override.is_sweep_override():
+            key, got = override.key_or_group, shortened((override.input_line or "").partition("=")[2], 80)
+            yield f"{shortened(key, 80)} must have one value in a single run, got {got}. To sweep over it, use -m."
+    try:
+        composed = load(loader, words, sound, RunMode.MULTIRUN)
+    except Exception:  # noqa: BLE001 - a file is broken, not a word: what the caller caught says so
+        return
+    groups = loader.list_groups("")
+    for override in others:
+        yield from _key_problems(override, composed, groups)
+
+
+def _group_problems(override: Override, options: Sequence[str]) -> Iterator[str]:
+    if override.is_delete():
+        return
+    key = override.key_or_group
+    if num_values(override) > MAX_JOBS:
+        yield f"{key} must have at most {MAX_JOBS:,} values, got more. Name them."
+        return
+    values: list[Any]
+    try:
+        values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+    except (HydraException, ValueError):  # an interval, or a range of steps of 0
+        values = [(override.input_line or "").partition("=")[2]]
+    for value in values:
+        if key == "hydra/launcher" and (missing := _missing_plugin(value)):
+            yield missing
+            continue
+        if value not in options and not isinstance(value, list):  # a list chooses several; Hydra checks those
+            otherwise = f"To do without, write ~{key}." if value is None else f"Choose one: {key}={options[0]}"
+            near = did_you_mean(str(value), options, otherwise) if value is not None else otherwise
+            yield problem(key, one_of(options), value, near)
+
+
+def _missing_plugin(launcher: str) -> str:
+    """What to do about a launcher whose plugin is not installed; empty if there is nothing to do."""
+    extra, package = PLUGINS.get(launcher, ("", ""))
+    if not extra or (find_spec("hydra_plugins") and find_spec(f"hydra_plugins.{package}")):
+        return ""
+    return f"hydra/launcher={launcher} must have its plugin, got none. Install it: pip install 'era_cnn[{extra}]'"
+
+
+PLUGINS = {"slurm": ("slurm", "hydra_submitit_launcher"), "ray_cluster": ("ray", "hydra_ray_launcher")}
+"""Of each launcher in conf/ that a plugin does: the extra that has it, and its package."""
+
+
+def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str]) -> Iterator[str]:
+    key = override.key_or_group
+    if override.is_add() or _select(composed, key) is not _ABSENT:
+        return
+    parent, _, name = key.rpartition(".")
+    node = _select(composed, parent) if parent else composed
+    siblings = [str(child) for child in node if child != "hydra"] if isinstance(node, DictConfig) else []
+    if parent.startswith("model.layers.") and siblings:
+        advice = f"To set a field that the layer does not state, write +{key}=…"
+    else:
+        known = [*_keys(composed), *(group for group in groups if group != "hydra")]
+        near = did_you_mean(name, siblings, "").removeprefix("Did you mean ")
+        otherwise = did_you_mean(key, known, "See all keys: era-cnn --cfg job")
+        advice = f"Did you mean {parent + '.' if parent else ''}{near}" if near else otherwise
+    got = "a deletion" if override.is_delete() else shortened((override.input_line or "").partition("=")[2], 80)
+    yield f"{shortened(key, 80)} must be a key of the config, got {got}. {advice}"
+
+
+_ABSENT = object()
+
+
+def _select(composed: DictConfig, key: str) -> Any:
+    try:
+        return OmegaConf.select(composed, key, default=_ABSENT)
+    except OmegaConfBaseException:  # a name where a list has numbers, or a key below one that is no mapping
+        return _ABSENT
+
+
+def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    for key in map(str, node):
+        if key == "hydra" and not prefix:
+            continue
+        yield f"{prefix}{key}"
+        child = node._get_node(key)
+        if isinstance(child, DictConfig):
+            yield from _keys(child, f"{prefix}{key}.")

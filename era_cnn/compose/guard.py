@@ -1,0 +1,300 @@
+"""What a command line and a config must not do, whatever they hold: run code, write elsewhere, or never end.
+
+Every composition goes through `GuardedLoader`: this package's own, which comes first and whose findings end the
+command, and each that Hydra makes itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import Any
+
+from hydra._internal import hydra as hydra_internals
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
+from hydra.conf import HydraConf
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigSource
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from era_cnn.compose.interpolation import VARIABLES, from_environment, limited
+from era_cnn.compose.yamlfiles import MAX_DEPTH, MAX_DIGITS, OwnFiles, can_be_found
+from era_cnn.errors import ConfigError, problem, show
+
+MAX_WORD = 4_000
+MAX_WORDS = 10_000
+"""Characters of an override, and of all together: Hydra's parser needs a second for a list of 4,000 numbers."""
+
+MAX_JOBS = 10_000
+UNCOUNTED = 10**15
+"""Jobs of a sweep, and the number from which on it is not said."""
+
+
+class GuardedLoader(ConfigLoaderImpl):
+    """Hydra's loader of configs, which refuses what a config must not do."""
+
+    def __init__(self, config_search_path: ConfigSearchPath) -> None:
+        self.config_search_path = config_search_path
+        self.repository = _GuardedRepository(config_search_path)
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """Composes a config.
+
+        Raises:
+            ConfigError: If it could do harm.
+        """
+        if config_name is None and overrides:
+            raise ConfigError(
+                [problem("--hydra-help", "stand alone", " ".join(overrides), "Ask --help about a config.")]
+            )
+        with limited():
+            composed = super().load_configuration(
+                config_name, overrides, run_mode, from_shell, validate_sweep_overrides
+            )
+        # Without a name, for --hydra-help, it is Hydra's own config, unchanged.
+        problems = list(_problems_of_composed(composed, len(overrides))) if config_name else []
+        if problems:
+            raise ConfigError(problems)
+        return composed
+
+    def _parse_overrides_and_create_caching_repo(
+        self, config_name: str | None, overrides: list[str]
+    ) -> tuple[list[Override], CachingConfigRepository]:
+        check_words(overrides)
+        return super()._parse_overrides_and_create_caching_repo(config_name, overrides)
+
+    def get_group_options(
+        self,
+        group_name: str,
+        results_filter: ObjectType | None = ObjectType.CONFIG,
+        config_name: str | None = None,
+        overrides: list[str] | None = None,
+    ) -> list[str]:
+        """The options of a group: as Hydra's own, which copies every source first, since one might have been added."""
+        return self.repository.get_group_options(group_name, results_filter)
+
+    def _process_config_searchpath(
+        self, config_name: str | None, parsed_overrides: list[Override], repo: CachingConfigRepository
+    ) -> None:
+        """Instead of searching there, which imports modules by their name, refuses it."""
+        check_number_of_jobs(parsed_overrides)
+        primary = repo.load_config(config_name) if config_name is not None else None
+        asked = [override.value() for override in parsed_overrides if override.key_or_group == "hydra.searchpath"]
+        if primary is not None:
+            asked.append(OmegaConf.select(primary.config, "hydra.searchpath"))
+        for value in filter(None, asked):
+            rule, advice = _FIXED["hydra.searchpath"][1:]
+            raise ConfigError([problem("hydra.searchpath", rule, value, advice)])
+
+
+class _GuardedRepository(ConfigRepository):
+    """Hydra's view of all folders of configs, in which no path leads out of them."""
+
+    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        super().initialize_sources(config_search_path)
+        self.sources = [
+            OwnFiles(source.provider, source.full_path()) if source.scheme() == OwnFiles.scheme() else source
+            for source in self.sources
+        ]
+
+    def _find_object_source(self, config_path: str, object_type: ObjectType | None) -> ConfigSource | None:
+        return super()._find_object_source(config_path, object_type) if can_be_found(config_path) else None
+
+    def get_group_options(self, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG) -> list[str]:
+        return super().get_group_options(group_name, results_filter) if can_be_found(group_name) else []
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Lets Hydra compose with a `GuardedLoader` within."""
+    internals: Any = hydra_internals
+    before = internals.ConfigLoaderImpl
+    internals.ConfigLoaderImpl = GuardedLoader
+    try:
+        yield
+    finally:
+        internals.ConfigLoaderImpl = before
+
+
+def check_words(overrides: Sequence[str]) -> None:
+    """Raises what is wrong with overrides that would keep the parser busy, or break it."""
+    problems = [said for word in overrides for said in _problems_of_word(word)]
+    if sum(map(len, overrides)) > MAX_WORDS:
+        got = f"{sum(map(len, overrides)):,}"
+        problems.append(f"All overrides must have at most {MAX_WORDS:,} characters, got {got}. Write a config file.")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _problems_of_word(word: str) -> Iterator[str]:
+    key, _, value = word.partition("=")
+    depth = deepest = key.count(".") + key.count("/")
+    for bracket in re.findall(r"[\[({})\]]", value):
+        depth += 1 if bracket in "[({" else -1
+        deepest = max(deepest, depth)
+    if len(word) > MAX_WORD:
+        advice = "Write a config file."
+        yield f"{show(key)} must have at most {MAX_WORD:,} characters, got {len(word):,}. {advice}"
+    elif deepest > MAX_DEPTH:
+        yield f"{show(key)} must be nested at most {MAX_DEPTH} levels deep, got {deepest}. Make it flatter."
+    elif re.search(rf"[0-9_]{{{MAX_DIGITS + 1}}}", word):
+        yield problem(key, f"hold no number of more than {MAX_DIGITS} digits", value, "Shorten it.")
+    elif not _is_unicode(word):
+        yield problem(show(key), "be written in UTF-8", word, "Set the terminal to it.")
+
+
+def _is_unicode(word: str) -> bool:
+    try:
+        word.encode()
+    except UnicodeEncodeError:  # bytes that are no UTF-8 reach Python as lone surrogates
+        return False
+    return True
+
+
+def check_number_of_jobs(overrides: Sequence[Override]) -> None:
+    """Raises that a sweep is too large, before it is written out."""
+    last = {override.get_key_element(): override for override in overrides}
+    number = math.prod(map(num_values, last.values()))
+    if number > MAX_JOBS:
+        got = f"{number:,}" if number < UNCOUNTED else "more than can be counted"
+        raise ConfigError([f"A sweep must have at most {MAX_JOBS:,} jobs, got {got}. Sweep over fewer values."])
+
+
+def num_values(override: Override) -> int:
+    """How many values an override sweeps over; 1 if it does not sweep."""
+    value = override._value
+    if isinstance(value, ChoiceSweep):
+        return len(value.list)
+    if isinstance(value, Glob):
+        return len(list(override.sweep_iterator())) if override.config_loader else 1
+    if not isinstance(value, RangeSweep):
+        return 1
+    start, stop, step = value.start or 0, value.stop or 0, value.step
+    if not all(map(math.isfinite, (start, stop, step))):
+        return UNCOUNTED  # it never ends, or can't be compared
+    return max(0, math.ceil((Fraction(stop) - Fraction(start)) / Fraction(step))) if step else 0
+
+
+_NO_LOGGING = {"version": 1, "root": None, "disable_existing_loggers": False}
+_CODE = "a config can't run code"
+
+_FIXED: dict[str, tuple[tuple[Any, ...], str, str]] = {
+    "hydra.searchpath": (([],), "be empty: the groups are era_cnn's", "Add yours with --config-dir."),
+    "hydra.callbacks": (({},), f"be empty: {_CODE}", "Leave it out."),
+    "hydra.job_logging": ((_NO_LOGGING,), f"be left alone: {_CODE}", "The log of a run is its run.log."),
+    "hydra.hydra_logging": ((_NO_LOGGING,), f"be left alone: {_CODE}", "For more lines, set hydra.verbose=true."),
+    "hydra.job.env_set": (({},), f"be empty: {_CODE}", "Set it in the shell."),
+    "hydra.job.env_copy": (([],), "be empty: it may copy secrets into a file", "Set it in the shell."),
+    "hydra.job.chdir": ((False,), "be false: data.root would move", "Leave it out."),
+    "hydra.output_subdir": ((".hydra", None), "be .hydra or null", "Leave it out."),
+    "hydra.env": (({},), "be empty: nothing reads it", "Leave it out."),
+    "hydra.mode": ((None, RunMode.RUN, RunMode.MULTIRUN), "be RUN or MULTIRUN", "Use -m for a sweep."),
+}
+"""Keys of Hydra's own, the values that each may have, and what is said of others. Compared unresolved."""
+
+_KNOWN = {field.name for field in dataclasses.fields(HydraConf)} - {"defaults"} | {"env"}
+_INSTANTIATE = re.compile(r"_(target|args|partial|recursive|convert|call)_")
+"""What makes Hydra call something."""
+
+_ENVIRONMENT = re.compile(rf"\$\{{\s*oc\.env:\s*(?!(?:{'|'.join(VARIABLES)})\s*[,}}])([^,}}$]+)")
+
+PLUGINS: dict[str, type[Launcher] | type[Sweeper]] = {"hydra.launcher": Launcher, "hydra.sweeper": Sweeper}
+"""The keys whose own `_target_` may name a plugin of Hydra's that is installed."""
+
+
+def check_composed(composed: DictConfig) -> None:
+    """Raises a `ConfigError` if a composed config that was changed since would do harm."""
+    overrides = composed.hydra.overrides
+    if problems := list(_problems_of_composed(composed, len(overrides.task) + len(overrides.hydra))):
+        raise ConfigError(problems)
+
+
+def _problems_of_composed(composed: DictConfig, num_overrides: int) -> Iterator[str]:
+    values: Any = OmegaConf.to_container(composed, resolve=False)
+    hydra = values["hydra"]
+    for key, (allowed, rule, advice) in _FIXED.items():
+        got = _at(values, key)
+        if not any(got == each and type(got) is type(each) for each in allowed):
+            hidden = key == "hydra.job.env_set" and isinstance(got, dict)  # by then it holds what env_copy copies
+            yield problem(key, rule, list(got) if hidden else got, advice)
+    for key in hydra.keys() - _KNOWN:
+        yield problem(f"hydra.{key}", "be a key of Hydra's", hydra[key], "See --hydra-help.")
+    if len(hydra["overrides"]["task"]) + len(hydra["overrides"]["hydra"]) != num_overrides:
+        yield problem("hydra.overrides", "hold what was typed alone", hydra["overrides"], "Leave it out.")
+    if not re.fullmatch(r"[\w.-]+", str(hydra["job"]["name"])):
+        yield problem("hydra.job.name", "be a name", hydra["job"]["name"], "Give letters, digits, _, - and . only.")
+    if not _is_verbosity(hydra["verbose"]):
+        yield problem("hydra.verbose", "be true, false or names of loggers", hydra["verbose"], "Leave it out.")
+    batch_size = hydra["sweeper"].get("max_batch_size") if isinstance(hydra["sweeper"], dict) else None
+    if isinstance(batch_size, int) and batch_size < 1:
+        yield problem("hydra.sweeper.max_batch_size", "be null or at least 1", batch_size, "Leave it out.")
+    yield from _problems_of_launcher(hydra["launcher"])
+    for key, value in _entries(values):
+        if key.startswith(("hydra.overrides.", "hydra.job.override_dirname")):
+            continue  # what was typed, once more
+        if _INSTANTIATE.fullmatch(key.rpartition(".")[2]):
+            yield from _problems_of_call(key, value)
+        elif isinstance(value, str) and (read := _ENVIRONMENT.search(value)):
+            # One that is not resolved leaks nothing, and one that is built of others is refused when it is resolved.
+            yield from_environment(read[1], key)
+
+
+_LAUNCHERS_CODE = ("setup", "python", "srun_args", "runtime_env", "worker_process_setup_hook", "_temp_dir")
+"""Keys of launcher plugins with which a cluster runs what a config says, or writes where it says."""
+
+
+def _problems_of_launcher(launcher: Any) -> Iterator[str]:
+    for key, value in _entries(launcher, "hydra.launcher."):
+        if key.rpartition(".")[2] in _LAUNCHERS_CODE and value is not None:
+            yield problem(
+                key, f"be null: {_CODE}", value, "Set up the environment before era-cnn: its jobs inherit it."
+            )
+        for text in (key, value):
+            if isinstance(text, str) and not text.isprintable():  # a line more of a batch script would be a command
+                yield problem(show(key), "be on one line", value, "Remove the line break.")
+
+
+def _problems_of_call(key: str, target: object) -> Iterator[str]:
+    parent, _, last = key.rpartition(".")
+    plugins = Plugins.instance().discover(PLUGINS[parent]) if parent in PLUGINS and last == "_target_" else []
+    names = [f"{plugin.__module__}.{plugin.__qualname__}" for plugin in plugins]
+    if not names:
+        yield problem(key, f"not be given: {_CODE}", target, "Leave it out.")
+    elif target not in names:
+        yield problem(key, "be that of an installed plugin", target, f"Choose one by {parent.replace('.', '/')}=…")
+
+
+def _at(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values.get(part, "nothing") if isinstance(values, dict) else "nothing"
+    return values
+
+
+def _is_verbosity(value: object) -> bool:
+    return isinstance(value, bool | str) or (isinstance(value, list) and all(isinstance(each, str) for each in value))
+
+
+def _entries(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key at any depth, as it is typed, with its value."""
+    pairs = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+    for key, value in pairs:
+        yield f"{prefix}{key}", value
+        yield from _entries(value, f"{prefix}{key}.")

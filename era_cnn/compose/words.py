@@ -1,0 +1,105 @@
+"""The words of a command line, and Hydra's loader for the configs that they choose."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from hydra import version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from era_cnn.compose.guard import guarded
+from era_cnn.compose.yamlfiles import can_be_found
+from era_cnn.errors import ConfigError, problem
+
+CONFIG_MODULE = "era_cnn.conf"
+
+
+@dataclass(frozen=True)
+class Words:
+    """What was typed, as far as it decides the config."""
+
+    overrides: list[str] = field(default_factory=list)
+    config_name: str = "config"
+    config_dir: str | None = None
+
+    @classmethod
+    def of(cls, args: argparse.Namespace) -> Words:
+        """Takes them from the arguments that Hydra's own parser read.
+
+        Raises:
+            ConfigError: If they would compose something else than this package's groups.
+        """
+        if args.config_path is not None:
+            rule = "not be given: the groups are era_cnn's"
+            raise ConfigError([problem("--config-path", rule, args.config_path, "Add yours with --config-dir.")])
+        if args.experimental_rerun:
+            advice = "Type again what provenance.json holds as the command."
+            raise ConfigError([problem("--experimental-rerun", "not be used", args.experimental_rerun, advice)])
+        if args.config_dir is not None and not os.path.isdir(args.config_dir):
+            raise ConfigError([problem("--config-dir", "be a folder", args.config_dir, "Create it.")])
+        if args.config_name is not None and not (args.config_name and can_be_found(args.config_name)):
+            advice = "Give the name of a file in the folder of --config-dir."
+            raise ConfigError([problem("--config-name", "be the name of a config", args.config_name, advice)])
+        if "" in args.overrides:
+            raise ConfigError([problem("An override", "be key=value", "", "Remove the empty word.")])
+        return cls(list(args.overrides), args.config_name or "config", args.config_dir)
+
+    def with_overrides(self, overrides: Sequence[str]) -> Words:
+        """The same words with other overrides."""
+        return Words(list(overrides), self.config_name, self.config_dir)
+
+
+def parse_words(words: Sequence[str]) -> argparse.Namespace:
+    """Reads a command line with Hydra's own parser, which ends the command with code 2 if a flag is wrong."""
+    parser: argparse.ArgumentParser = get_args_parser()
+    parser.prog = "era-cnn"
+    return parser.parse_args(words)
+
+
+@contextmanager
+def loader_of(words: Words) -> Iterator[ConfigLoader]:
+    """Hydra's config loader over conf/ and, if given, a folder of the user's own, as `hydra.main` sets it up."""
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    version.setbase("1.3")
+    search_path = create_config_search_path(f"pkg://{CONFIG_MODULE}")
+    if words.config_dir is not None:
+        path = f"file://{os.path.abspath(words.config_dir)}"
+        search_path.prepend(provider="command-line", path=path, anchor=SearchPathQuery(provider="schema"))
+    try:
+        with guarded():
+            hydra = Hydra.create_main_hydra2("run", search_path)
+        yield hydra.config_loader
+    finally:
+        GlobalHydra.instance().clear()
+        if before is not None:
+            GlobalHydra.instance().initialize(before)
+
+
+def load(loader: ConfigLoader, words: Words, overrides: Sequence[str], mode: RunMode) -> DictConfig:
+    """Composes a config; raises whatever Hydra raises."""
+    return loader.load_configuration(config_name=words.config_name, overrides=list(overrides), run_mode=mode)
+
+
+def options_of(loader: ConfigLoader, group: str) -> list[str]:
+    """What can be chosen in a group; empty if there is no such group."""
+    return list(loader.get_group_options(group, ObjectType.CONFIG)) if group else []
+
+
+def quote(text: str) -> str:
+    """What stands between single quotes in an override so that it means `text`, whatever characters it has."""
+    # A backslash means itself unless a quote follows; at the end, the closing quote does.
+    escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), text)
+    return escaped.replace("${", "\\${")

@@ -1,0 +1,1 @@
+"""What a run is asked to be, typed and validated. Knows neither Hydra nor torch."""

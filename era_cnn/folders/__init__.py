@@ -1,0 +1,1 @@
+"""What lies on disk: the folders of runs and sweeps, and each file in them. Imports no torch."""

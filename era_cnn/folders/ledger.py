@@ -1,0 +1,126 @@
+"""The ledger of a sweep: one file to which a line is added for each change of state of a job.
+
+Only the process that drives the sweep writes to it. A kill at any instant leaves all lines but perhaps the last one
+whole; the last one is then passed over, and cut off before the next is added. The folders of the jobs are the truth:
+what the ledger says about a job's state is how it stood when the driver last looked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from era_cnn.errors import StorageError
+from era_cnn.folders.storage import write_atomically
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job of a sweep: what was asked of it, and where it lies."""
+
+    number: int
+    overrides: tuple[str, ...]
+    folder: str
+    """Within the folder of the sweep."""
+
+    config_sha256: str
+    """Of its config as it was planned: the device may still be `auto`."""
+
+    epochs: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line: a job, and the state that it came into."""
+
+    job: Job
+    state: str
+    time: str
+    message: str = ""
+
+    @classmethod
+    def now(cls, job: Job, state: str, message: str = "") -> Entry:
+        """An entry of this moment, in UTC."""
+        return cls(job, state, datetime.now(timezone.utc).isoformat(timespec="milliseconds"), message)
+
+    def line(self) -> str:
+        """As it stands in the file."""
+        about = {"state": self.state, "time": self.time} | ({"message": self.message} if self.message else {})
+        return json.dumps({"number": self.job.number, **about, **asdict(self.job)}) + "\n"
+
+    @classmethod
+    def of_line(cls, line: str) -> Entry:
+        """What `line` wrote.
+
+        Raises:
+            ValueError: If it is no such line.
+        """
+        try:
+            values: dict[str, Any] = json.loads(line)
+            fields = {name: values[name] for name in Job.__dataclass_fields__}
+            job = Job(**{**fields, "overrides": tuple(fields["overrides"])})
+            return cls(job, values["state"], values["time"], values.get("message", ""))
+        except (KeyError, TypeError) as error:
+            raise ValueError("no line of a ledger") from error
+
+
+class Ledger:
+    """The file; it may not be there yet."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def create(self, jobs: Iterable[Job], states: Mapping[int, str] | None = None) -> None:
+        """Writes the first line of each job, all or none: `planned`, or the state that is given by its number.
+
+        Raises:
+            StorageError: If it can't be written; so does `add`.
+        """
+        entries = (Entry.now(job, (states or {}).get(job.number, "planned")) for job in jobs)
+        write_atomically(self.path, "".join(entry.line() for entry in entries).encode())
+
+    def add(self, *entries: Entry) -> None:
+        """Adds lines, and waits until they are on the disk."""
+        try:
+            with self.path.open("ab+", buffering=0) as file:
+                file.truncate(_end_of_lines(file.fileno()))
+                file.write("".join(entry.line() for entry in entries).encode())
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StorageError.of(self.path, error) from error
+
+    def entries(self) -> list[Entry]:
+        """Every line, in order, but for a last one that a kill has torn.
+
+        Raises:
+            ValueError: If another one is damaged.
+            OSError: If the file can't be read.
+        """
+        lines = self.path.read_bytes().split(b"\n")[:-1]  # behind the last line end is nothing, or what was torn
+        return [Entry.of_line(line.decode()) for line in lines]
+
+    def latest(self) -> list[Entry] | None:
+        """The last line of each job, by number; None if the file is lost, empty or damaged."""
+        try:
+            latest = {entry.job.number: entry for entry in self.entries()}
+        except (OSError, ValueError):
+            return None
+        return [latest[number] for number in sorted(latest)] or None
+
+
+def _end_of_lines(descriptor: int) -> int:
+    """Where the last whole line ends."""
+    size = os.fstat(descriptor).st_size
+    start = max(0, size - MAX_LINE)
+    tail = os.pread(descriptor, size - start, start)
+    return start + tail.rfind(b"\n") + 1 if b"\n" in tail else 0 if start == 0 else size
+
+
+MAX_LINE = 2**20
+"""Bytes; an override has at most some thousand characters."""

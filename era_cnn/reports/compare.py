@@ -1,0 +1,74 @@
+"""`era-cnn compare`: the tables of any runs and sweeps, also while they are under way."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from era_cnn.compose.yamlfiles import parse_yaml
+from era_cnn.errors import StorageError
+from era_cnn.folders.outcome import Outcome, read_outcome
+from era_cnn.folders.run import RunFolder
+from era_cnn.folders.stored import is_sweep, run_folder
+from era_cnn.folders.sweep import SweepFolder
+from era_cnn.reports.tables import as_text, write_results
+from era_cnn.runs.output import say
+from era_cnn.sweeps.request import Request
+
+
+def compare(paths: Sequence[Path]) -> int:
+    """Says how runs and the jobs of sweeps did, and writes the tables of each sweep into its folder; returns 0.
+
+    Raises:
+        ConfigError: If there is no such folder.
+        RunFolderError: If one holds neither a run nor a sweep.
+    """
+    outcomes = [outcome for path in paths for outcome in _records(path.absolute())]
+    if len(paths) == 1:
+        say(as_text(outcomes, paths[0].absolute()))
+    else:
+        say(as_text(list(_filled(outcomes)), Path.cwd()))
+    return 0
+
+
+def _records(path: Path) -> Iterator[Outcome]:
+    if not is_sweep(path):
+        folder = run_folder(path)
+        config = _read(folder, "config.yaml")
+        overrides = ["experiment=" + str(config.get("name"))]
+        if (path / ".hydra" / "hydra.yaml").exists():
+            overrides += _read(folder, ".hydra/hydra.yaml")["hydra"]["overrides"]["task"]
+        yield read_outcome(path, None, tuple(overrides))
+        return
+    sweep = SweepFolder(path)
+    Request.of(sweep)  # or it is damaged
+    outcomes = sweep.outcomes(sweep.jobs())
+    try:
+        write_results(outcomes, path)
+    except StorageError as error:  # it is somebody else's, perhaps; the tables can be shown all the same
+        print(error, file=sys.stderr)
+    yield from outcomes
+
+
+def _filled(outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
+    """The outcomes with what the config says of each key that was typed for another one."""
+    keys = list(dict.fromkeys(key for outcome in outcomes for key in outcome.overrides))
+    for outcome in outcomes:
+        missing = [key for key in keys if key not in outcome.overrides]
+        config = _read(RunFolder(outcome.folder), "config.yaml") if missing else {}
+        found = {key: value for key in missing if (value := _at(config, key)) is not None}
+        yield replace(outcome, overrides={**outcome.overrides, **found})
+
+
+def _read(folder: RunFolder, name: str) -> dict[str, Any]:
+    return folder.read(name, lambda text: parse_yaml(name, text))
+
+
+def _at(config: Any, key: str) -> str | None:
+    """What a config says of a key, or of a group: its name."""
+    for part in ("name" if key == "experiment" else key.lstrip("+~")).split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    return str(config.get("name")) if isinstance(config, dict) else None if config is None else str(config)

@@ -1,0 +1,1 @@
+"""Listeners of a run: what people see, what is saved, what is written."""

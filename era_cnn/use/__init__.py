@@ -1,0 +1,1 @@
+"""Use of trained networks and of the catalogue of experiments."""

@@ -1,0 +1,135 @@
+"""What can be run: every experiment with the size of its network and its target."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import era_cnn
+from era_cnn.compose.words import CONFIG_MODULE, Words
+from era_cnn.errors import StorageError
+from era_cnn.folders.storage import files_sha256, write_atomically
+
+if TYPE_CHECKING:
+    from era_cnn.config.schema import RunConfig  # what computes is imported where nothing is stored yet
+    from era_cnn.models.summary import Summary
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An experiment: `receptive_field` in pixels, `mult_adds` for one image, `test_accuracy` as a fraction."""
+
+    experiment: str
+    params: int
+    max_params: int | None
+    epochs: int
+    max_epochs: int | None
+    test_accuracy: float | None
+    receptive_field: int
+    mult_adds: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def catalogue(words: Words) -> list[Entry]:
+    """Composes and builds every experiment, or reads what came of that the last time, if nothing has changed since.
+
+    What a folder of the user's own adds is made anew each time.
+
+    Raises:
+        ConfigError: If one can't be composed or built.
+    """
+    if words.config_dir:
+        return list(_entries(words))
+    path = _cache_dir() / f"models_{_digest()}.json"
+    with suppress(OSError, ValueError):  # not there, or damaged
+        sha256, _, text = path.read_text(encoding="utf-8").partition("\n")
+        if hashlib.sha256(text.encode()).hexdigest() == sha256:
+            return [Entry(**values) for values in json.loads(text)]
+    entries = list(_entries(words))
+    text = json.dumps([entry.to_json() for entry in entries])
+    with suppress(OSError, StorageError):  # it is only slower without
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}".encode())
+    return entries
+
+
+def _cache_dir() -> Path:
+    """Where programs of this user keep what they can make anew."""
+    with suppress(RuntimeError):  # there may be no home
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "era_cnn")
+    return Path(os.devnull)
+
+
+def _digest() -> str:
+    """Of all that the catalogue depends on: the files of the package and of the configs, and what counts with them."""
+    versions = [metadata.version(name) for name in ("torch", "torchinfo", "hydra-core", "omegaconf", "pydantic")]
+    code = files_sha256(Path(era_cnn.__file__).parent, "*.py")
+    configs = files_sha256(Path(*import_module(CONFIG_MODULE).__path__), "*.yaml")
+    return hashlib.sha256("\0".join([*versions, code, configs]).encode()).hexdigest()
+
+
+def _entries(words: Words) -> Iterator[Entry]:
+    from era_cnn.compose.planner import compose, experiments, validated
+
+    for name in experiments(words):
+        config = validated(compose(words.with_overrides([*words.overrides, f"experiment={name}"])))
+        summary = describe(config)
+        yield Entry(
+            experiment=name,
+            params=summary.params,
+            max_params=config.target.max_params,
+            epochs=config.trainer.epochs,
+            max_epochs=config.target.max_epochs,
+            test_accuracy=config.target.test_accuracy,
+            receptive_field=summary.receptive_field,
+            mult_adds=summary.mult_adds,
+        )
+
+
+def describe(config: RunConfig) -> Summary:
+    """The rows and totals of a config's network.
+
+    Raises:
+        ConfigError: If it can't be built, or is too large to.
+    """
+    from era_cnn.models.build import build_from_config, check_network
+    from era_cnn.models.summary import summarise
+
+    check_network(config)  # before any weight has room
+    return summarise(build_from_config(config))
+
+
+def catalogue_table(entries: Sequence[Entry]) -> str:
+    """A row an experiment, for people."""
+    head = ("experiment", "params", "max", "epochs", "max", "target", "field", "multiply-adds")
+    rows = [
+        (
+            entry.experiment,
+            f"{entry.params:,}",
+            f"{entry.max_params:,}" if entry.max_params else "-",
+            str(entry.epochs),
+            str(entry.max_epochs or "-"),
+            f"{100 * entry.test_accuracy:.2f}%" if entry.test_accuracy is not None else "-",
+            f"{entry.receptive_field} px",
+            f"{entry.mult_adds:,}",
+        )
+        for entry in entries
+    ]
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (head, tuple("-" * width for width in widths), *rows)
+    )

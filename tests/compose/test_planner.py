@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import OmegaConf, open_dict
+
+from era_cnn.compose.planner import compose, experiments, plan_sweep, resolved, validated
+from era_cnn.compose.words import Words, parse_words, quote
+from era_cnn.config.schema import RunConfig
+from era_cnn.errors import ConfigError
+from tests.conftest import config_of
+
+
+def jobs_of(*overrides: str) -> list[RunConfig]:
+    words = Words(list(overrides))
+    return [job.config for job in plan_sweep(words, compose(words, RunMode.MULTIRUN))]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer=sdg", "optimizer must be one of adam, adamw, sgd, got 'sdg'. Did you mean sgd?"),
+        ("optimizer=null", "optimizer must be one of adam, adamw, sgd, got null. To do without, write ~optimizer."),
+        ("optimizer=3", "optimizer must be one of adam, adamw, sgd, got 3."),
+        ("experiment=model3", "experiment must be one of model_1, model_2,"),
+        ("experiment=model3", "got 'model3'. Did you mean model_3?"),
+        ("optimizer.lrr=1", "optimizer.lrr must be a key of the config, got 1. Did you mean optimizer.lr?"),
+        ("optimizr=sgd", "optimizr must be a key of the config, got sgd. Did you mean optimizer?"),
+        ("sede=1", "sede must be a key of the config, got 1. Did you mean seed?"),
+        ("qqqqqq=1", "qqqqqq must be a key of the config, got 1. See all keys: era-cnn --cfg job"),
+        ("~model.layers.conv9", "model.layers.conv9 must be a key of the config, got a deletion. Did you mean model."),
+        ("model.layers.conv1.stride=2", "To set a field that the layer does not state, write +model.layers.conv1.stri"),
+        ("optimizer.lr=[", "optimizer.lr=[ must be key=value, got: no viable alternative"),
+        ("replai", "replai must be key=value or one of models, describe, data, resume, replay, compare, got: missing EQUAL"),
+        ("model.dropout=0.1,0.2", "model.dropout must have one value in a single run, got 0.1,0.2. To sweep over it, "),
+        ("optimizer=sgd,adam", "optimizer must have one value in a single run, got sgd,adam. To sweep over it, use -m"),
+        ("hydra/launcher=nope", "hydra/launcher must be one of basic"),
+        ("+seed=1", "The config must compose, got: Could not append to config. An item is already at 'seed'"),
+    ],
+)  # fmt: skip
+def test_hydras_complaints_have_our_form(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_of(override)
+    assert message in str(caught.value)
+    assert len(caught.value.problems) == 1
+
+
+def test_every_override_at_fault_is_named() -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_of("optimizer=sdg", "sede=1", "seed=")
+    assert [problem.split()[0] for problem in caught.value.problems] == ["optimizer", "sede"]
+
+
+def test_a_primary_config_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match="The config must compose, got: Cannot find primary config 'nope'"):
+        compose(Words(config_name="nope"))
+
+
+def test_a_config_dir_that_is_not_there() -> None:
+    with pytest.raises(ConfigError, match="--config-dir must be a folder, got 'nope'. Create it."):
+        Words.of(parse_words(["--config-dir", "nope"]))
+
+
+def test_a_folder_of_ones_own_adds_options(tmp_path: Path) -> None:
+    folder = tmp_path / "it's my conf, 100%"
+    (folder / "experiment").mkdir(parents=True)
+    (folder / "experiment" / "mine.yaml").write_text("# @package _global_\nname: mine\nseed: 7\n", encoding="utf-8")
+    config = validated(compose(Words(["experiment=mine"], config_dir=str(folder))))
+    assert (config.name, config.seed) == ("mine", 7)
+
+
+@pytest.mark.parametrize("text", ["a b", "it's", 'say "x"', "a=b,c", "{[()]}", "${seed}", "ünï", "a\\b", "a\\", "\\'"])
+def test_quoting_keeps_any_text(text: str) -> None:
+    override = OverridesParser.create().parse_override(f"name='{quote(text)}'")
+    value = override.value()
+    assert str(value).replace("\\${", "${") == text
+
+
+def test_the_jobs_of_a_sweep_are_what_hydra_would_run() -> None:
+    words = Words(["experiment=model_3,model_4", "model.dropout=0.05,0.2", "seed=range(2)", "data=digits"])
+    jobs = jobs_of(*words.overrides)
+    one_by_one = [
+        config_of(f"experiment={experiment}", f"model.dropout={dropout}", f"seed={seed}", "data=digits")
+        for experiment in ("model_3", "model_4")
+        for dropout in (0.05, 0.2)
+        for seed in (0, 1)
+    ]
+    assert jobs == one_by_one
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["seed=1,2", "optimizer=adam,sgd", "model.dropout=0.1"],
+        ["optimizer.lr=0.01,0.02", "optimizer=sgd,adam"],
+        ["++model.layers.conv1.padding=0,1", "seed=${trainer.epochs}"],
+        ["+model.layers.conv1.padding=1", "seed=1,2", "~model.layers.conv5"],
+        ["model.layers.conv1={block:conv,out_channels:8},{block:conv,out_channels:9}"],
+        ["hydra.sweep.subdir=${hydra.job.override_dirname}", "seed=1,2"],
+        ["hydra.sweep.subdir=${hydra:job.num}_${seed}", "seed=range(2)", "scheduler=glob(*)"],
+        ["hydra.job.config.override_dirname.exclude_keys=[seed]", "seed=1,2", "trainer.epochs=3"],
+        ["trainer.limit_train_images=null,64", "target={max_params:null,max_epochs:null,test_accuracy:0.9}"],
+    ],
+)
+def test_a_job_is_composed_as_hydra_would_compose_it(words: list[str]) -> None:
+    typed = Words(["experiment=model_4_digits", *words])
+    jobs = plan_sweep(typed, compose(typed, RunMode.MULTIRUN))
+    assert len(jobs) > 1
+    of_hydra = [word for word in words if word.startswith("hydra.")]
+    for job in jobs:
+        alone = compose(Words([*of_hydra, *job.overrides]))
+        with open_dict(alone):
+            alone.hydra.job.num = alone.hydra.job.id = job.number
+        assert OmegaConf.to_container(job.composed()) == OmegaConf.to_container(alone)
+        assert job.config == validated(alone)
+        assert job.subdir == resolved(alone, "hydra.sweep.subdir")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["model.dropout=0.1,0.2", "++model.dropout=0.3"],
+            "model.dropout must be given once in a sweep, got model.dropout",
+        ),
+        (
+            ["model.layers.conv5.out_channels=8,9", "~model.layers.conv5"],
+            "model.layers.conv5.out_channels must stand without ~model.layers.conv5, got both. Remove one.",
+        ),
+    ],
+)
+def test_keys_that_contradict_each_other(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        jobs_of("experiment=model_4_digits", *words)
+    assert caught.value.problems[0].startswith(said)
+
+
+def test_a_sweep_may_add_and_delete() -> None:
+    jobs = jobs_of("+model.layers.conv1.stride=1,2", "~model.layers.conv5", "experiment=model_3")
+    assert [job.model.layers["conv1"]["stride"] for job in jobs] == [1, 2]
+    assert "conv5" not in jobs[0].model.layers
+
+
+def test_the_problems_of_all_jobs_are_said_once_each_with_the_jobs_that_have_them() -> None:
+    with pytest.raises(ConfigError) as caught:
+        jobs_of("model.dropout=0.1,7", "optimizer.lr=0.1,-2", "seed=-1")
+    assert [problem.partition(", got")[0] for problem in caught.value.problems] == [
+        "seed must be at least 0",
+        "In job 1 (model.dropout=0.1, optimizer.lr=-2, seed=-1) and 1 more: optimizer.lr must be greater than 0",
+        "In job 2 (model.dropout=7, optimizer.lr=0.1, seed=-1) and 1 more: model.dropout must be less than 1",
+    ]
+
+
+def test_a_key_that_only_some_jobs_have() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer.momentum must be a key of the config, got 0.5"):
+        jobs_of("optimizer=sgd,adam", "optimizer.momentum=0.5")
+
+
+def test_a_sweep_over_an_unknown_option_or_key() -> None:
+    with pytest.raises(ConfigError, match="optimizer must be one of adam, adamw, sgd, got 'sdg'"):
+        jobs_of("optimizer=sgd,sdg")
+    with pytest.raises(ConfigError, match="sede must be a key of the config, got 1. Did you mean seed?"):
+        jobs_of("sede=1,2")
+
+
+def test_folders_are_named_by_date_time_and_experiment() -> None:
+    composed = compose(Words(["experiment=model_3"]))
+    assert Path(resolved(composed, "hydra.run.dir")).match("outputs/????-??-??/??-??-??_model_3")
+
+
+def test_a_config_may_hold_what_is_swept(tmp_path: Path) -> None:
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\nname: mine\nhydra: {sweeper: {params: {seed: '1,2', model.dropout: '0.1,0.2'}}}\n",
+        encoding="utf-8",
+    )
+    words = Words(["experiment=mine", "seed=7"], config_dir=str(tmp_path / "conf"))
+    jobs = [job.config for job in plan_sweep(words, compose(words, RunMode.MULTIRUN))]
+    assert [(job.seed, job.model.dropout) for job in jobs] == [(7, 0.1), (7, 0.2)]
+
+
+def own_conf(tmp_path: Path, **files: str) -> str:
+    """A folder of the user's own; `group__name` holds the text of `group/name.yaml`."""
+    for name, text in files.items():
+        path = tmp_path / "own" / (name.replace("__", "/") + ".yaml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return str(tmp_path / "own")
+
+
+TINY = "name: tiny\ndropout: 0.0\nlayers: {c: {block: conv, out_channels: 10}, gap: {block: gap_head}}\n"
+
+
+def test_options_of_ones_own_are_known_wherever_options_are_listed(tmp_path: Path) -> None:
+    folder = own_conf(tmp_path, model__tiny=TINY, experiment__mine="# @package _global_\nname: mine\n")
+    assert "mine" in experiments(Words(config_dir=folder))
+    with pytest.raises(ConfigError) as caught:
+        compose(Words(["model=tiny", "sede=1"], config_dir=folder))
+    assert caught.value.problems == ("sede must be a key of the config, got 1. Did you mean seed?",)
+    words = Words(["model=glob(t*)"], config_dir=folder)
+    (job,) = plan_sweep(words, compose(words, RunMode.MULTIRUN))
+    assert job.config.model.name == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\nname: b\n", "found duplicate key name"),
+        ("name: [\n", "while parsing"),
+        ("- a\n- b\n", "model/broken.yaml must hold a mapping, got ['a', 'b']."),
+        ("defaults: [nothing]\nname: x\n", "nothing"),
+    ],
+)
+def test_a_broken_file_of_ones_own_is_named_with_its_cause(text: str, message: str, tmp_path: Path) -> None:
+    folder = own_conf(tmp_path, model__broken=text)
+    with pytest.raises(ConfigError) as caught:
+        validated(compose(Words(["model=broken"], config_dir=folder)))
+    assert message in str(caught.value)
+    assert "must be one of" not in str(caught.value)
+
+
+def test_the_layers_of_a_file_of_ones_own_are_checked_with_all_else(tmp_path: Path) -> None:
+    folder = own_conf(tmp_path, model__tiny=TINY.replace("10}", "0}"))
+    with pytest.raises(ConfigError) as caught:
+        validated(compose(Words(["model=tiny", "seed=-1"], config_dir=folder)))
+    assert [problem.split()[0] for problem in caught.value.problems] == ["seed", "model.layers.c.out_channels"]
+
+
+def test_a_layer_without_a_text_as_its_name(tmp_path: Path) -> None:
+    folder = own_conf(tmp_path, model__tiny="name: tiny\nlayers: {1: {block: gap_head}}\n")
+    with pytest.raises(ConfigError, match="model.layers.1 must be a text, got 1. Give layers by name"):
+        validated(compose(Words(["model=tiny"], config_dir=folder)))
+
+
+def test_a_model_needs_no_more_than_a_name_and_layers(tmp_path: Path) -> None:
+    folder = own_conf(tmp_path, model__tiny=TINY)
+    config = validated(compose(Words(["model=tiny", "~experiment"], config_dir=folder)))
+    assert (config.model.norm, config.model.activation, config.name) == ("batch", "relu", "custom")

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from era_cnn.compose.planner import compose
+from era_cnn.compose.words import Words
+from era_cnn.config.schema import digest_of, parse
+from era_cnn.errors import ConfigError
+from era_cnn.sweeps.options import sweep_options
+from tests.conftest import CONF_DIR, EXPERIMENTS, config_of
+
+FILES = sorted(CONF_DIR.rglob("*.yaml"))
+OPTIONS = [path for path in FILES if path.parent != CONF_DIR and "hydra" not in path.parts]
+GROUPS = ["augmentation", "data", "experiment", "model", "optimizer", "scheduler", "sweep", "trainer"]
+
+
+def test_every_yaml_file_is_reached() -> None:
+    groups = {path.relative_to(CONF_DIR).parts[0] for path in OPTIONS}
+    assert sorted(groups) == GROUPS
+    rest = {path.relative_to(CONF_DIR).as_posix() for path in FILES} - {
+        path.relative_to(CONF_DIR).as_posix() for path in OPTIONS
+    }
+    launchers = {f"hydra/launcher/{name}.yaml" for name in ("local", "ray_cluster", "slurm")}
+    assert rest == {"config.yaml", "hydra/help/era_cnn.yaml", "hydra/sweeper/optuna.yaml", *launchers}
+
+
+@pytest.mark.parametrize("path", OPTIONS, ids=lambda path: path.relative_to(CONF_DIR).as_posix())
+def test_a_file_is_named_after_the_name_that_it_sets(path) -> None:
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert values.get("sweep", values)["name"] == path.stem
+
+
+@pytest.mark.parametrize("path", OPTIONS, ids=lambda path: path.relative_to(CONF_DIR).as_posix())
+def test_every_option_can_be_chosen(path) -> None:
+    group = path.parent.name
+    config = config_of(f"{group}={path.stem}")
+    if group == "sweep":  # which is no part of a run
+        chosen = sweep_options(compose(Words([f"sweep={path.stem}"]))).sweep.name
+    else:
+        chosen = config.name if group == "experiment" else getattr(config, group).name
+    assert chosen == path.stem
+
+
+# The reference runs' recipes: parameters, epochs, batch size, augmentation, schedule, dropout.
+RECIPES = {
+    "model_1": (20, 128, "none", "constant", 0.0),
+    "model_2": (20, 128, "none", "constant", 0.1),
+    "model_3_plain": (20, 64, "none", "constant", 0.1),
+    "model_3": (20, 64, "rotate", "step", 0.1),
+    "model_4_dropout25": (15, 64, "rotate", "step", 0.25),
+    "model_4": (15, 64, "rotate", "step", 0.1),
+}
+
+
+@pytest.mark.parametrize("experiment", RECIPES)
+def test_the_reference_recipes(experiment: str) -> None:
+    config = config_of(f"experiment={experiment}")
+    recipe = (
+        config.trainer.epochs,
+        config.trainer.batch_size,
+        config.augmentation.name,
+        config.scheduler.name,
+        config.model.dropout,
+    )
+    assert recipe == RECIPES[experiment]
+    assert config.optimizer.model_dump() == {
+        "name": "sgd",
+        "lr": 0.01,
+        "momentum": 0.9,
+        "weight_decay": 0.0,
+        "nesterov": False,
+    }
+    assert (config.data.name, config.data.mean, config.data.std, config.seed) == ("mnist", 0.1307, 0.3081, 1)
+    if config.augmentation.name == "rotate":
+        assert config.augmentation.options() == {"degrees": 7.0, "fill": 1}
+    if config.scheduler.name == "step":
+        assert config.scheduler.options() == {"every_epochs": 6.0, "gamma": 0.1}
+
+
+def test_every_experiment_states_a_target() -> None:
+    assert set(RECIPES) < set(EXPERIMENTS)
+    for experiment in EXPERIMENTS:
+        target = config_of(f"experiment={experiment}").target
+        assert target.max_epochs is not None, experiment
+
+
+def test_the_default_experiment_is_model_4() -> None:
+    assert config_of() == config_of("experiment=model_4")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.lr=0", "optimizer.lr must be greater than 0, got 0. Give the learning rate, greater than 0."),
+        ("optimizer.lr=abc", "optimizer.lr must be a number, got 'abc'. Give the learning rate"),
+        ("optimizer.lr=nan", "optimizer.lr must be a finite number, got nan."),
+        ("optimizer.lr=inf", "optimizer.lr must be a finite number, got inf."),
+        ("optimizer.lr=null", "optimizer.lr must be a number, got null."),
+        ("optimizer.lr=[1]", "optimizer.lr must be a number, got [1]."),
+        ("optimizer.momentum=1", "optimizer.momentum must be less than 1, got 1. Give the momentum, in [0, 1)."),
+        ("optimizer.nesterov=1", "optimizer.nesterov must be true or false, got 1."),
+        ("optimizer.name=sgdd", "optimizer.name must be one of sgd, adam, adamw, got 'sgdd'. Did you mean sgd?"),
+        ("~optimizer.lr", "optimizer.lr must be given, got nothing. Give the learning rate, greater than 0"),
+        ("~optimizer.name", "optimizer.name must be given, got nothing. Choose one: optimizer=…"),
+        ("+optimizer.beta=1", "optimizer.beta must be a key of optimizer (name, lr, momentum, weight_decay, nesterov)"),
+        ("+optimzer=1", "optimzer must be a key of the config (name, seed, device,"),
+        ("optimizer.nesterov=true optimizer.momentum=0", "optimizer.nesterov must be false without momentum, got true"),
+        ("optimizer=adam optimizer.betas=[0.9]", "optimizer.betas must have at least 2 entries, got [0.9]."),
+        ("optimizer=adam optimizer.betas=[0.9,1]", "optimizer.betas.1 must be less than 1, got 1."),
+        ("optimizer=adam optimizer.betas=[0,0,0]", "optimizer.betas must have at most 2 entries"),
+        ("trainer.epochs=1.5", "trainer.epochs must be a whole number, got 1.5. Give the number of passes"),
+        ("trainer.epochs=true", "trainer.epochs must be a whole number, got true."),
+        ("trainer.epochs=0", "trainer.epochs must be at least 1, got 0."),
+        ("trainer.batch_size=99999999999", "trainer.batch_size must be at most 2.14748e+09, got 99999999999."),
+        ("trainer.epochs=16", "trainer.epochs must be at most 15, the target of experiment model_4, got 16. Lower it"),
+        ("seed=-1", "seed must be at least 0, got -1."),
+        ("threads=0", "threads must be at least 1, got 0."),
+        ("precision=fp16", "precision must be one of fp32, bf16, got 'fp16'."),
+        ("trainer.cuda_graphs=true", "trainer.cuda_graphs must be false unless device is cuda, got true. Set device=cuda."),
+        ("device=gpu", "device must be one of auto, cpu, cuda, mps, got 'gpu'."),
+        ("name=a/b", "name must be a name, got 'a/b'. Give letters, digits, _, - and . only."),
+        ("name=3", "name must be a text, got 3."),
+        ("data.root=''", "data.root must not be empty, got ''. Give the folder that holds the data sets"),
+        ("data.val_size=5", "data.val_size must be 0, or from 10 to 59,990"),
+        ("data.val_size=60000", "data.val_size must be 0, or from 10 to 59,990"),
+        ("data=digits data.train_size=1797", "data.train_size must be at most 1,697, got 1797."),
+        ("model.dropout=1", "model.dropout must be less than 1, got 1."),
+        ("model.order=[conv,norm,norm,dropout]", "model.order must name every part once"),
+        ("model.layers=null", "model.layers must be a mapping, got null."),
+        ("model.layers.conv1=null", "model.layers.conv1 must be a mapping, got null."),
+        ("scheduler=one_cycle scheduler.warmup_epochs=15", "scheduler.warmup_epochs must be shorter than trainer.epochs"),
+        ("augmentation.degrees=181", "augmentation.degrees must be at most 180, got 181."),
+        ("augmentation.fill=256", "augmentation.fill must be at most 255, got 256."),
+        ("augmentation=affine augmentation.scale=[2,1]", "augmentation.scale must hold the smaller value first"),
+        ("target.test_accuracy=99.4", "target.test_accuracy must be at most 1, got 99.4. Give the test accuracy"),
+        ("+optimizer._target_=os.system", "optimizer._target_ must not be given: a config can't run code, got 'os.system'"),
+        ("name=${nothing}", "name must have a value, got \"Interpolation key 'nothing' not found\""),
+        ("name=???", "name must have a value, got 'Missing mandatory value: name'"),
+    ],
+)  # fmt: skip
+def test_each_rule_has_its_message(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_of(*override.split(" "))
+    assert caught.value.problems[0].startswith(message)
+    assert len(caught.value.problems) == 1
+
+
+def test_all_problems_are_said_at_once_those_of_the_layers_included() -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_of("seed=-1", "optimizer.lr=0", "model.layers.conv1.out_channels=0", "model.layers.pool.block=poll")
+    keys = [problem.split()[0] for problem in caught.value.problems]
+    assert keys == ["seed", "optimizer.lr", "model.layers.conv1.out_channels", "model.layers.pool.block"]
+
+
+def test_the_digest_changes_with_what_changes_the_result_and_with_nothing_else() -> None:
+    digest = config_of().digest()
+    for override in ("name=other", "data.root=elsewhere", "model.name=other", "trainer.name=other"):
+        assert config_of(override).digest() == digest, override
+    for override in ("seed=2", "threads=1", "optimizer=adam", "model.dropout=0.2", "data=digits", "trainer=smoke"):
+        assert config_of(override).digest() != digest, override
+
+
+NO_EFFECT = {"name", "data.root", "model.name", "trainer.name", "trainer.checkpoint_every_seconds"}
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        yield from leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [prefix + key]
+
+
+@pytest.mark.parametrize("experiment", ["model_3", "model_4_digits"])
+def test_every_key_that_is_not_excepted_is_in_the_digest(experiment: str) -> None:
+    values = config_of(f"experiment={experiment}").model_dump()
+    keys = list(leaves(values))
+    assert len(keys) > 40
+    for key in keys:
+        changed = OmegaConf.create(values)
+        OmegaConf.update(changed, key, "another value")
+        same = digest_of(OmegaConf.to_container(changed)) == digest_of(values)
+        assert same == (key in NO_EFFECT), key
+
+
+def test_the_digest_depends_on_the_order_of_the_layers() -> None:
+    composed = OmegaConf.to_container(OmegaConf.create(config_of().model_dump()))
+    layers = composed["model"]["layers"]
+    composed["model"]["layers"] = {name: layers[name] for name in reversed(layers)}
+    assert parse(OmegaConf.create(composed)).digest() != config_of().digest()
+
+
+def test_a_limit_ends_a_recipe_sooner_and_never_makes_it_longer() -> None:
+    assert config_of("trainer=smoke").trainer.epochs_to_run == 1
+    assert config_of("trainer.limit_epochs=99").trainer.epochs_to_run == 15

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from era_cnn.errors import StorageError
+from era_cnn.folders.storage import write_atomically
+
+
+@pytest.mark.parametrize("name", ["fsync", "replace"])
+def test_a_file_is_written_whole_or_not_at_all(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "result.json"
+    write_atomically(path, b"old")
+
+    def fail(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, name, fail)
+        with pytest.raises(StorageError) as caught:
+            write_atomically(path, b"new")
+    said = f"{path} must be written, got: No space left on device. Make room, or mend the disk."
+    assert str(caught.value) == said
+    assert path.read_bytes() == b"old"
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+
+
+def test_what_could_not_be_written_takes_up_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StorageError):
+        write_atomically(tmp_path / "result.json", b"new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_order_is_file_then_name_then_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, fsync, replace = [], os.fsync, os.replace
+
+    def synced(descriptor: int) -> None:
+        calls.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", lambda old, new: (calls.append("rename"), replace(old, new))[1])
+    write_atomically(tmp_path / "x", b"content")
+    assert calls == ["x.partial", "rename", tmp_path.name]

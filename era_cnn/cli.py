@@ -142,9 +142,9 @@ def _data(words: Sequence[str]) -> int:
     from era_cnn.compose.words import Words
 
     config = validated(compose(Words([f"data={args.name}", *args.overrides])))
-    from era_cnn.runs.parts import read_dataset
+    from era_cnn.runs.parts import read_data
 
-    dataset = read_dataset(config)
+    dataset = read_data(config)
     sizes = f"{len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images"
     print(f"{config.data.name}: {sizes}, verified, SHA-256 {dataset.sha256}")
     return 0

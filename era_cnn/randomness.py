@@ -26,29 +26,33 @@ def generator(seed: int, purpose: str, *position: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(key(seed, purpose, *position))
 
 
-_stream = np.random.SFC64(0)
+def seed_torch(device: torch.device, value: int) -> None:
+    """Seeds PyTorch's own generator on a device, from which its modules draw (initial weights, dropout on a GPU).
 
-
-def seed_modules(device: torch.device, seed: int, purpose: str, *position: int | str) -> None:
-    """Seeds what modules draw from on `device` (initialisation, dropout): PyTorch's generator there, and `numbers`.
-
-    Only that one: `torch.manual_seed` would also queue a seed for devices that are not in use, which costs
-    more than a small step.
+    Only that one: `torch.manual_seed` would also queue a seed for devices that are not in use, which costs more than a
+    small step.
     """
-    global _stream
-    value = key(seed, purpose, *position)
     if device.type == "cuda":
         torch.cuda.manual_seed(value)
     elif device.type == "mps":
         torch.mps.manual_seed(value)
     else:
         torch.default_generator.manual_seed(value)
-        _stream = np.random.SFC64(value)
 
 
-def numbers(count: int) -> torch.Tensor:
-    """The next int16 numbers of the stream that `seed_modules` began, uniform from -32,768 to 32,767, on the CPU.
+class Stream:
+    """Many numbers for one step of one training, on the CPU; a training has its own and hands it to its layers.
 
     SFC64 (Doty-Humphrey's PractRand): of NumPy's generators the fastest, four numbers in a nanosecond.
     """
-    return torch.from_numpy(_stream.random_raw(-(-count // 4)).view(np.int16)[:count])
+
+    def __init__(self) -> None:
+        self._bits = np.random.SFC64(0)
+
+    def begin(self, value: int) -> None:
+        """Starts over from a seed."""
+        self._bits = np.random.SFC64(value)
+
+    def int16(self, count: int) -> torch.Tensor:
+        """The next numbers, uniform from -32,768 to 32,767, shape (count,)."""
+        return torch.from_numpy(self._bits.random_raw(-(-count // 4)).view(np.int16)[:count])

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from era_cnn.compose.complaints import explained, one_for_all_jobs
 from era_cnn.compose.guard import check_number_of_jobs, check_words
-from era_cnn.compose.interpolation import limited
+from era_cnn.compose.interpolation import limited, refusal_in
 from era_cnn.compose.words import Words, load, loader_of, options_of
 from era_cnn.config.schema import ModelConfig, RunConfig, parse
 from era_cnn.errors import ConfigError, problem, shortened
@@ -68,10 +68,30 @@ def validated(composed: DictConfig) -> RunConfig:
 def _validated(composed: DictConfig, values: DictConfig) -> RunConfig:
     with _hydra_values(composed):
         try:
-            return parse(values)
+            return parse(plain(values))
         except ConfigError as error:
             more = list(_layer_problems(values)) if _has_own_layers(composed) else []
             raise ConfigError([*error.problems, *more]) from error
+
+
+def plain(values: DictConfig) -> Any:
+    """A composed config as plain values, its interpolations resolved.
+
+    Raises:
+        ConfigError: If one can't be resolved, or a value is missing.
+    """
+    try:
+        with limited():
+            plain_values = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
+    except (OmegaConfBaseException, RecursionError) as error:  # the latter for values that name each other in a circle
+        if refused := refusal_in(error):
+            raise refused from error
+        first_line = str(error).splitlines()[0]
+        key = getattr(error, "full_key", None) or "the config"
+        raise ConfigError([problem(key, "have a value", first_line, f"Give one: {key}=…")]) from error
+    if isinstance(plain_values, dict):
+        plain_values.pop("sweep", None)  # options of the sweep, not of the run
+    return plain_values
 
 
 def _has_own_layers(composed: DictConfig) -> bool:

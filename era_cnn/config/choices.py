@@ -1,40 +1,306 @@
-"""Names to things: how a config chooses without ever holding a dotted path."""
+"""What a config chooses by name: blocks, data sets, transforms, optimizers and schedulers, built in or from plugins.
+
+An entry is a class or a function under a decorator. What it takes by position is given to it by the program:
+
+- a block, a class of `nn.Module`: any of `in_channels`, `in_size` (height, width) and `num_classes`;
+- a data set, a class with the methods `info() -> DataInfo` and `read() -> Arrays`: nothing;
+- a transform, a function that returns a `Transform`: the `DataInfo`;
+- an optimizer, a function that returns one of PyTorch's: the parameters;
+- a scheduler, a function that returns a `Schedule`: any of `epochs` and `steps_per_epoch`.
+
+What it takes by keyword are its fields in YAML; their annotations hold ranges and descriptions (noun phrases: a message
+about a field ends in "Give <description>."). A rule that needs more than one field raises a `FieldError`, either when
+the entry is made or, without any import, in the `check` that the decorator takes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+import functools
+import hashlib
+import importlib
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_type_hints
 
-T = TypeVar("T")
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, BeforeValidator, Field, create_model
+from pydantic.fields import FieldInfo
+
+from era_cnn.config import plugins
+from era_cnn.config.sections import Choice, Section
+from era_cnn.errors import ConfigError, did_you_mean, one_of, problem
+
+E = TypeVar("E", bound=Callable[..., Any])
+Check = Callable[[Any], None]
 
 
-class Registry(Mapping[str, T]):
-    """A mapping that is filled by a decorator and refuses to overwrite."""
+class Registry(Mapping[str, E], Generic[E]):
+    """The entries of one kind by name. Names can be listed without importing a plugin.
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self._entries: dict[str, T] = {}
+    Args:
+        kind: What an entry is, such as block; begins the names of entry points.
+        built_in: The module that holds the package's own.
+        base: The section that the schemas of entries extend.
+    """
 
-    def register(self, name: str) -> Callable[[T], T]:
+    def __init__(self, kind: str, built_in: str, base: type[Section]) -> None:
+        self.kind, self.base = kind, base
+        self._built_in = built_in
+        self._entries: dict[str, E] = {}
+        self._checks: dict[str, Check] = {}
+
+    def register(self, name: str, *, check: Check | None = None) -> Callable[[E], E]:
         """Enters what it decorates under `name`.
 
-        Raises:
-            ValueError: If the name is taken.
-        """
-        if name in self._entries:
-            raise ValueError(f"{self.kind} {name!r} is registered twice; rename one of the two.")
+        Args:
+            name: As it is written in YAML.
+            check: Takes the section of the entry's fields, and raises a `FieldError` if they do not fit each other.
 
-        def enter(entry: T) -> T:
+        Raises:
+            ConfigError: If the name is taken, or can't be one. A class that is defined once more in an interactive
+                session replaces the earlier one.
+        """
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or hasattr(BaseModel, name):
+            rule = "be lower-case letters, digits and _, and no method of pydantic's"
+            raise ConfigError([problem(f"The name of a {self.kind}", rule, name, "Rename it.")])
+
+        def enter(entry: E) -> E:
+            if not entry.__module__.startswith("era_cnn."):
+                importlib.import_module(self._built_in)  # their names are taken
+            before = self._entries.get(name)
+            if before is not None and not _is_redefinition(before, entry):
+                both = f"{_place(before)} and {_place(entry)}"
+                raise ConfigError([f"{self.kind}.{name} must be registered once, got {both}. Rename one of the two."])
             self._entries[name] = entry
+            self._checks.pop(name, None)
+            if check is not None:
+                self._checks[name] = check
             return entry
 
         return enter
 
-    def __getitem__(self, name: str) -> T:
+    def __getitem__(self, name: str) -> E:
+        importlib.import_module(self._built_in)
+        if name not in self._entries and (point := plugins.entry_points(self.kind).get(name)):
+            with _all_or_nothing():
+                plugins.import_entry_point(point)
+            if name not in self._entries:
+                got = f"{point.value}, which does not"
+                raise ConfigError([f"The plugin of {self.kind}.{name} must register it, got {got}. Uninstall it."])
         return self._entries[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._entries))
+        importlib.import_module(self._built_in)
+        return iter(sorted({*self._entries, *plugins.entry_points(self.kind)}))
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(list(iter(self)))
+
+    def __contains__(self, name: object) -> bool:
+        importlib.import_module(self._built_in)
+        return name in self._entries or name in plugins.entry_points(self.kind)
+
+    def section(self, name: str) -> type[Section]:
+        """The schema of an entry's fields.
+
+        Raises:
+            KeyError: If there is no such entry.
+            ConfigError: If it comes from a plugin that can't be imported, or has a field without a range.
+        """
+        return _section(self.kind, self.base, name, self[name])
+
+    def check(self, name: str, section: Section) -> None:
+        """Raises a `FieldError` if the fields of an entry do not fit each other."""
+        if name in self._checks:
+            self._checks[name](section)
+
+    def unknown(self, key: str, name: object) -> str:
+        """The message about a name that no entry has."""
+        known = list(self)
+        near = did_you_mean(str(name), known, f"Choose one: {key}={known[0]}")
+        return problem(key, one_of(known), name, near)
+
+    def make(self, name: str, section: Section, **given: Any) -> Any:
+        """Makes what an entry is for, from its section and from what the program gives it."""
+        entry = self[name]
+        wanted = {parameter: given[parameter] for parameter in given_parameters(entry) if parameter in given}
+        return entry(**wanted, **section.model_dump(include={each.name for each in keyword_parameters(entry)}))
+
+    def imported(self) -> dict[str, E]:
+        """The entries that are there by now; no plugin is imported for it."""
+        return dict(self._entries)
+
+    def restore(self, entries: Mapping[str, E]) -> None:
+        """Takes back all that was registered since `imported` gave `entries`."""
+        self._entries = dict(entries)
+
+
+def _is_redefinition(before: Any, entry: Any) -> bool:
+    return bool(entry.__module__ == "__main__" and _place(before) == _place(entry))
+
+
+def _place(entry: Any) -> str:
+    return f"{entry.__module__}.{entry.__qualname__}"
+
+
+def keyword_parameters(entry: Callable[..., Any]) -> list[inspect.Parameter]:
+    """What an entry takes by keyword: its fields."""
+    return [each for each in inspect.signature(entry).parameters.values() if each.kind is each.KEYWORD_ONLY]
+
+
+def given_parameters(entry: Callable[..., Any]) -> list[str]:
+    """The names of what an entry takes by position."""
+    parameters = inspect.signature(entry).parameters.values()
+    return [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
+
+
+@functools.cache
+def _section(kind: str, base: type[Section], name: str, entry: Callable[..., Any]) -> type[Section]:
+    """The schema of an entry's fields, read off the keyword parameters of its constructor or function."""
+    fields: dict[str, Any] = {"name": (Literal[name], ...)} if issubclass(base, Choice) else {}
+    for parameter in keyword_parameters(entry):
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        fields[parameter.name] = (_annotation(entry, parameter), default)
+    try:
+        title = f"{name}_{kind}".title().replace("_", "")
+        section = create_model(title, __base__=base, __doc__=inspect.getdoc(entry), **fields)
+    except Exception as error:  # whatever pydantic makes of the annotations of a plugin
+        reason = " ".join(str(error).split())
+        raise ConfigError([f"{kind}.{name} must have annotated fields, got: {reason}. Fix them."]) from error
+    if not entry.__module__.startswith("era_cnn.") and (problems := list(_unbounded(kind, name, section))):
+        raise ConfigError(problems)
+    return section
+
+
+def _annotation(entry: Any, parameter: inspect.Parameter) -> Any:
+    """The type of one field; positional parameters may name what is imported for type checkers alone."""
+    function: Any = entry.__init__ if isinstance(entry, type) else entry  # type: ignore[misc]
+    alone = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
+    try:
+        return get_type_hints(alone, globalns=function.__globals__, include_extras=True)[parameter.name]
+    except (NameError, TypeError, AttributeError) as error:
+        got = f"{error}. Import what it names where the module is imported."
+        raise ConfigError([f"{_place(entry)} must have an annotation for {parameter.name}, got: {got}"]) from error
+
+
+def _unbounded(kind: str, name: str, section: type[Section]) -> Iterator[str]:
+    """The numeric fields of a plugin's entry that have no range."""
+    for field_name, field in section.model_fields.items():
+        types = {field.annotation, *get_args(field.annotation)} & {int, float}
+        bounds = {type(bound) for bound in _constraints(field)}
+        if types and not (bounds & {Ge, Gt} and bounds & {Le, Lt}):
+            advice = "Write it as Annotated[float, Field(ge=0, le=1, description=…)]."
+            got = ", ".join(sorted(each.__name__ for each in types if each))
+            yield f"{kind}.{name} must state the range of its field {field_name}, got {got} alone. {advice}"
+
+
+def _constraints(field: FieldInfo) -> Iterator[object]:
+    members = [each for member in get_args(field.annotation) for each in getattr(member, "__metadata__", ())]
+    for info in (*field.metadata, *members):
+        yield from info.metadata if isinstance(info, FieldInfo) else [info]
+
+
+# The kinds. Each part of the program that registers built-in entries is imported only when one of them is named.
+
+Fraction = Annotated[float, Field(ge=-1e6, le=1e6)]
+Channels = BeforeValidator(lambda value: [value] if isinstance(value, int | float) else value)
+
+
+class DataSection(Choice):
+    """What every data set has, whatever it is."""
+
+    mean: Annotated[list[Fraction], Channels] = Field(
+        min_length=1, description="the mean of the training pixels of each channel, scaled to [0, 1]"
+    )
+    std: Annotated[list[Annotated[float, Field(gt=0, le=1e6)]], Channels] = Field(
+        min_length=1, description="the standard deviation of the training pixels of each channel, scaled to [0, 1]"
+    )
+    val_size: int = Field(
+        default=0,
+        ge=0,
+        le=2**31,
+        description="the number of training images that are split off for validation, 0 for none",
+    )
+
+
+BLOCKS: Registry[Any] = Registry("block", "era_cnn.models.blocks", Section)
+DATASETS: Registry[Any] = Registry("dataset", "era_cnn.data.sets", DataSection)
+TRANSFORMS: Registry[Any] = Registry("transform", "era_cnn.data.transforms", Section)
+OPTIMIZERS: Registry[Any] = Registry("optimizer", "era_cnn.training.optimizers", Choice)
+SCHEDULERS: Registry[Any] = Registry("scheduler", "era_cnn.training.schedulers", Choice)
+
+REGISTRIES: dict[str, Registry[Any]] = {
+    registry.kind: registry for registry in (BLOCKS, DATASETS, TRANSFORMS, OPTIMIZERS, SCHEDULERS)
+}
+
+block, dataset, transform = BLOCKS.register, DATASETS.register, TRANSFORMS.register
+optimizer, scheduler = OPTIMIZERS.register, SCHEDULERS.register
+
+GROUPS = {"data": DATASETS, "augmentation": TRANSFORMS, "optimizer": OPTIMIZERS, "scheduler": SCHEDULERS}
+"""The groups of the config whose options are entries."""
+
+
+def load_plugins(paths: Sequence[str]) -> None:
+    """Imports files of Python code, each once, so that what they register can be named.
+
+    Raises:
+        ConfigError: If one can't be imported, registers a name that is taken, or has a field without a range. What it
+            registered is then taken back.
+    """
+    for path in map(Path, paths):
+        with _all_or_nothing() as before:
+            plugins.import_file(path)
+            try:
+                _check_sections(before)
+            except ConfigError as error:
+                plugins.forget(path)
+                raise ConfigError([f"In the plugin {path}: {said}" for said in error.problems]) from error
+
+
+@contextmanager
+def _all_or_nothing() -> Iterator[dict[str, dict[str, Any]]]:
+    """Takes back what was registered within if something is raised there; gives what was registered before."""
+    before = {kind: registry.imported() for kind, registry in REGISTRIES.items()}
+    try:
+        yield before
+    except BaseException:
+        for kind, registry in REGISTRIES.items():
+            registry.restore(before[kind])
+        raise
+
+
+def _check_sections(before: Mapping[str, Mapping[str, Any]]) -> None:
+    for kind, registry in REGISTRIES.items():
+        for name in registry.imported().keys() - before[kind].keys():
+            if registry.imported()[name].__module__.startswith(plugins.PREFIX):
+                registry.section(name)
+
+
+def plugin_digests() -> dict[str, str]:
+    """The digest of the code of each entry from outside the package, by kind and name, as `block.squeeze`.
+
+    That of all files of its plugin; of what was registered in Python by hand, as in a notebook, that of its source.
+    """
+    by_file = {file: plugin.sha256 for plugin in plugins.imported() for file in plugin.files}
+    return {
+        f"{kind}.{name}": by_file.get(_file_of(entry)) or hashlib.sha256(_source_of(entry).encode()).hexdigest()
+        for kind, registry in REGISTRIES.items()
+        for name, entry in registry.imported().items()
+        if not entry.__module__.startswith("era_cnn.")
+    }
+
+
+def _file_of(entry: Any) -> str:
+    return getattr(sys.modules.get(entry.__module__), "__file__", None) or ""
+
+
+def _source_of(entry: Any) -> str:
+    try:
+        return inspect.getsource(entry)
+    except (OSError, TypeError):  # typed at a prompt
+        return f"{_place(entry)}, whose source is not known"

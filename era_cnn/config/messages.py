@@ -23,24 +23,14 @@ def _field_problem(details: ErrorDetails, schema: type[BaseModel], prefix: str) 
     if kind == "extra_forbidden":
         known = list(owner.model_fields) if owner else []
         where = (prefix + ".".join(path[:-1])).rstrip(".") or "the config"
-        return problem(
-            key,
-            f"be a key of {where} ({', '.join(known)})",
-            got,
-            did_you_mean(path[-1], known, "Remove it."),
-        )
+        rule = f"be a key of {where} ({', '.join(known)})"
+        return problem(key, rule, got, did_you_mean(path[-1], known, "Remove it."))
     if kind == "missing":
         example = "." if ": " in description else f": {key}=…"
         return f"{key} must be given, got nothing. Give {description}{example}"
-    if kind in ("literal_error", "union_tag_invalid"):
-        if kind == "union_tag_invalid":
-            key, got = f"{key}.name", context["tag"]
-            names = [name.strip("' ") for name in str(context["expected_tags"]).split(",")]
-        else:
-            names = [name.strip("' ") for name in str(context["expected"]).replace(" or ", ",").split(",")]
+    if kind == "literal_error":
+        names = [name.strip("' ") for name in str(context["expected"]).replace(" or ", ",").split(",")]
         return problem(key, one_of(names), got, did_you_mean(str(got), names, f"Choose one: {key}={names[0]}"))
-    if kind == "union_tag_not_found":
-        return f"{key}.name must be given, got nothing. Choose one: {key}=…"
     return problem(key, _rule(kind, context, details["msg"]), got, f"Give {description}.")
 
 
@@ -52,7 +42,7 @@ _RULES = {
     "int_type": "be a whole number",
     "float_type": "be a number",
     "bool_type": "be true or false",
-    "string_type": "be a text",
+    "string_type": "be a string",
     "finite_number": "be a finite number",
     "dict_type": "be a mapping",
     "model_type": "be a mapping",
@@ -72,32 +62,22 @@ def _rule(kind: str, context: Mapping[str, Any], message: str) -> str:
 
 
 def _locate(details: ErrorDetails, schema: type[BaseModel]) -> tuple[list[str], type[BaseModel] | None, str]:
-    """The path as typed, the section that the last key belongs to, and the description of its field.
-
-    Pydantic puts the tag of a tagged union into the path (optimizer, sgd, lr); nobody types it.
-    """
+    """The path as it is typed, the section that the last key belongs to, and the description of its field."""
     path: list[str] = []
     description = "a value"
     owner: type[BaseModel] | None = schema
-    sections: tuple[type[BaseModel], ...] = (schema,)  # several: a choice that the next part, a tag, decides
+    section: type[BaseModel] | None = schema
     for part in details["loc"]:
         if part == "[key]":  # pydantic's mark of a mapping's key that is wrong itself
             break
-        if len(sections) > 1:
-            sections = tuple(section for section in sections if part in _tags(section))
-            continue
         path.append(str(part))
-        owner = sections[0] if sections else None
+        owner = section
         field = owner.model_fields.get(str(part)) if owner else None
-        sections = _sections(field.annotation) if field else ()
+        section = _section(field.annotation) if field else None
         description = (field.description if field else None) or description
     return path, owner, description
 
 
-def _tags(section: type[BaseModel]) -> tuple[str, ...]:
-    return get_args(section.model_fields["name"].annotation)
-
-
-def _sections(annotation: Any) -> tuple[type[BaseModel], ...]:
+def _section(annotation: Any) -> type[BaseModel] | None:
     members = get_args(annotation) or (annotation,)
-    return tuple(member for member in members if isinstance(member, type) and issubclass(member, BaseModel))
+    return next((each for each in members if isinstance(each, type) and issubclass(each, BaseModel)), None)

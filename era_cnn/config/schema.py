@@ -1,118 +1,26 @@
 """The schema: every rule about every key, and the one place where a composed config becomes typed objects.
 
-Each field's description is a noun phrase; a message about the field ends in "Give <description>." This module
-does not import torch, so that a wrong config is answered at once.
+Each field's description is a noun phrase; a message about the field ends in "Give <description>." This module does not
+import torch, so that a wrong config is answered at once.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, create_model
 
-from era_cnn.compose.interpolation import limited, refusal_in
+from era_cnn.config.choices import DATASETS, GROUPS, SCHEDULERS, DataSection
+from era_cnn.config.data_info import DataInfo
 from era_cnn.config.messages import field_problems
+from era_cnn.config.sections import Choice, Count, FieldError, Name, NoEffect, Section
 from era_cnn.errors import ConfigError, problem
 
-NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
-"""What a name may be: it becomes part of a folder's name."""
-
-
-class Section(BaseModel):
-    """A part of the config: read-only, nothing unknown, nothing converted silently."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-    def options(self) -> dict[str, Any]:
-        """The section as keyword arguments: all its keys but the name."""
-        return self.model_dump(exclude={"name"})
-
-
-Name = Annotated[str, Field(pattern=NAME, max_length=80, description="letters, digits, _, - and . only")]
-Count = Annotated[int, Field(ge=1, le=2**31)]
 Limit = Count | None
-
-
-class IdxData(Section):
-    """One of the data sets in MNIST's file format: 60,000 + 10,000 grey images of 28×28 pixels in ten classes."""
-
-    name: Literal["mnist", "fashion_mnist", "kmnist"]
-    root: str = Field(min_length=1, description="the folder that holds the data sets (ERA_CNN_DATA sets it)")
-    mean: float = Field(description="the mean of the training pixels, scaled to [0, 1]")
-    std: float = Field(gt=0, description="the standard deviation of the training pixels, scaled to [0, 1]")
-    val_size: int = Field(
-        ge=0, description="the number of training images that are split off for validation, 0 for none"
-    )
-
-    @property
-    def train_size(self) -> int:
-        """Training images before validation images are split off."""
-        return 60_000
-
-
-class DigitsData(Section):
-    """Scikit-learn's 1,797 handwritten digits, embedded: grey, scaled to 28×28 pixels, ten classes."""
-
-    name: Literal["digits"]
-    train_size: int = Field(
-        ge=100,
-        le=1_697,
-        description="the index of the first test image, 100 to 1,697: all before it are training images",
-    )
-    mean: float = Field(description="the mean of the training pixels, scaled to [0, 1]")
-    std: float = Field(gt=0, description="the standard deviation of the training pixels, scaled to [0, 1]")
-    val_size: int = Field(
-        ge=0, description="the number of training images that are split off for validation, 0 for none"
-    )
-
-
-IMAGE_SHAPE = (1, 28, 28)
-"""Channels, height and width of every image of every data set here."""
-
-NUM_CLASSES = 10
-"""Classes of every data set here."""
-
-
-class NoAugmentation(Section):
-    """The images as they are."""
-
-    name: Literal["none"]
-
-
-Fill = Annotated[int, Field(ge=0, le=255, description="the grey value of the pixels that come from outside, 0 to 255")]
-Degrees = Annotated[float, Field(ge=0, le=180, description="the largest rotation to either side in degrees, 0 to 180")]
-
-
-class Rotate(Section):
-    """A rotation about the centre, by an angle drawn uniformly for each image."""
-
-    name: Literal["rotate"]
-    degrees: Degrees
-    fill: Fill
-
-
-class Affine(Section):
-    """Rotation, translation, scaling and shear, each drawn uniformly for each image."""
-
-    name: Literal["affine"]
-    degrees: Degrees
-    translate: float = Field(
-        ge=0, le=1, description="the largest shift along each axis, as a fraction of the size, 0 to 1"
-    )
-    scale: list[Annotated[float, Field(gt=0, le=10)]] = Field(
-        min_length=2, max_length=2, description="the smallest and the largest scale, as [0.9, 1.1]"
-    )
-    shear: float = Field(ge=0, lt=90, description="the largest horizontal shear to either side in degrees, below 90")
-    fill: Fill
-
 
 Norm = Literal["batch", "group", "layer", "none"]
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "hardswish", "none"]
@@ -140,7 +48,7 @@ DEFAULT_ORDER: list[ConvPart] = ["conv", "activation", "norm", "dropout"]
 class ModelConfig(Section):
     """A network as data: layers in order, and what they take where they state nothing else."""
 
-    name: Name
+    name: Annotated[Name, NoEffect()]
     dropout: Dropout = 0.0
     norm: NormChoice = "batch"
     activation: ActivationChoice = "relu"
@@ -155,105 +63,30 @@ class ModelConfig(Section):
         return self.model_dump(include={"dropout", "norm", "activation", "bias", "order"})
 
 
-LearningRate = Annotated[float, Field(gt=0, le=1e6, description="the learning rate, greater than 0")]
-WeightDecay = Annotated[float, Field(ge=0, le=1e6, description="the weight decay, 0 for none")]
-Beta = Annotated[float, Field(ge=0, lt=1)]
-Betas = Annotated[
-    list[Beta],
-    Field(min_length=2, max_length=2, description="the decay rates of both moments, as [0.9, 0.999]"),
-]
-Eps = Annotated[float, Field(gt=0, le=1, description="the term added to the denominator, as 1e-8")]
-
-
-class Sgd(Section):
-    """Stochastic gradient descent."""
-
-    name: Literal["sgd"]
-    lr: LearningRate
-    momentum: float = Field(ge=0, lt=1, description="the momentum, in [0, 1)")
-    weight_decay: WeightDecay
-    nesterov: bool = Field(description="true or false: whether the momentum is Nesterov's")
-
-
-class Adam(Section):
-    """Adam (Kingma and Ba 2014, arXiv 1412.6980)."""
-
-    name: Literal["adam"]
-    lr: LearningRate
-    betas: Betas
-    eps: Eps
-    weight_decay: WeightDecay
-
-
-class AdamW(Section):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2017, arXiv 1711.05101)."""
-
-    name: Literal["adamw"]
-    lr: LearningRate
-    betas: Betas
-    eps: Eps
-    weight_decay: WeightDecay
-
-
-Epochs = Annotated[float, Field(gt=0, le=1e6, description="a duration in epochs, greater than 0")]
-WarmupEpochs = Annotated[
-    float, Field(ge=0, le=1e6, description="the duration of the linear warm-up in epochs, 0 for none")
-]
-
-
-class Constant(Section):
-    """The optimizer's learning rate throughout."""
-
-    name: Literal["constant"]
-
-
-class StepDecay(Section):
-    """The learning rate times `gamma` after every `every_epochs`."""
-
-    name: Literal["step"]
-    every_epochs: Epochs
-    gamma: float = Field(gt=0, le=1, description="the factor, in (0, 1]")
-
-
-class OneCycle(Section):
-    """Up to the optimizer's learning rate and down again, both along a cosine (Smith and Topin 2017)."""
-
-    name: Literal["one_cycle"]
-    warmup_epochs: Epochs
-    div_factor: float = Field(ge=1, le=1e9, description="the peak divided by the first learning rate, at least 1")
-    final_div_factor: float = Field(
-        ge=1, le=1e9, description="the first learning rate divided by the last one, at least 1"
-    )
-
-
-class Cosine(Section):
-    """A linear warm-up, then down along half a cosine (Loshchilov and Hutter 2016, arXiv 1608.03983)."""
-
-    name: Literal["cosine"]
-    warmup_epochs: WarmupEpochs
-    final_factor: float = Field(
-        ge=0, le=1, description="the last learning rate as a fraction of the optimizer's, 0 to 1"
-    )
-
-
 class TrainerConfig(Section):
     """How long and in what portions a network is trained."""
 
-    name: Name
+    name: Annotated[Name, NoEffect()]
     epochs: Count = Field(description="the number of passes over the training set; for a quick check use trainer=smoke")
     batch_size: Count = Field(description="the number of images in one parameter update")
     eval_batch_size: Count = Field(description="the number of images evaluated at a time")
-    eval_every_epochs: Count = Field(description="the number of epochs from one evaluation to the next")
+    eval_every_epochs: Count = Field(default=1, description="the number of epochs from one evaluation to the next")
     label_smoothing: float = Field(
-        ge=0, lt=1, description="the probability mass taken from the true class in training, in [0, 1)"
+        default=0.0, ge=0, lt=1, description="the probability mass taken from the true class in training, in [0, 1)"
     )
-    checkpoint_every_seconds: float | None = Field(
-        gt=0, description="the seconds between two checkpoints within an epoch, null for none; each epoch ends with one"
+    checkpoint_every_seconds: Annotated[float | None, NoEffect()] = Field(
+        default=None,
+        gt=0,
+        description="the seconds between two checkpoints within an epoch, null for none; each epoch ends with one",
     )
-    cuda_graphs: bool = Field(description="true or false: whether a CUDA device replays a recorded step")
-    limit_epochs: Limit = Field(description="the number of epochs after which to stop, null for all of them")
-    limit_train_images: Limit = Field(description="the number of training images to use, null for all of them")
-    limit_test_images: Limit = Field(description="the number of test images to use, null for all of them")
+    cuda_graphs: bool = Field(default=False, description="true or false: whether a CUDA device replays a recorded step")
+    limit_epochs: Limit = Field(
+        default=None, description="the number of epochs after which to stop, null for all of them"
+    )
+    limit_train_images: Limit = Field(
+        default=None, description="the number of training images to use, null for all of them"
+    )
+    limit_test_images: Limit = Field(default=None, description="the number of test images to use, null for all of them")
 
     @property
     def epochs_to_run(self) -> int:
@@ -271,105 +104,171 @@ class Target(Section):
     )
 
 
-class RunConfig(Section):
-    """One run, whole."""
+class Augmentation(Section):
+    """Transforms by name, in the order in which they are applied: a field for each that was chosen."""
 
-    name: Name
+    def chosen(self) -> dict[str, Section]:
+        """The fields of each transform, by its name, in order."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+
+class RunConfig(Section):
+    """One run, whole. The sections of choices have the fields of the entries that they name."""
+
+    name: Annotated[Name, NoEffect()]
     seed: int = Field(ge=0, lt=2**63, description="a whole number from 0 to 2^63 - 1")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(description="the device to train on")
     threads: int = Field(ge=1, le=1024, description="the number of processor threads; results are bound to it")
-    precision: Literal["fp32", "bf16"] = Field(description="the arithmetic of convolutions: fp32, or bf16 by autocast")
-    data: IdxData | DigitsData = Field(discriminator="name", description="a group: data=mnist")
-    augmentation: NoAugmentation | Rotate | Affine = Field(
-        discriminator="name", description="a group: augmentation=none"
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="the arithmetic of convolutions: fp32, or bf16 by autocast"
     )
+    data: DataSection = Field(description="a group: data=mnist")
+    augmentation: Augmentation = Field(default=Augmentation(), description="a group: augmentation=none")
     model: ModelConfig = Field(description="a group: model=model_4")
-    optimizer: Sgd | Adam | AdamW = Field(discriminator="name", description="a group: optimizer=sgd")
-    scheduler: Constant | StepDecay | OneCycle | Cosine = Field(
-        discriminator="name", description="a group: scheduler=constant"
-    )
+    optimizer: Choice = Field(description="a group: optimizer=sgd")
+    scheduler: Choice = Field(description="a group: scheduler=constant")
     trainer: TrainerConfig = Field(description="a group: trainer=default")
     target: Target = Field(default=Target(), description="a mapping, such as {test_accuracy: 0.99}")
 
     @property
+    def info(self) -> DataInfo:
+        """What the data set says of itself."""
+        return info_of(self.data)
+
+    @property
     def num_train_images(self) -> int:
         """Images in an epoch: those of the data set, without validation images, up to the trainer's limit."""
-        available = self.data.train_size - self.data.val_size
-        return min(available, self.trainer.limit_train_images or available)
+        return _num_train_images(self.data, self.trainer)
 
     def anchored(self) -> RunConfig:
         """The same with the folder of the data from its root on: else it could only be found from here."""
-        if isinstance(self.data, DigitsData):
-            return self
-        root = os.path.abspath(self.data.root)
+        root = getattr(self.data, "root", None)
+        return self if root is None else self.with_data_root(os.path.abspath(root))
+
+    def with_data_root(self, root: str) -> RunConfig:
+        """The same with the data in another folder.
+
+        Raises:
+            ConfigError: If the data set lies in no folder.
+        """
+        if "root" not in type(self.data).model_fields:
+            rule = f"not be given: {self.data.name} lies in no folder"
+            raise ConfigError([problem("--data-root", rule, root, "Remove it.")])
         return self.model_copy(update={"data": self.data.model_copy(update={"root": root})})
 
-    def digest(self) -> str:
-        """SHA-256 over all that can change the result."""
-        return digest_of(self.model_dump())
+
+def used_entries(config: RunConfig) -> set[str]:
+    """The entries that a config names, by kind and name, as `block.conv`."""
+    chosen = {f"{kind}.{section.name}" for kind, section in _choices_of(config).items()}
+    blocks = {f"block.{spec.get('block')}" for spec in config.model.layers.values()}
+    return chosen | blocks | {f"transform.{name}" for name in config.augmentation.chosen()}
 
 
-def digest_of(values: dict[str, Any]) -> str:
-    """SHA-256 over a config as plain values, without what changes no result: names, and how files are kept."""
-    kept = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items() if key != "name"}
-    for section, key in (
-        ("data", "root"),
-        ("model", "name"),
-        ("trainer", "name"),
-        ("trainer", "checkpoint_every_seconds"),
-    ):
-        kept[section].pop(key, None)
-    text = json.dumps(kept, separators=(",", ":"))  # in order: that of the layers is the network's
-    return hashlib.sha256(text.encode()).hexdigest()
+def _choices_of(config: RunConfig) -> dict[str, Choice]:
+    return {"dataset": config.data, "optimizer": config.optimizer, "scheduler": config.scheduler}
 
 
-def parse(composed: DictConfig) -> RunConfig:
-    """Turns a composed config into typed objects.
+def info_of(data: DataSection) -> DataInfo:
+    """What the data set of a section says of itself.
+
+    Raises:
+        FieldError: If its fields do not fit each other.
+    """
+    info: DataInfo = DATASETS.make(data.name, data).info()
+    return info
+
+
+def _num_train_images(data: DataSection, trainer: TrainerConfig) -> int:
+    available = info_of(data).train_size - data.val_size
+    return min(available, trainer.limit_train_images or available)
+
+
+def steps_per_epoch(data: DataSection, trainer: TrainerConfig) -> int:
+    """The parameter updates of an epoch; the last batch may be smaller."""
+    return -(-_num_train_images(data, trainer) // trainer.batch_size)
+
+
+def parse(values: Any) -> RunConfig:
+    """Turns a composed and resolved config, as plain values, into typed objects.
 
     Raises:
         ConfigError: With every problem that the config has.
     """
-    try:
-        with limited():
-            values = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    except (OmegaConfBaseException, RecursionError) as error:  # the latter for values that name each other in a circle
-        if refused := refusal_in(error):
-            raise refused from error
-        first_line = str(error).splitlines()[0]
-        key = getattr(error, "full_key", None) or "the config"
-        raise ConfigError([problem(key, "have a value", first_line, f"Give one: {key}=…")]) from error
     problems: list[str] = []
+    schema = RunConfig
     if isinstance(values, dict):
-        values.pop("sweep", None)  # of what is beside this run
+        chosen = {key: _chosen(key, values[key], problems) for key in GROUPS if key in values}
+        schema = _schema(tuple(chosen.items()))
     try:
-        config = RunConfig.model_validate(values)
+        config = schema.model_validate(values)
+        sections = {name: getattr(config, name) for name in RunConfig.model_fields}
     except ValidationError as error:
-        problems = field_problems(error, RunConfig)
-    problems += _problems_between_keys(values)
+        problems += field_problems(error, schema)
+        sections = _sound_sections(schema, values)
+    problems += _problems_between_keys(sections)
     if problems:
         raise ConfigError(problems)
     return config
 
 
-def _problems_between_keys(values: Any) -> Iterator[str]:
-    """What each rule over several sections finds, as long as those sections are right by themselves."""
-    sections: dict[str, Any] = {}
-    for name in RunConfig.model_fields:
-        if isinstance(values, dict) and name in values:
+def _chosen(key: str, value: Any, problems: list[str]) -> Any:
+    """The type of the section at a key whose entries are chosen by name; adds what is wrong with the names."""
+    if not isinstance(value, dict):
+        return RunConfig.model_fields[key].annotation
+    if key == "augmentation":
+        return _augmentation(tuple((name, _section_of(key, key, name, problems)) for name in value))
+    if "name" not in value:
+        problems.append(f"{key}.name must be given, got nothing. Choose one: {key}=…")
+        return Any
+    return _section_of(key, f"{key}.name", value["name"], problems)
+
+
+def _section_of(group: str, key: str, name: object, problems: list[str]) -> Any:
+    """The type of the section of an entry; of an unknown one, whatever is there."""
+    if not isinstance(name, str) or name not in GROUPS[group]:
+        problems.append(GROUPS[group].unknown(key, name))
+        return Any
+    try:
+        return GROUPS[group].section(name)
+    except ConfigError as error:  # a plugin's
+        problems += error.problems
+        return Any
+
+
+@functools.lru_cache(maxsize=256)
+def _augmentation(chosen: tuple[tuple[str, Any], ...]) -> type[Augmentation]:
+    fields: dict[str, Any] = {
+        name: (section, Field(description="the fields of the transform")) for name, section in chosen
+    }
+    return create_model("Augmentation", __base__=Augmentation, **fields)
+
+
+@functools.lru_cache(maxsize=256)
+def _schema(chosen: tuple[tuple[str, Any], ...]) -> type[RunConfig]:
+    """The schema of a run with the sections that were chosen."""
+    fields: dict[str, Any] = {key: (section, RunConfig.model_fields[key]) for key, section in chosen}
+    return create_model("RunConfig", __base__=RunConfig, **fields)
+
+
+def _sound_sections(schema: type[RunConfig], values: Any) -> dict[str, Any]:
+    """Those sections that are right by themselves, for the rules between them."""
+    sections = {}
+    for name, field in schema.model_fields.items():
+        if isinstance(values, dict) and name in values and field.annotation is not Any:
             try:
-                sections[name] = _schema(name).validate_python(values[name])
+                annotation: Any = Annotated[field.annotation, field]
+                sections[name] = TypeAdapter(annotation).validate_python(values[name])
             except ValidationError:
-                continue  # said already
+                continue  # reported already
+    return sections
+
+
+def _problems_between_keys(sections: Mapping[str, Any]) -> Iterator[str]:
+    """What each rule finds whose sections are right by themselves."""
     for rule in RULES:
         needed = inspect.signature(rule).parameters
         if needed.keys() <= sections.keys():
             yield from rule(**{name: sections[name] for name in needed})
-
-
-@functools.cache
-def _schema(name: str) -> TypeAdapter[Any]:
-    field = RunConfig.model_fields[name]
-    return TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
 
 
 def _epochs_within_target(name: str, trainer: TrainerConfig, target: Target) -> Iterator[str]:
@@ -378,28 +277,65 @@ def _epochs_within_target(name: str, trainer: TrainerConfig, target: Target) -> 
         yield problem("trainer.epochs", rule, trainer.epochs, "Lower it, or raise target.max_epochs.")
 
 
-def _nesterov_needs_momentum(optimizer: Sgd | Adam | AdamW) -> Iterator[str]:
-    if isinstance(optimizer, Sgd) and optimizer.nesterov and optimizer.momentum == 0:
-        advice = "Set optimizer.momentum=0.9, for example."
-        yield problem("optimizer.nesterov", "be false without momentum", True, advice)
+def _entries_fit_themselves(key: str, choices: Mapping[str, Section]) -> Iterator[str]:
+    for name, section in choices.items():
+        try:
+            GROUPS[key].check(name, section)
+        except FieldError as error:
+            yield error.at(f"{key}.{name}" if key == "augmentation" else key)
 
 
-def _warmup_ends(scheduler: Constant | StepDecay | OneCycle | Cosine, trainer: TrainerConfig) -> Iterator[str]:
-    if isinstance(scheduler, OneCycle | Cosine) and scheduler.warmup_epochs >= trainer.epochs:
-        rule = f"be shorter than trainer.epochs, {trainer.epochs}"
-        yield problem("scheduler.warmup_epochs", rule, scheduler.warmup_epochs, "Lower it.")
+def _optimizer_fits(optimizer: Choice) -> Iterator[str]:
+    yield from _entries_fit_themselves("optimizer", {optimizer.name: optimizer})
 
 
-def _scale_is_a_range(augmentation: NoAugmentation | Rotate | Affine) -> Iterator[str]:
-    if isinstance(augmentation, Affine) and augmentation.scale[0] > augmentation.scale[1]:
-        yield problem("augmentation.scale", "hold the smaller value first", augmentation.scale, "Swap the two.")
+def _transforms_fit(augmentation: Augmentation) -> Iterator[str]:
+    yield from _entries_fit_themselves("augmentation", augmentation.chosen())
 
 
-def _both_sides_of_the_split_have_every_class(data: IdxData | DigitsData) -> Iterator[str]:
-    largest = data.train_size - NUM_CLASSES
-    if data.val_size and not NUM_CLASSES <= data.val_size <= largest:
-        rule = f"be 0, or from {NUM_CLASSES} to {largest:,}: at least one image of each class on both sides"
-        advice = "Give the number of training images to validate on, 5000 for example."
+def _data_fits(data: DataSection) -> Iterator[str]:
+    yield from _entries_fit_themselves("data", {data.name: data})
+
+
+def _schedule_fits(data: DataSection, scheduler: Choice, trainer: TrainerConfig) -> Iterator[str]:
+    """A schedule is arithmetic alone, so it can be made to see whether it fits the training."""
+    if _num_train_images(data, trainer) < 1:
+        return
+    try:
+        SCHEDULERS.check(scheduler.name, scheduler)
+        make_schedule(scheduler, epochs=trainer.epochs, steps_per_epoch=steps_per_epoch(data, trainer))
+    except FieldError as error:
+        yield error.at("scheduler")
+
+
+def make_schedule(scheduler: Choice, *, epochs: int, steps_per_epoch: int) -> Callable[[int], float]:
+    """The schedule of a section: from the step over the whole training to the factor on the learning rate.
+
+    Raises:
+        FieldError: If its fields do not fit the training.
+    """
+    schedule: Callable[[int], float] = SCHEDULERS.make(
+        scheduler.name, scheduler, epochs=epochs, steps_per_epoch=steps_per_epoch
+    )
+    return schedule
+
+
+def _pixels_fit_the_channels(data: DataSection) -> Iterator[str]:
+    channels = info_of(data).shape[0]
+    for key in ("mean", "std"):
+        values = getattr(data, key)
+        if len(values) != channels:
+            rule = f"have {channels} value{'s' if channels > 1 else ''}, one for each channel of {data.name}"
+            yield problem(f"data.{key}", rule, values, "Write it as a list.")
+
+
+def _both_sides_of_the_split_have_every_class(data: DataSection) -> Iterator[str]:
+    info = info_of(data)
+    largest = info.train_size - info.num_classes
+    if data.val_size and not info.num_classes <= data.val_size <= largest:
+        rule = f"be 0, or from {info.num_classes} to {largest:,}: at least one image of each class on both sides"
+        example = min(max(info.num_classes, info.train_size // 12), largest)
+        advice = f"Give the number of training images to validate on, {example} for example."
         yield problem("data.val_size", rule, data.val_size, advice)
 
 
@@ -415,9 +351,11 @@ def _graphs_need_cuda(device: str, trainer: TrainerConfig) -> Iterator[str]:
 
 RULES: tuple[Callable[..., Iterator[str]], ...] = (
     _epochs_within_target,
-    _nesterov_needs_momentum,
-    _warmup_ends,
-    _scale_is_a_range,
+    _optimizer_fits,
+    _transforms_fit,
+    _data_fits,
+    _schedule_fits,
+    _pixels_fit_the_channels,
     _both_sides_of_the_split_have_every_class,
     _every_part_once,
     _graphs_need_cuda,

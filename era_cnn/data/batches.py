@@ -1,11 +1,11 @@
 """A data set on its device, held once as uint8, and the batches that are made of it.
 
-Shapes: N images in a split, B in a batch; images (·, 1, 28, 28), labels (·,).
+Shapes: N images in a split, B in a batch, C channels, H×W pixels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from era_cnn import randomness
-from era_cnn.data.augment import Augmentation
-from era_cnn.data.sources import Bytes
+from era_cnn.data.arrays import Images, Labels
+from era_cnn.data.transforms import Pipeline
 
 
 class Batch(NamedTuple):
-    """Normalised float images (B, 1, H, W) and int64 labels (B,)."""
+    """Normalised float images (B, C, H, W) and int64 labels (B,)."""
 
     images: Tensor
     labels: Tensor
@@ -26,17 +26,21 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N, 1, H, W) as uint8 and labels (N,) as int64."""
+    """Images (N, C, H, W) as uint8 and labels (N,) as int64."""
 
     images: Tensor
     labels: Tensor
 
     @classmethod
-    def on(cls, device: torch.device, images: Bytes, labels: Bytes) -> Split:
-        """Puts images (N, H, W) and labels (N,) on a device; on a CPU, the images share the array's memory."""
+    def on(cls, device: torch.device, images: Images, labels: Labels) -> Split:
+        """Puts images (N, C, H, W), or grey ones (N, H, W), and labels (N,) on a device.
+
+        On a CPU, the images share the array's memory.
+        """
+        tensor = torch.from_numpy(images)
         return cls(
-            torch.from_numpy(images).unsqueeze(1).to(device),
-            torch.from_numpy(labels).to(device, torch.int64),
+            (tensor if tensor.dim() == 4 else tensor.unsqueeze(1)).to(device),
+            torch.from_numpy(labels.astype("int64", copy=False)).to(device),
         )
 
     def __len__(self) -> int:
@@ -77,14 +81,20 @@ MADE_TOGETHER = 512
 
 
 class Normalise:
-    """Scales uint8 pixels to [0, 1] and standardises them with the mean and deviation of the training set."""
+    """Scales uint8 pixels to [0, 1] and standardises each channel with the mean and deviation of the training set."""
 
-    def __init__(self, mean: float, std: float) -> None:
-        self.mean, self.std = mean, std
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        self.mean, self.std = _for_channels(mean), _for_channels(std)
 
     def __call__(self, images: Tensor) -> Tensor:
         """From uint8 to float32, in the same steps as torchvision's ToTensor and Normalize."""
-        return images.to(torch.float32).div_(255).sub_(self.mean).div_(self.std)
+        mean, std = (each.to(images.device) if isinstance(each, Tensor) else each for each in (self.mean, self.std))
+        return images.to(torch.float32).div_(255).sub_(mean).div_(std)
+
+
+def _for_channels(values: Sequence[float]) -> Tensor | float:
+    """One value alone as a number: a CUDA device divides by a number to other bits than by a tensor."""
+    return values[0] if len(values) == 1 else torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
 
 
 class TrainingBatches:
@@ -94,9 +104,7 @@ class TrainingBatches:
     can be made without those before it.
     """
 
-    def __init__(
-        self, split: Split, *, batch_size: int, augment: Augmentation, normalise: Normalise, seed: int
-    ) -> None:
+    def __init__(self, split: Split, *, batch_size: int, augment: Pipeline, normalise: Normalise, seed: int) -> None:
         self.split, self.batch_size, self.seed = split, batch_size, seed
         self.augment, self.normalise = augment, normalise
 

@@ -76,6 +76,14 @@ class CheckpointFolder:
             raise RunFolderError(f"{self.path} must hold a whole checkpoint, got {got}. Start the run anew.")
         return None
 
+    def best(self, *, epoch: int) -> bytes | None:
+        """The best checkpoint, which is that of `epoch`; None if it is not there, or not whole. Nothing is touched."""
+        for path in self._matching(_BEST):
+            match = _BEST.fullmatch(path.name)
+            if match is not None and int(match[1]) == epoch:
+                return _read_whole(path)[0]
+        return None
+
     def set_aside(self, paths: Iterable[Path]) -> None:
         """Renames damaged checkpoints, so that they do not count as kept.
 

@@ -14,24 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from era_cnn.config.schema import RunConfig
+from era_cnn.config.versions import numbered
 from era_cnn.errors import ConfigError, RunFolderError, StorageError, show
 from era_cnn.folders.checkpoints import CheckpointFolder, Found
 from era_cnn.folders.claims import InUseError, locked
+from era_cnn.folders.result import RESULT_KEYS
 from era_cnn.folders.storage import as_yaml, commit, prepare, write_atomically
 
 if TYPE_CHECKING:
-    from era_cnn.training.loop import EpochMetrics
+    import numpy as np
+
+    from era_cnn.training.history import EpochMetrics
 
 
 T = TypeVar("T")
-
-
-RESULT_KEYS = (
-    "schema", "experiment", "seed", "params", "epochs", "best_test_accuracy", "best_test_epoch", "final_test_accuracy",
-    "best_train_accuracy", "final_train_accuracy", "final_test_loss", "best_val_accuracy", "best_val_epoch",
-    "final_val_accuracy", "target", "weights_sha256", "config_sha256", "data_sha256", "seconds", "images_per_second",
-)  # fmt: skip
-"""Those of result.json, as `runs.result` makes it, which computes and so imports torch."""
 
 
 class RunFolder:
@@ -53,8 +49,8 @@ class RunFolder:
         return self._completed
 
     @property
-    def has_record(self) -> bool:
-        """Whether it holds the record of what a run began with."""
+    def has_begun_before(self) -> bool:
+        """Whether it holds what a run began with: its config is then settled for good."""
         return (self.path / "provenance.json").exists()
 
     def begin(self, config: RunConfig) -> None:
@@ -64,9 +60,7 @@ class RunFolder:
             StorageError: If it can't; so do all that write.
         """
         self._started = _now()
-        if (
-            not self.has_record
-        ):  # one that was planned is written anew, since its device and its data are settled by now
+        if not self.has_begun_before:  # one that was planned is written anew: device and data are settled by now
             self.write_config(config)
         self.write_json("status.json", self._status("running"))
 
@@ -76,7 +70,7 @@ class RunFolder:
         Raises:
             StorageError: If it can't.
         """
-        self.write_text("config.yaml", as_yaml(config.model_dump()))
+        self.write_text("config.yaml", as_yaml(numbered(config)))
 
     def end(self, state: str, message: str, **details: str) -> None:
         """Writes that the run failed or was interrupted, and why."""
@@ -202,19 +196,31 @@ class RunFolder:
         except RunFolderError as error:
             return isinstance(error, InUseError)
 
-    def write_metrics(self, records: Sequence[EpochMetrics], *, with_val: bool) -> None:
+    def write_predictions(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+        """predictions.npz with these arrays, all of the length of the test set and in its order.
+
+        Raises:
+            StorageError: If it can't be written.
+        """
+        import numpy as np
+
+        content = io.BytesIO()
+        np.savez(content, **arrays)  # type: ignore[arg-type]
+        write_atomically(self.path / "predictions.npz", content.getvalue())
+
+    def write_metrics(self, history: Sequence[EpochMetrics], *, with_val: bool) -> None:
         """metrics.csv with these epochs, a row each; evaluations that were not made stay empty."""
         text = io.StringIO()
-        if records:
-            rows = [_metrics(record, with_val=with_val) for record in records]
+        if history:
+            rows = [_metrics(metrics, with_val=with_val) for metrics in history]
             writer = csv.DictWriter(text, rows[0], lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
         self.write_text("metrics.csv", text.getvalue())
 
-    def write_fingerprints(self, records: Sequence[EpochMetrics]) -> None:
+    def write_fingerprints(self, history: Sequence[EpochMetrics]) -> None:
         """fingerprints.jsonl with these epochs, an object each: `epoch`, then the digest of each tensor."""
-        lines = (json.dumps({"epoch": record.epoch, **record.fingerprint}) + "\n" for record in records)
+        lines = (json.dumps({"epoch": metrics.epoch, **metrics.fingerprint}) + "\n" for metrics in history)
         self.write_text("fingerprints.jsonl", "".join(lines))
 
     def read_fingerprints(self) -> dict[int, dict[str, str]]:
@@ -250,18 +256,18 @@ _NEEDED = ("config.yaml", "fingerprints.jsonl", "metrics.csv", "multirun.yaml")
 """The files whose content is nowhere else in a run's folder."""
 
 
-def _metrics(record: EpochMetrics, *, with_val: bool) -> dict[str, object]:
+def _metrics(metrics: EpochMetrics, *, with_val: bool) -> dict[str, object]:
     row: dict[str, object] = {
-        "epoch": record.epoch,
-        "lr": record.lr,
-        "train_loss": record.train_loss,
-        "train_accuracy": record.train_accuracy,
+        "epoch": metrics.epoch,
+        "lr": metrics.lr,
+        "train_loss": metrics.train_loss,
+        "train_accuracy": metrics.train_accuracy,
     }
     for name in ("val", "test") if with_val else ("test",):
-        scores = getattr(record, name)
+        scores = getattr(metrics, name)
         row[f"{name}_loss"] = scores.loss if scores else ""
         row[f"{name}_accuracy"] = scores.accuracy if scores else ""
-    return {**row, "seconds": round(record.seconds, 3)}
+    return {**row, "seconds": round(metrics.seconds, 3)}
 
 
 def _as_json(values: dict[str, Any]) -> bytes:

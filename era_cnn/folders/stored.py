@@ -1,16 +1,24 @@
-"""A run that is there already: its folder, and the config that it wrote down."""
+"""A run that is there already: its folder, and the config that it was made from."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-
-from pydantic import ValidationError
+from typing import Any
 
 from era_cnn.compose.yamlfiles import parse_yaml
-from era_cnn.config.messages import field_problems
-from era_cnn.config.schema import DigitsData, RunConfig
+from era_cnn.config.schema import RunConfig, parse
+from era_cnn.config.versions import stored_digest, upgraded
 from era_cnn.errors import ConfigError, RunFolderError, problem
 from era_cnn.folders.run import RunFolder
+
+
+@dataclass(frozen=True)
+class StoredConfig:
+    """The config in a folder, whatever version wrote it, and its digest by the rules of that version."""
+
+    config: RunConfig
+    sha256: str
 
 
 def is_sweep(path: Path) -> bool:
@@ -32,23 +40,40 @@ def run_folder(path: Path) -> RunFolder:
     return RunFolder(path.absolute())
 
 
-def read_config(folder: RunFolder, data_root: str | None = None) -> RunConfig:
-    """The config that a run wrote down.
+def read_values(folder: RunFolder) -> dict[str, Any]:
+    """What config.yaml holds, as the version wrote it that made the run.
 
     Raises:
-        ConfigError: If the data were to lie elsewhere, and are nowhere.
-        RunFolderError: If it is not there, or is no longer what a run writes.
+        RunFolderError: If it is not there or damaged.
+    """
+    try:
+        return folder.read("config.yaml", lambda text: parse_yaml("config.yaml", text))
+    except ConfigError as error:
+        raise RunFolderError(f"{folder.path / 'config.yaml'} must hold what the run wrote, got: {error}") from error
+
+
+def read_config(folder: RunFolder, data_root: str | None = None) -> StoredConfig:
+    """The config that a run was made from.
+
+    Args:
+        folder: Of the run.
+        data_root: Where the data are by now, if not where they were.
+
+    Raises:
+        ConfigError: If the data were to be elsewhere, and are nowhere.
+        RunFolderError: If it is not there, was written by a newer version, or is no longer what a run writes.
     """
     path = folder.path / "config.yaml"
+    values = read_values(folder)
     try:
-        config = RunConfig.model_validate(folder.read("config.yaml", lambda text: parse_yaml(path.name, text)))
+        config = parse(upgraded(values))
     except ConfigError as error:
-        raise RunFolderError(f"{path} must hold what the run wrote, got: {error}") from error
-    except ValidationError as error:
-        reason = field_problems(error, RunConfig)[0]
-        raise RunFolderError(f"{path} must hold what the run wrote, got: {reason} Start the run anew.") from error
+        got = error.problems[0].rstrip(".")
+        advice = "If a plugin has it, name it with --plugin." if "must be one of" in got else "Start the run anew."
+        raise RunFolderError(f"{path} must hold what the run wrote, got: {got}. {advice}") from error
+    except ValueError as error:  # of another version
+        raise RunFolderError(f"{path} must be of a version that is known, got {error}.") from error
+    stored = StoredConfig(config, stored_digest(values, config))
     if data_root is None:
-        return config
-    if isinstance(config.data, DigitsData):
-        raise ConfigError([problem("--data-root", "not be given: the digits are embedded", data_root, "Remove it.")])
-    return config.model_copy(update={"data": config.data.model_copy(update={"root": data_root})})
+        return stored
+    return StoredConfig(config.with_data_root(data_root), stored.sha256)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from era_cnn.compose.planner import PlannedJob
 from era_cnn.compose.yamlfiles import parse_yaml
 from era_cnn.config.schema import RunConfig
+from era_cnn.config.versions import digest
 from era_cnn.errors import RunFolderError, StorageError
 from era_cnn.folders.claims import locked
 from era_cnn.folders.ledger import Entry, Job, Ledger
@@ -92,7 +93,7 @@ class SweepFolder:
             RunFolderError: If its config would be another one.
             StorageError: If something can't be written.
         """
-        if planned.config.digest() != job.config_sha256:
+        if digest(planned.config) != job.config_sha256:
             path = self.path / job.folder
             raise RunFolderError(
                 f"{path} must be there, got nothing, and conf/ no longer says what it held. Undo the change of conf/."
@@ -143,11 +144,13 @@ class SweepFolder:
             folder = RunFolder(path)
             hydra = folder.read(".hydra/hydra.yaml", lambda text: parse_yaml("hydra.yaml", text))["hydra"]
             overrides = tuple(hydra["overrides"]["task"])
-            yield _job(hydra["job"]["num"], overrides, path.relative_to(self.path).as_posix(), read_config(folder))
+            yield _job(
+                hydra["job"]["num"], overrides, path.relative_to(self.path).as_posix(), read_config(folder).config
+            )
 
 
 def _job(number: int, overrides: tuple[str, ...], folder: str, config: RunConfig) -> Job:
-    return Job(number, overrides, folder, config.digest(), config.trainer.epochs_to_run, config.threads)
+    return Job(number, overrides, folder, digest(config), config.trainer.epochs_to_run, config.threads)
 
 
 def _hydra_files(planned: PlannedJob, sweep_dir: Path) -> dict[str, str]:

@@ -1,8 +1,7 @@
-"""The blocks that a network is made of. A new one is a class with a decorator, here or imported from here.
+"""The blocks that a network is made of. A new one is a class with a decorator, here or in a plugin.
 
-What a constructor takes by position is given to it by the network: any of `in_channels`, `in_size` (height,
-width) and `num_classes`. What it takes by keyword are the block's fields in YAML; their annotations hold the
-ranges. A rule that needs more than one field raises a `FieldError`.
+What a constructor takes by position is given to it by the network: any of `in_channels`, `in_size` (height, width) and
+`num_classes`. What it takes by keyword are the block's fields in YAML: see `config.choices`.
 
 Shapes: B images, C channels, H×W pixels, K classes.
 """
@@ -18,7 +17,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from era_cnn.config.choices import Registry
+from era_cnn.config.choices import block
 from era_cnn.config.schema import (
     DEFAULT_ORDER,
     Activation,
@@ -29,9 +28,8 @@ from era_cnn.config.schema import (
     NormChoice,
     Order,
 )
+from era_cnn.config.sections import FieldError
 from era_cnn.models import layers
-
-BLOCKS: Registry[type[nn.Module]] = Registry("block")
 
 Channels = Annotated[int, Field(ge=1, le=65_536, description="the number of channels")]
 KernelSize = Annotated[int, Field(ge=1, le=1_024, description="the height and width of the kernel in pixels")]
@@ -41,14 +39,6 @@ Dilation = Annotated[int, Field(ge=1, le=1_024, description="the distance betwee
 Groups = Annotated[int, Field(ge=1, le=65_536, description="the number of groups of channels")]
 Bare = Annotated[bool, Field(description="true or false: the convolution alone, without norm, activation and dropout")]
 Pool = Literal["max", "avg", "none"]
-
-
-class FieldError(ValueError):
-    """A field that does not fit the others or its place; the network adds the layer's name."""
-
-    def __init__(self, field: str, rule: str, got: object, advice: str) -> None:
-        super().__init__(field, rule, got, advice)
-        self.field, self.rule, self.got, self.advice = field, rule, got, advice
 
 
 def make_norm(name: Norm, channels: int, groups: int) -> nn.Module | None:
@@ -151,7 +141,7 @@ def check_used(given: Mapping[str, object], fields: Mapping[str, object]) -> Non
             raise FieldError(name, f"not be set {where}", given[name], f"Remove {name}, or set {instead}.")
 
 
-@BLOCKS.register("conv")
+@block("conv")
 class Conv(Parts):
     """Convolution, activation, norm and dropout, in the given order; (B, C, H, W) to (B, out_channels, H', W').
 
@@ -206,7 +196,7 @@ class Conv(Parts):
             )
 
 
-@BLOCKS.register("transition")
+@block("transition")
 class Transition(Parts):
     """Pooling, if any, then a 1×1 convolution and its activation: fewer pixels, other channels.
 
@@ -231,7 +221,7 @@ class Transition(Parts):
         )
 
 
-@BLOCKS.register("depthwise_separable")
+@block("depthwise_separable")
 class DepthwiseSeparable(Parts):
     """A k×k convolution within each channel, then a 1×1 convolution across them (Howard et al. 2017, 1704.04861).
 
@@ -264,7 +254,7 @@ class DepthwiseSeparable(Parts):
         )
 
 
-@BLOCKS.register("residual")
+@block("residual")
 class Residual(nn.Module):
     """Two padded 3×3 convolutions beside a shortcut, added (He et al. 2015, arXiv 1512.03385).
 
@@ -314,7 +304,7 @@ class Residual(nn.Module):
         return total
 
 
-@BLOCKS.register("max_pool")
+@block("max_pool")
 class MaxPool(nn.MaxPool2d):
     """The largest value of each window; (B, C, H, W) to (B, C, H / stride, W / stride). No stride: kernel_size."""
 
@@ -323,7 +313,7 @@ class MaxPool(nn.MaxPool2d):
         super().__init__(kernel_size, stride, padding)
 
 
-@BLOCKS.register("avg_pool")
+@block("avg_pool")
 class AvgPool(nn.AvgPool2d):
     """The mean of each window; (B, C, H, W) to (B, C, H / stride, W / stride). No stride: kernel_size."""
 
@@ -332,7 +322,7 @@ class AvgPool(nn.AvgPool2d):
         super().__init__(kernel_size, stride, padding)
 
 
-@BLOCKS.register("blur_pool")
+@block("blur_pool")
 class BlurPool(nn.Module):
     """Downsampling behind a fixed binomial low-pass filter (Zhang 2019, arXiv 1904.11486); no parameters.
 
@@ -377,7 +367,7 @@ def reflect(images: Tensor, before: int, after: int, dim: int) -> Tensor:
     return torch.cat([head, images, tail], dim)
 
 
-@BLOCKS.register("gap_head")
+@block("gap_head")
 class GapHead(Parts):
     """Global average pooling, (B, C, H, W) to (B, C, 1, 1), and behind it, if asked for, a layer from C to K.
 

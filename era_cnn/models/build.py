@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping
-from functools import cache
-from typing import Any, get_type_hints
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ValidationError, create_model
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from era_cnn import randomness
+from era_cnn.config.choices import BLOCKS
+from era_cnn.config.data_info import DataInfo
 from era_cnn.config.messages import field_problems
-from era_cnn.config.schema import IMAGE_SHAPE, NUM_CLASSES, ModelConfig, RunConfig, Section
-from era_cnn.errors import ConfigError, did_you_mean, one_of, problem
-from era_cnn.models.blocks import BLOCKS, FieldError, check_used
+from era_cnn.config.schema import ModelConfig, RunConfig
+from era_cnn.config.sections import FieldError, Section
+from era_cnn.errors import ConfigError, problem
+from era_cnn.models.blocks import check_used
+from era_cnn.randomness import key, seed_torch
 
 LAYERS = "model.layers"
 MAX_LAYER_PARAMS = 2**28
@@ -36,8 +37,7 @@ def build_network(
     inherited: Mapping[str, Any],
     *,
     seed: int,
-    image_shape: tuple[int, int, int] = IMAGE_SHAPE,
-    num_classes: int = NUM_CLASSES,
+    info: DataInfo,
 ) -> Network:
     """Builds a network on the default device (`torch.device("meta")` as a context makes one without weights).
 
@@ -48,8 +48,7 @@ def build_network(
         layers: From a layer's name to its block and the block's fields.
         inherited: What a block takes if its layer does not set it.
         seed: Of the initial weights.
-        image_shape: (C, H, W) of the images.
-        num_classes: K, the logits that must come out.
+        info: Says which images come in, and how many classes must come out.
 
     Raises:
         ConfigError: With every wrong field; if all fields are right, with the first layer that does not fit the
@@ -58,16 +57,16 @@ def build_network(
     problems = list(layer_problems(layers, inherited))
     if problems:
         raise ConfigError(problems)
-    network, shape = Network(), torch.Size((1, *image_shape))
+    network, shape, num_classes = Network(), torch.Size((1, *info.shape)), info.num_classes
     for name, spec in layers.items():
-        randomness.seed_modules(torch.device("cpu"), seed, "init", name)
+        seed_torch(torch.device("cpu"), key(seed, "init", name))
         try:
             layer = _construct(spec, inherited, shape, num_classes)
             _check_size(layer)
             shape = _output_shape(layer, shape)
         except FieldError as error:
-            key = f"{LAYERS}.{name}.{_own_name(error.field, spec)}"
-            raise ConfigError([problem(key, error.rule, error.got, error.advice)]) from error
+            field = f"{LAYERS}.{name}.{_own_name(error.field, spec)}"
+            raise ConfigError([problem(field, error.rule, error.got, error.advice)]) from error
         network.add_module(name, layer)
     if shape.numel() != num_classes:
         got = " × ".join(map(str, shape[1:]))
@@ -82,7 +81,7 @@ def build_from_config(config: RunConfig) -> Network:
     Raises:
         ConfigError: As `build_network`; also if the network is too large, or an inherited option has no effect.
     """
-    network = build_network(config.model.layers, config.model.inherited(), seed=config.seed)
+    network = build_network(config.model.layers, config.model.inherited(), seed=config.seed, info=config.info)
     params, limit = count_params(network), config.target.max_params
     if limit is not None and params > limit:
         rule = f"make at most {limit:,} parameters, the target of experiment {config.name}"
@@ -115,50 +114,28 @@ def layer_problems(layers: Mapping[str, Mapping[str, Any]], inherited: Mapping[s
             yield problem(key, "have a plain name (letters, digits, _)", name, "Rename the layer.")
         elif "block" not in spec:
             yield f"{key}.block must be given, got nothing. Choose one: {', '.join(BLOCKS)}."
-        elif spec["block"] not in list(BLOCKS):
-            got = spec["block"]
-            near = did_you_mean(got, BLOCKS, "Choose one of these.") if isinstance(got, str) else "Choose one of these."
-            yield problem(f"{key}.block", one_of(BLOCKS), got, near)
+        elif not isinstance(spec["block"], str) or spec["block"] not in BLOCKS:
+            yield BLOCKS.unknown(f"{key}.block", spec["block"])
         else:
             yield from _fields_of_layer_problems(key, spec, inherited)
 
 
 def _fields_of_layer_problems(key: str, spec: Mapping[str, Any], inherited: Mapping[str, Any]) -> Iterator[str]:
-    given, schema = _given(spec), fields_of(spec["block"])
+    given, schema = _given(spec), BLOCKS.section(spec["block"])
     try:
         schema.model_validate(given)
     except ValidationError as error:
         yield from field_problems(error, schema, prefix=f"{key}.")
         return
     try:
-        check_used(given, _merged(spec, inherited))
+        check_used(given, _merged(spec, inherited).model_dump())
     except FieldError as error:
         yield problem(f"{key}.{error.field}", error.rule, error.got, error.advice)
 
 
-@cache
-def fields_of(block_name: str) -> type[BaseModel]:
-    """The schema of a block's fields, read off its constructor's keyword parameters."""
-    block = BLOCKS[block_name]
-    hints = get_type_hints(block.__init__, include_extras=True)
-    fields: dict[str, Any] = {
-        parameter.name: (
-            hints[parameter.name],
-            ... if parameter.default is inspect.Parameter.empty else parameter.default,
-        )
-        for parameter in _parameters(block)
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    return create_model(f"{block.__name__}Fields", __base__=Section, **fields)
-
-
-def _parameters(block: type[nn.Module]) -> list[inspect.Parameter]:
-    return list(inspect.signature(block).parameters.values())
-
-
 def _own_name(field: str, spec: Mapping[str, Any]) -> str:
     """What a block calls the field: a kernel within it may be its pool_size."""
-    own = fields_of(spec["block"]).model_fields
+    own = BLOCKS.section(spec["block"]).model_fields
     return "pool_size" if field == "kernel_size" and field not in own else field
 
 
@@ -166,23 +143,25 @@ def _given(spec: Mapping[str, Any]) -> dict[str, Any]:
     return {field: value for field, value in spec.items() if field != "block"}
 
 
-def _merged(spec: Mapping[str, Any], inherited: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(spec: Mapping[str, Any], inherited: Mapping[str, Any]) -> Section:
     """All fields of a block: the layer's own, else the model's, else the block's defaults."""
-    schema = fields_of(spec["block"])
+    schema = BLOCKS.section(spec["block"])
     from_model = {field: value for field, value in inherited.items() if field in schema.model_fields}
-    return schema.model_validate({**from_model, **_given(spec)}).model_dump()
+    return schema.model_validate({**from_model, **_given(spec)})
 
 
 def _construct(spec: Mapping[str, Any], inherited: Mapping[str, Any], shape: torch.Size, num_classes: int) -> nn.Module:
-    block = BLOCKS[spec["block"]]
-    context = {"in_channels": shape[1], "in_size": tuple(shape[2:]), "num_classes": num_classes}
-    names = [
-        parameter.name for parameter in _parameters(block) if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-    ]
     if len(shape) != 4:
         rule = "take what comes in"
         raise FieldError("block", rule, spec["block"], "Nothing can follow the flattened output before it.")
-    return block(**{name: context[name] for name in names}, **_merged(spec, inherited))
+    layer: nn.Module = BLOCKS.make(
+        spec["block"],
+        _merged(spec, inherited),
+        in_channels=shape[1],
+        in_size=tuple(shape[2:]),
+        num_classes=num_classes,
+    )
+    return layer
 
 
 def _check_size(layer: nn.Module) -> None:
@@ -256,7 +235,7 @@ def _starved_norms(network: Network, config: RunConfig) -> Iterator[str]:
         for module in network.modules()
         if isinstance(module, nn.BatchNorm2d)
     ]
-    _output_shape(network, torch.Size((1, *IMAGE_SHAPE)))
+    _output_shape(network, torch.Size((1, *config.info.shape)))
     for hook in hooks:
         hook.remove()
     if 1 in pixels:
@@ -268,7 +247,7 @@ def _unused_options(model: ModelConfig) -> Iterator[str]:
     takers = (
         name
         for name, spec in model.layers.items()
-        if "dropout" in fields_of(spec["block"]).model_fields and "dropout" not in spec and not spec.get("bare")
+        if "dropout" in BLOCKS.section(spec["block"]).model_fields and "dropout" not in spec and not spec.get("bare")
     )
     if model.dropout and next(takers, None) is None:
         yield problem("model.dropout", "be 0 where no layer takes it", model.dropout, "Set it in a layer.")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from era_cnn import randomness
+from era_cnn.randomness import Stream
 
 
 class BatchNorm2d(nn.BatchNorm2d):
@@ -93,15 +93,24 @@ def _along(rows: Tensor, values: Tensor) -> Tensor:
 class Dropout(nn.Dropout):
     """Dropout (Srivastava et al. 2014): zeroes each activation with probability p, to the nearest 1 / 65,536.
 
-    The masks are made of 16-bit numbers of the stream that `randomness.seed_modules` began: a tenth of the time of
-    PyTorch's own, which draws a double for each activation, on one thread.
+    The masks are made of 16-bit numbers of the training's own stream: a tenth of the time of PyTorch's own, which draws
+    a double for each activation, on one thread. A layer that was handed no stream is PyTorch's own.
     """
 
+    stream: Stream | None = None
+
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102 - the class says it
-        if not _takes_the_fast_way(self, images):
+        if self.stream is None or not _takes_the_fast_way(self, images):
             return super().forward(images)
         dropped = min(round(self.p * 2**16), 2**16 - 1)  # of 65,536 numbers
-        numbers = randomness.numbers(images.numel())
+        numbers = self.stream.int16(images.numel())
         mask = torch.empty_like(images, dtype=torch.float32, memory_format=torch.channels_last)
         torch.ge(numbers.view(len(images), -1), dropped - 2**15, out=_rows(mask)).mul_(2**16 / (2**16 - dropped))
         return images * mask.to(images.dtype)
+
+
+def hand_out(stream: Stream, network: nn.Module) -> None:
+    """Lets all layers of a network draw from one stream."""
+    for module in network.modules():
+        if isinstance(module, Dropout):
+            module.stream = stream

@@ -9,8 +9,6 @@ import torch
 import torchinfo
 from torch import Tensor, nn
 
-from era_cnn.config.schema import IMAGE_SHAPE
-
 
 @dataclass(frozen=True)
 class Row:
@@ -59,7 +57,7 @@ class Summary:
         return "\n".join((*lines, "", *totals)) + "\n"
 
 
-def summarise(network: nn.Module, image_shape: tuple[int, int, int] = IMAGE_SHAPE) -> Summary:
+def summarise(network: nn.Module, image_shape: tuple[int, int, int]) -> Summary:
     """Counts with torchinfo what one image of shape (C, H, W) passes through."""
     fields = _receptive_fields(network, image_shape)
     device = next(network.parameters()).device

@@ -5,21 +5,24 @@ from __future__ import annotations
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from era_cnn.config.schema import RunConfig, parse
+from era_cnn.compose.planner import plain
+from era_cnn.config.schema import parse
+from era_cnn.config.versions import digest
 from era_cnn.errors import EraCnnError, OutputError, StorageError
 from era_cnn.folders.claims import shown
 from era_cnn.folders.run import RunFolder
+from era_cnn.folders.stored import StoredConfig
 from era_cnn.runs.listeners.console import Console, log_to
 from era_cnn.runs.run import run
 from era_cnn.runs.stopping import Interrupted, stop_requests
-from era_cnn.training.loop import EpochMetrics
+from era_cnn.training.listeners import Listener
 
 
 def job(composed: DictConfig, command: Sequence[str]) -> int:
@@ -27,17 +30,18 @@ def job(composed: DictConfig, command: Sequence[str]) -> int:
     folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
     try:
         with folder.locked():
-            return carry_out(parse(composed), folder, command)
+            config = parse(plain(composed))
+            return carry_out(StoredConfig(config, digest(config)), folder, command)
     except EraCnnError as error:
         print(error, file=sys.stderr)
         return error.exit_code
 
 
 def carry_out(
-    config: RunConfig,
+    stored: StoredConfig,
     folder: RunFolder,
     command: Sequence[str],
-    witness: Callable[[EpochMetrics], None] = lambda record: None,
+    listeners: Sequence[Listener] = (),
     console: Console | None = None,
 ) -> int:
     """Runs, or goes on with, what a locked folder is for; returns the exit code.
@@ -52,7 +56,7 @@ def carry_out(
     to_go_on = f"era-cnn resume {shlex.quote(str(shown(folder.path)))}"
     with log_to(folder.path / "run.log"), stop_requests() as stop:
         try:
-            run(config, folder, console, stop, command, witness)
+            run(stored, folder, console, stop, command, listeners)
             stop.check()  # what came too late to stop this run still stops the sweep
         except Interrupted as interrupted:
             if folder.is_complete:

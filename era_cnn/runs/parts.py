@@ -1,57 +1,59 @@
-"""What a run is made of, from its config: device, data, network, optimizer and schedule."""
+"""What a run trains and trains on, from its config: data, network, optimizer and schedule, on the device."""
 
 from __future__ import annotations
 
 import functools
-import os
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from torch import nn
 
-from era_cnn.config.schema import DigitsData, RunConfig
-from era_cnn.data.augment import make_augmentation
+from era_cnn.config.choices import DATASETS, keyword_parameters
+from era_cnn.config.schema import RunConfig, make_schedule
+from era_cnn.config.sections import FieldError
+from era_cnn.data.arrays import Arrays, check_against
 from era_cnn.data.batches import EvaluationBatches, Normalise, Split, TrainingBatches, split_off_val
-from era_cnn.data.sources import Dataset, read_digits, read_idx_data
+from era_cnn.data.sets import Dataset
+from era_cnn.data.transforms import make_pipeline
+from era_cnn.errors import ConfigError
 from era_cnn.models.build import build_from_config, check_network
 from era_cnn.runs.process import check_threads, pick_device
 from era_cnn.training.graphs import record_graphs
-from era_cnn.training.optim import Schedule, make_optimizer, make_schedule
+from era_cnn.training.optimizers import make_optimizer
+from era_cnn.training.schedulers import Schedule
+from era_cnn.training.state import TrainingState
 
 
 @dataclass(frozen=True)
-class Ingredients:
+class Parts:
     """All that is trained and trained on, on its device, as it is before the first step."""
 
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
+    state: TrainingState
     schedule: Schedule
     train: TrainingBatches
     val: EvaluationBatches | None
     test: EvaluationBatches
 
 
-def make_ingredients(config: RunConfig, dataset: Dataset, device: torch.device) -> Ingredients:
+def make_parts(config: RunConfig, arrays: Arrays, device: torch.device) -> Parts:
     """Builds everything that a run trains.
 
     Raises:
-        ConfigError: If the network can't be built.
+        ConfigError: If the network can't be built, or an optimizer or a transform does not fit.
     """
-    train_split, val, test = make_splits(dataset, config, device)
+    train_split, val, test = make_splits(arrays, config, device)
     train = make_training_batches(train_split, config)
-    model = build_from_config(config).to(device).to(memory_format=torch.channels_last)  # where convolutions are fastest
+    network = build_from_config(config).to(device).to(memory_format=torch.channels_last)
     if config.trainer.cuda_graphs:
-        record_graphs(model, next(train.epoch(1)).images, config.precision)
-    return Ingredients(
-        model=model,
-        optimizer=make_optimizer(config.optimizer.name, model.parameters(), **config.optimizer.options()),
-        schedule=make_schedule(
-            config.scheduler.name,
-            epochs=config.trainer.epochs,
-            steps_per_epoch=len(train),
-            **config.scheduler.options(),
-        ),
+        record_graphs(network, next(train.epoch(1)).images, config.precision)
+    try:
+        optimizer = make_optimizer(config.optimizer, network.parameters())
+    except FieldError as error:
+        raise ConfigError([error.at("optimizer")]) from error
+    return Parts(
+        state=TrainingState(network, optimizer),
+        schedule=make_schedule(config.scheduler, epochs=config.trainer.epochs, steps_per_epoch=len(train)),
         train=train,
         val=make_evaluation_batches(val, config) if val else None,
         test=make_evaluation_batches(test, config),
@@ -63,21 +65,30 @@ def settled(config: RunConfig, device: torch.device) -> RunConfig:
     return config.anchored().model_copy(update={"device": device.type})
 
 
-def read_dataset(config: RunConfig) -> Dataset:
-    """The data set of a run, verified; the runs of a process share it."""
-    if isinstance(config.data, DigitsData):
-        return _digits(config.data.train_size)
-    return _idx_data(config.data.name, Path(os.path.abspath(config.data.root)))
+def read_data(config: RunConfig) -> Arrays:
+    """The data of a run, verified; the runs of a process share them.
+
+    Raises:
+        DataError: If they are missing, damaged, or not what the data set says of itself.
+    """
+    section = config.anchored().data
+    entry = DATASETS[section.name]
+    fields = section.model_dump(include={each.name for each in keyword_parameters(entry)})
+    return _read(section.name, entry, json.dumps(fields))
 
 
-_digits = functools.lru_cache(maxsize=1)(read_digits)
-_idx_data = functools.lru_cache(maxsize=3)(read_idx_data)  # 52 MiB each
+@functools.lru_cache(maxsize=3)  # MNIST has 52 MiB
+def _read(name: str, entry: Callable[..., Dataset], fields: str) -> Arrays:
+    data = entry(**json.loads(fields))
+    arrays = data.read()
+    check_against(arrays, data.info(), name)
+    return arrays
 
 
-def make_splits(dataset: Dataset, config: RunConfig, device: torch.device) -> tuple[Split, Split | None, Split]:
+def make_splits(arrays: Arrays, config: RunConfig, device: torch.device) -> tuple[Split, Split | None, Split]:
     """Training, validation and test images on the device, within the trainer's limits."""
-    train = Split.on(device, dataset.train_images, dataset.train_labels)
-    test = Split.on(device, dataset.test_images, dataset.test_labels).first(config.trainer.limit_test_images)
+    train = Split.on(device, arrays.train_images, arrays.train_labels)
+    test = Split.on(device, arrays.test_images, arrays.test_labels).first(config.trainer.limit_test_images)
     val = None
     if config.data.val_size:
         train, val = split_off_val(train, config.data.val_size, seed=config.seed)
@@ -85,11 +96,19 @@ def make_splits(dataset: Dataset, config: RunConfig, device: torch.device) -> tu
 
 
 def make_training_batches(train: Split, config: RunConfig) -> TrainingBatches:
-    """The batches that a run trains on."""
+    """The batches that a run trains on.
+
+    Raises:
+        ConfigError: If a transform does not fit the images.
+    """
+    try:
+        pipeline = make_pipeline(config.augmentation.chosen(), config.info)
+    except FieldError as error:
+        raise ConfigError([error.at("augmentation")]) from error
     return TrainingBatches(
         train,
         batch_size=config.trainer.batch_size,
-        augment=make_augmentation(config.augmentation.name, **config.augmentation.options()),
+        augment=pipeline,
         normalise=Normalise(config.data.mean, config.data.std),
         seed=config.seed,
     )
@@ -102,7 +121,7 @@ def make_evaluation_batches(split: Split, config: RunConfig) -> EvaluationBatche
 
 
 def check(config: RunConfig) -> None:
-    """Raises what `run` would before it reads any data."""
+    """Raises what a run would before it reads any data."""
     pick_device(config.device)
     check_threads(config.threads)
     check_network(config)

@@ -6,6 +6,8 @@ import ctypes
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -37,31 +39,49 @@ def check_threads(threads: int) -> None:
         raise ConfigError([problem("threads", rule, threads, "Lower it, or unset the variable.")])
 
 
-def set_up(threads: int) -> None:
-    """Sets what the bits of a result depend on, and what its speed does.
+@contextmanager
+def set_up(threads: int) -> Iterator[None]:
+    """Sets what the bits of a result depend on, for as long as the context lasts.
 
     Raises:
         ConfigError: If there can't be so many threads.
     """
     check_threads(threads)
-    _make_deterministic(threads)
-    _keep_memory()
-
-
-def _make_deterministic(threads: int) -> None:
+    backends, deterministic = torch.backends.cudnn, torch.utils.deterministic
+    before = (
+        torch.get_num_threads(),
+        os.environ.get(_WORKSPACE),
+        torch.get_deterministic_debug_mode(),
+        backends.benchmark,
+        deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
+        torch.get_rng_state(),
+    )
     torch.set_num_threads(threads)
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may differ from call to call
+    os.environ.setdefault(_WORKSPACE, ":4096:8")  # else cuBLAS may differ from call to call
     torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms(True), which imports the compiler
-    torch.backends.cudnn.benchmark = False
+    backends.benchmark = False
     # Filling fresh memory shows reads of it, at a price in each step; the tests of equal bits show them too.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        if before[1] is None:
+            os.environ.pop(_WORKSPACE, None)
+        torch.set_deterministic_debug_mode(before[2])
+        backends.benchmark = before[3]
+        deterministic.fill_uninitialized_memory = before[4]  # type: ignore[attr-defined]
+        torch.set_rng_state(before[5])
 
 
-def _keep_memory() -> None:
+_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+
+
+def keep_memory() -> None:
     """Lets the C library keep what a step frees for the next one, instead of asking the system for it anew.
 
-    Else a step of a small network spends a fifth of its time on pages that the system takes back and clears. Elsewhere
-    than with glibc, nothing.
+    Else a step of a small network spends a fifth of its time on pages that the system takes back and clears. It holds
+    for the rest of the process, so only a process of our own asks for it. Elsewhere than with glibc, nothing.
     """
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         c_library = ctypes.CDLL(None)

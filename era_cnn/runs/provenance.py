@@ -1,13 +1,11 @@
-"""Where a result comes from: code, packages, machine, data and the words that started it."""
+"""Collects where a result comes from: code, plugins, packages and machine."""
 
 from __future__ import annotations
 
 import os
 import platform
-import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,9 @@ from typing import Any
 import torch
 
 import era_cnn
-from era_cnn.folders.run import RunFolder
+from era_cnn.config.choices import plugin_digests
+from era_cnn.config.schema import RunConfig, used_entries
+from era_cnn.config.versions import NUMERICS
 from era_cnn.folders.storage import files_sha256
 
 PACKAGE_DIR = Path(era_cnn.__file__).parent
@@ -44,16 +44,13 @@ ENVIRONMENT = (
 No other is: one may hold a secret.
 """
 
-_PLACES = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID")
-"""Those of them that only say where: what device it was is recorded by its name."""
 
-COMPUTING = re.compile(r"(torch|torchvision|numpy|scipy|scikit-learn|pillow|triton|mkl|intel-|nvidia-|cuda-).*", re.I)
-"""The packages that compute. Whether another one changes, as one for tests, changes no result."""
-
-
-def collect(device: torch.device) -> dict[str, Any]:
-    """The code and the machine that a result may depend on, as plain values."""
+def collect(config: RunConfig, device: torch.device) -> dict[str, Any]:
+    """The code and the machine that a result of a config may depend on, as plain values."""
+    used = used_entries(config)
     return {
+        "numerics": NUMERICS,
+        "plugins": {name: sha256 for name, sha256 in sorted(plugin_digests().items()) if name in used},
         "code": {"version": era_cnn.__version__, "sha256": code_sha256(), "git": _git()},
         "python": platform.python_version(),
         "packages": dict(
@@ -65,62 +62,12 @@ def collect(device: torch.device) -> dict[str, Any]:
             "processor": _processor(),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
+            "threads": config.threads,
             "device": _device_name(device),
             "cuda": torch.version.cuda if device.type == "cuda" else None,
         },
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
     }
-
-
-def record(folder: RunFolder, origin: dict[str, Any], say: Callable[[str], None]) -> None:
-    """Writes provenance.json: how a run began, and, each time that it goes on, how. Says what is different by then."""
-    if not (folder.path / "provenance.json").exists():
-        folder.write_json("provenance.json", origin)
-        return
-    before = folder.read_json("provenance.json")
-    changes = list(differences(before, origin))
-    if changes:
-        say(f"Not as when the run began, so its bits may differ: {'; '.join(changes)}")
-    folder.write_json("provenance.json", {**before, "resumed": [*before.get("resumed", []), origin]})
-
-
-def differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
-    """What a result may depend on and that is not the same, the likeliest cause of other bits first."""
-    names = {
-        "data": ("data_sha256",),
-        "config": ("config_sha256",),
-        "code of era_cnn": ("code", "sha256"),
-        "device": ("machine", "device"),
-        "threads": ("machine", "threads"),
-        "processor": ("machine", "processor"),
-        "instruction set": ("machine", "cpu_capability"),
-        "CUDA": ("machine", "cuda"),
-        "Python": ("python",),
-    }
-    pairs = [(name, _at(before, path), _at(now, path)) for name, path in names.items()]
-    for section in ("environment", "packages"):
-        one, other = before.get(section, {}), now.get(section, {})
-        in_order = sorted({*one, *other}, key=lambda name: (name != "torch", name))
-        pairs += [
-            (name, one.get(name), other.get(name))
-            for name in in_order
-            if (COMPUTING.match(name) if section == "packages" else name not in _PLACES)
-        ]
-    for name, old, new in pairs:
-        if old != new:
-            yield f"{name} {_shortened(old)} → {_shortened(new)}"
-
-
-def _at(values: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        values = values.get(name) if isinstance(values, dict) else None
-    return values
-
-
-def _shortened(value: object) -> str:
-    text = "none" if value is None else str(value)
-    return f"{text[:12]}…" if len(text) == 64 else text
 
 
 def code_sha256() -> str:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from era_cnn.config.schema import RunConfig
 from era_cnn.errors import ConfigError, ReplayError, RunFolderError, problem
 from era_cnn.folders.claims import claim, shown
+from era_cnn.folders.provenance import DIFFERS, check_numerics, differences
+from era_cnn.folders.result import TIMES
 from era_cnn.folders.run import RunFolder
-from era_cnn.folders.stored import read_config, run_folder
+from era_cnn.folders.stored import StoredConfig, read_config, run_folder
 from era_cnn.runs import provenance
 from era_cnn.runs.carry_out import carry_out
 from era_cnn.runs.output import say
-from era_cnn.runs.parts import read_dataset
-from era_cnn.runs.process import pick_device, set_up
-from era_cnn.runs.result import TIMES
-from era_cnn.training.loop import EpochMetrics
+from era_cnn.runs.parts import read_data
+from era_cnn.runs.process import pick_device
+from era_cnn.training.history import EpochMetrics
+from era_cnn.training.listeners import Listener
 
 
 def replay(path: Path, command: Sequence[str], *, epochs: int | None = None, data_root: str | None = None) -> int:
@@ -42,49 +43,66 @@ def replay(path: Path, command: Sequence[str], *, epochs: int | None = None, dat
         RunFolderError: If the folder does not hold a run with an epoch to compare.
     """
     recorded = run_folder(path)
-    config = read_config(recorded, data_root)
-    record = _Record.of(recorded, config)
-    count = _epochs_to_compare(record, epochs)
-    changes = _changes(recorded, config)
+    stored = read_config(recorded, data_root)
+    check_numerics(recorded)
+    config = stored.config
+    original = _Original.of(recorded)
+    count = _epochs_to_compare(original, epochs)
+    changes = _changes(recorded, stored)
     if changes:
-        say(f"Not as when the run was made, so its bits may differ: {'; '.join(changes)}")
-
-    def compare(epoch: EpochMetrics) -> None:
-        before, now = record.fingerprints[epoch.epoch], epoch.fingerprint
-        for name in {**before, **now}:
-            if before.get(name) != now.get(name):
-                raise ReplayError(
-                    f"Epoch {epoch.epoch}: {_WORDS.get(name, name)} must have the digest {before.get(name)}, "
-                    f"got {now.get(name)}. {_likely_cause(name, changes)}"
-                )
-
+        say(f"{DIFFERS}{'; '.join(changes)}")
     now = datetime.now()
     claimed = claim(Path("outputs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{config.name}_replay")
     folder = RunFolder(claimed.path)
-    is_whole = count == config.trainer.epochs_to_run
+    is_whole = original.result is not None and count == len(original.metrics)
     shortened = config.model_copy(update={"trainer": config.trainer.model_copy(update={"limit_epochs": count})})
     try:
         with folder.locked():
-            code = carry_out(config if is_whole else shortened, folder, command, compare)
+            repeated = StoredConfig(config if is_whole else shortened, stored.sha256)
+            comparison = _Comparison(original.fingerprints, changes)
+            code = carry_out(repeated, folder, command, [comparison])
     finally:
         if not folder.has_begun:
             claimed.give_back()
     if code:
         return code
-    _compare_rows(record.metrics[:count], folder.read_metrics(), to_the_end=is_whole)
+    _compare_rows(original.metrics[:count], folder.read_metrics(), to_the_end=is_whole)
     compared = f"all {count} epochs" if is_whole else f"{count} of {config.trainer.epochs_to_run} epochs"
-    if is_whole and record.result is not None:
-        _compare_results(record.result, folder.read_json("result.json"))
+    if original.result is not None and is_whole:
+        _compare_results(original.result, folder.read_json("result.json"), stored)
         compared += " and the result"
     say(f"Equal, bit for bit: {compared} of {shown(recorded.path)} (order of the images, weights, optimizer, metrics).")
     return 0
+
+
+class _Comparison(Listener):
+    """Stops a repetition at the first tensor that is not what the original run left after that epoch."""
+
+    is_essential = True
+
+    def __init__(self, fingerprints: Mapping[int, Mapping[str, str]], changes: Sequence[str]) -> None:
+        self._fingerprints, self._changes = fingerprints, changes
+
+    def on_epoch(self, metrics: EpochMetrics) -> None:
+        """Compares an epoch.
+
+        Raises:
+            ReplayError: If a tensor differs.
+        """
+        before, now = self._fingerprints[metrics.epoch], metrics.fingerprint
+        for name in {**before, **now}:
+            if before.get(name) != now.get(name):
+                raise ReplayError(
+                    f"Epoch {metrics.epoch}: {_WORDS.get(name, name)} must have the digest {before.get(name)}, "
+                    f"got {now.get(name)}. {_likely_cause(name, self._changes)}"
+                )
 
 
 _WORDS = {"order": "the order of the images"}
 
 
 @dataclass(frozen=True)
-class _Record:
+class _Original:
     """What a run has recorded of itself, whole and without contradiction."""
 
     fingerprints: dict[int, dict[str, str]]
@@ -92,47 +110,45 @@ class _Record:
     result: dict[str, Any] | None
 
     @classmethod
-    def of(cls, folder: RunFolder, config: RunConfig) -> _Record:
+    def of(cls, folder: RunFolder) -> _Original:
         """Reads it.
 
         Raises:
             RunFolderError: If something is missing or damaged.
         """
-        record = cls(folder.read_fingerprints(), folder.read_metrics(), folder.result())
-        got = f"{len(record.fingerprints)} in fingerprints.jsonl and {len(record.metrics)} in metrics.csv"
-        if len(record.fingerprints) != len(record.metrics):
-            raise RunFolderError(f"{folder.path} must have recorded the same epochs everywhere, got {got}. {_RESUME}")
-        if record.result is not None and len(record.metrics) != config.trainer.epochs_to_run:
-            rule = f"must have recorded all of its {config.trainer.epochs_to_run} epochs, since it has a result"
+        original = cls(folder.read_fingerprints(), folder.read_metrics(), folder.result())
+        got = f"{len(original.fingerprints)} in fingerprints.jsonl and {len(original.metrics)} in metrics.csv"
+        if len(original.fingerprints) != len(original.metrics):
+            raise RunFolderError(f"{folder.path} must have the same epochs in both files, got {got}. {_RESUME}")
+        if original.result is not None and len(original.metrics) != original.result["epochs"]:
+            rule = f"must have all of its {original.result['epochs']} epochs, since it has a result"
             raise RunFolderError(f"{folder.path} {rule}, got {got}. The folder was changed: it proves nothing.")
-        if not record.metrics:
+        if not original.metrics:
             raise RunFolderError(f"{folder.path} must hold a whole epoch, got none. {_RESUME}")
-        return record
+        return original
 
 
 _RESUME = "Resume the run first."
 
 
-def _epochs_to_compare(record: _Record, wanted: int | None) -> int:
-    recorded = len(record.metrics)
+def _epochs_to_compare(original: _Original, wanted: int | None) -> int:
+    recorded = len(original.metrics)
     if wanted is not None and not 1 <= wanted <= recorded:
         rule = f"be from 1 to {recorded}, the epochs that were recorded"
         raise ConfigError([problem("--epochs", rule, wanted, "Leave it out for all of them.")])
     return wanted or recorded
 
 
-def _changes(folder: RunFolder, config: RunConfig) -> list[str]:
-    """What is not as it was when the run began or went on."""
-    device = pick_device(config.device)
-    set_up(config.threads)
+def _changes(folder: RunFolder, stored: StoredConfig) -> list[str]:
+    """What differs from when the run began or was resumed."""
     now = {
-        "config_sha256": config.digest(),
-        "data_sha256": read_dataset(config).sha256,
-        **provenance.collect(device),
+        "config_sha256": stored.sha256,
+        "data_sha256": read_data(stored.config).sha256,
+        **provenance.collect(stored.config, pick_device(stored.config.device)),
     }
     began = folder.read_json("provenance.json")
     parts: list[dict[str, Any]] = [began, *began.get("resumed", [])]
-    return list(dict.fromkeys(change for part in parts for change in provenance.differences(part, now)))
+    return list(dict.fromkeys(change for part in parts for change in differences(part, now)))
 
 
 def _likely_cause(name: str, changes: Sequence[str]) -> str:
@@ -154,10 +170,12 @@ def _compare_rows(before: list[dict[str, str]], now: list[dict[str, str]], *, to
                 )
 
 
-def _compare_results(before: dict[str, Any], now: dict[str, Any]) -> None:
-    for key in {**before, **now}:
-        if key not in TIMES and before.get(key) != now.get(key):
+def _compare_results(before: dict[str, Any], now: dict[str, Any], stored: StoredConfig) -> None:
+    """Compares result.json; its digest of the config is by the rules of the version that wrote it."""
+    expected = {**now, "config_sha256": stored.sha256}
+    for key in {**before, **expected}:
+        if key not in TIMES and before.get(key) != expected.get(key):
             raise ReplayError(
-                f"result.json: {key} must be {before.get(key)}, got {now.get(key)}. "
-                "All epochs are equal, so the record was changed."
+                f"result.json: {key} must be {before.get(key)}, got {expected.get(key)}. "
+                "All epochs are equal, so the file was changed."
             )

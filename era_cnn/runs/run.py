@@ -2,155 +2,147 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
 from era_cnn.config.schema import RunConfig
+from era_cnn.config.versions import digest
 from era_cnn.errors import OutputError, RunFolderError
 from era_cnn.folders.checkpoints import Found
 from era_cnn.folders.claims import shown
+from era_cnn.folders.provenance import check_numerics, write_origin
+from era_cnn.folders.result import Result
 from era_cnn.folders.run import RunFolder
+from era_cnn.folders.stored import StoredConfig
 from era_cnn.models.summary import summarise
 from era_cnn.runs import provenance
 from era_cnn.runs.listeners.console import Console, describe_result, describe_start
 from era_cnn.runs.listeners.saver import Saver
-from era_cnn.runs.parts import (
-    Ingredients,
-    make_ingredients,
-    read_dataset,
-    settled,
-)
+from era_cnn.runs.listeners.stop import StopWhenAsked
+from era_cnn.runs.listeners.writer import Writer
+from era_cnn.runs.parts import Parts, make_parts, read_data, settled
+from era_cnn.runs.predictions import predict_test_set
 from era_cnn.runs.process import pick_device, set_up
-from era_cnn.runs.result import Result, make_result
+from era_cnn.runs.result import make_result
 from era_cnn.runs.stopping import Interrupted, Interruptible, StopRequest
-from era_cnn.training.checkpoint import Checkpoint, restore
-from era_cnn.training.loop import EpochMetrics, Position, Step, fit
+from era_cnn.training.checkpoint import Checkpoint
+from era_cnn.training.history import EpochMetrics, History
+from era_cnn.training.listeners import Listener, Listeners, Training
+from era_cnn.training.loop import Position, fit
 
 
 def run(
-    config: RunConfig,
+    stored: StoredConfig,
     folder: RunFolder,
     console: Console,
     stop: StopRequest,
     command: Sequence[str] = (),
-    witness: Callable[[EpochMetrics], None] = lambda record: None,
+    listeners: Sequence[Listener] = (),
 ) -> Result:
-    """Trains the network of `config` and leaves in `folder` what tells, proves and repeats it.
+    """Trains the network of a config and leaves in `folder` what tells, proves and repeats it.
 
-    If the folder holds a checkpoint, it goes on from there, and ends with the very same result.
+    If the folder holds a checkpoint, it continues from there, and ends with the very same result.
 
     Args:
-        config: Valid; its device may still be `auto`.
+        stored: The config of the folder; its device may still be `auto`.
         folder: Claimed for this run.
-        console: Shows the run as it goes on.
+        console: Shows the run as it proceeds.
         stop: Asks the run to end after the present step, saved.
         command: The words that started it, for the record.
-        witness: Sees the record of each epoch, and may raise.
+        listeners: More of them; they hear of the training after those that show, save and write it.
 
     Raises:
         ConfigError: If the device is not there, or the network can't be built.
         DataError: If the data can't be had.
         TrainingError: If the loss or a weight is no longer finite.
-        RunFolderError: If the folder's checkpoints are all damaged, or the run began with another config or other data.
+        RunFolderError: If the folder's checkpoints are all damaged, the run began with another config or other data, or
+            this version computes other bits.
         StorageError: If a file can't be written.
         OutputError: If standard output can't be written to.
         Interrupted: If it was asked to stop.
     """
-    device = pick_device(config.device)
-    config = settled(config, device)
-    set_up(config.threads)
+    # Settle what is trained, and on what. From `begin` on, the run can be resumed.
+    device = pick_device(stored.config.device)
+    config = settled(stored.config, device)
     found = folder.saved()
-    if not folder.has_record:
-        folder.begin(config)  # from here on it can be resumed
+    if not folder.has_begun_before:
+        folder.begin(config)
     with stop.at_once():
-        dataset = read_dataset(config)
-    origin = {"config_sha256": config.digest(), "data_sha256": dataset.sha256}
-    if folder.has_record:  # then all is verified before anything is touched
+        arrays = read_data(config)
+    config_sha256 = stored.sha256 if folder.has_begun_before else digest(config)
+    origin = {"config_sha256": config_sha256, "data_sha256": arrays.sha256}
+
+    # A run that is resumed must be the same run: all is verified before anything is touched.
+    if folder.has_begun_before:
         check_origin(folder.read_json("provenance.json"), origin)
+        check_numerics(folder)
         folder.begin(config)
     checkpoint = take(found, folder, origin, device, console) if found else None
-    parts = make_ingredients(config, dataset, device)
 
-    folder.write_text("summary.txt", summarise(parts.model).table())
-    console.say(describe_start(config, parts))
-    provenance.record(folder, {"command": list(command), **origin, **provenance.collect(device)}, console.say)
+    with set_up(config.threads):
+        parts = make_parts(config, arrays, device)
+        folder.write_text("summary.txt", summarise(parts.state.network, config.info.shape).table())
+        console.say(describe_start(config, parts))
+        collected = provenance.collect(config, device)
+        write_origin(folder, {"command": list(command), **origin, **collected}, console.say)
 
-    records = _train(parts, config, checkpoint, origin, folder, console, stop, witness)
+        # Everybody who listens hears of the training in this order.
+        history = checkpoint.history if checkpoint else History()
+        saver = Saver(folder.checkpoints, origin=origin, every_seconds=config.trainer.checkpoint_every_seconds)
+        writer = Writer(folder)
+        everybody = Listeners((saver, writer, console, *listeners, StopWhenAsked(stop)), warn=console.warn)
+        try:
+            everybody.on_start(Training(config, parts.state, history, folder.path))
+            start = Position()
+            if checkpoint is not None:
+                parts.state.load_state_dict(checkpoint.state)
+                start = checkpoint.position
+                console.say(f"Resuming in epoch {start.epoch} after {start.steps_done} of {len(parts.train)} steps")
+            writer.write()  # an interrupted run may have come further than its last checkpoint
+            stop.check()
 
-    num_train_images = len(parts.train.split)
-    result = make_result(config, records, parts.model, num_train_images=num_train_images, data_sha256=dataset.sha256)
+            # Train.
+            for metrics in epochs_of(config, parts, history, start, stop, everybody):
+                everybody.on_epoch(metrics)
+
+            # Conclude: what the final weights predict, then the result, which is the last file.
+            folder.write_predictions(predict_test_set(config, parts, history, folder.checkpoints, stop))
+            result = make_result(
+                config, history, parts.state.network, num_train_images=len(parts.train.split), origin=origin
+            )
+            everybody.on_end(result.to_json())
+        except (Interrupted, OutputError):
+            saver.save()
+            raise
+        finally:
+            everybody.close()
     console.say(describe_result(result, config))
     console.say(f"Run folder: {shown(folder.path)}")
     folder.complete(result.to_json())
     return result
 
 
-def _train(
-    parts: Ingredients,
-    config: RunConfig,
-    checkpoint: Checkpoint | None,
-    origin: dict[str, str],
-    folder: RunFolder,
-    console: Console,
-    stop: StopRequest,
-    witness: Callable[[EpochMetrics], None],
-) -> list[EpochMetrics]:
-    """Trains to the end, from the checkpoint on if there is one; saves, writes and says what happens on the way."""
-    records: list[EpochMetrics] = []
-    start = Position()
-    if checkpoint is not None:
-        restore(checkpoint, parts.model, parts.optimizer)
-        records, start = checkpoint.records, checkpoint.position
-        console.say(f"Going on in epoch {start.epoch} after {start.steps_done} of {len(parts.train)} steps")
-    saver = Saver(
-        folder.checkpoints,
-        parts.model,
-        parts.optimizer,
-        records,
-        origin=origin,
-        every_seconds=config.trainer.checkpoint_every_seconds,
-    )
-
-    def write_records() -> None:
-        folder.write_metrics(records, with_val=parts.val is not None)
-        folder.write_fingerprints(records)
-
-    def on_step(step: Step) -> None:
-        saver.after_step(step)
-        console.on_step(step)
-        stop.check()
-
-    epochs = fit(
-        parts.model,
-        parts.optimizer,
+def epochs_of(
+    config: RunConfig, parts: Parts, history: History, start: Position, stop: StopRequest, everybody: Listeners
+) -> Iterator[EpochMetrics]:
+    """The epochs of a run, trained as they are asked for."""
+    return fit(
+        parts.state,
         parts.schedule,
         parts.train,
         epochs=config.trainer.epochs_to_run,
         seed=config.seed,
+        history=history,
         label_smoothing=config.trainer.label_smoothing,
         precision=config.precision,
         val=Interruptible(parts.val, stop) if parts.val else None,
         test=Interruptible(parts.test, stop),
         eval_every_epochs=config.trainer.eval_every_epochs,
         start=start,
-        on_step=on_step,
+        on_step=everybody.on_step,
     )
-    try:
-        write_records()  # an interrupted run may have come further than its last checkpoint
-        stop.check()
-        for record in epochs:
-            records.append(record)
-            saver.after_epoch(record)
-            write_records()
-            console.on_epoch(record)
-            witness(record)
-            stop.check()
-    except (Interrupted, OutputError):
-        saver.save()
-        raise
-    return records
 
 
 def take(found: Found, folder: RunFolder, origin: dict[str, str], device: torch.device, console: Console) -> Checkpoint:

@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 from era_cnn.compose.complaints import one_for_all_jobs
 from era_cnn.compose.planner import PlannedJob, Planner, raise_problems_of_jobs, resolved
 from era_cnn.compose.words import Words
-from era_cnn.config.schema import DigitsData, RunConfig
+from era_cnn.config.choices import DATASETS
+from era_cnn.config.schema import RunConfig
 from era_cnn.errors import ConfigError, RunFolderError, problem
 from era_cnn.folders.claims import claim, shown
 from era_cnn.folders.ledger import Job
@@ -99,7 +100,7 @@ def resume(path: Path, overrides: Sequence[str], typed: Sequence[str], data_root
         pending = [job for job in jobs if sweep.outcome(job).state not in DONE]
         for job in pending[:1]:
             with suppress(RunFolderError):  # then it is found so in a moment, once more
-                _prepare(composed, read_config(sweep.run(job)))
+                _prepare(composed, read_config(sweep.run(job)).config)
         pending.sort(key=lambda job: sweep.run(job).is_in_use())  # those that another process still works at come last
         executor = _executor(sweep, Words(), composed, options, _manner(sweep, options, typed, data_root))
         source: Source = Listed(pending)
@@ -170,7 +171,7 @@ def _is_plugin(composed: DictConfig) -> bool:
 def _prepare(composed: DictConfig, config: RunConfig) -> None:
     """Lets workers on this machine import in the meantime what they need for jobs like this one."""
     if not _is_plugin(composed):
-        prepare(["sklearn.datasets"] if isinstance(config.data, DigitsData) else [])
+        prepare(getattr(DATASETS[config.data.name], "imports", ()))
 
 
 def _executor(
@@ -192,7 +193,7 @@ def _manner(sweep: SweepFolder, options: SweepOptions, command: Sequence[str], d
 
 def _check(jobs: Sequence[PlannedJob]) -> None:
     """Raises what the jobs would before they train; data sets are read and verified once each."""
-    from era_cnn.runs.parts import check, read_dataset  # and with them torch
+    from era_cnn.runs.parts import check, read_data  # and with them torch
 
     subdirs: dict[str, PlannedJob] = {}
     alike: dict[str, PlannedJob] = {}
@@ -215,7 +216,7 @@ def _check(jobs: Sequence[PlannedJob]) -> None:
                 problems.setdefault(said, []).append(str(job))
     raise_problems_of_jobs(problems, len(jobs))
     for config in {job.config.data.model_dump_json(): job.config for job in jobs}.values():
-        read_dataset(config)
+        read_data(config)
 
 
 def _check_changes(typed: Sequence[str]) -> None:

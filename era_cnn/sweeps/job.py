@@ -28,10 +28,10 @@ def do(path: Path, manner: Manner, *, quiet: bool) -> int:
             if folder.result() is not None:
                 return 0
             try:
-                config = read_config(folder, manner.data_root)
-                if manner.reuse_from and take_over(folder, config, manner.reuse_from):
+                stored = read_config(folder, manner.data_root)
+                if manner.reuse_from and take_over(folder, stored.config, manner.reuse_from):
                     return 0
-                return carry_out(config, folder, manner.command, console=Console(quiet=quiet))
+                return carry_out(stored, folder, manner.command, console=Console(quiet=quiet))
             except EraCnnError as error:  # before the run had begun
                 with suppress(StorageError):
                     folder.end("failed", str(error))

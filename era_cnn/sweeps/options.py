@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, ValidationError
 
 from era_cnn.config.messages import field_problems
-from era_cnn.config.schema import Name, Section
+from era_cnn.config.sections import Name, Section
 from era_cnn.errors import ConfigError, problem
 
 

@@ -8,13 +8,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from era_cnn.config.schema import RunConfig
+from era_cnn.config.versions import digest
 from era_cnn.errors import RunFolderError, StorageError
+from era_cnn.folders.provenance import differences
 from era_cnn.folders.run import RunFolder
 from era_cnn.runs import provenance
-from era_cnn.runs.parts import read_dataset, settled
-from era_cnn.runs.process import pick_device, set_up
+from era_cnn.runs.parts import read_data, settled
+from era_cnn.runs.process import pick_device
 
-LINKED = ("summary.txt", "metrics.csv", "fingerprints.jsonl", "provenance.json")
+LINKED = ("summary.txt", "metrics.csv", "fingerprints.jsonl", "predictions.npz", "provenance.json")
 """What a run leaves besides its config, its log, its checkpoints and its result; last what says that it has begun."""
 
 
@@ -30,16 +32,15 @@ def take_over(folder: RunFolder, config: RunConfig, places: Sequence[Path]) -> b
         DataError: If the data can't be had.
         StorageError: If a file can't be written.
     """
-    if folder.has_record:
+    if folder.has_begun_before:
         return False
     device = pick_device(config.device)
     config = settled(config, device)
-    set_up(config.threads)
-    origin = {"config_sha256": config.digest(), "data_sha256": read_dataset(config).sha256}
-    now = {**origin, **provenance.collect(device)}
+    origin = {"config_sha256": digest(config), "data_sha256": read_data(config).sha256}
+    now = {**origin, **provenance.collect(config, device)}
     for source in _completed(places, origin):
         before = source.read_json("provenance.json")
-        if any(list(provenance.differences(each, now)) for each in (before, *before.get("resumed", []))):
+        if any(list(differences(each, now)) for each in (before, *before.get("resumed", []))):
             continue
         try:
             _link(source, folder, config)

@@ -7,40 +7,32 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
+from era_cnn.training.state import TrainingState
 
-def weights_sha256(model: nn.Module) -> str:
-    """SHA-256 over the model's tensors, sorted by name: name, dtype, shape and raw bytes of each.
+
+def weights_sha256(network: nn.Module) -> str:
+    """SHA-256 over the network's tensors, sorted by name: name, dtype, shape and raw bytes of each.
 
     Over the values, not over a file: two files with the same tensors may differ.
     """
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name}\0".encode())
         digest.update(_described(tensor))
     return digest.hexdigest()
 
 
-def fingerprint(model: nn.Module, optimizer: torch.optim.Optimizer, order: Tensor) -> dict[str, str]:
-    """The first 16 hexadecimal digits of the SHA-256 of each tensor of a training.
+def fingerprint(state: TrainingState, order: Tensor) -> dict[str, str]:
+    """The first 16 hexadecimal digits of the SHA-256 of each tensor of a training, as an epoch left it.
 
-    In the order in which one comes of the other: `order` of the images, then the model's tensors from its first layer
-    to its last (`weights.NAME`), then the optimizer's (`optimizer.NAME.MOMENT`). So the first that differs points to
-    the cause.
+    First the order of the images (`order`), then the tensors of the state, in which one comes of the other: so the
+    first that differs points to the cause.
 
     Args:
-        model: As it is after an epoch.
-        optimizer: Over that model's parameters.
+        state: As it is after an epoch.
         order: Of the training images in that epoch, shape (N,).
     """
-    tensors = {"order": order}
-    tensors |= {f"weights.{name}": tensor for name, tensor in model.state_dict().items()}
-    for name, parameter in model.named_parameters():
-        moments = optimizer.state.get(parameter, {})
-        tensors |= {
-            f"optimizer.{name}.{moment}": torch.as_tensor(value)
-            for moment, value in sorted(moments.items())
-            if value is not None
-        }
+    tensors = {"order": order, **state.tensors()}
     return {name: hashlib.sha256(_described(tensor)).hexdigest()[:16] for name, tensor in tensors.items()}
 
 

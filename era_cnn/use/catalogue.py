@@ -106,7 +106,7 @@ def describe(config: RunConfig) -> Summary:
     from era_cnn.models.summary import summarise
 
     check_network(config)  # before any weight has room
-    return summarise(build_from_config(config))
+    return summarise(build_from_config(config), config.info.shape)
 
 
 def catalogue_table(entries: Sequence[Entry]) -> str:

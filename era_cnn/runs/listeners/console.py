@@ -18,11 +18,13 @@ from tqdm import tqdm
 
 from era_cnn.config.schema import RunConfig
 from era_cnn.errors import StorageError
+from era_cnn.folders.result import Result
 from era_cnn.models.build import count_params
 from era_cnn.runs.output import say
-from era_cnn.runs.parts import Ingredients
-from era_cnn.runs.result import Result
-from era_cnn.training.loop import EpochMetrics, Scores, Step
+from era_cnn.runs.parts import Parts
+from era_cnn.training.history import EpochMetrics, Scores
+from era_cnn.training.listeners import Listener
+from era_cnn.training.loop import Step
 
 log = logging.getLogger("era_cnn")  # into run.log: see log_to
 
@@ -30,13 +32,15 @@ REFRESH_SECONDS = 0.1
 """Between two readings of the loss: each one waits for the device."""
 
 
-class Console:
+class Console(Listener):
     """Shows a run as it goes on, and keeps what was said in run.log. Reads the tallies, changes nothing.
 
     Args:
         is_terminal: Whether there is a terminal for a bar; found out if None.
         quiet: Whether all that is said goes into run.log alone.
     """
+
+    is_essential = True
 
     def __init__(self, *, is_terminal: bool | None = None, quiet: bool = False) -> None:
         self.is_terminal = (sys.stdout.isatty() and sys.stderr.isatty()) if is_terminal is None else is_terminal
@@ -82,12 +86,12 @@ class Console:
         elif is_last:
             self.say(describe_step(step))
 
-    def on_epoch(self, record: EpochMetrics) -> None:
+    def on_epoch(self, metrics: EpochMetrics) -> None:
         """Says how the evaluations after an epoch went."""
-        if record.val:
-            self.say(describe_scores("Validation set", record.val))
-        if record.test:
-            self.say(describe_scores("Test set", record.test))
+        if metrics.val:
+            self.say(describe_scores("Validation set", metrics.val))
+        if metrics.test:
+            self.say(describe_scores("Test set", metrics.test))
 
     def close(self) -> None:
         """Ends a bar that an interruption left open."""
@@ -164,7 +168,7 @@ PROMISE = (
 )
 
 
-def describe_start(config: RunConfig, parts: Ingredients) -> str:
+def describe_start(config: RunConfig, parts: Parts) -> str:
     """The first line: what is trained, on what."""
     sizes = {
         "training": len(parts.train.split),
@@ -175,7 +179,7 @@ def describe_start(config: RunConfig, parts: Ingredients) -> str:
     count = config.trainer.epochs_to_run
     precision = "" if config.precision == "fp32" else f", {config.precision}"
     return (
-        f"{config.name}: {count_params(parts.model):,} parameters, {count} epoch{'s' if count > 1 else ''} on "
+        f"{config.name}: {count_params(parts.state.network):,} parameters, {count} epoch{'s' if count > 1 else ''} on "
         f"{config.data.name} ({images} images), seed {config.seed}, {config.device}, {config.threads} threads"
         f"{precision}"
     )

@@ -3,45 +3,45 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-
-import torch
-from torch import nn
 
 from era_cnn.folders.checkpoints import CheckpointFolder
 from era_cnn.training.checkpoint import capture
-from era_cnn.training.loop import EpochMetrics, Position, Step
+from era_cnn.training.history import EpochMetrics
+from era_cnn.training.listeners import Listener, Training
+from era_cnn.training.loop import Position, Step
 
 
-class Saver:
-    """Saves at the end of each epoch, every so many seconds within it, and whenever it is asked to."""
+class Saver(Listener):
+    """Saves at the end of each epoch, every so many seconds within it, and whenever it is asked to.
 
-    def __init__(
-        self,
-        folder: CheckpointFolder,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        records: Sequence[EpochMetrics],
-        *,
-        origin: dict[str, str],
-        every_seconds: float | None,
-    ) -> None:
-        self.folder, self.model, self.optimizer, self.records = folder, model, optimizer, records
-        self.origin, self.every_seconds = origin, every_seconds
+    Args:
+        folder: Takes the checkpoints.
+        origin: The digests of config and data, for each checkpoint.
+        every_seconds: Between two checkpoints within an epoch; None for none.
+    """
+
+    is_essential = True
+
+    def __init__(self, folder: CheckpointFolder, *, origin: dict[str, str], every_seconds: float | None) -> None:
+        self.folder, self.origin, self.every_seconds = folder, origin, every_seconds
         self._position: Position | None = None  # of the last update that was made since the last save
         self._saved_at = time.monotonic()
 
-    def after_step(self, step: Step) -> None:
-        """Remembers where the training stands; saves it if the time has come."""
+    def on_start(self, training: Training) -> None:
+        """Remembers what is to be saved."""
+        self._state, self._history = training.state, training.history
+
+    def on_step(self, step: Step) -> None:
+        """Remembers where the training is; saves it if the time has come."""
         self._position = Position(step.epoch, step.step + 1, step.tally, step.seconds)
         if self.every_seconds is not None and time.monotonic() - self._saved_at >= self.every_seconds:
             self.save()
 
-    def after_epoch(self, record: EpochMetrics) -> None:
+    def on_epoch(self, metrics: EpochMetrics) -> None:
         """Saves the end of an epoch, and the weights of the best one so far."""
-        if self._is_best(record):
-            self.folder.save_best(self._content(Position(record.epoch + 1)), epoch=record.epoch)
-        self._position = Position(record.epoch + 1)
+        self._position = Position(metrics.epoch + 1)
+        if self._history.is_best_so_far:
+            self.folder.save_best(self._content(self._position), epoch=metrics.epoch)
         self.save()
 
     def save(self) -> None:
@@ -53,10 +53,4 @@ class Saver:
         self._position, self._saved_at = None, time.monotonic()
 
     def _content(self, position: Position) -> bytes:
-        return capture(self.origin, position, self.model, self.optimizer, self.records).to_bytes()
-
-    def _is_best(self, record: EpochMetrics) -> bool:
-        """By the validation images if there are any, else by the test images; the first of equals."""
-        accuracies = [scores.accuracy for each in self.records if (scores := each.val or each.test)]
-        scores = record.val or record.test
-        return scores is not None and accuracies.index(max(accuracies)) == len(accuracies) - 1
+        return capture(self.origin, position, self._state, self._history).to_bytes()

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches at once, on their device, with random numbers for each image.
+"""Geometry of whole batches at once, on their device: where each pixel comes from, and what it becomes.
 
 Nearest-neighbour sampling in 16.16 fixed point, as Pillow does it, so that the pixels are those that torchvision's
 transforms give on the 8-bit image.
@@ -6,75 +6,10 @@ transforms give on the 8-bit image.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Augmentation:
-    """From images (B, 1, H, W) uint8, on any device, to images of the same kind.
-
-    `num_draws` is how many random numbers an image takes, and `change` what is made of the images and of those numbers,
-    (num_draws, B), uniform in [0, 1), float64 on the CPU.
-    """
-
-    num_draws: int
-    change: Callable[[Tensor, Tensor], Tensor]
-
-    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Changes each image as its column of the draws says."""
-        return self.change(images, draws)
-
-
 _ONE = 1 << 16  # 1 in 16.16 fixed point
-
-
-def make_augmentation(name: str, **options: float | list[float]) -> Augmentation:
-    """The augmentation called `name`: none, rotate or affine."""
-    return _MAKERS[name](**options)
-
-
-def none() -> Augmentation:
-    """The images as they are; draws nothing."""
-    return Augmentation(0, lambda images, draws: images)
-
-
-def rotate(*, degrees: float, fill: int) -> Augmentation:
-    """A rotation about the centre by an angle uniform in [-degrees, degrees]."""
-
-    def change(images: Tensor, draws: Tensor) -> Tensor:
-        angles = _between(draws[0], -degrees, degrees)
-        return sample_nearest(images, rotation_matrices(angles, images.shape[-2:]), fill)
-
-    return Augmentation(1, change)
-
-
-def affine(*, degrees: float, translate: float, scale: list[float], shear: float, fill: int) -> Augmentation:
-    """Rotation, translation (whole pixels), scaling and horizontal shear, each uniform in its range."""
-
-    def change(images: Tensor, draws: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
-        matrices = affine_matrices(
-            angles=_between(draws[0], -degrees, degrees),
-            shift_x=_between(draws[1], -translate * width, translate * width).round(),
-            shift_y=_between(draws[2], -translate * height, translate * height).round(),
-            scales=_between(draws[3], scale[0], scale[1]),
-            shears=_between(draws[4], -shear, shear),
-            size=(height, width),
-        )
-        return sample_nearest(images, matrices, fill)
-
-    return Augmentation(5, change)
-
-
-_MAKERS: dict[str, Callable[..., Augmentation]] = {"none": none, "rotate": rotate, "affine": affine}
-
-
-def _between(draws: Tensor, low: float, high: float) -> Tensor:
-    return draws * (high - low) + low
 
 
 def rotation_matrices(angles: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
@@ -122,14 +57,14 @@ def sample_nearest(images: Tensor, matrices: Tensor, fill: int) -> Tensor:
     """Each new pixel is the old one that its centre falls on; `fill` where that lies outside.
 
     Args:
-        images: (B, 1, H, W), uint8, on any device.
+        images: (B, C, H, W), uint8, on any device.
         matrices: (B, 2, 3), float64, on the CPU.
-        fill: Grey value, 0 to 255.
+        fill: Value of every channel, 0 to 255.
 
     Returns:
-        (B, 1, H, W), uint8, on the device of the images.
+        (B, C, H, W), uint8, on the device of the images.
     """
-    count, _, height, width = images.shape
+    count, channels, height, width = images.shape
     # Pillow rounds the six numbers to fixed point, then adds; the centre of pixel (0, 0) is (0.5, 0.5).
     linear = matrices[:, :, :2]
     start_at_centre = torch.cat([linear, matrices[:, :, 2:] + linear.sum(dim=2, keepdim=True) / 2], dim=2)
@@ -139,7 +74,7 @@ def sample_nearest(images: Tensor, matrices: Tensor, fill: int) -> Tensor:
     step_x, step_y, start = (fixed[:, :, i].view(count, 2, 1, 1) for i in range(3))
     source = (step_x * columns + step_y * rows + start) >> 16  # (B, 2, H, W)
     x, y = source[:, 0], source[:, 1]
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    index = torch.where(inside, y * width + x, 0).view(count, -1)
-    pixels = images.view(count, -1).gather(1, index).view(images.shape)
-    return torch.where(inside.unsqueeze(1), pixels, fill).to(torch.uint8)
+    inside = ((x >= 0) & (x < width) & (y >= 0) & (y < height)).unsqueeze(1)
+    index = torch.where(inside, (y * width + x).unsqueeze(1), 0).view(count, 1, -1).expand(-1, channels, -1)
+    pixels = images.reshape(count, channels, -1).gather(2, index).view(images.shape)
+    return torch.where(inside, pixels, fill).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""Reads a data set whole, and verifies it each time: nothing damaged is ever trained on.
+"""Data sets in MNIST's file format, read whole and verified each time: nothing damaged is ever trained on.
 
 The idx format is LeCun's: a magic number that says type and dimensions, the sizes, the bytes.
 """
@@ -12,35 +12,13 @@ import tempfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
-from numpy.typing import NDArray
 
+from era_cnn.data.arrays import Arrays, Images
 from era_cnn.errors import DataError
-
-Bytes = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Images (N, H, W) and labels (N,), all uint8, in the order of the files."""
-
-    train_images: Bytes
-    train_labels: Bytes
-    test_images: Bytes
-    test_labels: Bytes
-
-    @cached_property
-    def sha256(self) -> str:
-        """Digest over shapes and values, whatever files they came from."""
-        digest = hashlib.sha256()
-        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
-            digest.update(str(array.shape).encode())
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -110,7 +88,7 @@ IDX_SOURCES = {
 }
 
 
-def read_idx_data(name: str, root: Path) -> Dataset:
+def read_idx_data(name: str, root: Path) -> Arrays:
     """Reads `mnist`, `fashion_mnist` or `kmnist` under `root`; downloads what is not there.
 
     Raises:
@@ -120,43 +98,14 @@ def read_idx_data(name: str, root: Path) -> Dataset:
     raw_dir = root / source.folder / "raw"
     if not all(_present(raw_dir, file) for file in source.files):
         _download(name, source, root)
-    return Dataset(*(_read_idx(raw_dir, file, source) for file in source.files))
-
-
-def read_digits(train_size: int) -> Dataset:
-    """Reads scikit-learn's 1,797 digits of 8×8 pixels, scaled to 28×28; the first `train_size` are for training.
-
-    Bilinear, corners not aligned, in whole numbers throughout: the same bytes on every machine.
-    """
-    from sklearn.datasets import load_digits  # takes a second to import
-
-    images, labels = load_digits(return_X_y=True)
-    small = images.reshape(-1, 8, 8).astype(np.int64)  # 0 to 16
-    weights = _bilinear_weights(8, 28)  # in fourteenths
-    large = np.einsum("yi,nij,xj->nyx", weights, small, weights)  # 0 to 16 · 14²
-    pixels = ((large * 255 + 8 * 14**2) // (16 * 14**2)).astype(np.uint8)
-    targets = labels.astype(np.uint8)
-    return Dataset(pixels[:train_size], targets[:train_size], pixels[train_size:], targets[train_size:])
-
-
-def _bilinear_weights(size: int, new_size: int) -> NDArray[np.int64]:
-    """Row y holds how much each of `size` old pixels gives to new pixel y, in units of 1 / (2 · new_size / gcd)."""
-    unit = 2 * new_size // np.gcd(size, new_size)  # 14 for 8 to 28
-    weights = np.zeros((new_size, size), dtype=np.int64)
-    for new in range(new_size):
-        # The centre of the new pixel on the old grid, (new + 1/2) · size / new_size - 1/2, in units.
-        centre = (2 * new + 1) * size * unit // (2 * new_size) - unit // 2
-        left, share = divmod(centre, unit)
-        weights[new, max(left, 0)] += unit - share
-        weights[new, min(left + 1, size - 1)] += share
-    return weights
+    return Arrays(*(_read_idx(raw_dir, file, source) for file in source.files))
 
 
 def _present(raw_dir: Path, file: IdxFile) -> bool:
     return (raw_dir / f"{file.name}.gz").exists() or (file.raw_sha256 is not None and (raw_dir / file.name).exists())
 
 
-def _read_idx(raw_dir: Path, file: IdxFile, source: IdxSource) -> Bytes:
+def _read_idx(raw_dir: Path, file: IdxFile, source: IdxSource) -> Images:
     """One file, as downloaded if that is there, else unpacked."""
     path = raw_dir / f"{file.name}.gz"
     if path.exists():
@@ -199,7 +148,7 @@ def _guess(content: bytes, sha256: str, source: IdxSource) -> str:
     return f"{len(content):,} bytes: truncated, changed or from elsewhere" if content else "an empty file"
 
 
-def parse_idx(content: bytes, shape: tuple[int, ...], path: Path) -> Bytes:
+def parse_idx(content: bytes, shape: tuple[int, ...], path: Path) -> Images:
     """The bytes of an idx file as an array of `shape`.
 
     Raises:

@@ -1,0 +1,142 @@
+"""Code from outside the package: files named on the command line, and installed packages with entry points.
+
+A config never imports anything. An entry point lies in the group `era_cnn.plugins`, is called `kind.name` (as
+`block.squeeze`), and is imported when that name is used. `config.NAME` names a package of config groups.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import re
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+from types import ModuleType
+
+from era_cnn.errors import ConfigError, EraCnnError, problem, shortened
+
+GROUP = "era_cnn.plugins"
+PREFIX = "era_cnn_plugin_"
+"""Begins the names of modules that come from a file."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin that was imported: `files` are its own and those that came with it, `sha256` is their digest."""
+
+    name: str
+    sha256: str
+    files: frozenset[str]
+    config_dir: str | None
+    """A folder of config groups that it brings: `CONFIG_DIR` in its module."""
+
+
+_imported: dict[str, Plugin] = {}
+
+
+def imported() -> tuple[Plugin, ...]:
+    """The plugins that were imported by now, in that order."""
+    return tuple(_imported.values())
+
+
+def import_file(path: Path) -> None:
+    """Imports a file of Python code, once.
+
+    Raises:
+        ConfigError: If it can't be imported.
+    """
+    name = str(path.resolve())
+    if name in _imported:
+        return
+    module_name = PREFIX + re.sub(r"\W", "_", path.stem) + "_" + hashlib.sha256(name.encode()).hexdigest()[:8]
+    spec = util.spec_from_file_location(module_name, name)
+    if spec is None or spec.loader is None:
+        raise ConfigError([problem("--plugin", "be a file of Python code", str(path), "Give one that ends in .py.")])
+    module = util.module_from_spec(spec)
+    with _importing(name, lambda: module):
+        sys.modules[module_name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[module_name]
+            raise
+
+
+def import_entry_point(point: metadata.EntryPoint) -> None:
+    """Imports what an entry point names, once.
+
+    Raises:
+        ConfigError: If it can't be imported.
+    """
+    if point.module not in _imported:
+        with _importing(point.module, lambda: sys.modules[point.module]):
+            importlib.import_module(point.module)
+
+
+def forget(path: Path) -> None:
+    """Undoes `import_file`, so that a file that turned out to be wrong can be imported again."""
+    _imported.pop(str(path.resolve()), None)
+
+
+@functools.cache
+def entry_points(kind: str) -> dict[str, metadata.EntryPoint]:
+    """The entry points of installed plugins for one kind, by name; nothing is imported.
+
+    Raises:
+        ConfigError: If two of them have the same name.
+    """
+    found: dict[str, metadata.EntryPoint] = {}
+    for point in metadata.entry_points(group=GROUP):
+        of_kind, _, name = point.name.partition(".")
+        if of_kind != kind:
+            continue
+        if name in found and found[name].value != point.value:
+            both = f"{found[name].value} and {point.value}"
+            raise ConfigError([f"{point.name} must be registered once, got {both}. Uninstall one of the two."])
+        found[name] = point
+    return found
+
+
+@contextmanager
+def _importing(name: str, module: object) -> Iterator[None]:
+    """Turns what an import raises into one message, and notes what was imported.
+
+    Raises:
+        ConfigError: If it fails.
+    """
+    known = set(sys.modules)
+    try:
+        yield
+    except EraCnnError as error:
+        problems = getattr(error, "problems", (str(error),))
+        raise ConfigError([f"In the plugin {name}: {said}" for said in problems]) from error
+    except (Exception, SystemExit) as error:
+        reason = shortened(" ".join(f"{type(error).__name__}: {error}".split()), 400)
+        raise ConfigError([f"The plugin {name} must be importable, got {reason}. Fix it, or leave it out."]) from error
+    _note(name, module(), known)  # type: ignore[operator]
+
+
+def _note(name: str, module: ModuleType, known: set[str]) -> None:
+    """Notes a plugin with the digest of its file and of all files outside of the environment that came with it."""
+    package = module.__name__.partition(".")[0]
+    files = {file for file in [module.__file__] if file}
+    for other in sys.modules.keys() - known:
+        file = getattr(sys.modules[other], "__file__", None)
+        if file and file.endswith(".py") and (other.partition(".")[0] == package or not _is_installed(file)):
+            files.add(file)
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(f"{Path(file).name}\0".encode() + Path(file).read_bytes())
+    folder = getattr(module, "CONFIG_DIR", None)
+    _imported[name] = Plugin(name, digest.hexdigest(), frozenset(files), str(folder) if folder else None)
+
+
+def _is_installed(file: str) -> bool:
+    places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return "site-packages" in file or any(file.startswith(place) for place in places)

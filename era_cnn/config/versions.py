@@ -1,0 +1,128 @@
+"""Configs of earlier versions, and digests that outlive new keys.
+
+`config.yaml` carries a schema number. One of an earlier number is brought up to date by one small step for each number
+in between. A key whose default is its neutral value needs no step: see `Section`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from era_cnn.config.schema import Augmentation, RunConfig
+from era_cnn.config.sections import NoEffect, Section, values_of
+
+SCHEMA = 2
+"""Of config.yaml. Raise it, and add a step, when a key is renamed, moved or means something else."""
+
+NUMERICS = 1
+"""Of the arithmetic: raised whenever the same config comes to other bits on purpose. See `NUMERICS_CHANGES`."""
+
+NUMERICS_CHANGES: dict[int, str] = {}
+"""What changed with each numerics version after the first."""
+
+
+def numbered(config: RunConfig) -> dict[str, Any]:
+    """A config as plain values with its schema number, as config.yaml holds it."""
+    return {"schema": SCHEMA, **config.model_dump()}
+
+
+def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a config.yaml of any version as this one writes them, without the number.
+
+    Raises:
+        ValueError: If a later version wrote them, or the number is none.
+    """
+    current = {key: value for key, value in values.items() if key != "schema"}
+    for number in range(schema_of(values), SCHEMA):
+        current = STEPS[number](current)
+    return current
+
+
+def schema_of(values: Mapping[str, Any]) -> int:
+    """The schema number of a config.yaml; before there was one, 1.
+
+    Raises:
+        ValueError: If a later version wrote it, or it is no number.
+    """
+    number = values.get("schema", 1)
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ValueError(f"a schema number {number!r}")
+    if number > SCHEMA:
+        raise ValueError(f"schema {number}, which a newer version of era_cnn wrote: update era_cnn")
+    return number
+
+
+def _to_2(values: dict[str, Any]) -> dict[str, Any]:
+    """Transforms by name instead of one augmentation; a mean and a deviation for each channel.
+
+    What is not there, or is no mapping, stays as it is: the schema reports it.
+    """
+    current = dict(values)
+    if isinstance(data := values.get("data"), dict):
+        per_channel = {key: [data[key]] for key in ("mean", "std") if isinstance(data.get(key), int | float)}
+        current["data"] = {**data, **per_channel}
+    if isinstance(augmentation := values.get("augmentation"), dict) and "name" in augmentation:
+        fields = {key: value for key, value in augmentation.items() if key != "name"}
+        current["augmentation"] = {} if augmentation["name"] == "none" else {augmentation["name"]: fields}
+    return current
+
+
+STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _to_2}
+"""From each schema number to the step that leads to the next one."""
+
+
+def digest(config: RunConfig) -> str:
+    """SHA-256 over all that can change the result and differs from its neutral value.
+
+    Neither a new key at its default nor the order of keys changes it; that of layers and transforms does.
+    """
+    return _sha256(_essence(config))
+
+
+def _essence(section: Section) -> Any:
+    """The fields of a section that count, sorted by name; transforms and layers as pairs in their order."""
+    fields = type(section).model_fields
+    found: dict[str, Any] = {}
+    for name, value in values_of(section).items():
+        has_effect = not any(isinstance(each, NoEffect) for each in fields[name].metadata)
+        is_neutral = not fields[name].is_required() and value == fields[name].get_default()
+        if not has_effect or is_neutral:
+            continue
+        if isinstance(value, Augmentation):
+            found[name] = [[chosen, _essence(each)] for chosen, each in value.chosen().items()]
+        elif isinstance(value, Section):
+            found[name] = _essence(value)
+        elif name == "layers":
+            found[name] = [[layer, dict(sorted(spec.items()))] for layer, spec in value.items()]
+        else:
+            found[name] = value
+    return dict(sorted(found.items()))
+
+
+def stored_digest(values: Mapping[str, Any], config: RunConfig) -> str:
+    """The digest of a config.yaml by the rules of the version that wrote it: its folder holds that one.
+
+    Args:
+        values: What the file holds.
+        config: What it comes to.
+    """
+    return _digest_of_schema_1(values) if schema_of(values) == 1 else digest(config)
+
+
+def _digest_of_schema_1(values: Mapping[str, Any]) -> str:
+    kept = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items() if key != "name"}
+    for section, key in (
+        ("data", "root"),
+        ("model", "name"),
+        ("trainer", "name"),
+        ("trainer", "checkpoint_every_seconds"),
+    ):
+        kept[section].pop(key, None)
+    return _sha256(kept)
+
+
+def _sha256(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,115 @@
+"""The data sets that come with the package. What reads them is imported when they are read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+from pydantic import Field
+
+from era_cnn.config.choices import dataset
+from era_cnn.config.data_info import DataInfo
+from era_cnn.config.sections import NoEffect
+
+if TYPE_CHECKING:
+    from era_cnn.data.arrays import Arrays
+
+Root = Annotated[
+    str,
+    Field(min_length=1, description="the folder that holds the data sets (ERA_CNN_DATA sets it)"),
+    NoEffect(),
+]
+
+
+class Dataset(Protocol):
+    """What the entry of a data set is: it says what it holds before it reads it."""
+
+    def info(self) -> DataInfo:
+        """Shape, classes and sizes; costs no more than listing a folder."""
+
+    def read(self) -> Arrays:
+        """All images and labels, verified.
+
+        Raises:
+            DataError: If they are missing or damaged.
+        """
+
+
+class _IdxDataset:
+    """A data set in MNIST's file format: 60,000 + 10,000 grey images of 28×28 pixels in ten classes."""
+
+    name: str
+    class_names: tuple[str, ...]
+
+    def __init__(self, *, root: Root) -> None:
+        self.root = Path(os.path.abspath(root))
+
+    def info(self) -> DataInfo:
+        """The same for each of the family but for the names of the classes."""
+        return DataInfo((1, 28, 28), self.class_names, train_size=60_000, test_size=10_000)
+
+    def read(self) -> Arrays:
+        """Reads the four files; downloads those that are not there."""
+        from era_cnn.data.idx import read_idx_data
+
+        return read_idx_data(self.name, self.root)
+
+
+DIGITS = tuple("0123456789")
+
+
+@dataset("mnist")
+class Mnist(_IdxDataset):
+    """MNIST (LeCun, Cortes and Burges 1998): handwritten digits."""
+
+    name, class_names = "mnist", DIGITS
+
+
+@dataset("fashion_mnist")
+class FashionMnist(_IdxDataset):
+    """Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, arXiv 1708.07747): articles of clothing."""
+
+    name = "fashion_mnist"
+    class_names = (
+        "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+    )  # fmt: skip
+
+
+@dataset("kmnist")
+class Kmnist(_IdxDataset):
+    """Kuzushiji-MNIST (Clanuwat et al. 2018, arXiv 1812.01718): cursive Japanese characters."""
+
+    name, class_names = "kmnist", ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
+
+
+@dataset("digits")
+class Digits:
+    """Scikit-learn's 1,797 handwritten digits (Alpaydin and Kaynak 1998), embedded: grey, scaled to 28×28 pixels."""
+
+    imports = ("sklearn.datasets",)
+    """What reading takes time to import; a sweep does that once for all its jobs."""
+
+    def __init__(
+        self,
+        *,
+        train_size: Annotated[
+            int,
+            Field(
+                ge=100,
+                le=1_697,
+                description="the index of the first test image, 100 to 1,697: all before it are training images",
+            ),
+        ],
+    ) -> None:
+        self.train_size = train_size
+
+    def info(self) -> DataInfo:
+        """All images before `train_size` are training images."""
+        return DataInfo((1, 28, 28), DIGITS, self.train_size, test_size=1_797 - self.train_size)
+
+    def read(self) -> Arrays:
+        """Scales them in whole numbers: the same bytes on every machine."""
+        from era_cnn.data.digits import read_digits
+
+        return read_digits(self.train_size)

@@ -1,0 +1,85 @@
+"""Where a result comes from, as provenance.json holds it, and what differs between two of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from era_cnn.config.versions import NUMERICS, NUMERICS_CHANGES
+from era_cnn.errors import RunFolderError
+from era_cnn.folders.run import RunFolder
+
+SCHEMA = 2
+
+_PLACES = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID")
+"""Those of them that only say where: what device it was is recorded by its name."""
+
+COMPUTING = re.compile(r"(torch|torchvision|numpy|scipy|scikit-learn|pillow|triton|mkl|intel-|nvidia-|cuda-).*", re.I)
+"""The packages that compute. Whether another one changes, as one for tests, changes no result."""
+
+
+def write_origin(folder: RunFolder, origin: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Writes provenance.json: how a run began, and, each time that it is resumed, how. Says what differs by then."""
+    if not folder.has_begun_before:
+        folder.write_json("provenance.json", {"schema": SCHEMA, **origin})
+        return
+    before = folder.read_json("provenance.json")
+    changes = list(differences(before, origin))
+    if changes:
+        say(f"{DIFFERS}{'; '.join(changes)}")
+    folder.write_json("provenance.json", {**before, "resumed": [*before.get("resumed", []), origin]})
+
+
+DIFFERS = "This differs from the original run, so results may not match bit for bit: "
+
+
+def check_numerics(folder: RunFolder) -> None:
+    """Raises a `RunFolderError` if the run was trained with another arithmetic, so that its bits can't be repeated."""
+    version = folder.read_json("provenance.json").get("numerics", 1)
+    if version != NUMERICS:
+        newer = isinstance(version, int) and version > NUMERICS
+        reasons = "; ".join(f"{number}: {what}" for number, what in NUMERICS_CHANGES.items() if number > 1)
+        advice = "Update era_cnn." if newer else "Compare it as it is, or train it anew."
+        raise RunFolderError(
+            f"{folder.path} must have numerics version {NUMERICS} to be trained to the same bits, got {version}"
+            f"{f' ({reasons})' if reasons and not newer else ''}. {advice}"
+        )
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """What a result may depend on and that is not the same, the likeliest cause of other bits first."""
+    names = {
+        "data": ("data_sha256",),
+        "config": ("config_sha256",),
+        "code of era_cnn": ("code", "sha256"),
+        "device": ("machine", "device"),
+        "threads": ("machine", "threads"),
+        "processor": ("machine", "processor"),
+        "instruction set": ("machine", "cpu_capability"),
+        "CUDA": ("machine", "cuda"),
+        "Python": ("python",),
+    }
+    pairs = [(name, _at(before, path), _at(now, path)) for name, path in names.items()]
+    for section in ("plugins", "environment", "packages"):
+        one, other = before.get(section, {}), now.get(section, {})
+        in_order = sorted({*one, *other}, key=lambda name: (name != "torch", name))
+        pairs += [
+            (f"plugin {name}" if section == "plugins" else name, one.get(name), other.get(name))
+            for name in in_order
+            if (COMPUTING.match(name) if section == "packages" else name not in _PLACES)
+        ]
+    for name, old, new in pairs:
+        if old != new:
+            yield f"{name} {_shortened(old)} → {_shortened(new)}"
+
+
+def _at(values: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
+
+
+def _shortened(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return f"{text[:12]}…" if len(text) == 64 else text

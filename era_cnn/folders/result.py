@@ -1,0 +1,49 @@
+"""What came out of a run, as result.json holds it. Accuracies are fractions in [0, 1]."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+SCHEMA = 1
+
+TIMES = ("seconds", "images_per_second")
+"""The keys that two equal runs differ in."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The keys of result.json, in order.
+
+    Without validation images, `best_test_accuracy` is the best of all epochs, chosen on the test set, next to the final
+    one. With them, the test set was looked at once, so both are the same, and the `val` keys say how the epochs went.
+    `seconds` are those of the training, evaluations excluded. `config_sha256` is by the rules of the config's schema.
+    """
+
+    schema: int
+    experiment: str
+    seed: int
+    params: int
+    epochs: int
+    best_test_accuracy: float
+    best_test_epoch: int
+    final_test_accuracy: float
+    best_train_accuracy: float
+    final_train_accuracy: float
+    final_test_loss: float
+    best_val_accuracy: float | None
+    best_val_epoch: int | None
+    final_val_accuracy: float | None
+    target: dict[str, Any]
+    weights_sha256: str
+    config_sha256: str
+    data_sha256: str
+    seconds: float
+    images_per_second: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+RESULT_KEYS = tuple(field.name for field in fields(Result))

@@ -1,0 +1,51 @@
+"""What a trained network predicts for the test set, for predictions.npz."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from era_cnn.config.schema import RunConfig
+from era_cnn.folders.checkpoints import CheckpointFolder
+from era_cnn.runs.parts import Parts
+from era_cnn.runs.stopping import Interruptible, StopRequest
+from era_cnn.training.checkpoint import Checkpoint
+from era_cnn.training.evaluate import Evaluation, evaluate
+from era_cnn.training.history import History
+
+
+def predict_test_set(
+    config: RunConfig, parts: Parts, history: History, checkpoints: CheckpointFolder, stop: StopRequest
+) -> dict[str, NDArray[Any]]:
+    """Evaluates the final weights on the test set and, if validation images chose the best ones, those as well.
+
+    Returns:
+        Arrays by name, N images, K classes: `labels` (N,), `predicted` (N,), `logits` (N, K), and of the best weights
+        `best_predicted` and `best_logits`.
+    """
+    network, test = parts.state.network, Interruptible(parts.test, stop)
+    final = evaluate(network, test, precision=config.precision)
+    arrays = {"labels": final.labels.cpu().numpy(), **_named(final, "")}
+    best = history.best()
+    if parts.val is None or best is None:
+        return arrays
+    if best is history[-1]:
+        return {**arrays, **_named(final, "best_")}
+    content = checkpoints.best(epoch=best.epoch)
+    if content is None:  # it was damaged: its weights can't be had any more
+        return arrays
+    final_weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    try:
+        network.load_state_dict(Checkpoint.from_bytes(content, parts.state.device).state["network"])
+        return {**arrays, **_named(evaluate(network, test, precision=config.precision), "best_")}
+    finally:
+        network.load_state_dict(final_weights)
+
+
+def _named(evaluation: Evaluation, prefix: str) -> dict[str, NDArray[np.generic]]:
+    return {
+        f"{prefix}predicted": evaluation.predictions().cpu().numpy(),
+        f"{prefix}logits": evaluation.logits.cpu().numpy(),
+    }

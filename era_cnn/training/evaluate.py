@@ -1,0 +1,103 @@
+"""Evaluation: the logits of every image, once, and the scores that follow from them.
+
+Shapes: B images in a batch, N in a split, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from era_cnn.data.batches import Batch
+from era_cnn.training.history import Scores
+from era_cnn.training.precision import autocast
+
+
+class Tally:
+    """Sums over the images seen so far, kept on their device: reading a mean waits for it, adding does not.
+
+    Sums, not means of means: the smaller last batch weighs what it should.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        precise = torch.float64 if device.type != "mps" else torch.float32
+        self.loss_sum = torch.zeros((), dtype=precise, device=device)
+        self.num_correct = torch.zeros((), dtype=torch.int64, device=device)
+        self.num_images = 0
+        self.last_loss = self.loss_sum
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Adds a batch: its mean loss, its logits (B, K) and labels (B,)."""
+        self.last_loss = loss
+        self.loss_sum += loss * len(labels)
+        self.num_correct += (logits.argmax(dim=1) == labels).sum()
+        self.num_images += len(labels)
+
+    def state(self) -> dict[str, Tensor | int]:
+        """All that a tally of the same images would hold."""
+        return {
+            "loss_sum": self.loss_sum,
+            "num_correct": self.num_correct,
+            "num_images": self.num_images,
+            "last_loss": self.last_loss,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], device: torch.device) -> Tally:
+        """The tally that gave `state`, on a device."""
+        tally = cls(device)
+        for name, value in state.items():
+            setattr(tally, name, value.to(device) if isinstance(value, Tensor) else value)
+        return tally
+
+    @property
+    def loss(self) -> float:
+        """Mean over the images, in nats."""
+        return self.loss_sum.item() / self.num_images
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the images whose largest logit is at their label."""
+        return self.num_correct.item() / self.num_images
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The logits (N, K), float32, and labels (N,) of a split, in its order, on the device of the network.
+
+    `batch_sizes` says how they were evaluated: the sums behind the scores are taken batch by batch.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    batch_sizes: tuple[int, ...]
+
+    def predictions(self) -> Tensor:
+        """The predicted class of each image, (N,)."""
+        return self.logits.argmax(dim=1)
+
+    def scores(self) -> Scores:
+        """Mean cross-entropy in nats and accuracy over all images, exactly."""
+        tally = Tally(self.logits.device)
+        sizes = list(self.batch_sizes)
+        parts = zip(torch.split(self.logits, sizes), torch.split(self.labels, sizes), strict=True)
+        for logits, labels in parts:
+            tally.add(F.cross_entropy(logits, labels), logits, labels)
+        return Scores(tally.loss, tally.accuracy, int(tally.num_correct), tally.num_images)
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, batches: Iterable[Batch], *, precision: str = "fp32") -> Evaluation:
+    """Evaluates every image once; leaves the network in evaluation mode."""
+    network.eval()
+    logits, labels = [], []
+    for batch in batches:
+        with autocast(batch.images.device, precision):
+            logits.append(network(batch.images).float())
+        labels.append(batch.labels)
+    return Evaluation(torch.cat(logits), torch.cat(labels), tuple(map(len, labels)))

@@ -1,0 +1,83 @@
+"""What the epochs of a training gave, and which of them is the best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Loss in nats and accuracy in [0, 1] over every image of a split."""
+
+    loss: float
+    accuracy: float
+    num_correct: int
+    num_images: int
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One pass over the training set and the evaluations after it.
+
+    Accuracies in [0, 1], losses in nats; those of the training set are the means over the epoch, in training mode, as
+    the batches came. `lr` is that of the epoch's last update, `seconds` are those of the training alone. `fingerprint`
+    holds the digest of each tensor as the epoch left it.
+    """
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    seconds: float
+    val: Scores | None
+    test: Scores | None
+    fingerprint: dict[str, str]
+
+
+class History(Sequence[EpochMetrics]):
+    """The metrics of all epochs so far; the one place that decides which epoch is the best."""
+
+    def __init__(self, epochs: Iterable[EpochMetrics] = ()) -> None:
+        self._epochs = list(epochs)
+
+    def append(self, metrics: EpochMetrics) -> None:
+        """Adds the next epoch."""
+        assert metrics.epoch == len(self) + 1, "epochs come one after the other"
+        self._epochs.append(metrics)
+
+    @overload
+    def __getitem__(self, index: int) -> EpochMetrics: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[EpochMetrics]: ...
+
+    def __getitem__(self, index: int | slice) -> EpochMetrics | list[EpochMetrics]:
+        return self._epochs[index]
+
+    def __len__(self) -> int:
+        return len(self._epochs)
+
+    def __iter__(self) -> Iterator[EpochMetrics]:
+        return iter(self._epochs)
+
+    @property
+    def choosing_split(self) -> str:
+        """The split whose accuracy chooses the best epoch: val if there are validation images, else test."""
+        return "val" if any(metrics.val for metrics in self) else "test"
+
+    def best(self, split: str | None = None) -> EpochMetrics | None:
+        """The epoch of the highest accuracy on a split, the first of equals; None before the first evaluation.
+
+        Args:
+            split: val or test; None for the one that chooses.
+        """
+        split = split or self.choosing_split
+        scored = [metrics for metrics in self if getattr(metrics, split)]
+        return max(scored, key=lambda metrics: getattr(metrics, split).accuracy, default=None)
+
+    @property
+    def is_best_so_far(self) -> bool:
+        """Whether the latest epoch is the best one."""
+        return bool(self) and self.best() is self[-1]

@@ -1,0 +1,86 @@
+"""Listeners hear what happens in a training: they show, save, write, compare. `fit` does none of that itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from era_cnn.config.schema import RunConfig
+from era_cnn.training.history import EpochMetrics, History
+from era_cnn.training.loop import Step
+from era_cnn.training.state import TrainingState
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a listener may look at: `state` and `history` change as the training goes on."""
+
+    config: RunConfig
+    state: TrainingState
+    history: History
+    folder: Path
+
+
+class Listener:
+    """Hears of a training; what is not overridden does nothing.
+
+    Attributes:
+        is_essential: Whether its failure ends the run. Otherwise it is reported once, and the listener is dropped.
+    """
+
+    is_essential: bool = False
+
+    def on_start(self, training: Training) -> None:
+        """Before the first step, and before a checkpoint is loaded: members may be added to the state here."""
+
+    def on_step(self, step: Step) -> None:
+        """After a parameter update."""
+
+    def on_epoch(self, metrics: EpochMetrics) -> None:
+        """After an epoch and its evaluations, which are the last of the history by then."""
+
+    def on_end(self, result: dict[str, Any]) -> None:
+        """After the last epoch of a completed run, with what result.json will hold."""
+
+    def close(self) -> None:
+        """Lets go of what it holds, however the run ended."""
+
+
+class Listeners(Listener):
+    """Several listeners as one: each hears everything, in their order.
+
+    Args:
+        listeners: In order.
+        warn: Takes the message about one that failed.
+    """
+
+    def __init__(self, listeners: Sequence[Listener], warn: Callable[[str], None]) -> None:
+        self._listeners, self._warn = list(listeners), warn
+
+    def on_start(self, training: Training) -> None:  # noqa: D102 - as in Listener, for each
+        self._tell("on_start", training)
+
+    def on_step(self, step: Step) -> None:  # noqa: D102
+        self._tell("on_step", step)
+
+    def on_epoch(self, metrics: EpochMetrics) -> None:  # noqa: D102
+        self._tell("on_epoch", metrics)
+
+    def on_end(self, result: dict[str, Any]) -> None:  # noqa: D102
+        self._tell("on_end", result)
+
+    def close(self) -> None:  # noqa: D102
+        self._tell("close")
+
+    def _tell(self, event: str, *arguments: Any) -> None:
+        for listener in tuple(self._listeners):
+            try:
+                getattr(listener, event)(*arguments)
+            except Exception as error:
+                if listener.is_essential:
+                    raise
+                self._listeners.remove(listener)
+                name, reason = type(listener).__name__, f"{type(error).__name__}: {error}"
+                self._warn(f"The listener {name} failed in {event} and is left out from now on, got {reason}.")

@@ -1,0 +1,100 @@
+"""Everything that changes while a network trains, as one object: it can be listed, saved and loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from era_cnn.errors import RunFolderError
+
+
+class Member(Protocol):
+    """A part of the state, such as averaged weights: tensors and plain values, by name."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that it needs to go on exactly."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Takes on what `state_dict` gave."""
+
+
+class TrainingState:
+    """Network, optimizer and whatever else was added.
+
+    A checkpoint is this state plus a position and the history; what is not part of it does not outlive an interruption.
+    """
+
+    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.network, self.optimizer = network, optimizer
+        self._members: dict[str, Member] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the network."""
+        return next(self.network.parameters()).device
+
+    def add(self, name: str, member: Member) -> None:
+        """Makes something part of the state, before the training begins: its tensors are saved, restored and compared.
+
+        Args:
+            name: Begins the names of its tensors.
+            member: Changes with the training; what it depends on must be part of the state as well.
+        """
+        assert name not in ("network", "weights", "optimizer", *self._members), f"{name} is part of the state already"
+        self._members[name] = member
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by name, in the order in which one comes of the other.
+
+        The network's from its first layer to its last (`weights.NAME`), the optimizer's (`optimizer.NAME.MOMENT`), and
+        those of each member (`MEMBER.NAME`).
+        """
+        tensors = {f"weights.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        for name, parameter in self.network.named_parameters():
+            moments = self.optimizer.state.get(parameter, {})
+            tensors |= {
+                f"optimizer.{name}.{moment}": torch.as_tensor(value)
+                for moment, value in sorted(moments.items())
+                if value is not None
+            }
+        for name, member in self._members.items():
+            tensors |= dict(_tensors_in(member.state_dict(), name))
+        return tensors
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state as tensors and plain values; nothing is copied."""
+        members = {name: member.state_dict() for name, member in self._members.items()}
+        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), **members}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes on what `state_dict` gave; the optimizer's options stay those of the config.
+
+        Raises:
+            RunFolderError: If it has other members.
+        """
+        wanted = {"network", "optimizer", *self._members}
+        if state.keys() != wanted:
+            got = ", ".join(sorted(state.keys() ^ wanted))
+            raise RunFolderError(
+                f"A checkpoint must hold {', '.join(sorted(wanted))}, got a difference in {got}. "
+                "Resume with the listeners that the run was started with."
+            )
+        self.network.load_state_dict(state["network"])
+        own_options = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": own_options})
+        for name, member in self._members.items():
+            member.load_state_dict(state[name])
+
+
+def _tensors_in(values: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(values, Tensor):
+        yield prefix, values
+    elif isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from _tensors_in(value, f"{prefix}.{key}")
+    elif isinstance(values, Sequence) and not isinstance(values, str):
+        for number, value in enumerate(values):
+            yield from _tensors_in(value, f"{prefix}.{number}")

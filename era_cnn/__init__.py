@@ -1,3 +1,85 @@
-"""Reproducible, Hydra-configured experiments with small image classifiers."""
+"""Reproducible, Hydra-configured experiments with small image classifiers.
+
+What can be used from Python is listed in `__all__`; each name is imported when it is used first, so that importing the
+package takes no time.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from era_cnn.api import compose, load, resume, train
+    from era_cnn.config.choices import block, dataset, optimizer, scheduler, transform
+    from era_cnn.config.data_info import DataInfo
+    from era_cnn.config.schema import RunConfig
+    from era_cnn.config.sections import FieldError
+    from era_cnn.data.arrays import Arrays
+    from era_cnn.data.transforms import Transform
+    from era_cnn.errors import ConfigError, DataError, EraCnnError, RunFolderError, TrainingError
+    from era_cnn.training.listeners import Listener
+    from era_cnn.use.network import Run
+
+_PLACES = {
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "EraCnnError": "errors",
+    "RunFolderError": "errors",
+    "TrainingError": "errors",
+    "Arrays": "data.arrays",
+    "DataInfo": "config.data_info",
+    "FieldError": "config.sections",
+    "Listener": "training.listeners",
+    "Run": "use.network",
+    "RunConfig": "config.schema",
+    "Transform": "data.transforms",
+    "block": "config.choices",
+    "compose": "api",
+    "dataset": "config.choices",
+    "load": "api",
+    "optimizer": "config.choices",
+    "resume": "api",
+    "scheduler": "config.choices",
+    "train": "api",
+    "transform": "config.choices",
+}
+"""From each public name to the module that it comes from."""
+
+__all__ = [
+    "Arrays",
+    "ConfigError",
+    "DataError",
+    "DataInfo",
+    "EraCnnError",
+    "FieldError",
+    "Listener",
+    "Run",
+    "RunConfig",
+    "RunFolderError",
+    "TrainingError",
+    "Transform",
+    "block",
+    "compose",
+    "dataset",
+    "load",
+    "optimizer",
+    "resume",
+    "scheduler",
+    "train",
+    "transform",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -76,13 +76,11 @@ class CheckpointFolder:
             raise RunFolderError(f"{self.path} must hold a whole checkpoint, got {got}. Start the run anew.")
         return None
 
-    def best(self, *, epoch: int) -> bytes | None:
-        """The best checkpoint, which is that of `epoch`; None if it is not there, or not whole. Nothing is touched."""
-        for path in self._matching(_BEST):
-            match = _BEST.fullmatch(path.name)
-            if match is not None and int(match[1]) == epoch:
-                return _read_whole(path)[0]
-        return None
+    def best(self, *, epoch: int | None = None) -> bytes | None:
+        """The best checkpoint; None if it is not there, is not whole, or is not that of `epoch`. Nothing is touched."""
+        found = {int(match[1]): path for path in self._matching(_BEST) if (match := _BEST.fullmatch(path.name))}
+        wanted = max(found, default=None) if epoch is None else epoch
+        return _read_whole(found[wanted])[0] if wanted in found else None
 
     def set_aside(self, paths: Iterable[Path]) -> None:
         """Renames damaged checkpoints, so that they do not count as kept.

@@ -32,7 +32,10 @@ def pick_device(name: str) -> torch.device:
 
 
 def check_threads(threads: int) -> None:
-    """Raises a `ConfigError` if OpenMP will not give that many: it would wait for the missing ones for ever."""
+    """Raises a `ConfigError` if OpenMP may not give that many: PyTorch would wait for the missing ones for ever."""
+    if threads > 1 and os.environ.get("OMP_DYNAMIC", "").strip().lower() == "true":
+        rule = "be 1 where the environment's OMP_DYNAMIC is true, which leaves out threads on a busy machine"
+        raise ConfigError([problem("threads", rule, threads, "Lower it, or unset the variable.")])
     limit = os.environ.get("OMP_THREAD_LIMIT", "")
     if limit.isdecimal() and int(limit) < threads:
         rule = f"be at most {limit}, as the environment's OMP_THREAD_LIMIT says"

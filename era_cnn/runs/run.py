@@ -19,6 +19,7 @@ from era_cnn.folders.stored import StoredConfig
 from era_cnn.models.summary import summarise
 from era_cnn.runs import provenance
 from era_cnn.runs.listeners.console import Console, describe_result, describe_start
+from era_cnn.runs.listeners.pace import Pace
 from era_cnn.runs.listeners.saver import Saver
 from era_cnn.runs.listeners.stop import StopWhenAsked
 from era_cnn.runs.listeners.writer import Writer
@@ -92,7 +93,8 @@ def run(
         history = checkpoint.history if checkpoint else History()
         saver = Saver(folder.checkpoints, origin=origin, every_seconds=config.trainer.checkpoint_every_seconds)
         writer = Writer(folder)
-        everybody = Listeners((saver, writer, console, *listeners, StopWhenAsked(stop)), warn=console.warn)
+        ours = (saver, writer, console, Pace(console.warn))
+        everybody = Listeners((*ours, *listeners, StopWhenAsked(stop)), warn=console.warn)
         try:
             everybody.on_start(Training(config, parts.state, history, folder.path))
             start = Position()

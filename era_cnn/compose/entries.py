@@ -1,0 +1,74 @@
+"""Entries from outside the package as options of their groups: `data=shapes` works as soon as `shapes` is registered.
+
+A file of that name, in a folder of the user's or of the plugin, comes before it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.core.object_type import ObjectType
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from omegaconf import OmegaConf
+
+from era_cnn.config import plugins
+from era_cnn.config.choices import GROUPS
+from era_cnn.config.sections import Section
+
+
+class EntryDefaults(ConfigSource):
+    """Hydra's source of configs that hold the defaults of an entry's fields; `???` where it has none."""
+
+    def __init__(self) -> None:
+        super().__init__("entries", "entries://")
+
+    @staticmethod
+    def scheme() -> str:
+        """Not to be chosen by a search path."""
+        return "entries"
+
+    def available(self) -> bool:
+        """Always."""
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether a group of that name has such entries."""
+        return bool(_options(config_path.strip("/")))
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether there is such an entry, as data/shapes."""
+        group, _, name = config_path.removesuffix(".yaml").rpartition("/")
+        return name in _options(group)
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """The names of the entries of a group."""
+        return sorted(_options(config_path.strip("/"))) if results_filter in (None, ObjectType.CONFIG) else []
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """The defaults of an entry; a plugin that is installed is imported by now.
+
+        Raises:
+            ConfigError: If the plugin can't be imported.
+        """
+        group, _, name = config_path.removesuffix(".yaml").rpartition("/")
+        if name not in _options(group):
+            raise ConfigLoadError(f"Config not found : {config_path}")
+        values = _defaults(GROUPS[group].section(name))
+        config = OmegaConf.create({name: values} if group == "augmentation" else {**values, "name": name})
+        return ConfigResult(config=config, path=self.full_path(), provider=self.provider, header={"package": None})
+
+
+def _options(group: str) -> set[str]:
+    if group not in GROUPS:
+        return set()
+    registry = GROUPS[group]
+    outside = {name for name, entry in registry.imported().items() if not entry.__module__.startswith("era_cnn.")}
+    return outside | plugins.entry_points(registry.kind).keys()
+
+
+def _defaults(section: type[Section]) -> dict[str, Any]:
+    return {
+        name: "???" if field.is_required() else field.get_default()
+        for name, field in section.model_fields.items()
+        if name != "name"
+    }

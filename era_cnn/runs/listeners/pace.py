@@ -1,0 +1,75 @@
+"""Notices a run that is much slower than it could be, and says what helps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from era_cnn.runs.machine import load_of_others
+from era_cnn.training.listeners import Listener, Training
+from era_cnn.training.loop import Step
+
+WINDOW_SECONDS = 10.0
+"""Steps are timed over windows of so much training: single ones vary."""
+
+SLOWER = 3.0
+"""How many times slower than the fastest window a window must be to count as slow."""
+
+
+class Pace(Listener):
+    """Says once if steps become much slower than they were, or if other processes leave too few cores for the threads.
+
+    Args:
+        warn: Takes the message.
+        busy_cores: How many cores other processes use, where the run has so many threads.
+        num_cores: Of the machine.
+    """
+
+    def __init__(
+        self,
+        warn: Callable[[str], None],
+        *,
+        busy_cores: Callable[[int], float] = load_of_others,
+        num_cores: int | None = None,
+    ) -> None:
+        self._warn, self._busy_cores = warn, busy_cores
+        self._num_cores = num_cores or os.cpu_count() or 1  # the load is that of the whole machine
+        self._fastest: float | None = None
+        self._has_warned = False
+        self._previous: Step | None = None
+        self._seconds, self._steps = 0.0, 0
+
+    def on_start(self, training: Training) -> None:
+        """Remembers what the run uses."""
+        self._threads, self._device = training.config.threads, training.config.device
+
+    def on_step(self, step: Step) -> None:
+        """Looks at each window that is over. Evaluations between epochs are no part of it."""
+        previous, self._previous = self._previous, step
+        if previous is None or previous.epoch != step.epoch:
+            return
+        self._seconds += step.seconds - previous.seconds
+        self._steps += 1
+        if self._seconds >= WINDOW_SECONDS and not self._has_warned:
+            self._judge(self._seconds / self._steps)
+            self._seconds, self._steps = 0.0, 0
+
+    def _judge(self, seconds: float) -> None:
+        """Compares the mean step of a window with the fastest one, and the load with the cores."""
+        busy = self._busy_cores(self._threads) if self._device == "cpu" else 0.0
+        is_crowded = busy > self._num_cores - self._threads + 0.5
+        is_slower = self._fastest is not None and seconds > SLOWER * self._fastest
+        self._fastest = min(seconds, self._fastest or seconds)
+        if is_slower:
+            self._say(f"Steps take {1000 * seconds:.0f} ms, where they took {1000 * self._fastest:.0f} ms.")
+        elif is_crowded:
+            cores = f"{self._num_cores} core{'s' if self._num_cores > 1 else ''}"
+            self._say(f"Other processes use about {busy:.1f} of {cores}, and this run has {self._threads} threads.")
+
+    def _say(self, what: str) -> None:
+        self._has_warned = True
+        remedy = (
+            "Wait for the other processes, or start runs with threads=1, which suffers least from them "
+            "(another number of threads comes to other bits)."
+        )
+        self._warn(f"{what} {remedy if self._device == 'cpu' else 'See what else uses the device.'}")

@@ -1,0 +1,115 @@
+"""From a run's folder to its trained network."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from era_cnn.config.schema import RunConfig
+from era_cnn.errors import ConfigError, RunFolderError, one_of, problem
+from era_cnn.folders.run import RunFolder
+from era_cnn.folders.stored import read_config, run_folder
+from era_cnn.models.build import Network, build_from_config
+from era_cnn.training.checkpoint import Checkpoint
+
+
+class Run:
+    """A run that is there, whatever version of the program made it. Its folder is only read.
+
+    Raises:
+        ConfigError: If there is no such folder, or it is that of a sweep.
+        RunFolderError: If its config is not there or damaged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._folder: RunFolder = run_folder(Path(path))
+        self._stored = read_config(self._folder)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        return self._folder.path
+
+    @property
+    def config(self) -> RunConfig:
+        """The config that it was made from."""
+        return self._stored.config
+
+    @property
+    def state(self) -> str:
+        """What is known of it: running, completed, failed or interrupted, or not started.
+
+        Raises:
+            RunFolderError: If a file is damaged; so do the others.
+        """
+        return str(self._folder.state()["state"])
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """What result.json holds; None if the run is not complete."""
+        return self._folder.result()
+
+    @property
+    def metrics(self) -> list[dict[str, int | float | None]]:
+        """A row for each epoch, as in metrics.csv; None where nothing was evaluated."""
+        return self._folder.read("metrics.csv", _rows)
+
+    def network(self, which: Literal["last", "best"] = "last", *, device: str = "cpu") -> Network:
+        """The trained network, in evaluation mode; images (B, C, H, W), normalised, to logits (B, K).
+
+        Args:
+            which: last, the weights of the newest checkpoint, or best, those of the best epoch (chosen on the
+                validation images if there are any, else on the test images).
+            device: As PyTorch names it.
+
+        Raises:
+            ConfigError: If `which` is neither.
+            RunFolderError: If there is no such checkpoint, it is damaged, or its weights are those of another network.
+        """
+        if which not in ("last", "best"):
+            raise ConfigError([problem("which", one_of(("last", "best")), which, "Choose one of the two.")])
+        checkpoint = Checkpoint.from_bytes(self._content(which), torch.device("cpu"))
+        network = self._untrained
+        try:
+            network.load_state_dict(checkpoint.state["network"])
+        except (RuntimeError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise RunFolderError(
+                f"The checkpoint of {self.path} must hold the weights of its network, got: {reason}. Train it anew."
+            ) from error
+        return network.to(device).to(memory_format=torch.channels_last).eval()
+
+    def _content(self, which: str) -> bytes:
+        if which == "best":
+            content = self._folder.checkpoints.best()
+        else:
+            found = self._folder.checkpoints.newest()
+            content = found.content if found else None
+        if content is None:
+            raise RunFolderError(f"{self.path} must hold a whole checkpoint ({which}), got none. Resume the run.")
+        return content
+
+    @property
+    def _untrained(self) -> Network:
+        before = torch.get_rng_state()
+        try:
+            return build_from_config(self.config)
+        finally:
+            torch.set_rng_state(before)
+
+
+def _rows(text: str) -> list[dict[str, int | float | None]]:
+    return [{key: _number(key, value) for key, value in row.items()} for row in csv.DictReader(io.StringIO(text))]
+
+
+def _number(key: str, value: str) -> int | float | None:
+    if not value:
+        return None
+    return int(value) if key == "epoch" else float(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -38,3 +38,9 @@ class Registry(Mapping[str, T]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def load_plugins(paths: Sequence[str]) -> None:
+    """Runs files of the user's own code, which register what a config can then name."""
+    if paths:
+        raise NotImplementedError("--plugin")

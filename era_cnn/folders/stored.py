@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from era_cnn.compose.yamlfiles import parse_yaml
 from era_cnn.config.messages import field_problems
 from era_cnn.config.schema import DigitsData, RunConfig
+from era_cnn.config.yamltext import parse_yaml
 from era_cnn.errors import ConfigError, RunFolderError, problem
 from era_cnn.folders.run import RunFolder
 

@@ -64,8 +64,8 @@ def replay(path: Path, command: Sequence[str], *, epochs: int | None = None, dat
     is_whole = count == config.trainer.epochs_to_run
     shortened = config.model_copy(update={"trainer": config.trainer.model_copy(update={"limit_epochs": count})})
     try:
-        with folder.locked():
-            code = carry_out(config if is_whole else shortened, folder, command, compare)
+        folder.write_config((config if is_whole else shortened).anchored())
+        code = carry_out(folder, command, witness=compare)
     finally:
         if not folder.has_begun:
             claimed.give_back()

@@ -18,7 +18,7 @@ from typing import Any
 
 from hydra.types import RunMode
 
-from era_cnn.compose.planner import Planner, compose
+from era_cnn.compose.planner import Planner, as_yaml, compose
 from era_cnn.compose.words import Words
 from era_cnn.folders.sweep import SweepFolder
 
@@ -49,7 +49,9 @@ def sweeps(rounds: int) -> dict[str, Any]:
 
 def _overheads(where: Path) -> dict[str, float]:
     """Seconds that a job takes longer in a sweep than its steps do: evaluation, checkpoints and files included."""
-    imports = _seconds(where, sys.executable, "-c", "import era_cnn.sweeps.job, sklearn.datasets")
+    imports = _seconds(
+        where, sys.executable, "-c", "import era_cnn.runs.carry_out, era_cnn.sweeps.reuse, sklearn.datasets"
+    )
     found = {"imports, once a sweep": imports}
     for name, launcher in {"basic": [], "local": ["hydra/launcher=local", "hydra.launcher.n_jobs=1"]}.items():
         one, _ = _sweep(where, 1, *TINY, *launcher)
@@ -90,7 +92,7 @@ def _large(where: Path, rounds: int) -> dict[str, list[float]]:
     planner = Planner(words, composed)
     large = SweepFolder(where / "large")
     large.path.mkdir()
-    jobs = large.create(composed, planner.plan(planner.grid()))
+    jobs = large.create(as_yaml(composed), planner.plan(planner.grid()))
     planning = time.perf_counter() - started
     for job in jobs:
         shutil.copy(result, large.path / job.folder)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from era_cnn.data.transforms import Transform
     from era_cnn.errors import ConfigError, DataError, EraCnnError, RunFolderError, TrainingError
     from era_cnn.training.listeners import Listener
+    from era_cnn.training.state import Member
     from era_cnn.use.network import Run
 
 _PLACES = {
@@ -33,6 +34,7 @@ _PLACES = {
     "DataInfo": "config.data_info",
     "FieldError": "config.sections",
     "Listener": "training.listeners",
+    "Member": "training.state",
     "Run": "use.network",
     "RunConfig": "config.schema",
     "Transform": "data.transforms",
@@ -56,6 +58,7 @@ __all__ = [
     "EraCnnError",
     "FieldError",
     "Listener",
+    "Member",
     "Run",
     "RunConfig",
     "RunFolderError",

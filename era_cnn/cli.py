@@ -1,4 +1,4 @@
-"""The command: words to verbs, and to Hydra what is no verb."""
+"""Runs a verb, or hands the command line to Hydra."""
 
 from __future__ import annotations
 
@@ -10,26 +10,132 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from era_cnn.errors import EraCnnError
+from era_cnn.errors import ConfigError, EraCnnError, problem
+from era_cnn.runs.machine import keep_memory, spin_briefly
+
+if TYPE_CHECKING:
+    from era_cnn.compose.words import Words  # and with it Hydra
 
 
-def main() -> None:
-    """`era-cnn`, and `python -m era_cnn`: ends the process with the exit code of what was asked for."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """`era-cnn`, and `python -m era_cnn`: does what a command line asks for; returns the exit code.
+
+    Args:
+        argv: The words behind `era-cnn`; None for those that this process was started with. Only then are the signal
+            handlers and the standard streams of the process this function's own.
+
+    Raises:
+        SystemExit: If argparse ends the command, after a wrong flag or --help.
+    """
+    if argv is None:
+        _own_the_process()
+    typed = sys.argv[1:] if argv is None else argv
+    try:
+        line = replace(_read(typed), owns_process=argv is None)
+        from era_cnn.config.choices import load_plugins
+
+        load_plugins(line.plugins)
+        code = VERBS.get(line.verb, _train)(line)
+    except (KeyboardInterrupt, Terminated, Exception) as error:
+        if (said := _failed(error)) is None:
+            raise
+        code = said
+    return _flushed(code) if argv is None else code
+
+
+execute = main
+
+
+@dataclass(frozen=True)
+class Line:
+    """A command line."""
+
+    typed: tuple[str, ...]
+    verb: str
+    """Empty for a run, a sweep and a question to Hydra."""
+
+    words: tuple[str, ...]
+    """What follows, without the options that may stand anywhere."""
+
+    config_dir: str | None = None
+    plugins: tuple[str, ...] = ()
+    owns_process: bool = False
+    """Whether this process is here for this command alone."""
+
+    def prepare_to_compute(self) -> None:
+        """Sets what makes training faster, and holds for the rest of the process."""
+        if self.owns_process:
+            keep_memory()
+
+    @property
+    def command(self) -> list[str]:
+        """The whole command, for the record."""
+        return ["era-cnn", *self.typed]
+
+    def composing(self, overrides: Sequence[str]) -> Words:
+        """What composes a config of these overrides."""
+        from era_cnn.compose.words import Words, parse_words
+
+        words = Words.of(parse_words(list(overrides)), self.plugins)
+        return words.in_folder(self.config_dir)
+
+
+def _read(typed: Sequence[str]) -> Line:
+    """Takes the options that may stand before and behind a verb out of a command line.
+
+    Raises:
+        ConfigError: If one has no value, or names no folder or no file.
+    """
+    rest: list[str] = []
+    config_dir, plugins = None, []
+    words = iter(typed)
+    for word in words:
+        option, has_value, value = word.partition("=")
+        if word == "--":
+            rest += [word, *words]
+        elif option not in ("--config-dir", "-cd", "--plugin"):
+            rest.append(word)
+        elif not (value := value if has_value else next(words, "")):
+            raise ConfigError([f"{option} must be followed by a path, got nothing. Give one, or leave {option} out."])
+        elif option == "--plugin":
+            plugins.append(_plugin(value))
+        else:
+            config_dir = value
+    if config_dir is not None and not os.path.isdir(config_dir):
+        raise ConfigError([problem("--config-dir", "be a folder", config_dir, "Create it.")])
+    verb = rest.pop(0) if rest and rest[0] in VERBS else ""
+    return Line(tuple(typed), verb, tuple(rest), config_dir, tuple(plugins))
+
+
+def _plugin(path: str) -> str:
+    """The absolute path of a file of the user's own code."""
+    if not (os.path.isfile(path) and os.access(path, os.R_OK)):
+        raise ConfigError([problem("--plugin", "be a file that can be read", path, "Check the path.")])
+    return os.path.abspath(path)
+
+
+def _own_the_process() -> None:
+    """Sets what holds for the whole life of a command's process."""
     gc.set_threshold(100_000)  # not each 700 objects: importing makes half a million that stay
+    spin_briefly()
     _open_streams()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, _stop)
-    code = execute(sys.argv[1:])
+
+
+def _flushed(code: int) -> int:
+    """The exit code, after all that was said to standard output has left the process."""
     try:
         sys.stdout.flush()
     except OSError:  # closed, or full
         code = code or 1
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes, and fails, once more
-    sys.exit(code)
+    return code
 
 
 def _open_streams() -> None:
@@ -57,24 +163,20 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 
-def execute(words: Sequence[str]) -> int:
-    """Carries out a command line; returns its exit code."""
-    verb = VERBS.get(words[0]) if words else None
-    try:
-        return verb(words[1:]) if verb else _hydra(words)
-    except (KeyboardInterrupt, Terminated, Exception) as error:
-        # A library that is interrupted may raise something else than what interrupted it.
-        if _signals or not isinstance(error, Exception):
-            by_hand = isinstance(error, KeyboardInterrupt) or _signals[-1:] == [signal.SIGINT]
-            return _ended("Stopped.", 130) if by_hand else _ended("Terminated.", 143)
-        if isinstance(error, EraCnnError):
-            return _ended(str(error), error.exit_code)
-        if isinstance(error, BrokenPipeError):
-            return _ended("Standard output was closed.", 1)
-        if isinstance(error, OSError):
-            said = f"The command must be able to read and write, got: {error}. Look at the disk and the output."
-            return _ended(said, 1)
-        raise
+def _failed(error: BaseException) -> int | None:
+    """Says why a command ended; returns the exit code, or None for an error that only a traceback explains."""
+    # A library that is interrupted may raise something else than what interrupted it.
+    if _signals or not isinstance(error, Exception):
+        by_hand = isinstance(error, KeyboardInterrupt) or _signals[-1:] == [signal.SIGINT]
+        return _ended("Stopped.", 130) if by_hand else _ended("Terminated.", 143)
+    if isinstance(error, EraCnnError):
+        return _ended(str(error), error.exit_code)
+    if isinstance(error, BrokenPipeError):
+        return _ended("Standard output was closed.", 1)
+    if isinstance(error, OSError):
+        said = f"The command must be able to read and write, got: {error}. Look at the disk and the output."
+        return _ended(said, 1)
+    return None
 
 
 def _ended(message: str, exit_code: int) -> int:
@@ -83,65 +185,68 @@ def _ended(message: str, exit_code: int) -> int:
     return exit_code
 
 
-def _hydra(words: Sequence[str]) -> int:
+def _train(line: Line) -> int:
     from era_cnn.compose.questions import answer, is_question
     from era_cnn.compose.words import Words, parse_words
 
-    args = parse_words(words)
-    asked = Words.of(args)
+    # Hydra's grammar says whether this is a question, a sweep or a run.
+    args = parse_words(line.words)
+    words = Words.of(args, line.plugins).in_folder(line.config_dir)
     if is_question(args):
-        return answer(asked, words)
-    from era_cnn.compose.planner import compose_typed  # and with it the schema
+        return answer(words, args)
+    from era_cnn.compose.planner import compose_typed, plan_run  # and with it the schema
 
-    composed, is_sweep = compose_typed(asked, args)
+    # It is composed once, and validated once; only then is torch imported.
+    composed, is_sweep = compose_typed(words, args)
     if is_sweep:
-        from era_cnn.sweeps.commands import start
+        from era_cnn.sweeps.commands import start as start_sweep
 
-        return start(asked, composed, words)
-    from era_cnn.runs.launch import launch
+        return start_sweep(words, composed, line.typed)
+    planned = plan_run(words, composed)
+    line.prepare_to_compute()
+    from era_cnn.runs.start import start
 
-    return launch(asked, composed, words)
+    return start(
+        planned.config,
+        Path(planned.folder),
+        line.command,
+        hydra_files=planned.hydra_files,
+        verbose=planned.verbose_loggers(),
+    )
 
 
-def _models(words: Sequence[str]) -> int:
+def _models(line: Line) -> int:
     parser = argparse.ArgumentParser("era-cnn models", description="Every experiment, with its size and target.")
     parser.add_argument("--json", action="store_true", help="a list of objects, for machines")
-    parser.add_argument("--config-dir", help="a folder with groups of your own, as Hydra takes it")
-    args = parser.parse_args(words)
-    from era_cnn.compose.words import Words, parse_words
+    args = _parsed(parser, line)
     from era_cnn.use.catalogue import catalogue, catalogue_table
 
-    config_dir = ["--config-dir", args.config_dir] if args.config_dir else []
-    entries = catalogue(Words.of(parse_words(config_dir)))
+    entries = catalogue(line.composing([]))
     print(json.dumps([entry.to_json() for entry in entries], indent=2) if args.json else catalogue_table(entries))
     return 0
 
 
-def _describe(words: Sequence[str]) -> int:
+def _describe(line: Line) -> int:
     parser = argparse.ArgumentParser("era-cnn describe", description="The layer table of a composed config.")
     parser.add_argument("overrides", nargs="*", help="as for a run, such as experiment=model_3")
-    parser.add_argument("--config-dir", "-cd", help="a folder with groups of your own, as Hydra takes it")
-    args = parser.parse_args(words)
+    args = _parsed(parser, line)
     from era_cnn.compose.planner import compose, validated
-    from era_cnn.compose.words import Words, parse_words
 
-    config_dir = ["--config-dir", args.config_dir] if args.config_dir else []
-    config = validated(compose(Words.of(parse_words([*args.overrides, *config_dir]))))
+    config = validated(compose(line.composing(args.overrides)))
     from era_cnn.use.catalogue import describe
 
     print(describe(config).table(), end="")
     return 0
 
 
-def _data(words: Sequence[str]) -> int:
+def _data(line: Line) -> int:
     parser = argparse.ArgumentParser("era-cnn data", description="Fetches and verifies a data set.")
     parser.add_argument("name", help="mnist, fashion_mnist, kmnist or digits")
     parser.add_argument("overrides", nargs="*", help="such as data.root=FOLDER")
-    args = parser.parse_args(words)
+    args = _parsed(parser, line)
     from era_cnn.compose.planner import compose, validated
-    from era_cnn.compose.words import Words
 
-    config = validated(compose(Words([f"data={args.name}", *args.overrides])))
+    config = validated(compose(line.composing([f"data={args.name}", *args.overrides])))
     from era_cnn.runs.parts import read_data
 
     dataset = read_data(config)
@@ -150,52 +255,62 @@ def _data(words: Sequence[str]) -> int:
     return 0
 
 
-def _resume(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser("era-cnn resume", description="Goes on with a run or a sweep where it stopped.")
+def _resume(line: Line) -> int:
+    parser = argparse.ArgumentParser("era-cnn resume", description="Continues a run or a sweep where it stopped.")
     parser.add_argument("path", metavar="RUN_OR_SWEEP", help="its folder")
     help_ = "of a sweep: how its jobs are done from now on, such as hydra/launcher=local or sweep.retries=2"
     parser.add_argument("overrides", nargs="*", help=help_)
-    parser.add_argument("--data-root", metavar="FOLDER", help="where the data lie by now, if not where they lay")
-    args = parser.parse_args(words)
-    command, path = ["era-cnn", "resume", *words], Path(args.path)
-    from era_cnn.folders.stored import is_sweep
+    parser.add_argument("--data-root", metavar="FOLDER", help="where the data is now, if it was moved")
+    args = _parsed(parser, line)
+    path = Path(args.path)
+    from era_cnn.folders.stored import is_sweep, run_folder
 
     if is_sweep(path):
         from era_cnn.sweeps.commands import resume as resume_sweep
 
-        return resume_sweep(path, args.overrides, command, args.data_root)
+        return resume_sweep(path, args.overrides, line.command, args.data_root, line.composing([]))
     if args.overrides:
         parser.error(f"a run's config must stay as it was, got {' '.join(args.overrides)}")
-    from era_cnn.runs.resume import resume
+    folder = run_folder(path)
+    line.prepare_to_compute()
+    from era_cnn.runs.carry_out import carry_out
 
-    return resume(path, command, args.data_root)
+    return carry_out(folder, line.command, data_root=args.data_root)
 
 
-def _replay(words: Sequence[str]) -> int:
+def _replay(line: Line) -> int:
     parser = argparse.ArgumentParser(
         "era-cnn replay", description="Trains again from a run's folder alone, and says whether the bits are the same."
     )
     parser.add_argument("run", metavar="RUN", help="its folder; it is only read")
     parser.add_argument("--epochs", type=int, metavar="N", help="compare the first N epochs only")
-    parser.add_argument("--data-root", metavar="FOLDER", help="where the data lie by now, if not where they lay")
-    args = parser.parse_args(words)
+    parser.add_argument("--data-root", metavar="FOLDER", help="where the data is now, if it was moved")
+    args = _parsed(parser, line)
+    line.prepare_to_compute()
     from era_cnn.runs.replay import replay
 
-    return replay(Path(args.run), ["era-cnn", "replay", *words], epochs=args.epochs, data_root=args.data_root)
+    return replay(Path(args.run), line.command, epochs=args.epochs, data_root=args.data_root)
 
 
-def _compare(words: Sequence[str]) -> int:
+def _compare(line: Line) -> int:
     parser = argparse.ArgumentParser(
         "era-cnn compare", description="Tables over runs: each of them, and mean ± sd over the seeds of each setting."
     )
     parser.add_argument("paths", nargs="+", metavar="RUN_OR_SWEEP", help="its folder; a sweep may still be under way")
-    args = parser.parse_args(words)
+    args = _parsed(parser, line)
     from era_cnn.reports.compare import compare
 
     return compare([Path(path) for path in args.paths])
 
 
-VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+def _parsed(parser: argparse.ArgumentParser, line: Line) -> argparse.Namespace:
+    """Parses a verb's words; its help lists the options that may stand anywhere."""
+    parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder with groups of your own")
+    parser.add_argument("--plugin", metavar="FILE", action="append", help="a file with code of your own; repeatable")
+    return parser.parse_args(line.words)
+
+
+VERBS: dict[str, Callable[[Line], int]] = {
     "models": _models,
     "describe": _describe,
     "data": _data,

@@ -22,7 +22,7 @@ def imported(*words: str, code: int = 0, **environment: str) -> set[str]:
     program = (
         "import atexit, json, sys\n"
         "atexit.register(lambda: print('\\n' + json.dumps(list(sys.modules)), file=sys.__stderr__))\n"
-        "from era_cnn.cli import main\nmain()"
+        "from era_cnn.cli import main\nsys.exit(main())"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, *words],

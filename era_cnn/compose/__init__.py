@@ -1,1 +1,5 @@
-"""How a run is asked for: the only package that knows Hydra."""
+"""From words to composed, checked and typed configs; the only package that knows Hydra."""
+
+from era_cnn.compose.versions import check_versions
+
+check_versions()  # before hydra_door imports names that another Hydra may not have

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from era_cnn.compose.guard import MAX_JOBS, num_values
+from era_cnn.compose.hydra_door import child_of
 from era_cnn.compose.interpolation import refusal_in
 from era_cnn.compose.words import Words, load, loader_of, options_of
 from era_cnn.errors import ConfigError, did_you_mean, one_of, problem, shortened
@@ -160,6 +161,6 @@ def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
         if key == "hydra" and not prefix:
             continue
         yield f"{prefix}{key}"
-        child = node._get_node(key)
+        child = child_of(node, key)
         if isinstance(child, DictConfig):
             yield from _keys(child, f"{prefix}{key}.")

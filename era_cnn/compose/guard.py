@@ -1,7 +1,6 @@
 """What a command line and a config must not do, whatever they hold: run code, write elsewhere, or never end.
 
-Every composition goes through `GuardedLoader`: this package's own, which comes first and whose findings end the
-command, and each that Hydra makes itself.
+Every composition goes through `GuardedLoader`, and whoever uses a config requires that it did.
 """
 
 from __future__ import annotations
@@ -10,26 +9,23 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from fractions import Fraction
 from typing import Any
 
-from hydra._internal import hydra as hydra_internals
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
 from hydra.conf import HydraConf
 from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
 from hydra.core.plugins import Plugins
-from hydra.plugins.config_source import ConfigSource
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf
 
+from era_cnn.compose.hydra_door import Loader, mark_checked, value_of
 from era_cnn.compose.interpolation import VARIABLES, from_environment, limited
-from era_cnn.compose.yamlfiles import MAX_DEPTH, MAX_DIGITS, OwnFiles, can_be_found
+from era_cnn.compose.yamlfiles import OwnFiles, can_be_found
+from era_cnn.config.yamltext import MAX_DEPTH, MAX_DIGITS
 from era_cnn.errors import ConfigError, problem, show
 
 MAX_WORD = 4_000
@@ -41,97 +37,50 @@ UNCOUNTED = 10**15
 """Jobs of a sweep, and the number from which on it is not said."""
 
 
-class GuardedLoader(ConfigLoaderImpl):
+class GuardedLoader(Loader):
     """Hydra's loader of configs, which refuses what a config must not do."""
 
-    def __init__(self, config_search_path: ConfigSearchPath) -> None:
-        self.config_search_path = config_search_path
-        self.repository = _GuardedRepository(config_search_path)
+    def __init__(self, search_path: ConfigSearchPath) -> None:
+        super().__init__(search_path, OwnFiles, can_be_found)
 
-    def load_configuration(
-        self,
-        config_name: str | None,
-        overrides: list[str],
-        run_mode: RunMode,
-        from_shell: bool = True,
-        validate_sweep_overrides: bool = True,
-    ) -> DictConfig:
-        """Composes a config.
+    def check_overrides(self, config_name: str | None, overrides: Sequence[str]) -> None:
+        """Raises what is wrong with overrides as they were typed.
 
         Raises:
-            ConfigError: If it could do harm.
+            ConfigError: If the parser would be kept busy, or Hydra's own help is asked about a config.
         """
         if config_name is None and overrides:
             raise ConfigError(
                 [problem("--hydra-help", "stand alone", " ".join(overrides), "Ask --help about a config.")]
             )
-        with limited():
-            composed = super().load_configuration(
-                config_name, overrides, run_mode, from_shell, validate_sweep_overrides
-            )
-        # Without a name, for --hydra-help, it is Hydra's own config, unchanged.
-        problems = list(_problems_of_composed(composed, len(overrides))) if config_name else []
-        if problems:
-            raise ConfigError(problems)
-        return composed
-
-    def _parse_overrides_and_create_caching_repo(
-        self, config_name: str | None, overrides: list[str]
-    ) -> tuple[list[Override], CachingConfigRepository]:
         check_words(overrides)
-        return super()._parse_overrides_and_create_caching_repo(config_name, overrides)
 
-    def get_group_options(
-        self,
-        group_name: str,
-        results_filter: ObjectType | None = ObjectType.CONFIG,
-        config_name: str | None = None,
-        overrides: list[str] | None = None,
-    ) -> list[str]:
-        """The options of a group: as Hydra's own, which copies every source first, since one might have been added."""
-        return self.repository.get_group_options(group_name, results_filter)
+    def check_parsed(self, overrides: Sequence[Override], primary: Container | None) -> None:
+        """Raises what is wrong with parsed overrides and with the search path that the primary config asks for.
 
-    def _process_config_searchpath(
-        self, config_name: str | None, parsed_overrides: list[Override], repo: CachingConfigRepository
-    ) -> None:
-        """Instead of searching there, which imports modules by their name, refuses it."""
-        check_number_of_jobs(parsed_overrides)
-        primary = repo.load_config(config_name) if config_name is not None else None
-        asked = [override.value() for override in parsed_overrides if override.key_or_group == "hydra.searchpath"]
+        Raises:
+            ConfigError: If the sweep is too large, or configs were to be searched elsewhere.
+        """
+        check_number_of_jobs(overrides)
+        asked = [override.value() for override in overrides if override.key_or_group == "hydra.searchpath"]
         if primary is not None:
-            asked.append(OmegaConf.select(primary.config, "hydra.searchpath"))
+            asked.append(OmegaConf.select(primary, "hydra.searchpath"))
         for value in filter(None, asked):
             rule, advice = _FIXED["hydra.searchpath"][1:]
             raise ConfigError([problem("hydra.searchpath", rule, value, advice)])
 
+    def limits(self) -> AbstractContextManager[None]:
+        """Interpolations are limited while a config is composed."""
+        return limited()
 
-class _GuardedRepository(ConfigRepository):
-    """Hydra's view of all folders of configs, in which no path leads out of them."""
+    def check(self, config_name: str | None, composed: DictConfig, num_overrides: int) -> None:
+        """Raises what is wrong with a composed config; without a name, for --hydra-help, it is Hydra's own.
 
-    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
-        super().initialize_sources(config_search_path)
-        self.sources = [
-            OwnFiles(source.provider, source.full_path()) if source.scheme() == OwnFiles.scheme() else source
-            for source in self.sources
-        ]
-
-    def _find_object_source(self, config_path: str, object_type: ObjectType | None) -> ConfigSource | None:
-        return super()._find_object_source(config_path, object_type) if can_be_found(config_path) else None
-
-    def get_group_options(self, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG) -> list[str]:
-        return super().get_group_options(group_name, results_filter) if can_be_found(group_name) else []
-
-
-@contextmanager
-def guarded() -> Iterator[None]:
-    """Lets Hydra compose with a `GuardedLoader` within."""
-    internals: Any = hydra_internals
-    before = internals.ConfigLoaderImpl
-    internals.ConfigLoaderImpl = GuardedLoader
-    try:
-        yield
-    finally:
-        internals.ConfigLoaderImpl = before
+        Raises:
+            ConfigError: If it could do harm.
+        """
+        if config_name and (problems := list(_problems_of_composed(composed, num_overrides))):
+            raise ConfigError(problems)
 
 
 def check_words(overrides: Sequence[str]) -> None:
@@ -180,7 +129,7 @@ def check_number_of_jobs(overrides: Sequence[Override]) -> None:
 
 def num_values(override: Override) -> int:
     """How many values an override sweeps over; 1 if it does not sweep."""
-    value = override._value
+    value = value_of(override)
     if isinstance(value, ChoiceSweep):
         return len(value.list)
     if isinstance(value, Glob):
@@ -221,9 +170,25 @@ PLUGINS: dict[str, type[Launcher] | type[Sweeper]] = {"hydra.launcher": Launcher
 
 
 def check_composed(composed: DictConfig) -> None:
-    """Raises a `ConfigError` if a composed config that was changed since would do harm."""
+    """Checks a composed config that was changed since.
+
+    Raises:
+        ConfigError: If it would do harm.
+    """
     overrides = composed.hydra.overrides
     if problems := list(_problems_of_composed(composed, len(overrides.task) + len(overrides.hydra))):
+        raise ConfigError(problems)
+    mark_checked(composed)
+
+
+def check_value(key: str, value: Any) -> None:
+    """Checks a value that is put into a composed config.
+
+    Raises:
+        ConfigError: If it would do harm.
+    """
+    plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    if problems := list(_problems_of_values({key: plain})):
         raise ConfigError(problems)
 
 
@@ -247,6 +212,11 @@ def _problems_of_composed(composed: DictConfig, num_overrides: int) -> Iterator[
     if isinstance(batch_size, int) and batch_size < 1:
         yield problem("hydra.sweeper.max_batch_size", "be null or at least 1", batch_size, "Leave it out.")
     yield from _problems_of_launcher(hydra["launcher"])
+    yield from _problems_of_values(values)
+
+
+def _problems_of_values(values: Any) -> Iterator[str]:
+    """Finds what Hydra would call, and what would read the environment, at any depth."""
     for key, value in _entries(values):
         if key.startswith(("hydra.overrides.", "hydra.job.override_dirname")):
             continue  # what was typed, once more

@@ -12,11 +12,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from omegaconf import Container, OmegaConf
-from omegaconf._impl import select_value
-from omegaconf._utils import _DEFAULT_MARKER_
-from omegaconf.base import Node
+from omegaconf import Container
 
+from era_cnn.compose.hydra_door import Interpolations, content_of, select
 from era_cnn.errors import ConfigError, problem
 
 VARIABLES = ("ERA_CNN_DATA",)
@@ -35,19 +33,19 @@ _left: ContextVar[list[int] | None] = ContextVar("left", default=None)
 def limited() -> Iterator[None]:
     """Interpolations that are resolved within are few, and answered from what a config may read.
 
-    The resolvers stay for the rest of the process: OmegaConf resolves a value when it is looked at, and Hydra looks at
-    a config long after it was composed. The limit on the size ends here.
+    Elsewhere, in other threads too, they are OmegaConf's own. Whatever resolves a value belongs within, and OmegaConf
+    resolves a value when it is looked at. A context within a context has a limit of its own.
     """
-    OmegaConf.register_new_resolver("oc.env", _env, replace=True)
-    OmegaConf.register_new_resolver("oc.select", _select, replace=True)
-    for name in REFUSED:
-        OmegaConf.register_new_resolver(name, _refusal(name), replace=True)
-    Container.resolve_parse_tree = _counted  # type: ignore[method-assign]
     token = _left.set([MAX_SIZE])
     try:
-        yield
+        with _INTERPOLATIONS.replaced():
+            yield
     finally:
         _left.reset(token)
+
+
+def _is_limited() -> bool:
+    return _left.get() is not None
 
 
 def refusal_in(error: BaseException) -> ConfigError | None:
@@ -83,7 +81,7 @@ def _select(key: str, *default: object, _parent_: Container) -> Any:
         raise ConfigError(
             [problem("${oc.select:…}", "have one plain value as default", default[0], "Write it as one.")]
         )
-    return select_value(_parent_, key, absolute_key=True, default=default[0] if default else _DEFAULT_MARKER_)
+    return select(_parent_, key, *default)
 
 
 def _refusal(name: str) -> Any:
@@ -94,27 +92,25 @@ def _refusal(name: str) -> Any:
     return refuse
 
 
-_unlimited = Container.resolve_parse_tree
-
-
-def _counted(
-    self: Container, parse_tree: Any, node: Node, memo: set[int] | None = None, key: object | None = None
-) -> Any:
-    """OmegaConf's method behind each value with an interpolation. It has no hook, and no other place sees them all."""
+def _count(value: object) -> None:
+    """Takes what an interpolation resolved to off what is left."""
     left = _left.get()
-    value = _unlimited(self, parse_tree, node, memo, key)
-    if left is not None:
-        left[0] -= _size(value)
-        if left[0] < 0:
-            rule = f"come to at most {MAX_SIZE:,} values and characters in all"
-            raise ConfigError([f"Interpolations must {rule}, got more. Write the values themselves."])
-    return value
+    assert left is not None
+    left[0] -= _size(value)
+    if left[0] < 0:
+        rule = f"come to at most {MAX_SIZE:,} values and characters in all"
+        raise ConfigError([f"Interpolations must {rule}, got more. Write the values themselves."])
 
 
 def _size(value: object) -> int:
-    content = value._value() if isinstance(value, Node) else value
+    content = content_of(value)
     if isinstance(content, dict):
         return 1 + sum(map(_size, content.values()))
     if isinstance(content, list):
         return 1 + sum(map(_size, content))
     return 1 + (len(content) if isinstance(content, str) else 0)
+
+
+_INTERPOLATIONS = Interpolations(
+    {"oc.env": _env, "oc.select": _select, **{name: _refusal(name) for name in REFUSED}}, _is_limited, _count
+)

@@ -5,44 +5,61 @@ from __future__ import annotations
 import argparse
 import copy
 import functools
-import itertools
 import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import get_overrides_dirname
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from era_cnn.compose.complaints import explained, one_for_all_jobs
-from era_cnn.compose.guard import check_number_of_jobs, check_words
+from era_cnn.compose.guard import check_number_of_jobs, check_value, check_words
+from era_cnn.compose.hydra_door import (
+    Composed,
+    as_hydra_yaml,
+    hydra_values,
+    require_checked,
+    set_job,
+    set_single_run,
+    split_grid,
+)
 from era_cnn.compose.interpolation import limited, refusal_in
 from era_cnn.compose.words import Words, load, loader_of, options_of
 from era_cnn.config.schema import ModelConfig, RunConfig, parse
 from era_cnn.errors import ConfigError, problem, shortened
 
 
-def compose(words: Words, mode: RunMode = RunMode.RUN) -> DictConfig:
+def compose(words: Words, mode: RunMode = RunMode.RUN) -> Composed:
     """Composes a config, the `hydra` node included.
 
     Raises:
         ConfigError: If Hydra can't; with every override that is at fault.
     """
     with loader_of(words) as loader, explained(words, mode):
-        return load(loader, words, words.overrides, mode)
+        composed = load(loader, words, words.overrides, mode)
+    require_checked(composed)
+    return composed
 
 
-def compose_typed(words: Words, args: argparse.Namespace) -> tuple[DictConfig, bool]:
+def compose_sweep(words: Words) -> Composed:
+    """Composes the config of a sweep: the values that are swept are not in it.
+
+    Raises:
+        ConfigError: If Hydra can't; with every override that is at fault.
+    """
+    return compose(words, RunMode.MULTIRUN)
+
+
+def compose_typed(words: Words, args: argparse.Namespace) -> tuple[Composed, bool]:
     """Composes what a command line asks for; says whether that is a sweep.
 
     Raises:
@@ -56,7 +73,7 @@ def compose_typed(words: Words, args: argparse.Namespace) -> tuple[DictConfig, b
     return composed, bool(args.multirun or composed.hydra.mode == RunMode.MULTIRUN)
 
 
-def validated(composed: DictConfig) -> RunConfig:
+def validated(composed: Composed) -> RunConfig:
     """The typed config of a composed one.
 
     Raises:
@@ -65,16 +82,18 @@ def validated(composed: DictConfig) -> RunConfig:
     return _validated(composed, without_hydra(composed))
 
 
-def _validated(composed: DictConfig, values: DictConfig) -> RunConfig:
-    with _hydra_values(composed):
+def _validated(composed: Composed, values: Composed) -> RunConfig:
+    require_checked(composed)
+    require_checked(values)
+    with _resolving(composed):
         try:
-            return parse(plain(values))
+            return parse(_resolved_values(values))
         except ConfigError as error:
             more = list(_layer_problems(values)) if _has_own_layers(composed) else []
             raise ConfigError([*error.problems, *more]) from error
 
 
-def plain(values: DictConfig) -> Any:
+def _resolved_values(values: Composed) -> Any:
     """A composed config as plain values, its interpolations resolved.
 
     Raises:
@@ -94,14 +113,16 @@ def plain(values: DictConfig) -> Any:
     return plain_values
 
 
-def _has_own_layers(composed: DictConfig) -> bool:
+def _has_own_layers(composed: Composed) -> bool:
     """Whether layers may be other than those of conf/, which are tested: only then is torch imported to check them."""
     overrides: Any = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)
     sources = [source.provider for source in composed.hydra.runtime.config_sources]
-    return "command-line" in sources or any(override.lstrip("+~").startswith("model.") for override in overrides)
+    return not {"command-line", "plugin"}.isdisjoint(sources) or any(
+        override.lstrip("+~").startswith("model.") for override in overrides
+    )
 
 
-def _layer_problems(values: DictConfig) -> Iterator[str]:
+def _layer_problems(values: Composed) -> Iterator[str]:
     from era_cnn.models.build import layer_problems
 
     try:
@@ -111,7 +132,7 @@ def _layer_problems(values: DictConfig) -> Iterator[str]:
     yield from layer_problems(model.layers, model.inherited())
 
 
-def without_hydra(composed: DictConfig) -> DictConfig:
+def without_hydra(composed: Composed) -> Composed:
     """A config as a job sees it."""
     values = copy.copy(composed)
     with open_dict(values):
@@ -119,13 +140,14 @@ def without_hydra(composed: DictConfig) -> DictConfig:
     return values
 
 
-def resolved(composed: DictConfig, key: str) -> str:
+def resolved(composed: Composed, key: str) -> str:
     """The path that `hydra.run.dir`, `hydra.sweep.dir` or `hydra.sweep.subdir` comes to.
 
     Raises:
         ConfigError: If it has none, or one that is not where it should be.
     """
-    with _hydra_values(composed), explained(Words()):
+    require_checked(composed)
+    with _resolving(composed), explained(Words()):
         path = str(OmegaConf.select(composed, key, throw_on_missing=True))
     if not path.strip() or not path.isprintable():
         raise ConfigError([problem(key, "be a path without line breaks and the like", path, "Leave it out.")])
@@ -138,31 +160,78 @@ def resolved(composed: DictConfig, key: str) -> str:
     return path
 
 
+def plain(composed: Composed) -> dict[str, Any]:
+    """A composed config as plain values, interpolations unresolved.
+
+    Raises:
+        ConfigError: If it did not pass the guard.
+    """
+    require_checked(composed)
+    values: Any = OmegaConf.to_container(composed, resolve=False, enum_to_str=True)
+    return dict(values)
+
+
+def as_yaml(composed: Composed) -> str:
+    """A composed config as Hydra would write it."""
+    return as_hydra_yaml(plain(composed))
+
+
 @contextmanager
-def _hydra_values(composed: DictConfig) -> Iterator[None]:
-    """Lets interpolations resolve outside of a job, `${hydra:…}` included."""
-    before = HydraConfig.instance().cfg
-    HydraConfig.instance().cfg = composed  # type: ignore[assignment]
-    try:
-        with limited():
-            yield
-    finally:
-        HydraConfig.instance().cfg = before
+def _resolving(composed: Composed) -> Iterator[None]:
+    """Lets interpolations resolve within their limits outside of a job of Hydra's, `${hydra:…}` included."""
+    with hydra_values(composed), limited():
+        yield
 
 
 @dataclass(frozen=True)
-class PlannedJob:
-    """A job of a sweep before it runs: `subdir` is its folder within that of the sweep."""
+class Planned:
+    """A run before it begins: a single one, which has no number, or a job of a sweep."""
 
-    number: int
+    number: int | None
     overrides: tuple[str, ...]
     config: RunConfig
-    subdir: str
-    composed: Callable[[], DictConfig]
-    """Composes it once more, the `hydra` node included: thousands of them would not fit in memory."""
+    folder: str
+    """Of a job, within that of its sweep."""
+
+    composed: Callable[[], Composed]
+    """Composes a job once more, the `hydra` node included: thousands of them would not fit in memory."""
 
     def __str__(self) -> str:
         return f"job {self.number} ({', '.join(self.overrides)})"
+
+    def hydra_files(self, path: Path, sweep_dir: Path | None = None) -> dict[str, str]:
+        """What Hydra would write into the .hydra of this run in the folder `path`: text by name of the file."""
+        values = plain(self.composed())
+        hydra = values.pop("hydra")
+        hydra["runtime"]["output_dir"] = str(path)
+        if sweep_dir is not None:
+            hydra["sweep"]["dir"] = str(sweep_dir)
+            values.pop("sweep")  # it says how many runs are done, not how one is
+        contents = {"config.yaml": values, "hydra.yaml": {"hydra": hydra}, "overrides.yaml": hydra["overrides"]["task"]}
+        return {name: as_hydra_yaml(content) for name, content in contents.items()}
+
+    def verbose_loggers(self) -> tuple[str, ...]:
+        """The loggers that `hydra.verbose` lets say more; that without a name is the root of all."""
+        verbose = plain(self.composed())["hydra"]["verbose"]
+        if isinstance(verbose, bool):
+            return ("",) if verbose else ()
+        return (verbose,) if isinstance(verbose, str) else tuple(verbose)
+
+
+def plan_run(words: Words, composed: Composed) -> Planned:
+    """A single run.
+
+    Raises:
+        ConfigError: With every problem that its config has.
+    """
+    keys = [text.lstrip("+~").partition("=")[0] for text in words.overrides]
+    if typed := [key for key in keys if key.partition(".")[0] == "sweep"]:
+        raise ConfigError([f"{key} must go with a sweep, got a single run. Add -m, or leave it out." for key in typed])
+    config = validated(composed)
+    folder = resolved(composed, "hydra.run.dir")
+    set_single_run(composed)
+    overrides = tuple(plain(composed)["hydra"]["overrides"]["task"])
+    return Planned(None, overrides, config, folder, lambda: composed)
 
 
 class Planner:
@@ -179,11 +248,11 @@ class Planner:
         ConfigError: If the words can't be read, or contradict each other.
     """
 
-    def __init__(self, words: Words, composed: DictConfig) -> None:
+    def __init__(self, words: Words, composed: Composed) -> None:
         self.words = words
         self._bases: dict[tuple[str, ...], tuple[bytes, bytes]] = {}
         """Pickled, with and without the `hydra` node: to read that takes a fourth of the time of a deep copy."""
-        with _hydra_values(composed), explained(words):
+        with _resolving(composed), explained(words):
             presets = [f"{key}={value}" for key, value in (composed.hydra.sweeper.get("params") or {}).items()]
             check_words(presets)
         with loader_of(words) as loader:
@@ -206,37 +275,37 @@ class Planner:
         """
         check_number_of_jobs(self.task)
         with explained(self.words, RunMode.MULTIRUN):
-            jobs = list(itertools.chain.from_iterable(BasicSweeper.split_arguments(self.task, None)))
+            jobs = split_grid(self.task)
         if not jobs:
             raise ConfigError(["A sweep must have at least one job, got none. Give each swept key a value."])
         return [tuple(overrides) for overrides in jobs]
 
-    def plan(self, jobs: Sequence[tuple[str, ...]], first: int = 0) -> list[PlannedJob]:
+    def plan(self, jobs: Sequence[tuple[str, ...]], first: int = 0) -> list[Planned]:
         """Composes jobs from their overrides, and checks them.
 
         Raises:
             ConfigError: With every problem of any job.
         """
-        planned: list[PlannedJob] = []
+        planned: list[Planned] = []
         problems: dict[str, list[str]] = {}  # from a problem to the jobs that have it
         with loader_of(self.words) as loader:
             for number, overrides in enumerate(jobs, start=first):
                 job, values = self._compose(loader, number, overrides)
                 try:
-                    subdir = resolved(job, "hydra.sweep.subdir")
+                    folder = resolved(job, "hydra.sweep.subdir")
                     again = functools.partial(self._compose_again, number, overrides)
-                    planned.append(PlannedJob(number, overrides, _validated(job, values), subdir, again))
+                    planned.append(Planned(number, overrides, _validated(job, values), folder, again))
                 except ConfigError as error:
                     for said in error.problems:
                         problems.setdefault(said, []).append(f"job {number} ({', '.join(overrides)})")
         raise_problems_of_jobs(problems, len(jobs))
         return planned
 
-    def _compose_again(self, number: int, overrides: tuple[str, ...]) -> DictConfig:
+    def _compose_again(self, number: int, overrides: tuple[str, ...]) -> Composed:
         with loader_of(self.words) as loader:
             return self._compose(loader, number, overrides)[0]
 
-    def _compose(self, loader: ConfigLoader, number: int, overrides: tuple[str, ...]) -> tuple[DictConfig, DictConfig]:
+    def _compose(self, loader: ConfigLoader, number: int, overrides: tuple[str, ...]) -> tuple[Composed, Composed]:
         """A job, and the same as it sees itself: without the `hydra` node."""
         with explained(self.words.with_overrides(overrides)):
             base = tuple(text for text in overrides if text.partition("=")[0] not in self._plain)
@@ -245,14 +314,11 @@ class Planner:
                 self._bases[base] = pickle.dumps(composed), pickle.dumps(without_hydra(composed))
             job, values = map(pickle.loads, self._bases[base])
             for override in (_parsed(text) for text in overrides if text not in base):
+                check_value(override.key_or_group, override.value())
                 for each in (job, values):
                     OmegaConf.update(each, override.key_or_group, override.value())
-        with open_dict(job):
-            job.hydra.job.num = job.hydra.job.id = number
-        job.hydra.overrides.task = list(overrides)
-        job.hydra.job.override_dirname = get_overrides_dirname(
-            [_parsed(text) for text in overrides], **job.hydra.job.config.override_dirname
-        )
+            with limited():
+                set_job(job, number, [_parsed(text) for text in overrides])
         return job, values
 
 
@@ -288,7 +354,7 @@ def _check_once(typed: Sequence[Override]) -> None:
         raise ConfigError(problems)
 
 
-def plan_sweep(words: Words, composed: DictConfig) -> list[PlannedJob]:
+def plan_sweep(words: Words, composed: Composed) -> list[Planned]:
     """Every job of a grid.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Hydra's own application, which does the work of a run and of a question.
+"""Questions, which Hydra's own application answers: help, the composed config, where it comes from, tab completion.
 
 A question needs neither the schema nor torch, and so nothing here imports them.
 """
@@ -6,93 +6,65 @@ A question needs neither the schema nor torch, and so nothing here imports them.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-import hydra
-from hydra.errors import HydraException
-from omegaconf import DictConfig
-
-from era_cnn.compose.complaints import explained, reason_of
-from era_cnn.compose.guard import guarded
-from era_cnn.compose.interpolation import limited
-from era_cnn.compose.words import CONFIG_MODULE, Words, parse_words
-from era_cnn.errors import ConfigError, EraCnnError, StorageError
+from era_cnn.compose.complaints import explained
+from era_cnn.compose.hydra_door import Application, arguments_parser
+from era_cnn.compose.words import Words, hydra_of
+from era_cnn.errors import ConfigError
 
 
 def is_question(args: argparse.Namespace) -> bool:
-    """Whether a command line only asks: for help, the composed config, tab completion."""
+    """Whether a command line only asks."""
     return bool(args.help or args.hydra_help or args.cfg or args.info or args.shell_completion)
 
 
-def answer(words: Words, typed: Sequence[str]) -> int:
-    """Lets Hydra answer a question; returns the exit code."""
+def answer(words: Words, args: argparse.Namespace) -> int:
+    """Lets Hydra answer a question; returns the exit code.
+
+    Raises:
+        ConfigError: If it can't, or two things are asked at once.
+    """
+    if not (args.help or args.hydra_help):
+        _check_alone(args)
     try:
-        with explained(words), limited():
-            call_hydra(typed)
+        with explained(words), hydra_of(words) as hydra, _called_by_its_name():
+            _answer(hydra, words.config_name, args)
     except SystemExit as end:
         return 2 if end.code else 0
     return 0
 
 
-def call_hydra(typed: Sequence[str], *overrides: str) -> int:
-    """Runs the Hydra application as if the words were the command line; returns the exit code of the run.
-
-    Raises:
-        ConfigError: If Hydra fails before the run has begun.
-        StorageError: If it fails since a file can't be written.
-    """
-    codes: list[int] = []
-
-    def task(composed: DictConfig) -> None:
-        from era_cnn.runs.carry_out import job
-
-        codes.append(1)
-        codes[-1] = job(composed, command=["era-cnn", *typed])
-
-    application = hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name="config")(task)
-    try:
-        with _command_line(_with_overrides(typed, overrides)), _errors_pass(), guarded():
-            application()
-    except (EraCnnError, BrokenPipeError):
-        raise
-    except Exception as error:
-        if codes or not overrides:
-            raise
-        if isinstance(error, OSError) and not isinstance(error, HydraException):
-            raise StorageError.of(error.filename or "The run folder", error) from error
-        raise ConfigError([f"Hydra must be able to start, got: {reason_of(error)}. See --hydra-help."]) from error
-    return codes[-1] if codes else 0
+def _check_alone(args: argparse.Namespace) -> None:
+    flags = {"--cfg": args.cfg, "--info": args.info, "--shell-completion": args.shell_completion}
+    asked = [flag for flag, given in {**flags, "--multirun": args.multirun, "--run": args.run}.items() if given]
+    if len(asked) > 1:
+        raise ConfigError([f"{asked[0]} must stand without {asked[1]}, got both. Remove one."])
+    if args.resolve and not args.cfg:
+        raise ConfigError([f"--resolve must go with --cfg or --help, got {asked[0]}. Remove it."])
 
 
-def _with_overrides(typed: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    """A command line with more overrides: behind the last that was typed, for the parser takes them in one row only."""
-    words = parse_words(typed).overrides if overrides else []
-    end = len(typed) - list(reversed(typed)).index(words[-1]) if words else len(typed)
-    return [*typed[:end], *overrides, *typed[end:]]
+def _answer(hydra: Application, config_name: str, args: argparse.Namespace) -> None:
+    if args.help:
+        hydra.app_help(config_name, arguments_parser(), args)
+    elif args.hydra_help:
+        hydra.hydra_help(config_name, arguments_parser(), args)
+    elif args.cfg:
+        hydra.show_cfg(config_name, args.overrides, args.cfg, args.package, args.resolve)
+    elif args.shell_completion:
+        hydra.shell_completion(config_name, args.overrides)
+    else:
+        hydra.show_info(args.info, config_name, args.overrides)
 
 
 @contextmanager
-def _command_line(words: Sequence[str]) -> Iterator[None]:
+def _called_by_its_name() -> Iterator[None]:
+    """Completes `era-cnn`, however this process was started: Hydra reads the name from `sys.argv`."""
     before = sys.argv
-    sys.argv = ["era-cnn", *words]
+    sys.argv = ["era-cnn"]
     try:
         yield
     finally:
         sys.argv = before
-
-
-@contextmanager
-def _errors_pass() -> Iterator[None]:
-    """Lets Hydra raise what it would else print and turn into exit code 1."""
-    before = os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = before

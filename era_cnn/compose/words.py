@@ -7,20 +7,17 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from hydra import version
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_search_path import SearchPathQuery
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.types import RunMode
-from omegaconf import DictConfig
 
-from era_cnn.compose.guard import guarded
+from era_cnn.compose.guard import GuardedLoader
+from era_cnn.compose.hydra_door import Application, Composed, application, arguments_parser, search_path_of
+from era_cnn.compose.interpolation import limited
 from era_cnn.compose.yamlfiles import can_be_found
+from era_cnn.config.plugins import config_folders
 from era_cnn.errors import ConfigError, problem
 
 CONFIG_MODULE = "era_cnn.conf"
@@ -33,9 +30,11 @@ class Words:
     overrides: list[str] = field(default_factory=list)
     config_name: str = "config"
     config_dir: str | None = None
+    plugins: tuple[str, ...] = ()
+    """Files of the user's own code, as absolute paths: whatever does the run loads them first."""
 
     @classmethod
-    def of(cls, args: argparse.Namespace) -> Words:
+    def of(cls, args: argparse.Namespace, plugins: Sequence[str] = ()) -> Words:
         """Takes them from the arguments that Hydra's own parser read.
 
         Raises:
@@ -54,41 +53,41 @@ class Words:
             raise ConfigError([problem("--config-name", "be the name of a config", args.config_name, advice)])
         if "" in args.overrides:
             raise ConfigError([problem("An override", "be key=value", "", "Remove the empty word.")])
-        return cls(list(args.overrides), args.config_name or "config", args.config_dir)
+        return cls(list(args.overrides), args.config_name or "config", args.config_dir, tuple(plugins))
+
+    def in_folder(self, config_dir: str | None) -> Words:
+        """The same words with a folder of the user's own configs, if it is given."""
+        return replace(self, config_dir=config_dir) if config_dir is not None else self
 
     def with_overrides(self, overrides: Sequence[str]) -> Words:
         """The same words with other overrides."""
-        return Words(list(overrides), self.config_name, self.config_dir)
+        return replace(self, overrides=list(overrides))
 
 
 def parse_words(words: Sequence[str]) -> argparse.Namespace:
     """Reads a command line with Hydra's own parser, which ends the command with code 2 if a flag is wrong."""
-    parser: argparse.ArgumentParser = get_args_parser()
+    parser = arguments_parser()
     parser.prog = "era-cnn"
     return parser.parse_args(words)
 
 
 @contextmanager
+def hydra_of(words: Words) -> Iterator[Application]:
+    """Hydra over conf/ and, if given, a folder of the user's own, as `hydra.main` sets it up, but guarded."""
+    own_folder = os.path.abspath(words.config_dir) if words.config_dir is not None else None
+    loader = GuardedLoader(search_path_of(CONFIG_MODULE, own_folder, config_folders()))
+    with limited(), application(loader) as hydra:
+        yield hydra
+
+
+@contextmanager
 def loader_of(words: Words) -> Iterator[ConfigLoader]:
-    """Hydra's config loader over conf/ and, if given, a folder of the user's own, as `hydra.main` sets it up."""
-    before = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    version.setbase("1.3")
-    search_path = create_config_search_path(f"pkg://{CONFIG_MODULE}")
-    if words.config_dir is not None:
-        path = f"file://{os.path.abspath(words.config_dir)}"
-        search_path.prepend(provider="command-line", path=path, anchor=SearchPathQuery(provider="schema"))
-    try:
-        with guarded():
-            hydra = Hydra.create_main_hydra2("run", search_path)
+    """Hydra's loader of the configs that words choose from."""
+    with hydra_of(words) as hydra:
         yield hydra.config_loader
-    finally:
-        GlobalHydra.instance().clear()
-        if before is not None:
-            GlobalHydra.instance().initialize(before)
 
 
-def load(loader: ConfigLoader, words: Words, overrides: Sequence[str], mode: RunMode) -> DictConfig:
+def load(loader: ConfigLoader, words: Words, overrides: Sequence[str], mode: RunMode) -> Composed:
     """Composes a config; raises whatever Hydra raises."""
     return loader.load_configuration(config_name=words.config_name, overrides=list(overrides), run_mode=mode)
 

@@ -45,6 +45,20 @@ def imported() -> tuple[Plugin, ...]:
     return tuple(_imported.values())
 
 
+def config_folders() -> list[str]:
+    """Where plugins keep config groups of their own, as Hydra names places: `CONFIG_DIR` of a file, and packages.
+
+    Raises:
+        ConfigError: If a folder is none.
+    """
+    folders = [plugin.config_dir for plugin in imported() if plugin.config_dir]
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise ConfigError([problem("CONFIG_DIR of a plugin", "be a folder", folder, "Create it.")])
+    packages = [point.value for point in entry_points("config").values()]
+    return [*(f"file://{Path(folder).resolve()}" for folder in folders), *(f"pkg://{name}" for name in packages)]
+
+
 def import_file(path: Path) -> None:
     """Imports a file of Python code, once.
 

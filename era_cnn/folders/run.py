@@ -7,7 +7,7 @@ import io
 import json
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -52,6 +52,23 @@ class RunFolder:
     def has_begun_before(self) -> bool:
         """Whether it holds what a run began with: its config is then settled for good."""
         return (self.path / "provenance.json").exists()
+
+    def plan(self, config: RunConfig, hydra_files: Mapping[str, str]) -> None:
+        """Writes all that a run begins from: .hydra, text by name of the file, and config.yaml last.
+
+        From here on the run can be carried out from its folder alone.
+
+        Raises:
+            StorageError: If something can't be written.
+        """
+        hydra_dir = self.path / ".hydra"
+        try:
+            hydra_dir.mkdir(parents=True, exist_ok=True)  # a kill may have left a part of it
+            for name, text in hydra_files.items():
+                (hydra_dir / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise StorageError.of(self.path, error) from error
+        self.write_config(config.anchored())
 
     def begin(self, config: RunConfig) -> None:
         """Writes the config, if it is not there yet, and that a run is under way: from here on it can be resumed.

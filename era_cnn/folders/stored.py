@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from era_cnn.compose.yamlfiles import parse_yaml
 from era_cnn.config.schema import RunConfig, parse
 from era_cnn.config.versions import stored_digest, upgraded
+from era_cnn.config.yamltext import parse_yaml
 from era_cnn.errors import ConfigError, RunFolderError, problem
 from era_cnn.folders.run import RunFolder
 

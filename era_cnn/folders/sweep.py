@@ -5,22 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
-from omegaconf import DictConfig, OmegaConf
-
-from era_cnn.compose.planner import PlannedJob
-from era_cnn.compose.yamlfiles import parse_yaml
 from era_cnn.config.schema import RunConfig
 from era_cnn.config.versions import digest
-from era_cnn.errors import RunFolderError, StorageError
+from era_cnn.config.yamltext import parse_yaml
+from era_cnn.errors import RunFolderError
 from era_cnn.folders.claims import locked
 from era_cnn.folders.ledger import Entry, Job, Ledger
 from era_cnn.folders.outcome import Outcome, read_outcome
 from era_cnn.folders.run import RunFolder
-from era_cnn.folders.storage import as_yaml, write_atomically
+from era_cnn.folders.storage import write_atomically
 from era_cnn.folders.stored import read_config
 
 RECORD = "multirun.yaml"
@@ -32,6 +28,29 @@ HALT = "halted"
 """A file that keeps jobs from beginning which wait in a queue."""
 
 
+class PlannedJob(Protocol):
+    """What a sweep's folder must know of a job to make it."""
+
+    @property
+    def number(self) -> int | None:
+        """Its number, from 0."""
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """What was typed for it."""
+
+    @property
+    def config(self) -> RunConfig:
+        """Its config, valid."""
+
+    @property
+    def folder(self) -> str:
+        """Its folder within that of the sweep."""
+
+    def hydra_files(self, path: Path, sweep_dir: Path | None = None) -> dict[str, str]:
+        """The texts of its .hydra by name of the file."""
+
+
 class SweepFolder:
     """The files of one sweep. A job is a run's folder like any other, with its config from the beginning."""
 
@@ -40,14 +59,18 @@ class SweepFolder:
         self.ledger = Ledger(path / LEDGER)
         self.study = path / STUDY
 
-    def create(self, composed: DictConfig, planned: Iterable[PlannedJob]) -> list[Job]:
+    def create(self, record: str, planned: Iterable[PlannedJob]) -> list[Job]:
         """Makes the folders of all jobs, and then multirun.yaml and the ledger: with those, the sweep can be resumed.
+
+        Args:
+            record: The composed config of the sweep, in YAML.
+            planned: Its jobs.
 
         Raises:
             StorageError: If something can't be written.
         """
-        jobs = [self._make(job) for job in planned]
-        write_atomically(self.path / RECORD, OmegaConf.to_yaml(composed).encode())
+        jobs = [self._make(job, job.folder) for job in planned]
+        write_atomically(self.path / RECORD, record.encode())
         self.ledger.create(jobs)
         return jobs
 
@@ -57,7 +80,7 @@ class SweepFolder:
         Raises:
             StorageError: If something can't be written.
         """
-        job = self._make(planned)
+        job = self._make(planned, planned.folder)
         self.ledger.add(Entry.now(job, "planned"))
         return job
 
@@ -98,7 +121,7 @@ class SweepFolder:
             raise RunFolderError(
                 f"{path} must be there, got nothing, and conf/ no longer says what it held. Undo the change of conf/."
             )
-        self._make(replace(planned, subdir=job.folder))
+        self._make(planned, job.folder)
 
     def run(self, job: Job) -> RunFolder:
         """The folder of a job."""
@@ -120,17 +143,11 @@ class SweepFolder:
         """
         return locked(self.path)
 
-    def _make(self, planned: PlannedJob) -> Job:
-        path = self.path / planned.subdir
-        hydra_dir = path / ".hydra"
-        try:
-            hydra_dir.mkdir(parents=True, exist_ok=True)  # a kill may have left a part of it
-            for name, text in _hydra_files(planned, self.path).items():
-                (hydra_dir / name).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise StorageError.of(path, error) from error
-        RunFolder(path).write_config(planned.config.anchored())
-        return _job(planned.number, planned.overrides, planned.subdir, planned.config)
+    def _make(self, planned: PlannedJob, name: str) -> Job:
+        assert planned.number is not None, "a job has a number"
+        path = self.path / name
+        RunFolder(path).plan(planned.config, planned.hydra_files(path, self.path))
+        return _job(planned.number, planned.overrides, name, planned.config)
 
     def _jobs_on_disk(self, known: Collection[str]) -> Iterator[Job]:
         """The jobs whose folders are there and whole, but for those that are known."""
@@ -151,14 +168,3 @@ class SweepFolder:
 
 def _job(number: int, overrides: tuple[str, ...], folder: str, config: RunConfig) -> Job:
     return Job(number, overrides, folder, digest(config), config.trainer.epochs_to_run, config.threads)
-
-
-def _hydra_files(planned: PlannedJob, sweep_dir: Path) -> dict[str, str]:
-    """What Hydra writes into the .hydra of a job, text by name of the file."""
-    values: Any = OmegaConf.to_container(planned.composed(), resolve=False, enum_to_str=True)
-    hydra = values.pop("hydra")
-    hydra["sweep"]["dir"] = str(sweep_dir)
-    hydra["runtime"]["output_dir"] = str(sweep_dir / planned.subdir)
-    values.pop("sweep")  # it says how many runs are done, not how one is
-    contents = {"config.yaml": values, "hydra.yaml": {"hydra": hydra}, "overrides.yaml": hydra["overrides"]["task"]}
-    return {name: as_yaml(content) for name, content in contents.items()}

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from era_cnn.compose.yamlfiles import parse_yaml
+from era_cnn.config.yamltext import parse_yaml
 from era_cnn.errors import StorageError
 from era_cnn.folders.outcome import Outcome, read_outcome
 from era_cnn.folders.run import RunFolder

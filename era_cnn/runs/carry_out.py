@@ -1,93 +1,127 @@
-"""A run as a process carries it out: whatever happens is recorded in the run's folder, and becomes an exit code."""
+"""A run as a process carries it out: whatever happens is recorded in the run's folder, and becomes an exit code.
+
+This is the only way into a run: a new one, a job of a sweep, a resumed run and a replay all begin here, with a folder
+that holds their config.
+"""
 
 from __future__ import annotations
 
 import shlex
-import sys
 import traceback
-from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
-
-from era_cnn.compose.planner import plain
-from era_cnn.config.schema import parse
-from era_cnn.config.versions import digest
+from era_cnn.config.schema import RunConfig
 from era_cnn.errors import EraCnnError, OutputError, StorageError
 from era_cnn.folders.claims import shown
 from era_cnn.folders.run import RunFolder
-from era_cnn.folders.stored import StoredConfig
+from era_cnn.folders.stored import read_config
 from era_cnn.runs.listeners.console import Console, log_to
+from era_cnn.runs.output import say
 from era_cnn.runs.run import run
 from era_cnn.runs.stopping import Interrupted, stop_requests
 from era_cnn.training.listeners import Listener
 
 
-def job(composed: DictConfig, command: Sequence[str]) -> int:
-    """A run as Hydra starts it: config in, exit code out."""
-    folder = RunFolder(Path(HydraConfig.get().runtime.output_dir))
-    try:
-        with folder.locked():
-            config = parse(plain(composed))
-            return carry_out(StoredConfig(config, digest(config)), folder, command)
-    except EraCnnError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-
-
 def carry_out(
-    stored: StoredConfig,
     folder: RunFolder,
     command: Sequence[str],
+    *,
+    data_root: str | None = None,
+    take_over: Callable[[RunFolder, RunConfig], bool] | None = None,
+    quiet: bool = False,
     listeners: Sequence[Listener] = (),
-    console: Console | None = None,
+    raises: bool = False,
 ) -> int:
-    """Runs, or goes on with, what a locked folder is for; returns the exit code.
+    """Runs, or continues, what a folder is for; returns the exit code. A completed run is left as it is.
 
-    Once the run has begun, no error is raised, whatever happens: a sweep goes on, and whoever looks at the folders
-    knows all.
+    Once the run has begun, no error is raised, whatever happens: a sweep continues, and its folder says what happened.
+
+    Args:
+        folder: It holds the run's config.
+        command: The words that asked for it, for the record.
+        data_root: Where the data is now, if it was moved.
+        take_over: Completes the run from an equal one, if it finds any; called before the run begins.
+        quiet: Whether to say nothing but to run.log.
+        listeners: More of them; they hear of the training after those that show, save and write it.
+        raises: Whether what ends the run is raised once it is recorded, instead of becoming an exit code.
 
     Raises:
         EraCnnError: If the run can't begin; then nothing was touched.
     """
-    console = console or Console()
-    to_go_on = f"era-cnn resume {shlex.quote(str(shown(folder.path)))}"
-    with log_to(folder.path / "run.log"), stop_requests() as stop:
-        try:
+    stored = read_config(folder, data_root)  # before the lock, which would leave a file in what is no run's folder
+    with folder.locked():
+        if folder.result() is not None:
+            if not quiet:
+                say(f"Nothing to do: the run is complete. Run folder: {shown(folder.path)}")
+            return 0
+        if take_over is not None and take_over(folder, stored.config):
+            return 0
+        console = Console(quiet=quiet)
+        with (
+            log_to(folder.path / "run.log"),
+            stop_requests() as stop,
+            _recorded(folder, console, raises=raises) as ending,
+        ):
             run(stored, folder, console, stop, command, listeners)
             stop.check()  # what came too late to stop this run still stops the sweep
-        except Interrupted as interrupted:
-            if folder.is_complete:
-                console.complain("Interrupted, as the run was complete.")
-                return interrupted.exit_code
-            return _ended(folder, console, "interrupted", str(interrupted), interrupted.exit_code,
-                          say=f"Interrupted. To go on: {to_go_on}")  # fmt: skip
-        except KeyboardInterrupt:
-            _record(folder, "interrupted", "stopped at once by a second SIGINT")
+    return ending.exit_code
+
+
+@dataclass
+class _Ending:
+    """How a run ended, as an exit code."""
+
+    exit_code: int = 0
+
+
+@contextmanager
+def _recorded(folder: RunFolder, console: Console, *, raises: bool) -> Iterator[_Ending]:
+    """Records in the folder whatever ends the run within, says it, and turns it into an exit code.
+
+    Raises:
+        EraCnnError: If the run had not begun.
+        KeyboardInterrupt: If a second SIGINT stopped it at once.
+        BaseException: What ended the run, if it is to be raised; an interruption as a KeyboardInterrupt.
+    """
+    ending = _Ending()
+    to_continue = f"era-cnn resume {shlex.quote(str(shown(folder.path)))}"
+
+    def end(state: str, message: str, code: int, say: str, **details: str) -> None:
+        ending.exit_code = code
+        console.complain(say)
+        _record(folder, state, message, **details)
+
+    try:
+        yield ending
+    except Interrupted as interrupted:
+        if folder.is_complete:
+            console.complain("Interrupted, as the run was complete.")
+            ending.exit_code = interrupted.exit_code
+        else:
+            end("interrupted", str(interrupted), interrupted.exit_code, f"Interrupted. To go on: {to_continue}")
+        if raises:
+            raise KeyboardInterrupt from interrupted
+    except KeyboardInterrupt:
+        _record(folder, "interrupted", "stopped at once by a second SIGINT")
+        raise
+    except EraCnnError as error:
+        if not folder.has_begun:
             raise
-        except EraCnnError as error:
-            if not folder.has_begun:
-                raise
-            then = f" Then go on: {to_go_on}" if isinstance(error, StorageError | OutputError) else ""
-            return _ended(folder, console, "failed", str(error), error.exit_code, say=f"{error}{then}")
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a job's last resort: recorded, and the sweep goes on
-            text = traceback.format_exc()
-            return _ended(folder, console, "failed", f"{type(error).__name__}: {error}", 1, say=text, traceback=text)
-        finally:
-            console.close()
-    return 0
-
-
-def _ended(
-    folder: RunFolder, console: Console, state: str, message: str, code: int, *, say: str = "", **details: str
-) -> int:
-    console.complain(say or message)
-    _record(folder, state, message, **details)
-    return code
+        then = f" Then go on: {to_continue}" if isinstance(error, StorageError | OutputError) else ""
+        end("failed", str(error), error.exit_code, f"{error}{then}")
+        if raises:
+            raise
+    except (Exception, SystemExit) as error:
+        text = traceback.format_exc()
+        end("failed", f"{type(error).__name__}: {error}", 1, text, traceback=text)
+        if raises:
+            raise
+    finally:
+        console.close()
 
 
 def _record(folder: RunFolder, state: str, message: str, **details: str) -> None:
-    with suppress(StorageError):  # of a full disk, nobody can be told but on the terminal, where it stands already
+    with suppress(StorageError):  # the disk is full: the message is already on the terminal
         folder.end(state, message, **details)

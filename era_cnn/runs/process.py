@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -78,22 +75,3 @@ def set_up(threads: int) -> Iterator[None]:
 
 
 _WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-
-
-def keep_memory() -> None:
-    """Lets the C library keep what a step frees for the next one, instead of asking the system for it anew.
-
-    Else a step of a small network spends a fifth of its time on pages that the system takes back and clears. It holds
-    for the rest of the process, so only a process of our own asks for it. Elsewhere than with glibc, nothing.
-    """
-    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
-        c_library = ctypes.CDLL(None)
-        for option, value in _MALLOPT.values():
-            c_library.mallopt(option, value)
-
-
-_MALLOPT = {  # by their numbers in malloc.h
-    "M_TRIM_THRESHOLD": (-1, 2**29),  # above all that a step frees
-    "M_MMAP_THRESHOLD": (-3, 2**25),  # the most that it takes: 32 MiB
-    "M_MXFAST": (1, 0),  # else each large block that is freed has the small ones put in order
-}

@@ -57,10 +57,8 @@ def replay(path: Path, command: Sequence[str], *, epochs: int | None = None, dat
     is_whole = original.result is not None and count == len(original.metrics)
     shortened = config.model_copy(update={"trainer": config.trainer.model_copy(update={"limit_epochs": count})})
     try:
-        with folder.locked():
-            repeated = StoredConfig(config if is_whole else shortened, stored.sha256)
-            comparison = _Comparison(original.fingerprints, changes)
-            code = carry_out(repeated, folder, command, [comparison])
+        folder.write_config((config if is_whole else shortened).anchored())
+        code = carry_out(folder, command, listeners=[_Comparison(original.fingerprints, changes)])
     finally:
         if not folder.has_begun:
             claimed.give_back()

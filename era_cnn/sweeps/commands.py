@@ -1,4 +1,4 @@
-"""From words to a sweep, and from a sweep's folder to where it goes on: `era-cnn -m …` and `era-cnn resume SWEEP`."""
+"""From words to a sweep, and from a sweep's folder to where it continues: `era-cnn -m …` and `era-cnn resume SWEEP`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from omegaconf import DictConfig
-
+from era_cnn.compose.changes import parse_changes
 from era_cnn.compose.complaints import one_for_all_jobs
-from era_cnn.compose.planner import PlannedJob, Planner, raise_problems_of_jobs, resolved
+from era_cnn.compose.hydra_door import Composed
+from era_cnn.compose.launchers import is_submitit
+from era_cnn.compose.planner import Planned, Planner, as_yaml, raise_problems_of_jobs, resolved
 from era_cnn.compose.words import Words
-from era_cnn.config.choices import DATASETS
-from era_cnn.config.schema import RunConfig
 from era_cnn.errors import ConfigError, RunFolderError, problem
 from era_cnn.folders.claims import claim, shown
 from era_cnn.folders.ledger import Job
@@ -25,20 +24,19 @@ from era_cnn.reports.tables import as_text, write_results
 from era_cnn.runs.output import say
 from era_cnn.runs.stopping import StopRequest, exit_code_of, stop_requests
 from era_cnn.sweeps.board import Board
-from era_cnn.sweeps.executor import Executor, Manner
-from era_cnn.sweeps.options import BASIC_LAUNCHER, OptunaSweeper, SweepOptions, sweep_options
-from era_cnn.sweeps.pool import Pool, prepare
-from era_cnn.sweeps.request import Request, parse_changes
+from era_cnn.sweeps.executors import Executor, Manner, make_executor, prepare_workers
+from era_cnn.sweeps.options import OptunaSweeper, SweepOptions, sweep_options
+from era_cnn.sweeps.request import Request
 from era_cnn.sweeps.sweep import Drive, Listed, Source
 
 OWN_NAMES = (RECORD, LEDGER, STUDY, "sweep.csv", "sweep.md", ".lock", ".submitit", HALT)
 """What else lies in the folder of a sweep."""
 
 CHANGEABLE = ("hydra/launcher", "sweep.on_error", "sweep.retries", "sweep.reuse", "hydra.sweeper.n_trials")
-"""What may be other when a sweep goes on, besides the launcher's keys: how its jobs are done, not what they are."""
+"""Overrides that `resume` may change, besides the launcher's keys: how jobs are done, not what they are."""
 
 
-def start(words: Words, composed: DictConfig, typed: Sequence[str]) -> int:
+def start(words: Words, composed: Composed, typed: Sequence[str]) -> int:
     """Plans a sweep, and does it; returns the exit code.
 
     Raises:
@@ -46,88 +44,106 @@ def start(words: Words, composed: DictConfig, typed: Sequence[str]) -> int:
         DataError: If the data of a job can't be had.
         RunFolderError: If the folder can't be created.
     """
+    # Every job is composed and checked before anything is created.
     options = sweep_options(composed)
     planner = Planner(words, composed)
     planned = _corners(options.search, planner) if options.search else planner.plan(planner.grid())
-    _prepare(composed, planned[0].config)
+    prepare_workers(composed, planned[0].config)
     _check(planned)
-    sweep_dir = resolved(composed, "hydra.sweep.dir")
-    if "%" in sweep_dir and "submitit" in str(composed.hydra.launcher.get("_target_")):
-        advice = "Choose another: submitit puts the number of a job there."
-        raise ConfigError([problem("hydra.sweep.dir", "have no %", sweep_dir, advice)])
-    claimed = claim(Path(sweep_dir))
+
+    # The sweep has its folder, and each job its own in there.
+    claimed = claim(Path(_sweep_dir(composed)))
     sweep = SweepFolder(claimed.path)
     try:
         with sweep.locked(), stop_requests() as stop:
-            jobs = sweep.create(composed, [] if options.search else planned)
-            executor = _executor(sweep, words, composed, options, _manner(sweep, options, ["era-cnn", *typed]))
+            jobs = sweep.create(as_yaml(composed), [] if options.search else planned)
+
+            # They are done, wherever that is.
+            manner = _manner(sweep, options, ["era-cnn", *typed], plugins=words.plugins)
+            executor = make_executor(sweep.path, words, composed, options, manner)
             source = _search(options.search, planner, sweep, (), planned) if options.search else Listed(jobs)
-            board = Board(source.expected(), 0, _common([job.overrides for job in planned]))
-            return _drive(sweep, source, executor, options, stop, board)
+            return _drive(sweep, source, executor, options, stop, [job.overrides for job in planned])
     finally:
         if not (claimed.path / RECORD).is_file():
             claimed.give_back()
 
 
-def resume(path: Path, overrides: Sequence[str], typed: Sequence[str], data_root: str | None = None) -> int:
-    """Does what is left of a sweep: interrupted jobs go on, failed and missing ones run; returns the exit code.
+def resume(
+    path: Path, overrides: Sequence[str], typed: Sequence[str], data_root: str | None = None, words: Words | None = None
+) -> int:
+    """Does what is left of a sweep: interrupted jobs continue, failed and missing ones run; returns the exit code.
 
     Args:
         path: The sweep's folder.
         overrides: Options of the sweep and its launcher to change, such as hydra/launcher=local.
         typed: The words that asked for it, for the outcomes.
-        data_root: Where the data lie by now, if not where they lay.
+        data_root: Where the data is now, if it was moved.
+        words: Say which plugins are loaded, and where the folder of the user's own configs is now, if it was moved.
 
     Raises:
         ConfigError: If an override is none of those.
         RunFolderError: If there is no sweep, or another process drives it.
     """
+    # What was asked for when the sweep began, and how it is done from now on.
+    words = words or Words()
     _check_changes(overrides)
     sweep = SweepFolder(path.absolute())
-    recorded = Request.of(sweep)
-    composed = recorded.composed(list(overrides))
+    request = Request.of(sweep).moved(words.config_dir)
+    composed = request.composed(overrides)
     options = sweep_options(composed)
     if options.search is None and any("hydra.sweeper.n_trials" in text for text in overrides):
         raise ConfigError(["hydra.sweeper.n_trials must go with a search, got a sweep that is none. Leave it out."])
     with sweep.locked(), stop_requests() as stop:
+        # What an earlier driver left is put in order.
         if (sweep.path / ".submitit").exists():
             from era_cnn.sweeps.plugin import withdraw
 
             withdraw(sweep.path)
         jobs = sweep.jobs()
         sweep.restore_ledger(jobs)
-        _make_missing(sweep, jobs, recorded)
+        _make_missing(sweep, jobs, request)
+
+        # What is not done is done; jobs that another process still works at come last.
         pending = [job for job in jobs if sweep.outcome(job).state not in DONE]
         for job in pending[:1]:
-            with suppress(RunFolderError):  # then it is found so in a moment, once more
-                _prepare(composed, read_config(sweep.run(job)).config)
-        pending.sort(key=lambda job: sweep.run(job).is_in_use())  # those that another process still works at come last
-        executor = _executor(sweep, Words(), composed, options, _manner(sweep, options, typed, data_root))
+            with suppress(RunFolderError):  # reported again when the job is started
+                prepare_workers(composed, read_config(sweep.run(job)).config)
+        pending.sort(key=lambda job: sweep.run(job).is_in_use())
+        manner = _manner(sweep, options, typed, data_root, words.plugins)
+        executor = make_executor(sweep.path, words, composed, options, manner)
         source: Source = Listed(pending)
         if options.search:
-            planner = recorded.planner()
+            planner = request.planner()
             source = _search(options.search, planner, sweep, jobs, _corners(options.search, planner))
-        board = Board(source.expected(), len(jobs) - len(pending), _common([job.overrides for job in jobs]))
-        return _drive(sweep, source, executor, options, stop, board)
+        done = len(jobs) - len(pending)
+        return _drive(sweep, source, executor, options, stop, [job.overrides for job in jobs], done)
 
 
-def _make_missing(sweep: SweepFolder, jobs: Sequence[Job], recorded: Request) -> None:
+def _sweep_dir(composed: Composed) -> str:
+    sweep_dir = resolved(composed, "hydra.sweep.dir")
+    if "%" in sweep_dir and is_submitit(composed):
+        advice = "Choose another: submitit puts the number of a job there."
+        raise ConfigError([problem("hydra.sweep.dir", "have no %", sweep_dir, advice)])
+    return sweep_dir
+
+
+def _make_missing(sweep: SweepFolder, jobs: Sequence[Job], request: Request) -> None:
     missing = [job for job in jobs if not (sweep.path / job.folder / "config.yaml").exists()]
     if missing:
-        planner = recorded.planner()
+        planner = request.planner()
         for job in missing:
             (planned,) = planner.plan([job.overrides], first=job.number)
             sweep.make_again(planned, job)
 
 
-def _corners(options: OptunaSweeper, planner: Planner) -> list[PlannedJob]:
+def _corners(options: OptunaSweeper, planner: Planner) -> list[Planned]:
     from era_cnn.sweeps.search import plan_corners  # and with it torch
 
     return plan_corners(options, planner)
 
 
 def _search(
-    options: OptunaSweeper, planner: Planner, sweep: SweepFolder, jobs: Sequence[Job], corners: Sequence[PlannedJob]
+    options: OptunaSweeper, planner: Planner, sweep: SweepFolder, jobs: Sequence[Job], corners: Sequence[Planned]
 ) -> Source:
     from era_cnn.sweeps.search import Search  # and with it torch and Optuna
 
@@ -135,15 +151,19 @@ def _search(
 
 
 def _drive(
-    sweep: SweepFolder, source: Source, executor: Executor, options: SweepOptions, stop: StopRequest, board: Board
+    sweep: SweepFolder,
+    source: Source,
+    executor: Executor,
+    options: SweepOptions,
+    stop: StopRequest,
+    overrides: Sequence[tuple[str, ...]],
+    done: int = 0,
 ) -> int:
+    """Does what a source has, shows it, and says what became of it; returns the exit code."""
+    common = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()  # it tells no job apart
+    board = Board(source.expected(), done, common)
     Drive(sweep=sweep, source=source, executor=executor, config=options.sweep, board=board, stop=stop).go()
     return _conclude(sweep, stop)
-
-
-def _common(overrides: Sequence[tuple[str, ...]]) -> set[str]:
-    """What all jobs have: it tells none apart."""
-    return set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()
 
 
 def _conclude(sweep: SweepFolder, stop: StopRequest) -> int:
@@ -164,51 +184,35 @@ def _conclude(sweep: SweepFolder, stop: StopRequest) -> int:
     return 0 if is_done else 1
 
 
-def _is_plugin(composed: DictConfig) -> bool:
-    return bool(composed.hydra.launcher.get("_target_", BASIC_LAUNCHER) != BASIC_LAUNCHER)
-
-
-def _prepare(composed: DictConfig, config: RunConfig) -> None:
-    """Lets workers on this machine import in the meantime what they need for jobs like this one."""
-    if not _is_plugin(composed):
-        prepare(getattr(DATASETS[config.data.name], "imports", ()))
-
-
-def _executor(
-    sweep: SweepFolder, words: Words, composed: DictConfig, options: SweepOptions, manner: Manner
-) -> Executor:
-    if _is_plugin(composed):
-        from era_cnn.sweeps.plugin import PluginExecutor
-
-        return PluginExecutor(sweep.path, words, composed, manner)
-    if options.launcher is not None:
-        return Pool(sweep.path, manner, at_once=options.launcher.n_jobs, own_process=True)
-    return Pool(sweep.path, manner, at_once=1, own_process=False)
-
-
-def _manner(sweep: SweepFolder, options: SweepOptions, command: Sequence[str], data_root: str | None = None) -> Manner:
+def _manner(
+    sweep: SweepFolder,
+    options: SweepOptions,
+    command: Sequence[str],
+    data_root: str | None = None,
+    plugins: tuple[str, ...] = (),
+) -> Manner:
     places = [Path(os.path.abspath(place)) for place in options.sweep.reuse_from]
-    return Manner(tuple(command), (*places, sweep.path) if options.sweep.reuse else (), data_root)
+    return Manner(tuple(command), (*places, sweep.path) if options.sweep.reuse else (), data_root, plugins)
 
 
-def _check(jobs: Sequence[PlannedJob]) -> None:
+def _check(jobs: Sequence[Planned]) -> None:
     """Raises what the jobs would before they train; data sets are read and verified once each."""
     from era_cnn.runs.parts import check, read_data  # and with them torch
 
-    subdirs: dict[str, PlannedJob] = {}
-    alike: dict[str, PlannedJob] = {}
+    subdirs: dict[str, Planned] = {}
+    alike: dict[str, Planned] = {}
     problems: dict[str, list[str]] = {}
     for job in jobs:
         if (first := alike.setdefault(job.config.model_dump_json(), job)) is not job:
             both = f"{first} and {job}, whose configs are the same"
             raise ConfigError([f"A sweep must have jobs that differ, got {both}. Remove one."])
-        if job.subdir.split("/")[0] in OWN_NAMES:
+        if job.folder.split("/")[0] in OWN_NAMES:
             rule = "be a name that the sweep does not use itself"
-            raise ConfigError([problem("hydra.sweep.subdir", rule, job.subdir, "Choose another.")])
-        if job.subdir in subdirs:
-            rule = f"give each job a folder of its own, unlike {subdirs[job.subdir]}"
-            raise ConfigError([problem("hydra.sweep.subdir", rule, job.subdir, "Put ${hydra.job.num} into it.")])
-        subdirs[job.subdir] = job
+            raise ConfigError([problem("hydra.sweep.subdir", rule, job.folder, "Choose another.")])
+        if job.folder in subdirs:
+            rule = f"give each job a folder of its own, unlike {subdirs[job.folder]}"
+            raise ConfigError([problem("hydra.sweep.subdir", rule, job.folder, "Put ${hydra.job.num} into it.")])
+        subdirs[job.folder] = job
         try:
             check(job.config)
         except ConfigError as error:

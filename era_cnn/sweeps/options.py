@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, ValidationError
 
+from era_cnn.compose.hydra_door import BASIC_LAUNCHER, BASIC_SWEEPER, Composed
+from era_cnn.compose.planner import plain
 from era_cnn.config.messages import field_problems
 from era_cnn.config.sections import Name, Section
 from era_cnn.errors import ConfigError, problem
@@ -69,17 +70,13 @@ class SweepOptions(Section):
         return self.hydra.sweeper
 
 
-BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-_BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-
-
-def sweep_options(composed: DictConfig) -> SweepOptions:
+def sweep_options(composed: Composed) -> SweepOptions:
     """Takes the options of a sweep from its composed config.
 
     Raises:
         ConfigError: With every problem that they have.
     """
-    values: Any = OmegaConf.to_container(composed, resolve=False)
+    values = plain(composed)
     launcher, sweeper = values["hydra"]["launcher"], values["hydra"]["sweeper"]
     problems = [*_problems_of_launcher(launcher), *_problems_of_sweeper(sweeper)]
     own = {
@@ -106,7 +103,7 @@ def _problems_of_launcher(launcher: dict[str, Any]) -> Iterator[str]:
 def _problems_of_sweeper(sweeper: dict[str, Any]) -> Iterator[str]:
     if "_target_" not in sweeper:
         return
-    if sweeper["_target_"] != _BASIC_SWEEPER:
+    if sweeper["_target_"] != BASIC_SWEEPER:
         advice = "Choose one: hydra/sweeper=basic"
         yield problem("hydra/sweeper", "be one of basic, optuna", sweeper["_target_"], advice)
     elif sweeper.get("max_batch_size") is not None:

@@ -18,21 +18,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.callbacks import Callbacks
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
-from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext
-from omegaconf import DictConfig
-
-from era_cnn.compose.words import Words, loader_of, quote
+from era_cnn.compose.hydra_door import Composed
+from era_cnn.compose.launchers import LauncherPlugin
+from era_cnn.compose.words import Words
 from era_cnn.errors import RunFolderError
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.sweep import HALT
 from era_cnn.runs.output import say
 from era_cnn.runs.stopping import stop_requests
-from era_cnn.sweeps.executor import Ended, Manner
+from era_cnn.sweeps.executors import Ended, Manner
+from era_cnn.sweeps.worker import do_job
 
 
 class PluginExecutor:
@@ -47,22 +43,15 @@ class PluginExecutor:
 
     first_state, can_stop_one = "queued", False
 
-    def __init__(self, sweep_dir: Path, words: Words, composed: DictConfig, manner: Manner) -> None:
+    def __init__(self, sweep_dir: Path, words: Words, composed: Composed, manner: Manner) -> None:
         self._sweep_dir = sweep_dir
         self._batch: list[Job] = []
         self._launches: list[tuple[threading.Thread, list[Job]]] = []
         self._errors: dict[int, str] = {}
-        composed.hydra.sweep.dir = str(sweep_dir)
-        HydraConfig.instance().set_config(composed)
-        with loader_of(words) as loader:
-            self._launcher = Plugins.instance().instantiate_launcher(
-                hydra_context=HydraContext(config_loader=loader, callbacks=Callbacks()),
-                task_function=functools.partial(do_remotely, manner=manner),
-                config=composed,
-            )
+        self._launcher = LauncherPlugin(words, composed, sweep_dir, functools.partial(do_remotely, manner))
         (sweep_dir / HALT).unlink(missing_ok=True)
         self._patience = ExitStack()
-        self._patience.enter_context(_patient(self._launcher))
+        self._patience.enter_context(_patient(self._launcher.module))
 
     def is_full(self) -> bool:
         """Never: queueing is the plugin's."""
@@ -130,50 +119,39 @@ class PluginExecutor:
         thread.start()
 
     def _launch_and_wait(self, jobs: Sequence[Job]) -> None:
-        overrides = [
-            [
-                f"hydra.sweep.dir='{quote(str(self._sweep_dir))}'",
-                f"hydra.sweep.subdir='{quote(job.folder)}'",
-                "hydra.output_subdir=null",  # it is there
-            ]
-            for job in jobs
-        ]
         try:
-            self._launcher.launch(overrides, initial_job_idx=jobs[0].number)
+            self._launcher.launch([job.folder for job in jobs], first=jobs[0].number)
         except Exception as error:  # noqa: BLE001 - whatever a plugin raises; the folders say what was done
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             for job in jobs:
                 self._errors.setdefault(job.number, reason)
 
 
-def do_remotely(composed: DictConfig, manner: Manner) -> int:
+def do_remotely(manner: Manner, sweep_dir: Path, path: Path) -> int:
     """A job, in the process where a plugin started it; returns its exit code.
 
     A signal that stopped it is raised once more, for the plugin's own handler: submitit's puts the job back into the
-    queue, from where it goes on with what was saved.
+    queue, from where it continues with what was saved.
     """
-    from era_cnn.sweeps.job import do  # and with it torch
-
-    hydra = HydraConfig.get()
-    if (Path(hydra.sweep.dir) / HALT).exists():
+    if (sweep_dir / HALT).exists():
         return 0
     with stop_requests() as stop:
-        code = do(Path(hydra.runtime.output_dir), manner, quiet=False)
+        code = do_job(path, manner, quiet=False)
     if stop.number is not None and callable(signal.getsignal(stop.number)):
         signal.raise_signal(stop.number)
     return code
 
 
 @contextmanager
-def _patient(launcher: Launcher) -> Iterator[None]:
+def _patient(module: str) -> Iterator[None]:
     """Lets submitit and Ray wait for all jobs, where they would raise with the first that died, and leave the others.
 
     Another plugin is left as it is.
     """
     place: Any
-    if "submitit" in type(launcher).__module__:
+    if "submitit" in module:
         place, name = importlib.import_module("submitit").Job, "results"
-    elif "ray" in type(launcher).__module__:
+    elif "ray" in module:
         place, name = importlib.import_module("ray"), "get"
     else:
         yield

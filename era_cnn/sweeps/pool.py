@@ -1,4 +1,4 @@
-"""Jobs on this machine: in processes that outlive what happens in them."""
+"""Jobs on this machine, in worker processes that survive a failing job."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from typing import Any
 from era_cnn.compose.complaints import reason_of
 from era_cnn.errors import ProcessError
 from era_cnn.folders.ledger import Job
+from era_cnn.runs.machine import available_cores
 from era_cnn.runs.stopping import SIGNALS
-from era_cnn.sweeps.executor import Ended, Manner
+from era_cnn.sweeps.executors import Ended, Manner
 from era_cnn.sweeps.worker import serve
 
 # Elsewhere, the system's libraries do not outlive a fork; an older Python would import what lies where one stands.
@@ -41,7 +42,7 @@ def prepare(modules: Sequence[str] = ()) -> None:
         from multiprocessing import forkserver, resource_tracker
 
         resource_tracker.ensure_running()  # within the following, it would let signals through again
-        _CONTEXT.set_forkserver_preload(["era_cnn.sweeps.job", *modules])
+        _CONTEXT.set_forkserver_preload(["era_cnn.runs.carry_out", "era_cnn.sweeps.reuse", *modules])
         with _signals_blocked(), _same_modules():
             forkserver.ensure_running()
 
@@ -198,13 +199,6 @@ class Pool:
         return min(job.threads, self._num_cores)
 
 
-def available_cores() -> list[int]:
-    """The numbers of the cores that this process may use; of all where the system can't say."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
 def available_gpus() -> list[str]:
     """The CUDA devices that this process may use, as CUDA_VISIBLE_DEVICES names them. Found without torch, on Linux."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -219,7 +213,7 @@ UNKNOWN = 255
 
 def _death(exit_code: int) -> str:
     if exit_code == UNKNOWN:
-        return "its process ended, how is not known"
+        return "its process ended for an unknown reason"
     if exit_code >= 0:
         return f"its process ended by itself, with exit code {exit_code}"
     with suppress(ValueError):

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
-
-from era_cnn.compose.guard import check_composed
-from era_cnn.compose.planner import Planner, compose
+from era_cnn.compose.changes import changed
+from era_cnn.compose.hydra_door import Composed
+from era_cnn.compose.planner import Planner, compose_sweep
 from era_cnn.compose.words import Words
-from era_cnn.compose.yamlfiles import parse_yaml
-from era_cnn.errors import ConfigError
+from era_cnn.config.yamltext import parse_yaml
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.sweep import RECORD, SweepFolder
 
@@ -55,7 +50,7 @@ class Request:
         except (KeyError, TypeError) as error:
             raise ValueError(f"no {error}") from error
 
-    def composed(self, changes: list[str]) -> DictConfig:
+    def composed(self, changes: Sequence[str]) -> Composed:
         """The config of the sweep, as far as it says how jobs are done.
 
         Args:
@@ -64,40 +59,12 @@ class Request:
         Raises:
             ConfigError: If one is wrong, or the file would run code.
         """
-        chosen = [text for text in changes if text.startswith("hydra/launcher=")]
-        own_dir = self.typed.config_dir if chosen else None
-        composed = compose(Words([*chosen, *_threads(self.typed)], config_dir=own_dir), RunMode.MULTIRUN)
-        launcher = composed.hydra.launcher if chosen else OmegaConf.create(self.launcher)
-        with open_dict(composed):
-            composed.sweep = self.sweep
-            composed.hydra.sweeper = self.sweeper
-            composed.hydra.launcher = launcher
-            for change in parse_changes([text for text in changes if text not in chosen]):
-                OmegaConf.update(composed, change.key_or_group, change.value())
-        check_composed(composed)
-        return composed
+        return changed(self.typed, self.sweep, self.launcher, self.sweeper, changes)
+
+    def moved(self, config_dir: str | None) -> Request:
+        """The same with the folder of the user's own configs elsewhere, if it is given."""
+        return replace(self, typed=replace(self.typed, config_dir=config_dir)) if config_dir else self
 
     def planner(self) -> Planner:
         """Composes jobs as they were composed when the sweep began."""
-        return Planner(self.typed, compose(self.typed, RunMode.MULTIRUN))
-
-
-def _threads(words: Words) -> list[str]:
-    """The threads of a job, if they are the same for all: a launcher asks for as many cores."""
-    return [text for text in words.overrides if text.startswith("threads=") and text.partition("=")[2].isdecimal()]
-
-
-def parse_changes(texts: Sequence[str]) -> list[Override]:
-    """Overrides as they were typed.
-
-    Raises:
-        ConfigError: If one is none.
-    """
-    parsed = []
-    for text in texts:
-        try:
-            parsed.append(OverridesParser.create().parse_override(text))
-        except Exception as error:  # Hydra's parser lets ValueError out as well
-            reason = " ".join(str(error).split())
-            raise ConfigError([f"{text} must be key=value, got: {reason}. See era-cnn resume --help."]) from error
-    return parsed
+        return Planner(self.typed, compose_sweep(self.typed))

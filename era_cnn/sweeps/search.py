@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from era_cnn.compose.planner import PlannedJob, Planner
+from era_cnn.compose.planner import Planned, Planner
 from era_cnn.errors import ConfigError, RunFolderError, problem
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.outcome import DONE, Outcome, read_curve
@@ -180,13 +180,13 @@ class Search:
         try:
             (planned,) = self._planner.plan([self._space.overrides(values)], first=number)
         except ConfigError as error:
-            say(f"trial {number} can't be: {error}")
+            say(f"Trial {number} is invalid: {error}")
             self._study.tell(number, state=self._optuna.trial.TrialState.FAIL)
             return None
         return self._sweep.add(planned)
 
 
-def plan_corners(options: OptunaSweeper, planner: Planner) -> list[PlannedJob]:
+def plan_corners(options: OptunaSweeper, planner: Planner) -> list[Planned]:
     """Trials at the ends of what is searched, to be checked before the first one starts.
 
     Raises:

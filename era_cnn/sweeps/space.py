@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
-
+from era_cnn.compose.swept import Choices, Interval, Override, Range, swept
 from era_cnn.errors import ConfigError, problem
 
 if TYPE_CHECKING:
@@ -29,16 +28,16 @@ class Space:
         self.fixed: list[str] = []
         problems = []
         for override in overrides:
-            if not override.is_sweep_override():
-                self.fixed.append(override.input_line or "")
-                continue
             try:
-                self.distributions[override.get_key_element()] = _distribution(override)
+                if (values := swept(override)) is None:
+                    self.fixed.append(override.input_line or "")
+                else:
+                    self.distributions[override.get_key_element()] = _distribution(values)
             except ValueError as error:
                 got = (override.input_line or "").partition("=")[2]
                 reason = " ".join(str(error).split()).rstrip(".")
                 problems.append(
-                    problem(override.key_or_group, f"have values to choose from ({reason})", got, "Mend it.")
+                    problem(override.key_or_group, f"have values to choose from ({reason})", got, "Fix the range.")
                 )
         if problems:
             raise ConfigError(problems)
@@ -61,25 +60,21 @@ class Space:
             yield from ({**first, name: value} for value in values[1:])
 
 
-def _distribution(override: Override) -> optuna.distributions.BaseDistribution:
+def _distribution(values: Choices | Interval | Range) -> optuna.distributions.BaseDistribution:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    value: Any = override.value()
-    if isinstance(value, IntervalSweep):
-        assert value.start is not None
-        assert value.end is not None
-        return FloatDistribution(float(value.start), float(value.end), log="log" in value.tags)
-    if isinstance(value, RangeSweep):
-        start, stop, step = value.start or 0, value.stop or 0, value.step
-        count = math.ceil((stop - start) / step) if step else 0
-        if count < 1 or step < 0:
-            raise ValueError("an ascending range")
-        last = start + (count - 1) * step
-        if all(isinstance(each, int) for each in (start, step)):
-            return IntDistribution(int(start), int(last), step=int(step), log="log" in value.tags)
-        return FloatDistribution(float(start), float(last), step=float(step), log="log" in value.tags)
-    assert isinstance(value, ChoiceSweep)
-    return CategoricalDistribution(list(override.sweep_string_iterator()))
+    if isinstance(values, Choices):
+        return CategoricalDistribution(list(values.values))
+    if isinstance(values, Interval):
+        return FloatDistribution(float(values.start), float(values.end), log=values.is_log)
+    start, step = values.start, values.step
+    count = math.ceil((values.stop - start) / step) if step else 0
+    if count < 1 or step < 0:
+        raise ValueError("an ascending range")
+    last = start + (count - 1) * step
+    if isinstance(start, int) and isinstance(step, int):
+        return IntDistribution(start, int(last), step=step, log=values.is_log)
+    return FloatDistribution(float(start), float(last), step=float(step), log=values.is_log)
 
 
 def typed(value: Any) -> str:

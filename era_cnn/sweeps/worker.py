@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import functools
 import os
 import signal
 import sys
@@ -12,10 +13,13 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from era_cnn.errors import StorageError
+from era_cnn.config.choices import load_plugins
+from era_cnn.errors import EraCnnError, StorageError
+from era_cnn.folders.claims import InUseError
 from era_cnn.folders.run import RunFolder
+from era_cnn.runs.machine import keep_memory
 from era_cnn.runs.stopping import SIGNALS, stop_requests
-from era_cnn.sweeps.executor import Manner
+from era_cnn.sweeps.executors import Manner
 
 
 def serve(
@@ -53,6 +57,32 @@ def serve(
                 connection.send(stop.number is None)
 
 
+def do_job(path: Path, manner: Manner, *, quiet: bool) -> int:
+    """Does a job, wherever it is done; returns the exit code. Nobody watches, so its folder says what happened.
+
+    Args:
+        path: The job's folder, with its config.
+        manner: What all jobs of the sweep have in common.
+        quiet: Whether to leave the terminal to others.
+    """
+    folder = RunFolder(path)
+    try:
+        load_plugins(manner.plugins)
+        from era_cnn.runs.carry_out import carry_out  # and with it torch
+        from era_cnn.sweeps.reuse import take_over
+
+        keep_memory()
+        take = functools.partial(take_over, places=manner.reuse_from) if manner.reuse_from else None
+        return carry_out(folder, manner.command, data_root=manner.data_root, take_over=take, quiet=quiet)
+    except InUseError as error:  # by another process, which records what happens
+        return error.exit_code
+    except EraCnnError as error:  # before the run had begun
+        with suppress(EraCnnError), folder.locked():
+            if folder.result() is None:
+                folder.end("failed", str(error))
+        return error.exit_code
+
+
 def _end_with(lifeline: Connection) -> None:
     with suppress(EOFError, OSError):
         lifeline.recv()
@@ -61,8 +91,6 @@ def _end_with(lifeline: Connection) -> None:
 
 def _do_quietly(folder: Path, manner: Manner) -> None:
     """Does a job; what libraries print, and what a crash leaves, goes into its run.log."""
-    from era_cnn.sweeps.job import do  # and with it torch
-
     try:
         log = (folder / "run.log").open("a", encoding="utf-8")
     except OSError as error:
@@ -74,7 +102,7 @@ def _do_quietly(folder: Path, manner: Manner) -> None:
             os.dup2(log.fileno(), stream)
         faulthandler.enable(log)
         try:
-            do(folder, manner, quiet=True)
+            do_job(folder, manner, quiet=True)
         finally:
             for stream_of_python in (sys.stdout, sys.stderr):  # else it would go into the log of the next job
                 if stream_of_python is not None:

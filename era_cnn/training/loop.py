@@ -122,6 +122,7 @@ def fit(
             loss, logits = train_step(
                 network, batch, optimizer=optimizer, label_smoothing=label_smoothing, precision=precision
             )
+            state.after_step()
             if device.type == "cpu":
                 _check_finite("training loss", loss, epoch, step)
                 _check_finite("largest weight", _largest(weights), epoch, step)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,14 +12,19 @@ from torch import Tensor, nn
 from era_cnn.errors import RunFolderError
 
 
-class Member(Protocol):
+class Member(ABC):
     """A part of the state, such as averaged weights: tensors and plain values, by name."""
 
+    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """All that it needs to go on exactly."""
+        """All that it needs to continue exactly."""
 
-    def load_state_dict(self, state: dict[str, Any]) -> Any:
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes on what `state_dict` gave."""
+
+    def after_step(self) -> None:  # noqa: B027 - some members follow something else
+        """Changes with the training: called after each parameter update, before anybody hears of it or saves it."""
 
 
 class TrainingState:
@@ -41,10 +47,15 @@ class TrainingState:
 
         Args:
             name: Begins the names of its tensors.
-            member: Changes with the training; what it depends on must be part of the state as well.
+            member: What it depends on must be part of the state as well.
         """
         assert name not in ("network", "weights", "optimizer", *self._members), f"{name} is part of the state already"
         self._members[name] = member
+
+    def after_step(self) -> None:
+        """Lets the members follow a parameter update."""
+        for member in self._members.values():
+            member.after_step()
 
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by name, in the order in which one comes of the other.

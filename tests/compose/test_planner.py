@@ -116,7 +116,7 @@ def test_a_job_is_composed_as_hydra_would_compose_it(words: list[str]) -> None:
             alone.hydra.job.num = alone.hydra.job.id = job.number
         assert OmegaConf.to_container(job.composed()) == OmegaConf.to_container(alone)
         assert job.config == validated(alone)
-        assert job.subdir == resolved(alone, "hydra.sweep.subdir")
+        assert job.folder == resolved(alone, "hydra.sweep.subdir")
 
 
 @pytest.mark.parametrize(

@@ -301,7 +301,7 @@ def _run(words: list[str]) -> tuple[str, int | None, str, float]:
     started = time.process_time()  # not the clock on the wall: the machine may be busy
     try:
         with (
-            mock.patch("era_cnn.folders.claims.claim", _accept),
+            mock.patch("era_cnn.runs.start.claim", _accept),
             mock.patch("era_cnn.runs.parts.read_dataset", _accept),
             mock.patch.dict(os.environ, environment),
             contextlib.redirect_stdout(out),

@@ -63,7 +63,7 @@ def preload() -> None:
     """Imports what a run needs, so that a fork has it. Computes nothing: threads do not survive a fork."""
     for name in (
         "hydra.main", "sklearn.datasets", "torch", "torch._dynamo", "torchinfo",
-        "era_cnn.runs.carry_out", "era_cnn.runs.launch", "era_cnn.runs.replay", "era_cnn.sweeps.job",
+        "era_cnn.runs.replay", "era_cnn.runs.start", "era_cnn.sweeps.reuse",
     ):  # fmt: skip
         importlib.import_module(name)
     compose(Words(list(RUN)))
@@ -123,7 +123,7 @@ def _be_the_command(words: Sequence[str], where: Path, before: Callable[[], None
         sys.argv = ["era-cnn", *words]
         multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # as it was forked of one
         before()
-        cli.main()
+        code = cli.main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:  # noqa: BLE001 - as the interpreter would show it

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import era_cnn
-from tests.probes.averaging import Average, StopIn
+from tests.probes.averaging import Averaging, StopIn
 from tests.probes.json_lines import JsonLines
 
 PROBES = Path(__file__).parent
@@ -27,7 +27,12 @@ def test_each_probe_is_short(name: str) -> None:
 
 def test_a_block_from_a_file(command, tmp_path: Path) -> None:
     plugin = str(PROBES / "squeeze.py")
-    words = [*SMALL, "+model.layers.squeeze={block: squeeze, reduction: 2}", "~model.layers.gap", "+model.layers.end={block: gap_head}"]
+    words = [
+        *SMALL,
+        "+model.layers.squeeze={block: squeeze, reduction: 2}",
+        "~model.layers.gap",
+        "+model.layers.end={block: gap_head}",
+    ]
     code, _, err = command(*words, "hydra.run.dir=without")
     if code != 0:  # unless another test has loaded it by now
         assert "model.layers.squeeze.block must be one of" in err
@@ -74,15 +79,23 @@ def test_a_listener_of_ones_own(tmp_path: Path) -> None:
 
 def test_an_average_of_the_weights_resumes_bit_for_bit(tmp_path: Path) -> None:
     words = [*SMALL, "trainer.limit_epochs=3", "trainer.batch_size=32"]  # 4 steps an epoch
-    whole = Average()
+    whole = Averaging()
     era_cnn.train([*words, "hydra.run.dir=whole"], listeners=[whole])
     with pytest.raises(KeyboardInterrupt):
-        era_cnn.train([*words, "hydra.run.dir=parts", "trainer.checkpoint_every_seconds=1e-9"], listeners=[Average(), StopIn(2, 1)])
-    resumed = Average()
+        era_cnn.train(
+            [*words, "hydra.run.dir=parts", "trainer.checkpoint_every_seconds=1e-9"],
+            listeners=[Averaging(), StopIn(2, 1)],
+        )
+    resumed = Averaging()
     run = era_cnn.resume("parts", listeners=[resumed])
-    assert all(torch.equal(tensor, resumed.tensors[name]) for name, tensor in whole.tensors.items())
-    assert not torch.equal(whole.tensors["conv2.conv.weight"], dict(whole.network.named_parameters())["conv2.conv.weight"])
-    assert run.metrics == [{**row, "seconds": mine["seconds"]} for row, mine in zip(era_cnn.load("whole").metrics, run.metrics, strict=True)]
+    assert all(torch.equal(tensor, resumed.average.tensors[name]) for name, tensor in whole.average.tensors.items())
+    assert not torch.equal(
+        whole.average.tensors["conv2.conv.weight"], dict(whole.average.network.named_parameters())["conv2.conv.weight"]
+    )
+    assert run.metrics == [
+        {**row, "seconds": mine["seconds"]}
+        for row, mine in zip(era_cnn.load("whole").metrics, run.metrics, strict=True)
+    ]
     fingerprints = [(tmp_path / name / "fingerprints.jsonl").read_text(encoding="utf-8") for name in ("whole", "parts")]
     assert fingerprints[0] == fingerprints[1]
     assert "average.conv1.conv.weight" in fingerprints[0]
@@ -90,7 +103,7 @@ def test_an_average_of_the_weights_resumes_bit_for_bit(tmp_path: Path) -> None:
 
 def test_a_state_with_a_member_is_not_resumed_without_it(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        era_cnn.train([*SMALL, "trainer.limit_epochs=3", "hydra.run.dir=run"], listeners=[Average(), StopIn(2, 0)])
+        era_cnn.train([*SMALL, "trainer.limit_epochs=3", "hydra.run.dir=run"], listeners=[Averaging(), StopIn(2, 0)])
     before = {path: path.read_bytes() for path in (tmp_path / "run" / "checkpoints").iterdir()}
     with pytest.raises(era_cnn.RunFolderError, match="got a difference in average. Resume with the listeners"):
         era_cnn.resume("run")

@@ -1,4 +1,4 @@
-"""What the driver of a sweep asks of whatever does its jobs."""
+"""What the driver of a sweep asks of whatever does its jobs, and the choice of who does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from era_cnn.compose.hydra_door import Composed
+from era_cnn.compose.launchers import is_plugin
+from era_cnn.compose.words import Words
+from era_cnn.config.choices import DATASETS
+from era_cnn.config.schema import RunConfig
 from era_cnn.folders.ledger import Job
+from era_cnn.sweeps.options import SweepOptions
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,10 @@ class Manner:
     """Folders in which completed runs are looked for; none if every job is to be trained."""
 
     data_root: str | None = None
-    """Where the data lie by now, if not where they lay."""
+    """Where the data is now, if it was moved."""
+
+    plugins: tuple[str, ...] = ()
+    """Files of the user's own code that a process loads before its first job."""
 
 
 @dataclass(frozen=True)
@@ -62,3 +71,28 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Lets go of all that it holds."""
+
+
+def make_executor(sweep_dir: Path, words: Words, composed: Composed, options: SweepOptions, manner: Manner) -> Executor:
+    """Whatever does the jobs of a sweep, as `hydra.launcher` says.
+
+    Raises:
+        ConfigError: If the plugin that it names can't be made.
+    """
+    if is_plugin(composed):
+        from era_cnn.sweeps.plugin import PluginExecutor
+
+        return PluginExecutor(sweep_dir, words, composed, manner)
+    from era_cnn.sweeps.pool import Pool
+
+    if options.launcher is not None:
+        return Pool(sweep_dir, manner, at_once=options.launcher.n_jobs, own_process=True)
+    return Pool(sweep_dir, manner, at_once=1, own_process=False)
+
+
+def prepare_workers(composed: Composed, config: RunConfig) -> None:
+    """Lets workers on this machine import in the meantime what they need for jobs like this one."""
+    if not is_plugin(composed):
+        from era_cnn.sweeps.pool import prepare
+
+        prepare(getattr(DATASETS[config.data.name], "imports", ()))

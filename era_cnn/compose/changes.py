@@ -1,0 +1,71 @@
+"""How the jobs of a sweep are done from now on: what it recorded, with the overrides that `resume` was given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import OmegaConf, open_dict
+
+from era_cnn.compose.guard import check_composed
+from era_cnn.compose.hydra_door import Composed
+from era_cnn.compose.planner import compose
+from era_cnn.compose.words import Words
+from era_cnn.errors import ConfigError
+
+
+def changed(
+    typed: Words,
+    sweep: Mapping[str, Any],
+    launcher: Mapping[str, Any],
+    sweeper: Mapping[str, Any],
+    changes: Sequence[str],
+) -> Composed:
+    """The config of a sweep as far as it says how jobs are done.
+
+    Args:
+        typed: The words that began it.
+        sweep: Its section `sweep`, as it was recorded; likewise the two that follow, of `hydra`.
+        launcher: Where its jobs run.
+        sweeper: What it searches.
+        changes: Overrides such as `hydra/launcher=local` and `sweep.retries=2`.
+
+    Raises:
+        ConfigError: If an override is wrong, or what was recorded would run code.
+    """
+    chosen = [text for text in changes if text.startswith("hydra/launcher=")]
+    own_dir = typed.config_dir if chosen else None
+    composed = compose(Words([*chosen, *_threads(typed)], config_dir=own_dir), RunMode.MULTIRUN)
+    with open_dict(composed):
+        composed.sweep = dict(sweep)
+        composed.hydra.sweeper = dict(sweeper)
+        if not chosen:
+            composed.hydra.launcher = dict(launcher)
+        for change in parse_changes([text for text in changes if text not in chosen]):
+            OmegaConf.update(composed, change.key_or_group, change.value())
+    check_composed(composed)
+    return composed
+
+
+def _threads(words: Words) -> list[str]:
+    """The threads of a job, if they are the same for all: a launcher asks for as many cores."""
+    return [text for text in words.overrides if text.startswith("threads=") and text.partition("=")[2].isdecimal()]
+
+
+def parse_changes(texts: Sequence[str]) -> list[Override]:
+    """Overrides as they were typed.
+
+    Raises:
+        ConfigError: If one is none.
+    """
+    parsed = []
+    for text in texts:
+        try:
+            parsed.append(OverridesParser.create().parse_override(text))
+        except Exception as error:  # Hydra's parser lets ValueError out as well
+            reason = " ".join(str(error).split())
+            raise ConfigError([f"{text} must be key=value, got: {reason}. See era-cnn resume --help."]) from error
+    return parsed

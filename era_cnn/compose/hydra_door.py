@@ -1,0 +1,434 @@
+"""The only file that uses private names of Hydra and OmegaConf; it offers what they do under plain names.
+
+Written for Hydra 1.3 and OmegaConf 2.3, see `versions`. Whoever moves to another one compares what is used here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import version
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import setup_globals
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, RunMode
+from omegaconf import Container, DictConfig, OmegaConf, open_dict, read_write
+from omegaconf._impl import select_value
+from omegaconf._utils import _DEFAULT_MARKER_, get_omega_conf_dumper
+from omegaconf.base import Node
+from omegaconf.basecontainer import BaseContainer
+
+from era_cnn.compose.entries import EntryDefaults
+from era_cnn.errors import ConfigError
+
+Composed = DictConfig
+"""A composed config, the `hydra` node included, before it is typed."""
+
+BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+"""What `hydra.launcher._target_` and `hydra.sweeper._target_` are if nothing else was chosen."""
+
+_ONE_AT_A_TIME = threading.RLock()
+"""Hydra keeps the present application and config in globals, so one thread at a time composes."""
+
+
+# Checked configs
+
+
+def mark_checked(composed: Composed) -> None:
+    """Notes on a config itself that the guard has seen it; copies keep the note, and no YAML can make it."""
+    composed._set_flag("era_cnn_checked", True)
+
+
+def require_checked(composed: Composed) -> None:
+    """Refuses a config that was composed around the guard, as by a Hydra that no longer calls it.
+
+    Raises:
+        ConfigError: If the guard has not seen it.
+    """
+    if not composed._get_node_flag("era_cnn_checked"):
+        said = "A config must pass era_cnn's guard before it is used, got one that Hydra composed around it."
+        raise ConfigError([f"{said} Install the Hydra that era_cnn asks for: pip install 'hydra-core==1.3.*'"])
+
+
+# Composing
+
+
+class Loader(ConfigLoaderImpl):
+    """Hydra's loader of configs, which asks a subclass at each step, and lets no config out that was not checked."""
+
+    def __init__(
+        self,
+        search_path: ConfigSearchPath,
+        open_folder: Callable[[str, str], ConfigSource],
+        can_be_found: Callable[[str], bool],
+    ) -> None:
+        self.config_search_path = search_path
+        self.repository = _Repository(search_path, open_folder, can_be_found)
+
+    @abstractmethod
+    def check_overrides(self, config_name: str | None, overrides: Sequence[str]) -> None:
+        """Raises what is wrong with overrides as they were typed."""
+
+    @abstractmethod
+    def check_parsed(self, overrides: Sequence[Override], primary: Container | None) -> None:
+        """Raises what is wrong with parsed overrides, and with the primary config as far as Hydra looks into it."""
+
+    @abstractmethod
+    def limits(self) -> AbstractContextManager[None]:
+        """Holds while a config is composed."""
+
+    @abstractmethod
+    def check(self, config_name: str | None, composed: Composed, num_overrides: int) -> None:
+        """Raises what is wrong with a composed config."""
+
+    def load_configuration(self, *arguments: Any, **options: Any) -> Composed:
+        """Composes a config.
+
+        Raises:
+            ConfigError: If it could do harm.
+        """
+        composed = super().load_configuration(*arguments, **options)
+        require_checked(composed)
+        return composed
+
+    def _load_configuration_impl(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> Composed:
+        """Every composition ends here, whichever public method of Hydra's began it."""
+        self.check_overrides(config_name, overrides)
+        with self.limits():
+            composed = super()._load_configuration_impl(
+                config_name, overrides, run_mode, from_shell, validate_sweep_overrides
+            )
+        self.check(config_name, composed, len(overrides))
+        mark_checked(composed)
+        return composed
+
+    def _parse_overrides_and_create_caching_repo(
+        self, config_name: str | None, overrides: list[str]
+    ) -> tuple[list[Override], CachingConfigRepository]:
+        self.check_overrides(config_name, overrides)
+        return super()._parse_overrides_and_create_caching_repo(config_name, overrides)
+
+    def _process_config_searchpath(
+        self, config_name: str | None, parsed_overrides: list[Override], repo: CachingConfigRepository
+    ) -> None:
+        """Does not search where a config says: that would import modules by their name."""
+        primary = repo.load_config(config_name) if config_name is not None else None
+        self.check_parsed(parsed_overrides, primary.config if primary is not None else None)
+
+    def get_group_options(
+        self,
+        group_name: str,
+        results_filter: ObjectType | None = ObjectType.CONFIG,
+        config_name: str | None = None,
+        overrides: list[str] | None = None,
+    ) -> list[str]:
+        """The options of a group. Hydra's own method first copies every source, since one might have been added."""
+        return self.repository.get_group_options(group_name, results_filter)
+
+
+class _Repository(ConfigRepository):
+    """Hydra's view of all folders of configs, in which no path leads out of them."""
+
+    def __init__(
+        self,
+        search_path: ConfigSearchPath,
+        open_folder: Callable[[str, str], ConfigSource],
+        can_be_found: Callable[[str], bool],
+    ) -> None:
+        self._open_folder, self._can_be_found = open_folder, can_be_found
+        super().__init__(search_path)
+
+    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        super().initialize_sources(config_search_path)
+        self.sources.insert(-1, EntryDefaults())  # Hydra insists on its own as the last
+        for number, source in enumerate(self.sources):
+            if source.scheme() == FileConfigSource.scheme():  # of a class that Hydra's plugin scan imports once more
+                self.sources[number] = self._open_folder(source.provider, source.full_path())
+
+    def _find_object_source(self, config_path: str, object_type: ObjectType | None) -> ConfigSource | None:
+        return super()._find_object_source(config_path, object_type) if self._can_be_found(config_path) else None
+
+    def get_group_options(self, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG) -> list[str]:
+        return super().get_group_options(group_name, results_filter) if self._can_be_found(group_name) else []
+
+
+class FileSource(FileConfigSource):
+    """Hydra's source of a folder of files, whose texts a subclass reads and parses."""
+
+    @abstractmethod
+    def read(self, path: Path) -> str:
+        """The text of a file."""
+
+    @abstractmethod
+    def parse(self, name: str, text: str) -> dict[Any, Any]:
+        """The mapping in a text."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Reads a file once."""
+        name = self._normalize_file_name(config_path)
+        if not self.is_config(config_path):
+            raise ConfigLoadError(f"Config not found : {name}")
+        text = self.read(Path(self.path, name))
+        return ConfigResult(
+            config=OmegaConf.create(self.parse(name, text)),
+            path=self.full_path(),
+            provider=self.provider,
+            header=ConfigSource._get_header_dict(text[:512]),
+        )
+
+
+def search_path_of(package: str, own_folder: str | None, of_plugins: Sequence[str] = ()) -> ConfigSearchPath:
+    """Where `hydra.main` looks for configs: in a folder of the user's own if there is one, then in a package.
+
+    Args:
+        package: With the configs of this project.
+        own_folder: What --config-dir names.
+        of_plugins: Folders and packages that plugins bring, as file://… and pkg://…; they come between the two.
+    """
+    search_path: ConfigSearchPath = create_config_search_path(f"pkg://{package}")
+    anchor = SearchPathQuery(provider="schema")
+    for path in of_plugins:
+        search_path.prepend(provider="plugin", path=path, anchor=anchor)
+    if own_folder is not None:
+        search_path.prepend(provider="command-line", path=f"file://{own_folder}", anchor=anchor)
+    return search_path
+
+
+@contextmanager
+def application(loader: Loader) -> Iterator[Application]:
+    """Hydra's application around a loader, as `hydra.main` sets it up; Hydra's globals are restored at exit."""
+    base, jobs = version.VersionBase.instance(), GlobalHydra.instance()
+    with _ONE_AT_A_TIME, hydra_values(None):
+        before = jobs.hydra, base.version_base
+        try:
+            jobs.clear()
+            version.setbase("1.3")
+            jobs.initialize(started := Application("run", loader))
+            yield started
+        finally:
+            jobs.hydra, base.version_base = before
+
+
+class Application(Hydra):
+    """Hydra's application, which answers questions about configs that were checked."""
+
+    def compose_config(self, *arguments: Any, **options: Any) -> Composed:
+        """Composes a config.
+
+        Raises:
+            ConfigError: If the guard has not seen it.
+        """
+        composed: Composed = super().compose_config(*arguments, **options)
+        require_checked(composed)
+        return composed
+
+
+@contextmanager
+def hydra_values(composed: Composed | None) -> Iterator[None]:
+    """Lets `${hydra:…}` resolve outside of a job of Hydra's."""
+    with _ONE_AT_A_TIME:
+        instance = HydraConfig.instance()
+        before = instance.cfg
+        if composed is not None:
+            instance.cfg = composed  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            instance.cfg = before
+
+
+def arguments_parser() -> argparse.ArgumentParser:
+    """Hydra's parser of a command line."""
+    parser: argparse.ArgumentParser = get_args_parser()
+    return parser
+
+
+# Overrides
+
+
+def value_of(override: Override) -> Any:
+    """The value of an override as it was parsed; that of a sweep is not written out."""
+    return override._value
+
+
+def split_grid(overrides: list[Override]) -> list[list[str]]:
+    """The overrides of each job of a sweep, in the order in which Hydra's own sweeper numbers them."""
+    return [job for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
+
+
+def set_job(composed: Composed, number: int, overrides: Sequence[Override]) -> None:
+    """Writes into a config which job of a sweep it is, as Hydra does."""
+    with open_dict(composed):
+        composed.hydra.job.num = composed.hydra.job.id = number
+    composed.hydra.overrides.task = [override.input_line for override in overrides]
+    names = composed.hydra.job.config.override_dirname
+    composed.hydra.job.override_dirname = get_overrides_dirname(list(overrides), **names)
+
+
+def set_single_run(composed: Composed) -> None:
+    """Writes into a config that it is that of a single run, as Hydra does."""
+    if composed.hydra.mode is None:
+        with read_write(composed):
+            composed.hydra.mode = RunMode.RUN
+            composed.hydra.overrides.hydra.append("hydra.mode=RUN")
+
+
+# Nodes and interpolations
+
+
+def child_of(node: DictConfig, key: str) -> Any:
+    """What a key holds, an interpolation unresolved."""
+    return node._get_node(key)
+
+
+def content_of(value: object) -> object:
+    """The content of a node; what is no node is its own."""
+    return value._value() if isinstance(value, Node) else value
+
+
+def select(parent: Container, key: str, *default: object) -> Any:
+    """What OmegaConf's own `oc.select` finds."""
+    return select_value(parent, key, absolute_key=True, default=default[0] if default else _DEFAULT_MARKER_)
+
+
+HYDRAS_RESOLVERS = ("now", "hydra", "python_version")
+
+
+class Interpolations:
+    """OmegaConf's global resolvers, and its method behind each interpolation, replaced while somebody needs that.
+
+    Threads and contexts that have not asked for it still get OmegaConf's own.
+
+    Args:
+        resolvers: The functions that replace those of these names.
+        is_active: Whether the present context asked for it.
+        on_value: Sees each value that an interpolation resolves to in such a context.
+    """
+
+    def __init__(
+        self,
+        resolvers: Mapping[str, Callable[..., Any]],
+        is_active: Callable[[], bool],
+        on_value: Callable[[Any], None],
+    ) -> None:
+        self._resolvers, self._is_active, self._on_value = resolvers, is_active, on_value
+        self._lock, self._depth = threading.Lock(), 0
+        self._before: dict[str, Any] = {}
+        self._original = Container.resolve_parse_tree
+
+    @contextmanager
+    def replaced(self) -> Iterator[None]:
+        """Replaces them within, Hydra's own resolvers included; the last one to leave restores what was there."""
+        with self._lock:
+            if not self._depth:
+                self._replace()
+            self._depth += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._depth -= 1
+                if not self._depth:
+                    self._restore()
+
+    def _replace(self) -> None:
+        known = BaseContainer._resolvers
+        self._before = {name: known.get(name) for name in (*self._resolvers, *HYDRAS_RESOLVERS)}
+        setup_globals()
+        for name, function in self._resolvers.items():
+            OmegaConf.register_new_resolver(name, function, replace=True)
+            known[name] = _Chosen(known[name], self._before[name], self._is_active)
+        original = self._original = Container.resolve_parse_tree
+
+        def resolve_parse_tree(container: Container, *arguments: Any, **options: Any) -> Any:
+            value = original(container, *arguments, **options)
+            if self._is_active():
+                self._on_value(value)
+            return value
+
+        Container.resolve_parse_tree = resolve_parse_tree  # type: ignore[method-assign, assignment]
+
+    def _restore(self) -> None:
+        Container.resolve_parse_tree = self._original  # type: ignore[method-assign]
+        for name, resolver in self._before.items():
+            BaseContainer._resolvers.pop(name, None)
+            if resolver is not None:
+                BaseContainer._resolvers[name] = resolver
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A resolver that is ours where we asked for it, and OmegaConf's elsewhere. Launcher plugins pickle it."""
+
+    ours: Callable[..., Any]
+    theirs: Callable[..., Any]
+    is_active: Callable[[], bool]
+
+    def __call__(self, *arguments: Any) -> Any:
+        return (self.ours if self.is_active() else self.theirs)(*arguments)
+
+
+# Files
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """OmegaConf's way to write YAML; in C where PyYAML has that, which is ten times as fast."""
+
+
+_Dumper.add_representer(str, get_omega_conf_dumper().str_representer)
+
+
+def as_hydra_yaml(values: Any) -> str:
+    """Plain values as the text that Hydra would write into .hydra/."""
+    return str(yaml.dump(values, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False))
+
+
+# Launchers
+
+
+def make_launcher(loader: ConfigLoader, composed: Composed, task: Callable[[DictConfig], Any]) -> Launcher:
+    """The launcher plugin that a config names; it hands each job's config to `task`."""
+    HydraConfig.instance().set_config(composed)
+    context = HydraContext(config_loader=loader, callbacks=Callbacks())
+    return Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=composed)
+
+
+def copy_of(composed: Composed) -> Composed:
+    """A copy that can be changed on its own."""
+    return copy.deepcopy(composed)
+
+
+def names_of(classes: Iterable[type]) -> list[str]:
+    """Their names as a config writes them."""
+    return [f"{each.__module__}.{each.__qualname__}" for each in classes]

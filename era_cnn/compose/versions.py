@@ -1,0 +1,27 @@
+"""The versions of Hydra and OmegaConf that hydra_door was written for."""
+
+from __future__ import annotations
+
+import hydra
+import omegaconf
+
+from era_cnn.errors import ConfigError, problem
+
+SERIES = {"hydra-core": "1.3", "omegaconf": "2.3"}
+"""The private names that hydra_door uses may differ in any other series, and with them what the guard sees."""
+
+
+def check_versions() -> None:
+    """Refuses a Hydra or an OmegaConf whose private names may be others.
+
+    Raises:
+        ConfigError: If one is of another series.
+    """
+    installed = {"hydra-core": hydra.__version__, "omegaconf": omegaconf.__version__}
+    problems = [
+        problem(name, f"be version {series}", version, f"Install it: pip install '{name}=={series}.*'")
+        for name, series in SERIES.items()
+        if not (version := installed[name]).startswith(f"{series}.")
+    ]
+    if problems:
+        raise ConfigError(problems)

@@ -1,0 +1,121 @@
+"""YAML read safely: plain values only, and never so large or deep that reading does not end.
+
+Values are what OmegaConf makes of them: `1e-3` is a number, a date is a string, a key given twice is an error.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from era_cnn.errors import ConfigError, problem
+
+MAX_ENTRIES = 10_000
+MAX_DEPTH = 20
+MAX_DIGITS = 100
+MAX_INTERPOLATIONS = 200
+
+_FLOAT = re.compile(
+    r"""^(?:
+     [-+]?[0-9]+(?:_[0-9]+)*\.[0-9_]*(?:[eE][-+]?[0-9]+)?
+    |[-+]?[0-9]+(?:_[0-9]+)*(?:[eE][-+]?[0-9]+)
+    |\.[0-9]+(?:_[0-9]+)*(?:[eE][-+][0-9]+)?
+    |[-+]?[0-9]+(?:_[0-9]+)*(?::[0-5]?[0-9])+\.[0-9_]*
+    |[-+]?\.(?:inf|Inf|INF)
+    |\.(?:nan|NaN|NAN))$""",
+    re.VERBOSE,
+)
+"""OmegaConf's floats; PyYAML's own need a point."""
+
+
+class _Loader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuses a key that is given twice, where PyYAML would take the last one."""
+        keys: set[str] = set()
+        for key, _ in node.value:
+            if key.tag != yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG:
+                continue
+            if key.value in keys:
+                where = "while constructing a mapping", node.start_mark
+                raise yaml.constructor.ConstructorError(*where, f"found duplicate key {key.value}", key.start_mark)
+            keys.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
+}
+
+
+def parse_yaml(name: str, text: str) -> dict[Any, Any]:
+    """The mapping that a text in YAML holds; `name` is the file that it comes from, for messages.
+
+    Raises:
+        ConfigError: If it is not one, or is larger, deeper or longer than a config can be.
+    """
+    if text.count("${") > MAX_INTERPOLATIONS:
+        rule = f"hold at most {MAX_INTERPOLATIONS} interpolations"
+        raise ConfigError([problem(name, rule, text.count("${"), "Write the values themselves.")])
+    try:
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        if root is not None:
+            _check_entries(name, root)
+        values = {} if root is None else loader.construct_document(root)
+    except ConfigError:
+        raise
+    except RecursionError:  # in PyYAML, at some hundred levels
+        raise ConfigError([_too_deep(name, "many more")]) from None
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # PyYAML raises the latter two for malformed values
+        reason = " ".join(str(error).split())
+        raise ConfigError([f"{name} must be written in YAML, got: {reason}. Look at the file."]) from error
+    if not isinstance(values, dict):
+        raise ConfigError([problem(name, "hold a mapping", values, "Write it as key: value.")])
+    return values
+
+
+def _check_entries(name: str, root: yaml.Node) -> None:
+    """Raises what is wrong with a file's size when each alias counts as often as it is named."""
+    weighed: dict[int, tuple[int, int] | None] = {}  # of a node: its entries and its depth; None while it is open
+
+    def weigh(node: yaml.Node) -> tuple[int, int]:
+        if id(node) in weighed:
+            known = weighed[id(node)]
+            if known is None:
+                raise ConfigError([f"{name} must come to an end, got an alias within what it names. Write it out."])
+            return known
+        weighed[id(node)] = None
+        entries, depth = 1, 0
+        if isinstance(node, yaml.ScalarNode):
+            _check_number(name, node)
+        else:
+            pairs = isinstance(node, yaml.MappingNode)
+            for child in (part for pair in node.value for part in pair) if pairs else node.value:
+                more, deep = weigh(child)
+                entries, depth = entries + more, max(depth, deep)
+        weighed[id(node)] = entries, depth + 1
+        return entries, depth + 1
+
+    entries, depth = weigh(root)
+    if depth > MAX_DEPTH:
+        raise ConfigError([_too_deep(name, depth)])
+    if entries > MAX_ENTRIES:
+        got = f"{entries:,}" if entries < 10**12 else "more than can be counted"
+        raise ConfigError(
+            [f"{name} must come to at most {MAX_ENTRIES:,} entries, got {got}. Split it, or drop aliases."]
+        )
+
+
+def _check_number(name: str, node: yaml.ScalarNode) -> None:
+    if node.tag == "tag:yaml.org,2002:int" and len(node.value) > MAX_DIGITS:
+        raise ConfigError(
+            [problem(name, f"hold no number of more than {MAX_DIGITS} digits", node.value, "Shorten it.")]
+        )
+
+
+def _too_deep(name: str, got: object) -> str:
+    return f"{name} must be nested at most {MAX_DEPTH} levels deep, got {got}. Make it flatter."

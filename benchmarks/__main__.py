@@ -216,20 +216,23 @@ def evaluation(rounds: int) -> dict[str, float]:
     import torch
 
     from benchmarks.era import config_of
-    from era_cnn.runs.parts import make_ingredients, read_dataset
-    from era_cnn.runs.process import set_up
-    from era_cnn.training.loop import evaluate, fit
+    from era_cnn.runs.parts import make_parts, read_data
+    from era_cnn.runs.process import keep_memory, set_up
+    from era_cnn.training.evaluate import evaluate
+    from era_cnn.training.history import History
+    from era_cnn.training.loop import fit
 
     config = config_of("model_3", f"threads={CORES}", f"data.root={DATA}", "trainer.limit_train_images=6016")
-    set_up(config.threads)
-    parts = make_ingredients(config, read_dataset(config), torch.device("cpu"))
+    keep_memory()
     training, evaluating = [], []
-    for _ in range(rounds + 1):
-        (record,) = fit(parts.model, parts.optimizer, parts.schedule, parts.train, epochs=1, seed=1)
-        training.append(record.seconds * 60_000 / 6016)
-        started = time.perf_counter()
-        evaluate(parts.model, parts.test)
-        evaluating.append(time.perf_counter() - started)
+    with set_up(config.threads):
+        parts = make_parts(config, read_data(config), torch.device("cpu"))
+        for _ in range(rounds + 1):
+            (metrics,) = fit(parts.state, parts.schedule, parts.train, epochs=1, seed=1, history=History())
+            training.append(metrics.seconds * 60_000 / 6016)
+            started = time.perf_counter()
+            evaluate(parts.state.network, parts.test).scores()
+            evaluating.append(time.perf_counter() - started)
     shares = [one / other for one, other in zip(evaluating[1:], training[1:], strict=True)]
     return {"seconds": spread(evaluating[1:]), "share_of_an_epoch": spread(shares)}
 

@@ -8,8 +8,9 @@ from benchmarks.contender import options, serve
 from era_cnn.compose.planner import compose, validated
 from era_cnn.compose.words import Words
 from era_cnn.config.schema import RunConfig
-from era_cnn.runs.parts import make_ingredients, read_dataset
-from era_cnn.runs.process import set_up
+from era_cnn.runs.parts import make_parts, read_data
+from era_cnn.runs.process import keep_memory, set_up
+from era_cnn.training.history import History
 from era_cnn.training.loop import fit
 
 
@@ -31,14 +32,15 @@ def main() -> None:
         args.model, f"threads={args.threads}", f"data.root={args.data}", f"trainer.batch_size={args.batch_size}",
         f"trainer.limit_train_images={args.images}", width=args.width,
     )  # fmt: skip
-    set_up(config.threads)
-    parts = make_ingredients(config, read_dataset(config), torch.device("cpu"))
+    keep_memory()
+    with set_up(config.threads):
+        parts = make_parts(config, read_data(config), torch.device("cpu"))
 
-    def round_() -> float:
-        (record,) = fit(parts.model, parts.optimizer, parts.schedule, parts.train, epochs=1, seed=1)
-        return record.seconds
+        def round_() -> float:
+            (metrics,) = fit(parts.state, parts.schedule, parts.train, epochs=1, seed=1, history=History())
+            return metrics.seconds
 
-    serve(round_)
+        serve(round_)
 
 
 if __name__ == "__main__":

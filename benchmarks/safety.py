@@ -19,17 +19,20 @@ from unittest import mock
 
 import torch
 
-from era_cnn import randomness
 from era_cnn.compose.planner import compose, validated
 from era_cnn.compose.words import Words
 from era_cnn.config.schema import RunConfig
 from era_cnn.folders.run import RunFolder
 from era_cnn.runs.listeners.saver import Saver
-from era_cnn.runs.parts import Ingredients, make_ingredients, read_dataset
-from era_cnn.runs.process import set_up
+from era_cnn.runs.listeners.writer import Writer
+from era_cnn.runs.parts import Parts, make_parts, read_data
+from era_cnn.runs.process import keep_memory, set_up
 from era_cnn.training import loop
+from era_cnn.training.evaluate import Tally
 from era_cnn.training.fingerprint import fingerprint
-from era_cnn.training.loop import EpochMetrics, Scores, Step, fit
+from era_cnn.training.history import EpochMetrics, History, Scores
+from era_cnn.training.listeners import Training
+from era_cnn.training.loop import Step, fit
 
 STEPS_PER_EPOCH = 938
 
@@ -42,7 +45,7 @@ def unsafe() -> Iterator[None]:
         mock.patch.object(loop, "_check_finite"),
         mock.patch.object(loop, "_largest"),
         mock.patch.object(loop, "fingerprint", return_value={}),
-        mock.patch.object(randomness, "seed_modules"),
+        mock.patch.object(loop, "seed_torch"),
     ):
         try:
             yield
@@ -50,36 +53,35 @@ def unsafe() -> Iterator[None]:
             torch.set_deterministic_debug_mode("error")
 
 
-def seconds_per_step(config: RunConfig, parts: Ingredients, warm_up: int) -> float:
+def seconds_per_step(config: RunConfig, parts: Parts, warm_up: int) -> float:
     """The median over the steps of one short epoch."""
     instants: list[float] = []
 
     def on_step(step: Step) -> None:
         instants.append(time.perf_counter())
 
-    list(fit(parts.model, parts.optimizer, parts.schedule, parts.train, epochs=1, seed=1, on_step=on_step))
+    list(fit(parts.state, parts.schedule, parts.train, epochs=1, seed=1, history=History(), on_step=on_step))
     return statistics.median(after - before for before, after in zip(instants[warm_up:], instants[warm_up + 1 :]))  # noqa: B905
 
 
-def seconds_of_saving(parts: Ingredients, epochs: int) -> float:
+def seconds_of_saving(config: RunConfig, parts: Parts, epochs: int) -> float:
     """What the end of an epoch, its two checkpoints and one more within it take; the median over some epochs."""
     taken = []
     with tempfile.TemporaryDirectory() as name:
-        folder, records = RunFolder(Path(name)), []
-        saver = Saver(
-            folder.checkpoints, parts.model, parts.optimizer, records,
-            origin={"config_sha256": "", "data_sha256": ""}, every_seconds=None,
-        )  # fmt: skip
-        tally = loop.Tally(torch.device("cpu"))
+        folder, history = RunFolder(Path(name)), History()
+        saver = Saver(folder.checkpoints, origin={"config_sha256": "", "data_sha256": ""}, every_seconds=None)
+        writer = Writer(folder)
+        for listener in (saver, writer):
+            listener.on_start(Training(config, parts.state, history, folder.path))
+        tally = Tally(torch.device("cpu"))
         for epoch in range(1, epochs + 1):
             started = time.perf_counter()
-            tensors = fingerprint(parts.model, parts.optimizer, parts.train.order(epoch))
+            tensors = fingerprint(parts.state, parts.train.order(epoch))
             scores = Scores(0.1, epoch / 1000, epoch, 1000)  # better each time, so that the best is saved as well
-            records.append(EpochMetrics(epoch, 0.01, 0.1, 0.9, 20.0, None, scores, tensors))
-            saver.after_epoch(records[-1])
-            folder.write_metrics(records, with_val=False)
-            folder.write_fingerprints(records)
-            saver.after_step(Step(epoch + 1, 500, STEPS_PER_EPOCH, 0.01, tally, 10.0))
+            history.append(EpochMetrics(epoch, 0.01, 0.1, 0.9, 20.0, None, scores, tensors))
+            saver.on_epoch(history[-1])
+            writer.on_epoch(history[-1])
+            saver.on_step(Step(epoch + 1, 500, STEPS_PER_EPOCH, 0.01, tally, 10.0))
             saver.save()
             taken.append(time.perf_counter() - started)
     return statistics.median(taken)
@@ -94,17 +96,19 @@ def main() -> None:
     config = validated(
         compose(Words(["experiment=model_3", "device=cpu", f"trainer.limit_train_images={64 * args.steps}"]))
     )
-    set_up(config.threads)
-    dataset = read_dataset(config)
+    keep_memory()
+    arrays = read_data(config)
     safe_steps, unsafe_steps = [], []
-    for _ in range(args.rounds):
-        parts = make_ingredients(config, dataset, torch.device("cpu"))
-        safe_steps.append(seconds_per_step(config, parts, args.steps // 5))
-        parts = make_ingredients(config, dataset, torch.device("cpu"))
-        with unsafe():
-            unsafe_steps.append(seconds_per_step(config, parts, args.steps // 5))
+    with set_up(config.threads):
+        for _ in range(args.rounds):
+            parts = make_parts(config, arrays, torch.device("cpu"))
+            safe_steps.append(seconds_per_step(config, parts, args.steps // 5))
+            parts = make_parts(config, arrays, torch.device("cpu"))
+            with unsafe():
+                unsafe_steps.append(seconds_per_step(config, parts, args.steps // 5))
+        saving = seconds_of_saving(config, parts, 20)
     ratios = [safe / bare for safe, bare in zip(safe_steps, unsafe_steps, strict=True)]
-    step, saving = statistics.median(safe_steps), seconds_of_saving(parts, 20)
+    step = statistics.median(safe_steps)
     in_steps = 1 - 1 / statistics.median(ratios)
     in_saving = saving / (STEPS_PER_EPOCH * step)
     figures = {

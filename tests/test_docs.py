@@ -10,19 +10,20 @@ from typing import Annotated
 import pytest
 import torch
 import yaml
-from omegaconf import OmegaConf
 from pydantic import Field
 from torch import nn
 
 from era_cnn.cli import VERBS
 from era_cnn.compose.planner import Planner, compose, compose_typed, validated
 from era_cnn.compose.words import Words, parse_words
-from era_cnn.models.blocks import BLOCKS
+from era_cnn.config.choices import BLOCKS
+from era_cnn.config.schema import parse
 from era_cnn.models.build import build_network, check_network
 from era_cnn.models.summary import summarise
 from era_cnn.sweeps.options import sweep_options
 from era_cnn.sweeps.search import plan_corners
 from tests.conftest import EXPERIMENTS, config_of
+from tests.helpers import GREY, nothing_stays_registered
 from tests.models.test_blocks import INHERITED
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -85,30 +86,23 @@ def test_every_command_of_the_readme_is_understood(line: str) -> None:
 def test_the_model_of_the_readme_can_be_built() -> None:
     (text,) = blocks_of("yaml")
     model = yaml.safe_load(text)
-    base = config_of("~experiment").model_dump()
-    from era_cnn.config.schema import parse
-
-    config = parse(OmegaConf.create({**base, "model": model}))
+    config = parse({**config_of("~experiment").model_dump(), "model": model})
     check_network(config)
 
 
 def test_the_block_of_the_readme_can_be_registered_and_used() -> None:
     (text,) = blocks_of("python")
-    try:
+    with nothing_stays_registered():
         exec(text, {"BLOCKS": BLOCKS, "nn": nn, "Annotated": Annotated, "Field": Field})
         layers = {"first": {"block": "squeeze", "ratio": 1}, "gap": {"block": "gap_head", "projection": "conv"}}
-        assert build_network(layers, INHERITED, seed=1)(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
-    finally:
-        BLOCKS._entries.pop("squeeze", None)
+        assert build_network(layers, INHERITED, seed=1, info=GREY)(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
 
 
 def test_every_block_and_its_fields_stand_in_the_readme() -> None:
-    from era_cnn.models.build import fields_of
-
     rows = re.findall(r"^\| (`[a-z_`, ]+`) \| (.*) \|$", README, re.MULTILINE)
     documented = {name: fields for names, fields in rows for name in re.findall(r"`(\w+)`", names)}
     for block in BLOCKS:
-        for field in fields_of(block).model_fields:
+        for field in BLOCKS.section(block).model_fields:
             assert re.search(rf"\b{field}\b", documented[block]), f"{block}.{field}"
 
 
@@ -121,7 +115,10 @@ def test_the_table_of_the_networks_is_that_of_the_configs() -> None:
     for experiment, (params, field, epochs, batch_size) in rows.items():
         config = config_of(f"experiment={experiment}")
         with torch.device("meta"):
-            summary = summarise(build_network(config.model.layers, config.model.inherited(), seed=1))
+            summary = summarise(
+                build_network(config.model.layers, config.model.inherited(), seed=1, info=config.info),
+                config.info.shape,
+            )
         assert f"{summary.params:,}" == params
         assert (summary.receptive_field, config.trainer.epochs, config.trainer.batch_size) == (
             int(field), int(epochs), int(batch_size),

@@ -17,7 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError, create_model
 from era_cnn.config.choices import DATASETS, GROUPS, SCHEDULERS, DataSection
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.messages import field_problems
-from era_cnn.config.sections import Choice, Count, FieldError, Name, NoEffect, Section
+from era_cnn.config.sections import Choice, Count, FieldError, Name, NoEffect, Section, values_of
 from era_cnn.errors import ConfigError, problem
 
 Limit = Count | None
@@ -201,7 +201,7 @@ def parse(values: Any) -> RunConfig:
         schema = _schema(tuple(chosen.items()))
     try:
         config = schema.model_validate(values)
-        sections = {name: getattr(config, name) for name in RunConfig.model_fields}
+        sections = _sound_sections(schema, values) if problems else values_of(config)
     except ValidationError as error:
         problems += field_problems(error, schema)
         sections = _sound_sections(schema, values)
@@ -279,6 +279,8 @@ def _epochs_within_target(name: str, trainer: TrainerConfig, target: Target) -> 
 
 def _entries_fit_themselves(key: str, choices: Mapping[str, Section]) -> Iterator[str]:
     for name, section in choices.items():
+        if not isinstance(section, Section):  # of a transform that is unknown: reported already
+            continue
         try:
             GROUPS[key].check(name, section)
         except FieldError as error:

@@ -18,7 +18,7 @@ from era_cnn.runs import provenance
 from era_cnn.runs.carry_out import carry_out
 from era_cnn.runs.output import say
 from era_cnn.runs.parts import read_data
-from era_cnn.runs.process import pick_device
+from era_cnn.runs.process import pick_device, set_up
 from era_cnn.training.history import EpochMetrics
 from era_cnn.training.listeners import Listener
 
@@ -139,11 +139,9 @@ def _epochs_to_compare(original: _Original, wanted: int | None) -> int:
 
 def _changes(folder: RunFolder, stored: StoredConfig) -> list[str]:
     """What differs from when the run began or was resumed."""
-    now = {
-        "config_sha256": stored.sha256,
-        "data_sha256": read_data(stored.config).sha256,
-        **provenance.collect(stored.config, pick_device(stored.config.device)),
-    }
+    with set_up(stored.config.threads):  # as when it was recorded: it sets a variable of the environment
+        collected = provenance.collect(stored.config, pick_device(stored.config.device))
+    now = {"config_sha256": stored.sha256, "data_sha256": read_data(stored.config).sha256, **collected}
     began = folder.read_json("provenance.json")
     parts: list[dict[str, Any]] = [began, *began.get("resumed", [])]
     return list(dict.fromkeys(change for part in parts for change in differences(part, now)))

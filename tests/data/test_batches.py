@@ -1,31 +1,30 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torchvision import transforms
 
-from era_cnn.data.augment import make_augmentation
 from era_cnn.data.batches import EvaluationBatches, Normalise, Split, TrainingBatches, split_off_val
-from era_cnn.data.sources import read_digits
+from era_cnn.data.digits import read_digits
+from era_cnn.data.transforms import Pipeline, Transform
+from tests.helpers import pipeline_of
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    dataset = read_digits(1437)
-    return Split.on(CPU, dataset.train_images, dataset.train_labels)
+    arrays = read_digits(1437)
+    return Split.on(CPU, arrays.train_images, arrays.train_labels)
 
 
 def batches_of(split: Split, *, batch_size: int = 64, seed: int = 1, augmentation: str = "rotate") -> TrainingBatches:
-    options = {"degrees": 7.0, "fill": 1} if augmentation == "rotate" else {}
+    chosen = {"rotate": {"degrees": 7.0, "fill": 1}} if augmentation == "rotate" else {}
     return TrainingBatches(
         split,
         batch_size=batch_size,
-        augment=make_augmentation(augmentation, **options),
-        normalise=Normalise(0.3, 0.3),
+        augment=pipeline_of(chosen),
+        normalise=Normalise([0.3], [0.3]),
         seed=seed,
     )
 
@@ -39,7 +38,7 @@ def test_images_are_held_as_bytes(split: Split) -> None:
 def test_normalisation_is_that_of_torchvision_to_the_bit(split: Split) -> None:
     theirs = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
     expected = torch.stack([theirs(image.squeeze(0).numpy()) for image in split.images[:100]])
-    assert torch.equal(Normalise(0.1307, 0.3081)(split.images[:100]), expected)
+    assert torch.equal(Normalise([0.1307], [0.3081])(split.images[:100]), expected)
 
 
 def test_an_epoch_sees_every_image_once_in_another_order_each_time(split: Split) -> None:
@@ -81,7 +80,7 @@ def test_the_same_image_is_augmented_differently_in_each_epoch(split: Split) -> 
 
 
 def test_evaluation_sees_every_image_once_in_order(split: Split) -> None:
-    batches = list(EvaluationBatches(split, batch_size=1000, normalise=Normalise(0, 1)))
+    batches = list(EvaluationBatches(split, batch_size=1000, normalise=Normalise([0], [1])))
     assert [len(batch.labels) for batch in batches] == [1000, 437]
     assert torch.equal(torch.cat([batch.labels for batch in batches]), split.labels)
     assert torch.equal(torch.cat([batch.images for batch in batches]), split.images.float() / 255)
@@ -116,6 +115,6 @@ def test_small_batches_are_made_together_and_large_ones_are_not(
 ) -> None:
     seen = []
     batches = batches_of(split, batch_size=batch_size, augmentation="none")
-    batches.augment = replace(batches.augment, change=lambda images, draws: seen.append(len(images)) or images)
+    batches.augment = Pipeline([Transform(0, lambda images, draws: seen.append(len(images)) or images)])
     list(batches.epoch(1))
     assert seen == together

@@ -54,7 +54,7 @@ def assert_as_expected(folder: Path, seed: int) -> None:
 
 
 def test_every_config_is_found() -> None:
-    assert RUNS == ["completed", "interrupted", *(f"sweep/{number}_model_4_digits" for number in range(3))]
+    assert ["completed", "interrupted", *(f"sweep/{number}_model_4_digits" for number in range(3))] == RUNS
 
 
 @pytest.mark.parametrize("name", RUNS)

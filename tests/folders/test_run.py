@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from era_cnn.config.schema import parse
+from era_cnn.config.versions import SCHEMA, upgraded
 from era_cnn.errors import RunFolderError, StorageError
 from era_cnn.folders.claims import claim
-from era_cnn.folders.run import RESULT_KEYS, RunFolder
-from era_cnn.runs.result import Result
-from era_cnn.training.loop import EpochMetrics, Scores
+from era_cnn.folders.result import RESULT_KEYS
+from era_cnn.folders.run import RunFolder
+from era_cnn.training.history import EpochMetrics, Scores
 from tests.conftest import config_of
 
 
@@ -123,7 +125,9 @@ def test_the_saved_config_is_the_config(tmp_path: Path) -> None:
     config = config_of("experiment=model_3")
     RunFolder(tmp_path).begin(config)
     saved = yaml.safe_load((tmp_path / "config.yaml").read_text(encoding="utf-8"))
-    assert type(config).model_validate(saved) == config
+    assert next(iter(saved)) == "schema"
+    assert saved["schema"] == SCHEMA
+    assert parse(upgraded(saved)) == config
     assert list(saved["model"]["layers"]) == list(config.model.layers)
 
 
@@ -182,7 +186,3 @@ def test_a_lock_that_cannot_be_made_has_its_message(tmp_path: Path) -> None:
         RunFolder(tmp_path / "file").locked(),
     ):
         pass
-
-
-def test_the_keys_of_a_result_are_those_that_are_asked_for() -> None:
-    assert tuple(Result.__dataclass_fields__) == RESULT_KEYS

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 
+from era_cnn.config.choices import BLOCKS
 from era_cnn.errors import ConfigError
-from era_cnn.models.blocks import BLOCKS, BlurPool, Conv, reflect
-from era_cnn.models.build import Network, build_network, fields_of
+from era_cnn.models.blocks import BlurPool, Conv, reflect
+from era_cnn.models.build import Network, build_network
+from tests.helpers import GREY
 
 INHERITED = {
     "dropout": 0.1,
@@ -61,7 +65,7 @@ def build_one(block: str, fields: dict[str, object]) -> Network:
     }
     if block == "gap_head":
         del layers["end"]
-    return build_network(layers, INHERITED, seed=1, image_shape=(1, 10, 10))
+    return build_network(layers, INHERITED, seed=1, info=replace(GREY, shape=(1, 10, 10)))
 
 
 @pytest.mark.parametrize(
@@ -140,5 +144,5 @@ def test_a_wrong_field_is_named_by_its_command_line_key(block: str, fields: dict
 
 def test_every_field_has_a_description_for_its_message() -> None:
     for block in BLOCKS:
-        for name, field in fields_of(block).model_fields.items():
+        for name, field in BLOCKS.section(block).model_fields.items():
             assert field.description or name in ("stride", "pool"), f"{block}.{name}"

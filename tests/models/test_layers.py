@@ -90,10 +90,18 @@ def test_in_evaluation_batch_norm_is_pytorchs() -> None:
     assert torch.equal(ours.eval()(images), theirs.eval()(images))
 
 
+def dropout(p: float, *position: int) -> layers.Dropout:
+    """A layer as `fit` leaves it before a step."""
+    stream = randomness.Stream()
+    stream.begin(randomness.key(1, "dropout", *position))
+    layer = layers.Dropout(p)
+    layers.hand_out(stream, layer)
+    return layer
+
+
 def dropped(p: float, shape: tuple[int, ...], *position: int) -> Tensor:
     """Where dropout zeroes ones, as booleans."""
-    randomness.seed_modules(CPU, 1, "dropout", *position)
-    return layers.Dropout(p)(torch.ones(shape)) == 0
+    return dropout(p, *position)(torch.ones(shape)) == 0
 
 
 @pytest.mark.parametrize("p", [0.0001, 0.1, 0.25, 0.5, 0.9])
@@ -104,9 +112,8 @@ def test_dropout_has_its_rate(p: float) -> None:
 
 
 def test_dropout_keeps_the_mean_and_passes_the_gradient_of_what_it_keeps() -> None:
-    randomness.seed_modules(CPU, 1, "dropout", 1)
     images = activations(8).requires_grad_()
-    output = layers.Dropout(0.1)(images)
+    output = dropout(0.1, 1)(images)
     slopes = torch.randn(output.shape)
     output.backward(slopes)
     scale = 2**16 / (2**16 - round(0.1 * 2**16))
@@ -116,7 +123,7 @@ def test_dropout_keeps_the_mean_and_passes_the_gradient_of_what_it_keeps() -> No
 
 
 def test_dropout_of_nearly_all_still_keeps_some() -> None:
-    output = layers.Dropout(1 - 1e-9)(torch.ones(64, 1, 128, 128))
+    output = dropout(1 - 1e-9, 1)(torch.ones(64, 1, 128, 128))
     assert output.isfinite().all()
     assert set(output.unique().tolist()) <= {0.0, 65536.0}
 
@@ -129,8 +136,7 @@ def test_masks_of_other_positions_are_independent(other: tuple[int, ...]) -> Non
 
 
 def test_masks_of_layers_and_of_neighbours_are_independent() -> None:
-    randomness.seed_modules(CPU, 1, "dropout", 1, 1)
-    layer = layers.Dropout(0.5)
+    layer = dropout(0.5, 1, 1)
     first, second = ((layer(torch.ones(64, 8, 32, 32)) == 0).double() - 0.5 for _ in range(2))
     pairs = {
         "layers": (first, second),
@@ -154,9 +160,30 @@ def test_a_mask_depends_on_its_position_and_on_nothing_else() -> None:
 
 def test_dropout_keeps_type_and_layout_and_rests_in_evaluation() -> None:
     images = activations(8)
-    assert layers.Dropout(0.5)(images).is_contiguous(memory_format=torch.channels_last)
-    assert layers.Dropout(0.5)(images.bfloat16()).dtype == torch.bfloat16
-    assert torch.equal(layers.Dropout(0.5).eval()(images), images)
+    assert dropout(0.5)(images).is_contiguous(memory_format=torch.channels_last)
+    assert dropout(0.5)(images.bfloat16()).dtype == torch.bfloat16
+    assert torch.equal(dropout(0.5).eval()(images), images)
+
+
+def test_dropout_without_a_stream_is_pytorchs() -> None:
+    images = activations(8)
+    torch.manual_seed(1)
+    ours = layers.Dropout(0.3)(images)
+    torch.manual_seed(1)
+    assert torch.equal(ours, nn.Dropout(0.3)(images))
+
+
+def test_all_layers_of_a_network_draw_from_the_stream_that_it_was_handed_last() -> None:
+    network, first, second = (
+        build_from_config(config_of("experiment=model_3")),
+        randomness.Stream(),
+        randomness.Stream(),
+    )
+    for stream in (first, second):
+        layers.hand_out(stream, network)
+        streams = [module.stream for module in network.modules() if isinstance(module, layers.Dropout)]
+        assert len(streams) == 5
+        assert all(each is stream for each in streams)
 
 
 def plain(network: Network) -> Network:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -7,12 +9,14 @@ from torch import nn
 from era_cnn.models.build import build_from_config, build_network
 from era_cnn.models.summary import Summary, summarise
 from tests.conftest import config_of
+from tests.helpers import GREY
 from tests.models.reference_tables import TABLES, TOTALS, rows
 from tests.models.test_blocks import INHERITED
 
 
 def summary_of(model: str) -> Summary:
-    return summarise(build_from_config(config_of(f"experiment={model}")))
+    config = config_of(f"experiment={model}")
+    return summarise(build_from_config(config), config.info.shape)
 
 
 @pytest.mark.parametrize("model", TABLES)
@@ -61,9 +65,9 @@ def test_the_receptive_field_of_every_row_is_what_the_gradient_sees() -> None:
         "conv3": {"block": "conv", "out_channels": 10, "padding": 1},
         "gap": {"block": "gap_head"},
     }
-    shape = (1, 256, 256)
-    network = build_network(layers, {**INHERITED, "norm": "none"}, seed=1, image_shape=shape)
-    summary = summarise(network, shape)
+    info = replace(GREY, shape=(1, 256, 256))
+    network = build_network(layers, {**INHERITED, "norm": "none"}, seed=1, info=info)
+    summary = summarise(network, info.shape)
     fields = {row.name: row.receptive_field for row in summary.rows}
     for name in (
         "conv1.conv",
@@ -89,6 +93,6 @@ def test_the_table_says_everything() -> None:
 def test_counting_leaves_the_network_as_it_was() -> None:
     network = build_from_config(config_of())
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    summarise(network)
+    summarise(network, GREY.shape)
     assert network.training
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())

@@ -33,8 +33,8 @@ def shorten(path: Path, lines: int) -> None:
 
 
 @pytest.mark.parametrize(("names", "message"), [
-    (["fingerprints.jsonl"], "run must have recorded the same epochs everywhere, got 1 in fingerprints.jsonl and 3 in"),
-    (["fingerprints.jsonl", "metrics.csv"], "run must have recorded all of its 3 epochs, since it has a result, got 1 in"),
+    (["fingerprints.jsonl"], "run must have the same epochs in both files, got 1 in fingerprints.jsonl and 3 in"),
+    (["fingerprints.jsonl", "metrics.csv"], "run must have all of its 3 epochs, since it has a result, got 1 in"),
 ])  # fmt: skip
 def test_a_record_that_lacks_epochs_proves_nothing(names: list[str], message: str, run: Path, command) -> None:
     for name in names:
@@ -60,7 +60,7 @@ def test_a_run_can_be_done_again_from_its_folder(run: Path, command, tmp_path: P
     assert out.splitlines()[-1] == (
         "Equal, bit for bit: all 3 epochs and the result of run (order of the images, weights, optimizer, metrics)."
     )
-    assert "Not as when" not in out
+    assert "This differs" not in out
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     (folder,) = tmp_path.glob("outputs/*/*_model_4_replay")
     assert (folder / "fingerprints.jsonl").read_bytes() == (run / "fingerprints.jsonl").read_bytes()
@@ -110,7 +110,7 @@ def test_what_has_changed_is_said_first_and_is_the_likely_cause(run: Path, comma
     code, out, err = command("replay", "run")
     assert code == 1
     assert out.startswith(
-        f"Not as when the run was made, so its bits may differ: config {origin['config_sha256'][:12]}… → "
+        f"This differs from the original run, so results may not match bit for bit: config {origin['config_sha256'][:12]}… → "
     )
     assert "; torch 1.0 → " in out.splitlines()[0]
     assert "Epoch 1: weights.conv1.conv.weight must have the digest " in err
@@ -122,7 +122,7 @@ def test_a_result_that_was_changed_by_hand_shows(run: Path, command) -> None:
     code, _, err = command("replay", "run")
     assert code == 1
     assert "result.json: best_test_accuracy must be 0.999, got 0." in err
-    assert "All epochs are equal, so the record was changed." in err
+    assert "All epochs are equal, so the file was changed." in err
 
 
 def assert_refused(outcome: tuple[int, str, str], code: int, message: str) -> None:
@@ -137,7 +137,7 @@ def assert_refused(outcome: tuple[int, str, str], code: int, message: str) -> No
         (["nowhere"], 2, "RUN must be the folder of a run, got 'nowhere'."),
         (["run", "--epochs", "4"], 2, "--epochs must be from 1 to 3, the epochs that were recorded, got 4."),
         (["run", "--epochs", "0"], 2, "--epochs must be from 1 to 3"),
-        (["run", "--data-root", "x"], 2, "--data-root must not be given: the digits are embedded, got 'x'."),
+        (["run", "--data-root", "x"], 2, "--data-root must not be given: digits lies in no folder, got 'x'."),
     ],
 )
 def test_what_cannot_be_replayed_has_its_message(words: list[str], code: int, message: str, run: Path, command) -> None:
@@ -148,7 +148,7 @@ def test_what_cannot_be_replayed_has_its_message(words: list[str], code: int, me
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("fingerprints.jsonl", "", "must have recorded the same epochs everywhere, got 0 in"),
+        ("fingerprints.jsonl", "", "must have the same epochs in both files, got 0 in"),
         (
             "fingerprints.jsonl",
             '{"epoch": "x"}',

@@ -17,13 +17,16 @@ import pytest
 import torch
 
 from era_cnn.config.schema import RunConfig
-from era_cnn.data.sources import Dataset
+from era_cnn.config.versions import digest
+from era_cnn.data.arrays import Arrays
 from era_cnn.errors import RunFolderError, StorageError
 from era_cnn.folders.checkpoints import CheckpointFolder
 from era_cnn.folders.claims import claim
 from era_cnn.folders.run import RunFolder
+from era_cnn.folders.stored import StoredConfig
 from era_cnn.runs.listeners.console import Console
-from era_cnn.runs.parts import read_dataset
+from era_cnn.runs.parts import read_data, settled
+from era_cnn.runs.process import pick_device
 from era_cnn.runs.run import run
 from era_cnn.runs.stopping import Interrupted, StopRequest
 from era_cnn.training.checkpoint import Checkpoint
@@ -48,7 +51,9 @@ class StopAt(StopRequest):
 
 
 def carry_on(folder: Path, stop: StopRequest | None = None, *overrides: str) -> None:
-    run(config_of(*SMALL, *overrides), RunFolder(folder), Console(is_terminal=False), stop or StopRequest())
+    config = settled(config_of(*SMALL, *overrides), pick_device("auto"))  # as the folder holds it
+    stored = StoredConfig(config, digest(config))
+    run(stored, RunFolder(folder), Console(is_terminal=False), stop or StopRequest())
 
 
 def outcome(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]], dict[str, Any]]:
@@ -61,8 +66,9 @@ def outcome(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]], dict[st
     content = CheckpointFolder(folder / "checkpoints").newest()
     assert content is not None
     last = Checkpoint.from_bytes(content.content, torch.device("cpu"))
-    moments = {f"{i}.{name}": value for i, state in last.optimizer["state"].items() for name, value in state.items()}
-    return result, rows, {**last.weights, **moments}
+    states = last.state["optimizer"]["state"]
+    moments = {f"{i}.{name}": value for i, state in states.items() for name, value in state.items()}
+    return result, rows, {**last.state["network"], **moments}
 
 
 def assert_same(one: Path, other: Path) -> None:
@@ -177,11 +183,11 @@ def test_another_config_is_refused(tmp_path: Path) -> None:
 def test_other_data_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = interrupted(tmp_path / "run")
 
-    def other_data(config: RunConfig) -> Dataset:
-        dataset = read_dataset(config)
-        return replace(dataset, test_labels=1 - dataset.test_labels)
+    def other_data(config: RunConfig) -> Arrays:
+        arrays = read_data(config)
+        return replace(arrays, test_labels=1 - arrays.test_labels)
 
-    monkeypatch.setattr("era_cnn.runs.run.read_dataset", other_data)
+    monkeypatch.setattr("era_cnn.runs.run.read_data", other_data)
     with pytest.raises(RunFolderError, match="The data must be what the run began with, SHA-256"):
         carry_on(folder)
 
@@ -365,7 +371,7 @@ def test_a_change_since_the_run_began_is_said(unbroken: Path, command, tmp_path:
     path.write_text(json.dumps(origin), encoding="utf-8")
     code, out, _ = command("resume", "run")
     assert code == 0
-    assert "Not as when the run began, so its bits may differ: processor abacus → " in out
+    assert "This differs from the original run, so results may not match bit for bit: processor abacus → " in out
     assert f"torch 1.0 → {torch.__version__.split('+')[0]}" in out
 
 

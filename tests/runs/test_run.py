@@ -9,12 +9,14 @@ import pytest
 import torch
 import yaml
 
+from era_cnn.config.versions import digest
 from era_cnn.errors import ConfigError
 from era_cnn.folders.claims import claim
+from era_cnn.folders.result import Result
 from era_cnn.folders.run import RunFolder
+from era_cnn.folders.stored import StoredConfig
 from era_cnn.runs.listeners.console import Console
 from era_cnn.runs.process import pick_device
-from era_cnn.runs.result import Result
 from era_cnn.runs.run import run
 from era_cnn.runs.stopping import StopRequest
 from era_cnn.training.fingerprint import weights_sha256
@@ -29,8 +31,9 @@ RESULT_KEYS = [
 
 
 def run_in(folder: Path, *overrides: str) -> Result:
+    config = config_of(*overrides)
     return run(
-        config_of(*overrides),
+        StoredConfig(config, digest(config)),
         RunFolder(claim(folder).path),
         Console(is_terminal=False),
         StopRequest(),

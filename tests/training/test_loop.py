@@ -7,27 +7,29 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from era_cnn.data.augment import make_augmentation
 from era_cnn.data.batches import Batch, EvaluationBatches, Normalise, Split, TrainingBatches
-from era_cnn.data.sources import read_digits
+from era_cnn.data.digits import read_digits
 from era_cnn.errors import TrainingError
 from era_cnn.models.build import Network, build_from_config
-from era_cnn.training.loop import EpochMetrics, Step, Tally, evaluate, fit, train_step
-from era_cnn.training.optim import constant, make_schedule, step_decay
+from era_cnn.training.history import EpochMetrics, History
+from era_cnn.training.loop import Step, fit, train_step
+from era_cnn.training.schedulers import constant, step_decay
+from era_cnn.training.state import TrainingState
 from tests.conftest import EXPERIMENTS, config_of
+from tests.helpers import pipeline_of, schedule_of
 
 CPU = torch.device("cpu")
-NORMALISE = Normalise(0.3, 0.3)
+NORMALISE = Normalise([0.3], [0.3])
 
 
 @pytest.fixture(scope="module")
 def split() -> Split:
-    dataset = read_digits(1437)
-    return Split.on(CPU, dataset.train_images, dataset.train_labels).first(200)
+    arrays = read_digits(1437)
+    return Split.on(CPU, arrays.train_images, arrays.train_labels).first(200)
 
 
 def training(split: Split, **options) -> TrainingBatches:
-    augment = make_augmentation("rotate", degrees=7.0, fill=1)
+    augment = pipeline_of({"rotate": {"degrees": 7.0, "fill": 1}})
     return TrainingBatches(split, batch_size=32, augment=augment, normalise=NORMALISE, seed=1, **options)
 
 
@@ -41,35 +43,9 @@ def small_model() -> Network:
 
 def run_fit(split: Split, model: nn.Module, *, epochs: int = 2, schedule=None, **options) -> list[EpochMetrics]:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    schedule = schedule or constant(total_steps=1)
-    return list(fit(model, optimizer, schedule, training(split), epochs=epochs, seed=1, **options))
-
-
-def test_evaluation_is_exact_whatever_the_batches(split: Split) -> None:
-    model = small_model()
-    whole, predictions = evaluate(model, evaluation(split, 200))
-    uneven, _ = evaluate(model, evaluation(split, 33))
-    logits = model(NORMALISE(split.images))
-    assert whole.loss == pytest.approx(F.cross_entropy(logits, split.labels).item(), rel=1e-6)
-    assert uneven.loss == pytest.approx(whole.loss, rel=1e-6)
-    assert whole.num_correct == uneven.num_correct == int((logits.argmax(1) == split.labels).sum())
-    assert whole.accuracy == whole.num_correct / 200
-    assert torch.equal(predictions, logits.argmax(1))
-
-
-def test_the_training_loss_weighs_the_smaller_last_batch_as_it_should() -> None:
-    tally = Tally(CPU)
-    tally.add(torch.tensor(1.0), torch.eye(3), torch.tensor([0, 1, 2]))
-    tally.add(torch.tensor(5.0), torch.eye(3)[:1], torch.tensor([2]))
-    assert tally.loss == (1.0 * 3 + 5.0) / 4
-    assert tally.accuracy == 3 / 4
-
-
-def test_evaluation_changes_nothing(split: Split) -> None:
-    model = small_model()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    evaluate(model, evaluation(split))
-    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    options = {"history": History(), **options}
+    state = TrainingState(model, optimizer)
+    return list(fit(state, schedule or constant(), training(split), epochs=epochs, seed=1, **options))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -95,8 +71,8 @@ def test_a_model_can_learn_one_batch_by_heart(experiment: str, split: Split) -> 
 
 def test_the_same_seed_gives_the_same_bits(split: Split) -> None:
     models = [small_model(), small_model()]
-    records = [run_fit(split, model) for model in models]
-    assert [record.train_loss for record in records[0]] == [record.train_loss for record in records[1]]
+    history = [run_fit(split, model) for model in models]
+    assert [metrics.train_loss for metrics in history[0]] == [metrics.train_loss for metrics in history[1]]
     states = [model.state_dict() for model in models]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
@@ -128,34 +104,34 @@ def test_dropout_is_a_function_of_seed_epoch_and_step(split: Split) -> None:
     assert not torch.equal(masks[0], masks[2])
 
 
-def test_a_record_an_epoch_and_a_step_an_update(split: Split) -> None:
+def test_each_epoch_has_metrics_and_each_update_a_step(split: Split) -> None:
     steps: list[tuple[int, int, int]] = []
-    records = run_fit(
+    history = run_fit(
         split,
         small_model(),
         epochs=3,
         test=evaluation(split),
         on_step=lambda step: steps.append((step.epoch, step.step, step.num_steps)),
     )
-    assert [record.epoch for record in records] == [1, 2, 3]
+    assert [metrics.epoch for metrics in history] == [1, 2, 3]
     assert steps == [(epoch, step, 7) for epoch in (1, 2, 3) for step in range(7)]
-    assert all(record.test is not None and record.val is None for record in records)
-    assert records[-1].train_loss < records[0].train_loss
+    assert all(metrics.test is not None and metrics.val is None for metrics in history)
+    assert history[-1].train_loss < history[0].train_loss
 
 
 def test_with_validation_images_the_test_set_is_looked_at_once(split: Split) -> None:
-    records = run_fit(split, small_model(), epochs=3, val=evaluation(split.first(50)), test=evaluation(split))
-    assert [record.test is None for record in records] == [True, True, False]
-    assert all(record.val is not None for record in records)
+    history = run_fit(split, small_model(), epochs=3, val=evaluation(split.first(50)), test=evaluation(split))
+    assert [metrics.test is None for metrics in history] == [True, True, False]
+    assert all(metrics.val is not None for metrics in history)
 
 
 def test_the_learning_rate_follows_the_schedule_step_by_step(split: Split) -> None:
     lrs: list[float] = []
-    schedule = make_schedule("cosine", epochs=2, steps_per_epoch=7, warmup_epochs=1, final_factor=0.0)
+    schedule = schedule_of("cosine", epochs=2, steps_per_epoch=7, warmup_epochs=1.0, final_factor=0.0)
     run_fit(split, small_model(), schedule=schedule, on_step=lambda step: lrs.append(step.lr))
     assert lrs == [0.01 * schedule(step) for step in range(14)]
-    records = run_fit(split, small_model(), schedule=step_decay(total_steps=14, every_steps=7, gamma=0.1))
-    assert [record.lr for record in records] == [0.01, pytest.approx(0.001)]
+    history = run_fit(split, small_model(), schedule=step_decay(7, every_epochs=1, gamma=0.1))
+    assert [metrics.lr for metrics in history] == [0.01, pytest.approx(0.001)]
 
 
 def test_the_schedule_reaches_the_optimizer(split: Split) -> None:
@@ -181,7 +157,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(split: Split) -> None:
     with pytest.raises(
         TrainingError, match="The training loss must stay finite, got .* in epoch 1, step [0-9]. Lower optimizer"
     ):
-        list(fit(model, optimizer, constant(total_steps=1), training(split), epochs=2, seed=1))
+        list(fit(TrainingState(model, optimizer), constant(), training(split), epochs=2, seed=1, history=History()))
 
 
 def test_a_weight_that_is_not_finite_ends_the_training_at_once(split: Split) -> None:
@@ -200,7 +176,7 @@ def test_a_weight_that_is_not_finite_ends_the_training_at_once(split: Split) -> 
     optimizer = Spoiler(model.parameters(), lr=0.01)
     steps: list[int] = []
     epochs = fit(
-        model, optimizer, constant(total_steps=1), training(split), epochs=1, seed=1,
+        TrainingState(model, optimizer), constant(), training(split), epochs=1, seed=1, history=History(),
         on_step=lambda step: steps.append(step.step),
     )  # fmt: skip
     with pytest.raises(TrainingError, match="The largest weight must stay finite, got inf in epoch 1, step 2. Lower"):
@@ -214,15 +190,15 @@ def test_an_evaluation_that_is_not_finite_ends_the_training(split: Split) -> Non
     def spoil(step: Step) -> None:
         model.conv1.norm.running_mean[0] = math.nan
 
-    with pytest.raises(TrainingError, match="The test loss must stay finite, got nan in epoch 1, step 6. Lower"):
+    with pytest.raises(TrainingError, match="The test loss must stay finite, got nan after epoch 1. Lower"):
         run_fit(split, model, epochs=1, test=evaluation(split), on_step=spoil)
 
 
 def test_how_often_it_is_evaluated_changes_nothing_else(split: Split) -> None:
     often = run_fit(split, small_model(), epochs=5, test=evaluation(split))
     rarely = run_fit(split, small_model(), epochs=5, test=evaluation(split), eval_every_epochs=2)
-    assert [record.test is not None for record in rarely] == [False, True, False, True, True]
-    assert [record.fingerprint for record in rarely] == [record.fingerprint for record in often]
+    assert [metrics.test is not None for metrics in rarely] == [False, True, False, True, True]
+    assert [metrics.fingerprint for metrics in rarely] == [metrics.fingerprint for metrics in often]
     assert rarely[-1].test == often[-1].test
 
 

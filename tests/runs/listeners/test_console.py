@@ -5,9 +5,11 @@ import re
 import pytest
 import torch
 
+from era_cnn.folders.result import Result
 from era_cnn.runs.listeners.console import Console, describe_result, describe_step
-from era_cnn.runs.result import Result
-from era_cnn.training.loop import EpochMetrics, Scores, Step, Tally
+from era_cnn.training.evaluate import Tally
+from era_cnn.training.history import EpochMetrics, Scores
+from era_cnn.training.loop import Step
 from tests.conftest import config_of
 
 
@@ -17,7 +19,7 @@ def step_of(step: int, num_steps: int = 938) -> Step:
     return Step(epoch=1, step=step, num_steps=num_steps, lr=0.01, tally=tally, seconds=1.0)
 
 
-def record_of(accuracy: float = 0.984) -> EpochMetrics:
+def metrics_of(accuracy: float = 0.984) -> EpochMetrics:
     test = Scores(0.05311, accuracy, round(accuracy * 10000), 10000)
     return EpochMetrics(1, 0.01, 0.2, 0.9387, 60.0, None, test, {})
 
@@ -41,7 +43,7 @@ def test_without_a_terminal_a_line_an_epoch_is_said(capsys: pytest.CaptureFixtur
     console = Console(is_terminal=False)
     for step in range(938):
         console.on_step(step_of(step))
-    console.on_epoch(record_of())
+    console.on_epoch(metrics_of())
     captured = capsys.readouterr()
     assert captured.out.splitlines() == [
         "EPOCH:1 Loss=0.0504 Batch_id=937 Accuracy=75.00 LR=0.01",
@@ -54,7 +56,7 @@ def test_in_a_terminal_a_bar_says_the_same(capsys: pytest.CaptureFixture[str]) -
     console = Console(is_terminal=True)
     for step in range(5):
         console.on_step(step_of(step, num_steps=5))
-    console.on_epoch(record_of())
+    console.on_epoch(metrics_of())
     captured = capsys.readouterr()
     last = captured.err.split("\r")[-1]
     assert re.search(r"EPOCH:1 Loss=0\.0504 Batch_id=4 Accuracy=75\.00 LR=0\.01: 100%\|.*\| 5/5 \[", last)

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import torch.nn.functional as F
 
-from era_cnn.data import sources
-from era_cnn.data.sources import IDX_SOURCES, IdxFile, IdxSource, parse_idx, read_digits, read_idx_data
+from era_cnn.data import idx
+from era_cnn.data.idx import IDX_SOURCES, IdxFile, IdxSource, parse_idx, read_idx_data
 from era_cnn.errors import DataError
 from tests.conftest import MNIST_ROOT
 
@@ -36,7 +34,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         packed = gzip.compress(raw, mtime=0)
         (raw_dir / f"{name}.gz").write_bytes(packed)
         files.append(IdxFile(name, array.shape, hashlib.sha256(packed).hexdigest(), hashlib.sha256(raw).hexdigest()))
-    monkeypatch.setitem(sources.IDX_SOURCES, "mnist", IdxSource("MNIST", tuple(files)))
+    monkeypatch.setitem(idx.IDX_SOURCES, "mnist", IdxSource("MNIST", tuple(files)))
     return tmp_path / "tiny"
 
 
@@ -152,7 +150,7 @@ def test_what_cannot_be_had_is_said_with_a_way_out(tmp_path: Path, monkeypatch: 
     def no_network(root: Path) -> None:
         raise RuntimeError("Error downloading train-images: no route to host")
 
-    monkeypatch.setattr(sources, "_fetcher", lambda source: no_network)
+    monkeypatch.setattr(idx, "_fetcher", lambda source: no_network)
     with pytest.raises(DataError) as caught:
         read_idx_data("mnist", tmp_path / "nothing")
     message = str(caught.value)
@@ -185,7 +183,7 @@ def read_in_process(root: Path, queue: multiprocessing.Queue) -> None:
 def test_two_processes_that_start_at_once_download_once(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "_fetcher", fake_fetcher(tiny))
+    monkeypatch.setattr(idx, "_fetcher", fake_fetcher(tiny))
     expected = read_idx_data("mnist", tiny).sha256
     context = multiprocessing.get_context("fork")  # so that the tiny set and the fetcher are there too
     queue = context.Queue()
@@ -201,44 +199,17 @@ def test_two_processes_that_start_at_once_download_once(
 
 def test_a_damaged_download_never_takes_its_place(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     damage_html(tiny / "MNIST" / "raw" / f"{NAMES[2]}.gz")
-    monkeypatch.setattr(sources, "_fetcher", fake_fetcher(tiny))
+    monkeypatch.setattr(idx, "_fetcher", fake_fetcher(tiny))
     with pytest.raises(DataError, match="a web page"):
         read_idx_data("mnist", tmp_path / "new")
     assert list((tmp_path / "new").rglob("*ubyte*")) == []
 
 
-def test_digits_are_split_by_index_and_scaled_alike_everywhere() -> None:
-    dataset = read_digits(1437)
-    assert dataset.train_images.shape == (1437, 28, 28)
-    assert dataset.test_images.shape == (360, 28, 28)
-    assert (
-        dataset.sha256 == "4be44c0d0f390f9dc629788902fb11a6d40923f1d476ccaf9edcfe1061ceffa6"
-    )  # whole numbers throughout: the same on any machine
-    assert round(float(dataset.train_images.mean()) / 255, 4) == 0.3054
-    assert round(float(dataset.train_images.std()) / 255, 4) == 0.3238
-
-
-def test_digits_are_scaled_bilinearly() -> None:
-    from sklearn.datasets import load_digits
-
-    small = torch.from_numpy(load_digits().images).unsqueeze(1)
-    scaled = F.interpolate(small, (28, 28), mode="bilinear", align_corners=False).squeeze(1) * 255 / 16
-    ours = torch.from_numpy(read_digits(1000).train_images).double()
-    assert (scaled[:1000] - ours).abs().max() <= 0.5 + 1e-9
-
-
-def test_the_labels_of_digits_stay_with_their_images() -> None:
-    from sklearn.datasets import load_digits
-
-    dataset = read_digits(1437)
-    assert [*dataset.train_labels, *dataset.test_labels] == load_digits().target.tolist()
-
-
 @pytest.mark.mnist
 @pytest.mark.skipif(MNIST_ROOT is None, reason="ERA_CNN_DATA is not set")
 def test_real_mnist() -> None:
-    dataset = read_idx_data("mnist", Path(str(MNIST_ROOT)))
-    assert dataset.train_images.shape == (60_000, 28, 28)
-    assert np.bincount(dataset.train_labels)[0] == 5923
-    assert round(float(dataset.train_images.mean()) / 255, 4) == 0.1307
-    assert round(float(dataset.train_images.std()) / 255, 4) == 0.3081
+    arrays = read_idx_data("mnist", Path(str(MNIST_ROOT)))
+    assert arrays.train_images.shape == (60_000, 28, 28)
+    assert np.bincount(arrays.train_labels)[0] == 5923
+    assert round(float(arrays.train_images.mean()) / 255, 4) == 0.1307
+    assert round(float(arrays.train_images.std()) / 255, 4) == 0.3081

@@ -8,8 +8,8 @@ from torch import Tensor
 from torchvision.transforms import RandomRotation
 from torchvision.transforms import functional as TF
 
-from era_cnn.data.augment import Augmentation, affine_matrices, make_augmentation, rotation_matrices, sample_nearest
-from era_cnn.data.sources import read_digits
+from era_cnn.data.digits import read_digits
+from era_cnn.data.sampling import affine_matrices, rotation_matrices, sample_nearest
 
 
 @pytest.fixture(scope="module")
@@ -67,52 +67,3 @@ def test_affine_gives_the_pixels_of_torchvision_all_of_them(images: Tensor) -> N
         ),
     )
     assert (sample_nearest(images, matrices, 3) == theirs).double().mean() == 1.0
-
-
-AUGMENTATIONS = {
-    "none": {},
-    "rotate": {"degrees": 7.0, "fill": 1},
-    "affine": {"degrees": 7.0, "translate": 0.1, "scale": [0.9, 1.1], "shear": 5.0, "fill": 0},
-}
-
-
-def drawn(augment: Augmentation, images: Tensor, seed: int) -> Tensor:
-    """The images, changed by what a generator draws."""
-    generator = torch.Generator().manual_seed(seed)
-    return augment(images, torch.rand(augment.num_draws, len(images), generator=generator, dtype=torch.float64))
-
-
-@pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_an_augmentation_is_a_function_of_its_draws(name: str, images: Tensor) -> None:
-    augment = make_augmentation(name, **AUGMENTATIONS[name])
-    first = drawn(augment, images, 1)
-    assert first.shape == images.shape
-    assert first.dtype == torch.uint8
-    assert torch.equal(first, drawn(augment, images, 1))
-    other = drawn(augment, images, 2)
-    assert torch.equal(first, other) == (name == "none")
-
-
-@pytest.mark.parametrize("name", ["rotate", "affine"])
-def test_each_image_has_a_draw_of_its_own(name: str, images: Tensor) -> None:
-    augment = make_augmentation(name, **AUGMENTATIONS[name])
-    same = images[:1].expand(50, -1, -1, -1).contiguous()
-    augmented = drawn(augment, same, 1)
-    assert len({image.numpy().tobytes() for image in augmented}) > 25  # close angles may give the same pixels
-
-
-def test_no_range_means_no_change(images: Tensor) -> None:
-    still = make_augmentation("affine", degrees=0.0, translate=0.0, scale=[1.0, 1.0], shear=0.0, fill=9)
-    assert torch.equal(drawn(still, images, 1), images)
-
-
-def test_angles_stay_within_their_range_and_fill_it() -> None:
-    # A bright spot 10 px right of the centre moves along a circle: its height, 10 sin(angle), tells the angle.
-    image = torch.zeros(1, 1, 29, 29, dtype=torch.uint8)
-    image[0, 0, 13:16, 23:26] = 255
-    rotated = drawn(make_augmentation("rotate", degrees=45.0, fill=0), image.expand(400, -1, -1, -1), 1)
-    weights = rotated.squeeze(1).double()
-    heights = (weights.sum(dim=2) * (torch.arange(29) - 14)).sum(dim=1) / weights.sum(dim=(1, 2))
-    assert 6.5 < heights.max() < 7.6  # 10 sin(45°) = 7.07
-    assert -7.6 < heights.min() < -6.5
-    assert abs(heights.mean()) < 0.6

@@ -1,0 +1,53 @@
+"""Sections, transforms and schedules as a config would make them, for tests of what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from era_cnn.config import plugins
+from era_cnn.config.choices import REGISTRIES, SCHEDULERS, TRANSFORMS, Registry
+from era_cnn.config.data_info import DataInfo
+from era_cnn.config.schema import make_schedule
+from era_cnn.config.sections import Choice, Section
+from era_cnn.data.transforms import Pipeline, make_pipeline
+from era_cnn.training.schedulers import Schedule
+
+GREY = DataInfo((1, 28, 28), tuple("0123456789"), train_size=1437, test_size=360)
+
+
+def section_of(registry: Registry[Any], name: str, **fields: Any) -> Any:
+    """The fields of an entry, validated."""
+    schema = registry.section(name)
+    return schema.model_validate({"name": name, **fields} if issubclass(schema, Choice) else fields)
+
+
+def pipeline_of(chosen: dict[str, dict[str, Any]], info: DataInfo = GREY) -> Pipeline:
+    """Transforms by name, with their fields."""
+    sections: dict[str, Section] = {name: section_of(TRANSFORMS, name, **fields) for name, fields in chosen.items()}
+    return make_pipeline(sections, info)
+
+
+def schedule_of(name: str, *, epochs: int, steps_per_epoch: int, **fields: Any) -> Schedule:
+    """A schedule by name, with its fields."""
+    section = section_of(SCHEDULERS, name, **fields)
+    return make_schedule(section, epochs=epochs, steps_per_epoch=steps_per_epoch)
+
+
+@contextmanager
+def nothing_stays_registered() -> Iterator[None]:
+    """Takes back what is registered or imported as a plugin within."""
+    before = {kind: registry.imported() for kind, registry in REGISTRIES.items()}
+    checks = {kind: dict(registry._checks) for kind, registry in REGISTRIES.items()}
+    imported = dict(plugins._imported)
+    plugins.entry_points.cache_clear()
+    try:
+        yield
+    finally:
+        for kind, registry in REGISTRIES.items():
+            registry.restore(before[kind])
+            registry._checks = checks[kind]
+        plugins._imported.clear()
+        plugins._imported.update(imported)
+        plugins.entry_points.cache_clear()

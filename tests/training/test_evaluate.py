@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from era_cnn.data.batches import EvaluationBatches, Normalise, Split
+from era_cnn.data.digits import read_digits
+from era_cnn.models.build import Network, build_from_config
+from era_cnn.training.evaluate import Tally, evaluate
+from tests.conftest import config_of
+
+CPU = torch.device("cpu")
+NORMALISE = Normalise([0.3], [0.3])
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    arrays = read_digits(1437)
+    return Split.on(CPU, arrays.train_images, arrays.train_labels).first(200)
+
+
+def evaluation(split: Split, batch_size: int = 100) -> EvaluationBatches:
+    return EvaluationBatches(split, batch_size=batch_size, normalise=NORMALISE)
+
+
+def small_network() -> Network:
+    return build_from_config(config_of("experiment=model_3", "model.dropout=0.2"))
+
+
+def test_evaluation_is_exact_whatever_the_batches(split: Split) -> None:
+    network = small_network()
+    evaluated = evaluate(network, evaluation(split, 200))
+    whole, uneven = evaluated.scores(), evaluate(network, evaluation(split, 33)).scores()
+    logits = network(NORMALISE(split.images))
+    assert whole.loss == pytest.approx(F.cross_entropy(logits, split.labels).item(), rel=1e-6)
+    assert uneven.loss == pytest.approx(whole.loss, rel=1e-6)
+    assert whole.num_correct == uneven.num_correct == int((logits.argmax(1) == split.labels).sum())
+    assert whole.accuracy == whole.num_correct / 200
+    assert torch.equal(evaluated.predictions(), logits.argmax(1))
+
+
+def test_the_training_loss_weighs_the_smaller_last_batch_as_it_should() -> None:
+    tally = Tally(CPU)
+    tally.add(torch.tensor(1.0), torch.eye(3), torch.tensor([0, 1, 2]))
+    tally.add(torch.tensor(5.0), torch.eye(3)[:1], torch.tensor([2]))
+    assert tally.loss == (1.0 * 3 + 5.0) / 4
+    assert tally.accuracy == 3 / 4
+
+
+def test_evaluation_changes_nothing(split: Split) -> None:
+    network = small_network()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    evaluate(network, evaluation(split))
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())

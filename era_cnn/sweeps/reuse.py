@@ -14,7 +14,7 @@ from era_cnn.folders.provenance import differences
 from era_cnn.folders.run import RunFolder
 from era_cnn.runs import provenance
 from era_cnn.runs.parts import read_data, settled
-from era_cnn.runs.process import pick_device
+from era_cnn.runs.process import pick_device, set_up
 
 LINKED = ("summary.txt", "metrics.csv", "fingerprints.jsonl", "predictions.npz", "provenance.json")
 """What a run leaves besides its config, its log, its checkpoints and its result; last what says that it has begun."""
@@ -37,7 +37,8 @@ def take_over(folder: RunFolder, config: RunConfig, places: Sequence[Path]) -> b
     device = pick_device(config.device)
     config = settled(config, device)
     origin = {"config_sha256": digest(config), "data_sha256": read_data(config).sha256}
-    now = {**origin, **provenance.collect(config, device)}
+    with set_up(config.threads):  # as when it is recorded: it sets a variable of the environment
+        now = {**origin, **provenance.collect(config, device)}
     for source in _completed(places, origin):
         before = source.read_json("provenance.json")
         if any(list(differences(each, now)) for each in (before, *before.get("resumed", []))):

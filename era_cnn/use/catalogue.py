@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import era_cnn
 from era_cnn.compose.words import CONFIG_MODULE, Words
+from era_cnn.config.plugins import config_folders
 from era_cnn.errors import StorageError
 from era_cnn.folders.storage import files_sha256, write_atomically
 
@@ -43,12 +44,12 @@ class Entry:
 def catalogue(words: Words) -> list[Entry]:
     """Composes and builds every experiment, or reads what came of that the last time, if nothing has changed since.
 
-    What a folder of the user's own adds is made anew each time.
+    With a folder of the user's own, or with plugins, it is made anew each time.
 
     Raises:
         ConfigError: If one can't be composed or built.
     """
-    if words.config_dir:
+    if words.config_dir or words.plugins or config_folders():
         return list(_entries(words))
     path = _cache_dir() / f"models_{_digest()}.json"
     with suppress(OSError, ValueError):  # not there, or damaged

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from benchmarks.contender import options, serve
-from era_cnn.compose.planner import compose, validated
+from era_cnn.compose.composition import compose, validated
 from era_cnn.compose.words import Words
 from era_cnn.config.schema import RunConfig
 from era_cnn.runs.parts import make_parts, read_data

@@ -19,7 +19,7 @@ from unittest import mock
 
 import torch
 
-from era_cnn.compose.planner import compose, validated
+from era_cnn.compose.composition import compose, validated
 from era_cnn.compose.words import Words
 from era_cnn.config.schema import RunConfig
 from era_cnn.folders.run import RunFolder

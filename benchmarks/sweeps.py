@@ -18,7 +18,8 @@ from typing import Any
 
 from hydra.types import RunMode
 
-from era_cnn.compose.planner import Planner, as_yaml, compose
+from era_cnn.compose.composition import as_yaml, compose
+from era_cnn.compose.planner import Planner
 from era_cnn.compose.words import Words
 from era_cnn.folders.sweep import SweepFolder
 

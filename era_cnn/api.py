@@ -31,9 +31,9 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | Path | None = No
     Raises:
         ConfigError: With every problem that the config has.
     """
-    from era_cnn.compose import planner
+    from era_cnn.compose import composition
 
-    return planner.validated(planner.compose(_words(overrides, config_dir)))
+    return composition.validated(composition.compose(_words(overrides, config_dir)))
 
 
 def train(
@@ -67,10 +67,10 @@ def train(
         files: Callable[[Path], Mapping[str, str]] = no_files
         command = ["era_cnn.train"]
     else:
-        from era_cnn.compose import planner
+        from era_cnn.compose import composition
 
         words = _words(config, config_dir)
-        planned = planner.plan_run(words, planner.compose(words))
+        planned = composition.plan_run(words, composition.compose(words))
         settled, wanted, files = planned.config, planned.folder, planned.hydra_files
         command = ["era_cnn.train", *config]
     claimed: list[Path] = []

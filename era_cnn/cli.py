@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import gc
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from era_cnn.errors import ConfigError, EraCnnError, problem
-from era_cnn.runs.machine import keep_memory, spin_briefly
+from era_cnn.errors import ConfigError, problem
+from era_cnn.runs.machine import keep_memory
+from era_cnn.terminal import Terminated, flushed, own_the_process, report
 
 if TYPE_CHECKING:
     from era_cnn.compose.words import Words  # and with it Hydra
@@ -33,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: If argparse ends the command, after a wrong flag or --help.
     """
     if argv is None:
-        _own_the_process()
+        own_the_process()
     typed = sys.argv[1:] if argv is None else argv
     try:
         line = replace(_read(typed), owns_process=argv is None)
@@ -42,10 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         load_plugins(line.plugins)
         code = VERBS.get(line.verb, _train)(line)
     except (KeyboardInterrupt, Terminated, Exception) as error:
-        if (said := _failed(error)) is None:
+        if (said := report(error)) is None:
             raise
         code = said
-    return _flushed(code) if argv is None else code
+    return flushed(code) if argv is None else code
 
 
 execute = main
@@ -119,72 +116,6 @@ def _plugin(path: str) -> str:
     return os.path.abspath(path)
 
 
-def _own_the_process() -> None:
-    """Sets what holds for the whole life of a command's process."""
-    gc.set_threshold(100_000)  # not each 700 objects: importing makes half a million that stay
-    spin_briefly()
-    _open_streams()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, _stop)
-
-
-def _flushed(code: int) -> int:
-    """The exit code, after all that was said to standard output has left the process."""
-    try:
-        sys.stdout.flush()
-    except OSError:  # closed, or full
-        code = code or 1
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes, and fails, once more
-    return code
-
-
-def _open_streams() -> None:
-    """Gives a command that was started without standard streams ones that nobody reads."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:  # closed: else the next file, a pipe perhaps, would get its number
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # for the workers of a sweep as well
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the life of the process
-
-
-class Terminated(BaseException):
-    """SIGTERM or one of Slurm's, raised where it came: nothing has begun that would have to be saved."""
-
-
-_signals: list[int] = []
-"""Those that came before a run had begun, or after it."""
-
-
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    _signals.append(number)
-    raise KeyboardInterrupt if number == signal.SIGINT else Terminated
-
-
-def _failed(error: BaseException) -> int | None:
-    """Says why a command ended; returns the exit code, or None for an error that only a traceback explains."""
-    # A library that is interrupted may raise something else than what interrupted it.
-    if _signals or not isinstance(error, Exception):
-        by_hand = isinstance(error, KeyboardInterrupt) or _signals[-1:] == [signal.SIGINT]
-        return _ended("Stopped.", 130) if by_hand else _ended("Terminated.", 143)
-    if isinstance(error, EraCnnError):
-        return _ended(str(error), error.exit_code)
-    if isinstance(error, BrokenPipeError):
-        return _ended("Standard output was closed.", 1)
-    if isinstance(error, OSError):
-        said = f"The command must be able to read and write, got: {error}. Look at the disk and the output."
-        return _ended(said, 1)
-    return None
-
-
-def _ended(message: str, exit_code: int) -> int:
-    with contextlib.suppress(OSError):  # whoever closed standard error still gets the code
-        print(message, file=sys.stderr, flush=True)
-    return exit_code
-
-
 def _train(line: Line) -> int:
     from era_cnn.compose.questions import answer, is_question
     from era_cnn.compose.words import Words, parse_words
@@ -194,7 +125,7 @@ def _train(line: Line) -> int:
     words = Words.of(args, line.plugins).in_folder(line.config_dir)
     if is_question(args):
         return answer(words, args)
-    from era_cnn.compose.planner import compose_typed, plan_run  # and with it the schema
+    from era_cnn.compose.composition import compose_typed, plan_run  # and with it the schema
 
     # It is composed once, and validated once; only then is torch imported.
     composed, is_sweep = compose_typed(words, args)
@@ -230,7 +161,7 @@ def _describe(line: Line) -> int:
     parser = argparse.ArgumentParser("era-cnn describe", description="The layer table of a composed config.")
     parser.add_argument("overrides", nargs="*", help="as for a run, such as experiment=model_3")
     args = _parsed(parser, line)
-    from era_cnn.compose.planner import compose, validated
+    from era_cnn.compose.composition import compose, validated
 
     config = validated(compose(line.composing(args.overrides)))
     from era_cnn.use.catalogue import describe
@@ -244,7 +175,7 @@ def _data(line: Line) -> int:
     parser.add_argument("name", help="mnist, fashion_mnist, kmnist or digits")
     parser.add_argument("overrides", nargs="*", help="such as data.root=FOLDER")
     args = _parsed(parser, line)
-    from era_cnn.compose.planner import compose, validated
+    from era_cnn.compose.composition import compose, validated
 
     config = validated(compose(line.composing([f"data={args.name}", *args.overrides])))
     from era_cnn.runs.parts import read_data

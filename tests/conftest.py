@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from era_cnn.cli import execute
-from era_cnn.compose.planner import compose, validated
+from era_cnn.compose.composition import compose, validated
 from era_cnn.compose.words import Words
 from era_cnn.config.schema import RunConfig
 

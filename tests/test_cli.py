@@ -410,5 +410,5 @@ def test_a_signal_that_a_library_makes_another_error_of_is_still_a_signal(
 
     monkeypatch.setattr(cli, "_signals", [])
     monkeypatch.setattr("era_cnn.compose.words.load", interrupted)
-    monkeypatch.setattr("era_cnn.compose.planner.load", interrupted)
+    monkeypatch.setattr("era_cnn.compose.composition.load", interrupted)
     assert command(*SMALL) == (143, "", "Terminated.\n")

@@ -14,10 +14,11 @@ from pydantic import Field
 from torch import nn
 
 from era_cnn.cli import VERBS
-from era_cnn.compose.planner import Planner, compose, compose_typed, validated
+from era_cnn.compose.composition import compose, compose_typed, validated
+from era_cnn.compose.planner import Planner
 from era_cnn.compose.words import Words, parse_words
 from era_cnn.config.choices import BLOCKS
-from era_cnn.config.schema import parse
+from era_cnn.config.parsing import parse
 from era_cnn.models.build import build_network, check_network
 from era_cnn.models.summary import summarise
 from era_cnn.sweeps.options import sweep_options

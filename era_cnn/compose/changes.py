@@ -10,9 +10,9 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
+from era_cnn.compose.composition import compose
 from era_cnn.compose.guard import check_composed
 from era_cnn.compose.hydra_door import Composed
-from era_cnn.compose.planner import compose
 from era_cnn.compose.words import Words
 from era_cnn.errors import ConfigError
 

@@ -78,11 +78,6 @@ def _made_by_us(path: Path) -> bool:
 ELSEWHERE = "Choose another place: hydra.run.dir=… (of a sweep: hydra.sweep.dir=…)."
 
 
-def shown(folder: Path) -> Path:
-    """A folder as short as it can be pasted from here."""
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-
-
 class InUseError(RunFolderError):
     """Another process is at a folder."""
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from era_cnn.config.schema import RunConfig, parse
+from era_cnn.config.parsing import parse
+from era_cnn.config.schema import RunConfig
 from era_cnn.config.versions import stored_digest, upgraded
 from era_cnn.config.yamltext import parse_yaml
 from era_cnn.errors import ConfigError, RunFolderError, problem

@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from era_cnn.config.schema import RunConfig
 from era_cnn.config.versions import digest
@@ -83,6 +83,14 @@ class SweepFolder:
         job = self._make(planned, planned.folder)
         self.ledger.add(Entry.now(job, "planned"))
         return job
+
+    def read_request(self) -> dict[str, Any]:
+        """What multirun.yaml holds: the composed config of the sweep.
+
+        Raises:
+            RunFolderError: If it is not there or damaged.
+        """
+        return RunFolder(self.path).read(RECORD, lambda text: parse_yaml(RECORD, text))
 
     def jobs(self) -> list[Job]:
         """All jobs, by number: those of the ledger and, since it may be lost, damaged or cut short, of the folders.

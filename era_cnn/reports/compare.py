@@ -14,9 +14,8 @@ from era_cnn.folders.outcome import Outcome, read_outcome
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import is_sweep, run_folder
 from era_cnn.folders.sweep import SweepFolder
+from era_cnn.output import say
 from era_cnn.reports.tables import as_text, write_results
-from era_cnn.runs.output import say
-from era_cnn.sweeps.request import Request
 
 
 def compare(paths: Sequence[Path]) -> int:
@@ -26,7 +25,7 @@ def compare(paths: Sequence[Path]) -> int:
         ConfigError: If there is no such folder.
         RunFolderError: If one holds neither a run nor a sweep.
     """
-    outcomes = [outcome for path in paths for outcome in _records(path.absolute())]
+    outcomes = [outcome for path in paths for outcome in _outcomes(path.absolute())]
     if len(paths) == 1:
         say(as_text(outcomes, paths[0].absolute()))
     else:
@@ -34,7 +33,7 @@ def compare(paths: Sequence[Path]) -> int:
     return 0
 
 
-def _records(path: Path) -> Iterator[Outcome]:
+def _outcomes(path: Path) -> Iterator[Outcome]:
     if not is_sweep(path):
         folder = run_folder(path)
         config = _read(folder, "config.yaml")
@@ -44,7 +43,7 @@ def _records(path: Path) -> Iterator[Outcome]:
         yield read_outcome(path, None, tuple(overrides))
         return
     sweep = SweepFolder(path)
-    Request.of(sweep)  # or it is damaged
+    sweep.read_request()  # or it is damaged
     outcomes = sweep.outcomes(sweep.jobs())
     try:
         write_results(outcomes, path)

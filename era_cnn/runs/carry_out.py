@@ -14,11 +14,10 @@ from dataclasses import dataclass
 
 from era_cnn.config.schema import RunConfig
 from era_cnn.errors import EraCnnError, OutputError, StorageError
-from era_cnn.folders.claims import shown
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_config
+from era_cnn.output import say, shown
 from era_cnn.runs.listeners.console import Console, log_to
-from era_cnn.runs.output import say
 from era_cnn.runs.run import run
 from era_cnn.runs.stopping import Interrupted, stop_requests
 from era_cnn.training.listeners import Listener

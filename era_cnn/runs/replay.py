@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from era_cnn.errors import ConfigError, ReplayError, RunFolderError, problem
-from era_cnn.folders.claims import claim, shown
+from era_cnn.folders.claims import claim
 from era_cnn.folders.provenance import DIFFERS, check_numerics, differences
 from era_cnn.folders.result import TIMES
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import StoredConfig, read_config, run_folder
+from era_cnn.output import say, shown
 from era_cnn.runs import provenance
 from era_cnn.runs.carry_out import carry_out
-from era_cnn.runs.output import say
 from era_cnn.runs.parts import read_data
 from era_cnn.runs.process import pick_device, set_up
 from era_cnn.training.history import EpochMetrics

@@ -11,12 +11,12 @@ from era_cnn.config.schema import RunConfig
 from era_cnn.config.versions import digest
 from era_cnn.errors import OutputError, RunFolderError
 from era_cnn.folders.checkpoints import Found
-from era_cnn.folders.claims import shown
 from era_cnn.folders.provenance import check_numerics, write_origin
 from era_cnn.folders.result import Result
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import StoredConfig
 from era_cnn.models.summary import summarise
+from era_cnn.output import shown
 from era_cnn.runs import provenance
 from era_cnn.runs.listeners.console import Console, describe_result, describe_start
 from era_cnn.runs.listeners.pace import Pace

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.outcome import DONE, Outcome, Progress
-from era_cnn.runs.output import say
+from era_cnn.output import say
 
 REFRESH_SECONDS = 0.5
 

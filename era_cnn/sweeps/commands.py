@@ -10,21 +10,23 @@ from pathlib import Path
 
 from era_cnn.compose.changes import parse_changes
 from era_cnn.compose.complaints import one_for_all_jobs
+from era_cnn.compose.composition import Planned, as_yaml, resolved
 from era_cnn.compose.hydra_door import Composed
 from era_cnn.compose.launchers import is_submitit
-from era_cnn.compose.planner import Planned, Planner, as_yaml, raise_problems_of_jobs, resolved
+from era_cnn.compose.planner import Planner, raise_problems_of_jobs
 from era_cnn.compose.words import Words
 from era_cnn.errors import ConfigError, RunFolderError, problem
-from era_cnn.folders.claims import claim, shown
+from era_cnn.folders.claims import claim
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.outcome import DONE
 from era_cnn.folders.stored import read_config
 from era_cnn.folders.sweep import HALT, LEDGER, RECORD, STUDY, SweepFolder
+from era_cnn.output import say, shown
 from era_cnn.reports.tables import as_text, write_results
-from era_cnn.runs.output import say
 from era_cnn.runs.stopping import StopRequest, exit_code_of, stop_requests
 from era_cnn.sweeps.board import Board
-from era_cnn.sweeps.executors import Executor, Manner, make_executor, prepare_workers
+from era_cnn.sweeps.executor import Executor, Manner
+from era_cnn.sweeps.executors import make_executor, prepare_workers
 from era_cnn.sweeps.options import OptunaSweeper, SweepOptions, sweep_options
 from era_cnn.sweeps.request import Request
 from era_cnn.sweeps.sweep import Drive, Listed, Source

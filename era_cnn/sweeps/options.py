@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
+from era_cnn.compose.composition import plain
 from era_cnn.compose.hydra_door import BASIC_LAUNCHER, BASIC_SWEEPER, Composed
-from era_cnn.compose.planner import plain
 from era_cnn.config.messages import field_problems
 from era_cnn.config.sections import Name, Section
 from era_cnn.errors import ConfigError, problem

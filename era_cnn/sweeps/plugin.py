@@ -25,9 +25,9 @@ from era_cnn.errors import RunFolderError
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.sweep import HALT
-from era_cnn.runs.output import say
+from era_cnn.output import say
 from era_cnn.runs.stopping import stop_requests
-from era_cnn.sweeps.executors import Ended, Manner
+from era_cnn.sweeps.executor import Ended, Manner
 from era_cnn.sweeps.worker import do_job
 
 

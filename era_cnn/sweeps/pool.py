@@ -21,7 +21,7 @@ from era_cnn.errors import ProcessError
 from era_cnn.folders.ledger import Job
 from era_cnn.runs.machine import available_cores
 from era_cnn.runs.stopping import SIGNALS
-from era_cnn.sweeps.executors import Ended, Manner
+from era_cnn.sweeps.executor import Ended, Manner
 from era_cnn.sweeps.worker import serve
 
 # Elsewhere, the system's libraries do not outlive a fork; an older Python would import what lies where one stands.

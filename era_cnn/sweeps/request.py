@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from era_cnn.compose.changes import changed
+from era_cnn.compose.composition import compose_sweep
 from era_cnn.compose.hydra_door import Composed
-from era_cnn.compose.planner import Planner, compose_sweep
+from era_cnn.compose.planner import Planner
 from era_cnn.compose.words import Words
 from era_cnn.config.yamltext import parse_yaml
 from era_cnn.folders.run import RunFolder

@@ -9,12 +9,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from era_cnn.compose.planner import Planned, Planner
+from era_cnn.compose.composition import Planned
+from era_cnn.compose.planner import Planner
 from era_cnn.errors import ConfigError, RunFolderError, problem
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.outcome import DONE, Outcome, read_curve
 from era_cnn.folders.sweep import SweepFolder
-from era_cnn.runs.output import say
+from era_cnn.output import say
 from era_cnn.sweeps.options import OptunaSweeper
 from era_cnn.sweeps.space import Space, untyped
 

@@ -14,7 +14,7 @@ from era_cnn.folders.outcome import DONE, Outcome, Progress, read_progress
 from era_cnn.folders.sweep import SweepFolder
 from era_cnn.runs.stopping import StopRequest
 from era_cnn.sweeps.board import Board
-from era_cnn.sweeps.executors import Ended, Executor
+from era_cnn.sweeps.executor import Ended, Executor
 from era_cnn.sweeps.options import SweepConfig
 
 POLL_SECONDS = 0.2

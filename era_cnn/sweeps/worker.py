@@ -19,7 +19,7 @@ from era_cnn.folders.claims import InUseError
 from era_cnn.folders.run import RunFolder
 from era_cnn.runs.machine import keep_memory
 from era_cnn.runs.stopping import SIGNALS, stop_requests
-from era_cnn.sweeps.executors import Manner
+from era_cnn.sweeps.executor import Manner
 
 
 def serve(

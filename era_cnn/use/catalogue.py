@@ -80,7 +80,7 @@ def _digest() -> str:
 
 
 def _entries(words: Words) -> Iterator[Entry]:
-    from era_cnn.compose.planner import compose, experiments, validated
+    from era_cnn.compose.composition import compose, experiments, validated
 
     for name in experiments(words):
         config = validated(compose(words.with_overrides([*words.overrides, f"experiment={name}"])))

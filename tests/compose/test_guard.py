@@ -15,9 +15,10 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from era_cnn.compose import guard
-from era_cnn.compose.planner import compose, plan_sweep, validated
+from era_cnn.compose.composition import compose, validated
+from era_cnn.compose.planner import plan_sweep
 from era_cnn.compose.words import Words
-from era_cnn.config.schema import parse
+from era_cnn.config.parsing import parse
 from era_cnn.errors import MAX_PROBLEMS, ConfigError, show
 
 SECRET = "sesame-open-4711"

@@ -7,7 +7,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
-from era_cnn.compose.planner import compose, experiments, plan_sweep, resolved, validated
+from era_cnn.compose.composition import compose, experiments, resolved, validated
+from era_cnn.compose.planner import plan_sweep
 from era_cnn.compose.words import Words, parse_words, quote
 from era_cnn.config.schema import RunConfig
 from era_cnn.errors import ConfigError

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from era_cnn.compose.planner import compose
+from era_cnn.compose.composition import compose
 from era_cnn.compose.words import Words
 from era_cnn.errors import ConfigError
 from era_cnn.sweeps.options import sweep_options

@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from era_cnn.cli import execute
-from era_cnn.compose.planner import compose
+from era_cnn.compose.composition import compose
 from era_cnn.compose.words import Words
 
 HANG_SECONDS = 10

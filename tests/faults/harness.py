@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from era_cnn import cli
-from era_cnn.compose.planner import compose
+from era_cnn.compose.composition import compose
 from era_cnn.compose.words import Words
 from era_cnn.runs.result import TIMES
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from era_cnn.config.schema import parse
+from era_cnn.config.parsing import parse
 from era_cnn.config.versions import SCHEMA, upgraded
 from era_cnn.errors import RunFolderError, StorageError
 from era_cnn.folders.claims import claim

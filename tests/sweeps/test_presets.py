@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from era_cnn.compose.planner import Planner, compose_typed, plan_sweep
+from era_cnn.compose.composition import compose_typed
+from era_cnn.compose.planner import Planner, plan_sweep
 from era_cnn.compose.words import Words, parse_words
 from tests.conftest import CONF_DIR
 

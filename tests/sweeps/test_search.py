@@ -9,7 +9,8 @@ from typing import Any
 import optuna
 import pytest
 
-from era_cnn.compose.planner import Planner, compose_typed
+from era_cnn.compose.composition import compose_typed
+from era_cnn.compose.planner import Planner
 from era_cnn.compose.words import Words, parse_words
 from era_cnn.errors import ConfigError
 from era_cnn.sweeps.space import Space

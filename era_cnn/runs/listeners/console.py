@@ -20,7 +20,7 @@ from era_cnn.config.schema import RunConfig
 from era_cnn.errors import StorageError
 from era_cnn.folders.result import Result
 from era_cnn.models.build import count_params
-from era_cnn.runs.output import say
+from era_cnn.output import say
 from era_cnn.runs.parts import Parts
 from era_cnn.training.history import EpochMetrics, Scores
 from era_cnn.training.listeners import Listener

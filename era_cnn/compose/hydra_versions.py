@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hydra
-import omegaconf
+from importlib import metadata
 
 from era_cnn.errors import ConfigError, problem
 
@@ -17,7 +16,7 @@ def check_versions() -> None:
     Raises:
         ConfigError: If one is of another series.
     """
-    installed = {"hydra-core": hydra.__version__, "omegaconf": omegaconf.__version__}
+    installed = {name: metadata.version(name) for name in SERIES}
     problems = [
         problem(name, f"be version {series}", version, f"Install it: pip install '{name}=={series}.*'")
         for name, series in SERIES.items()

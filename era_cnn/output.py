@@ -1,6 +1,8 @@
-"""Standard output."""
+"""Standard output: text that people read, and paths as they read them best."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from era_cnn.errors import OutputError
 
@@ -17,3 +19,8 @@ def say(text: str, *, end: str = "\n") -> None:
         raise OutputError(
             f"Standard output must stay open, got: {error.strerror}. Send it where it is read."
         ) from error
+
+
+def shown(folder: Path) -> Path:
+    """A folder as short as it can be pasted from here."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

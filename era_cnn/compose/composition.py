@@ -1,0 +1,228 @@
+"""From words to a composed, validated config."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.types import RunMode
+from omegaconf import OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from era_cnn.compose.complaints import explained
+from era_cnn.compose.hydra_door import Composed, as_hydra_yaml, hydra_values, require_checked, set_single_run
+from era_cnn.compose.interpolation import limited, refusal_in
+from era_cnn.compose.words import Words, load, loader_of, options_of
+from era_cnn.config.parsing import parse
+from era_cnn.config.schema import ModelConfig, RunConfig
+from era_cnn.errors import ConfigError, problem
+
+
+def compose(words: Words, mode: RunMode = RunMode.RUN) -> Composed:
+    """Composes a config, the `hydra` node included.
+
+    Raises:
+        ConfigError: If Hydra can't; with every override that is at fault.
+    """
+    with loader_of(words) as loader, explained(words, mode):
+        composed = load(loader, words, words.overrides, mode)
+    require_checked(composed)
+    return composed
+
+
+def compose_sweep(words: Words) -> Composed:
+    """Composes the config of a sweep: the values that are swept are not in it.
+
+    Raises:
+        ConfigError: If Hydra can't; with every override that is at fault.
+    """
+    return compose(words, RunMode.MULTIRUN)
+
+
+def compose_typed(words: Words, args: argparse.Namespace) -> tuple[Composed, bool]:
+    """Composes what a command line asks for; says whether that is a sweep.
+
+    Raises:
+        ConfigError: If Hydra can't; with every override that is at fault.
+    """
+    if args.package or args.resolve:
+        raise ConfigError(["--package and --resolve must go with --cfg, got neither run nor question. Add --cfg job."])
+    if args.run and args.multirun:
+        raise ConfigError(["--run must stand without --multirun, got both. Remove one."])
+    composed = compose(words, RunMode.MULTIRUN if args.multirun else RunMode.RUN)
+    return composed, bool(args.multirun or composed.hydra.mode == RunMode.MULTIRUN)
+
+
+def validated(composed: Composed) -> RunConfig:
+    """The typed config of a composed one.
+
+    Raises:
+        ConfigError: With every problem; if the user changed layers, with theirs as well, so that one answer has all.
+    """
+    return validated_values(composed, without_hydra(composed))
+
+
+def validated_values(composed: Composed, values: Composed) -> RunConfig:
+    """As `validated`, of a config whose values without the `hydra` node are there already."""
+    require_checked(composed)
+    require_checked(values)
+    with resolving(composed):
+        try:
+            return parse(_resolved_values(values))
+        except ConfigError as error:
+            more = list(_layer_problems(values)) if _has_own_layers(composed) else []
+            raise ConfigError([*error.problems, *more]) from error
+
+
+def _resolved_values(values: Composed) -> Any:
+    """A composed config as plain values, its interpolations resolved.
+
+    Raises:
+        ConfigError: If one can't be resolved, or a value is missing.
+    """
+    try:
+        with limited():
+            plain_values = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
+    except (OmegaConfBaseException, RecursionError) as error:  # the latter for values that name each other in a circle
+        if refused := refusal_in(error):
+            raise refused from error
+        first_line = str(error).splitlines()[0]
+        key = getattr(error, "full_key", None) or "the config"
+        raise ConfigError([problem(key, "have a value", first_line, f"Give one: {key}=…")]) from error
+    if isinstance(plain_values, dict):
+        plain_values.pop("sweep", None)  # options of the sweep, not of the run
+    return plain_values
+
+
+def _has_own_layers(composed: Composed) -> bool:
+    """Whether layers may be other than those of conf/, which are tested: only then is torch imported to check them."""
+    overrides: Any = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)
+    sources = [source.provider for source in composed.hydra.runtime.config_sources]
+    return not {"command-line", "plugin"}.isdisjoint(sources) or any(
+        override.lstrip("+~").startswith("model.") for override in overrides
+    )
+
+
+def _layer_problems(values: Composed) -> Iterator[str]:
+    from era_cnn.models.build import layer_problems
+
+    try:
+        model = ModelConfig.model_validate(OmegaConf.to_container(values, resolve=True)["model"])  # type: ignore[index, call-overload]
+    except (ValidationError, KeyError, TypeError, OmegaConfBaseException, RecursionError):
+        return  # said already
+    yield from layer_problems(model.layers, model.inherited())
+
+
+def without_hydra(composed: Composed) -> Composed:
+    """A config as a job sees it."""
+    values = copy.copy(composed)
+    with open_dict(values):
+        values.pop("hydra")
+    return values
+
+
+def resolved(composed: Composed, key: str) -> str:
+    """The path that `hydra.run.dir`, `hydra.sweep.dir` or `hydra.sweep.subdir` comes to.
+
+    Raises:
+        ConfigError: If it has none, or one that is not where it should be.
+    """
+    require_checked(composed)
+    with resolving(composed), explained(Words()):
+        path = str(OmegaConf.select(composed, key, throw_on_missing=True))
+    if not path.strip() or not path.isprintable():
+        raise ConfigError([problem(key, "be a path without line breaks and the like", path, "Leave it out.")])
+    if key != "hydra.sweep.subdir":
+        return path
+    path = os.path.normpath(path)
+    if path == "." or os.path.isabs(path) or path.split(os.sep)[0] == "..":
+        rule = "be a folder within that of the sweep"
+        raise ConfigError([problem(key, rule, path, "Choose where the sweep lies by hydra.sweep.dir=…")])
+    return path
+
+
+def plain(composed: Composed) -> dict[str, Any]:
+    """A composed config as plain values, interpolations unresolved.
+
+    Raises:
+        ConfigError: If it did not pass the guard.
+    """
+    require_checked(composed)
+    values: Any = OmegaConf.to_container(composed, resolve=False, enum_to_str=True)
+    return dict(values)
+
+
+def as_yaml(composed: Composed) -> str:
+    """A composed config as Hydra would write it."""
+    return as_hydra_yaml(plain(composed))
+
+
+@contextmanager
+def resolving(composed: Composed) -> Iterator[None]:
+    """Lets interpolations resolve within their limits outside of a job of Hydra's, `${hydra:…}` included."""
+    with hydra_values(composed), limited():
+        yield
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run before it begins: a single one, which has no number, or a job of a sweep."""
+
+    number: int | None
+    overrides: tuple[str, ...]
+    config: RunConfig
+    folder: str
+    """Of a job, within that of its sweep."""
+
+    composed: Callable[[], Composed]
+    """Composes a job once more, the `hydra` node included: thousands of them would not fit in memory."""
+
+    def __str__(self) -> str:
+        return f"job {self.number} ({', '.join(self.overrides)})"
+
+    def hydra_files(self, path: Path, sweep_dir: Path | None = None) -> dict[str, str]:
+        """What Hydra would write into the .hydra of this run in the folder `path`: text by name of the file."""
+        values = plain(self.composed())
+        hydra = values.pop("hydra")
+        hydra["runtime"]["output_dir"] = str(path)
+        if sweep_dir is not None:
+            hydra["sweep"]["dir"] = str(sweep_dir)
+            values.pop("sweep")  # it says how many runs are done, not how one is
+        contents = {"config.yaml": values, "hydra.yaml": {"hydra": hydra}, "overrides.yaml": hydra["overrides"]["task"]}
+        return {name: as_hydra_yaml(content) for name, content in contents.items()}
+
+    def verbose_loggers(self) -> tuple[str, ...]:
+        """The loggers that `hydra.verbose` lets say more; that without a name is the root of all."""
+        verbose = plain(self.composed())["hydra"]["verbose"]
+        if isinstance(verbose, bool):
+            return ("",) if verbose else ()
+        return (verbose,) if isinstance(verbose, str) else tuple(verbose)
+
+
+def plan_run(words: Words, composed: Composed) -> Planned:
+    """A single run.
+
+    Raises:
+        ConfigError: With every problem that its config has.
+    """
+    keys = [text.lstrip("+~").partition("=")[0] for text in words.overrides]
+    if typed := [key for key in keys if key.partition(".")[0] == "sweep"]:
+        raise ConfigError([f"{key} must go with a sweep, got a single run. Add -m, or leave it out." for key in typed])
+    config = validated(composed)
+    folder = resolved(composed, "hydra.run.dir")
+    set_single_run(composed)
+    overrides = tuple(plain(composed)["hydra"]["overrides"]["task"])
+    return Planned(None, overrides, config, folder, lambda: composed)
+
+
+def experiments(words: Words) -> list[str]:
+    """The names of all experiments that can be chosen."""
+    with loader_of(words) as loader:
+        return sorted(options_of(loader, "experiment"))

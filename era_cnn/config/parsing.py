@@ -1,0 +1,191 @@
+"""The one place where a config becomes typed objects, and every rule between its keys."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError, create_model
+
+from era_cnn.config.choices import GROUPS, SCHEDULERS, DataSection
+from era_cnn.config.messages import field_problems
+from era_cnn.config.schema import (
+    Augmentation,
+    ModelConfig,
+    RunConfig,
+    Target,
+    TrainerConfig,
+    info_of,
+    make_schedule,
+    num_train_images,
+    steps_per_epoch,
+)
+from era_cnn.config.sections import Choice, FieldError, Section, values_of
+from era_cnn.errors import ConfigError, problem
+
+
+def parse(values: Any) -> RunConfig:
+    """Turns a composed and resolved config, as plain values, into typed objects.
+
+    Raises:
+        ConfigError: With every problem that the config has.
+    """
+    problems: list[str] = []
+    schema = RunConfig
+    if isinstance(values, dict):
+        chosen = {key: _chosen(key, values[key], problems) for key in GROUPS if key in values}
+        schema = _schema(tuple(chosen.items()))
+    try:
+        config = schema.model_validate(values)
+        sections = _sound_sections(schema, values) if problems else values_of(config)
+    except ValidationError as error:
+        problems += field_problems(error, schema)
+        sections = _sound_sections(schema, values)
+    problems += _problems_between_keys(sections)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _chosen(key: str, value: Any, problems: list[str]) -> Any:
+    """The type of the section at a key whose entries are chosen by name; adds what is wrong with the names."""
+    if not isinstance(value, dict):
+        return RunConfig.model_fields[key].annotation
+    if key == "augmentation":
+        return _augmentation(tuple((name, _section_of(key, key, name, problems)) for name in value))
+    if "name" not in value:
+        problems.append(f"{key}.name must be given, got nothing. Choose one: {key}=…")
+        return Any
+    return _section_of(key, f"{key}.name", value["name"], problems)
+
+
+def _section_of(group: str, key: str, name: object, problems: list[str]) -> Any:
+    """The type of the section of an entry; of an unknown one, whatever is there."""
+    if not isinstance(name, str) or name not in GROUPS[group]:
+        problems.append(GROUPS[group].unknown(key, name))
+        return Any
+    try:
+        return GROUPS[group].section(name)
+    except ConfigError as error:  # a plugin's
+        problems += error.problems
+        return Any
+
+
+@functools.lru_cache(maxsize=256)
+def _augmentation(chosen: tuple[tuple[str, Any], ...]) -> type[Augmentation]:
+    fields: dict[str, Any] = {
+        name: (section, Field(description="the fields of the transform")) for name, section in chosen
+    }
+    return create_model("Augmentation", __base__=Augmentation, **fields)
+
+
+@functools.lru_cache(maxsize=256)
+def _schema(chosen: tuple[tuple[str, Any], ...]) -> type[RunConfig]:
+    """The schema of a run with the sections that were chosen."""
+    fields: dict[str, Any] = {key: (section, RunConfig.model_fields[key]) for key, section in chosen}
+    return create_model("RunConfig", __base__=RunConfig, **fields)
+
+
+def _sound_sections(schema: type[RunConfig], values: Any) -> dict[str, Any]:
+    """Those sections that are right by themselves, for the rules between them."""
+    sections = {}
+    for name, field in schema.model_fields.items():
+        if isinstance(values, dict) and name in values and field.annotation is not Any:
+            try:
+                annotation: Any = Annotated[field.annotation, field]
+                sections[name] = TypeAdapter(annotation).validate_python(values[name])
+            except ValidationError:
+                continue  # reported already
+    return sections
+
+
+def _problems_between_keys(sections: Mapping[str, Any]) -> Iterator[str]:
+    """What each rule finds whose sections are right by themselves."""
+    for rule in RULES:
+        needed = inspect.signature(rule).parameters
+        if needed.keys() <= sections.keys():
+            yield from rule(**{name: sections[name] for name in needed})
+
+
+def _epochs_within_target(name: str, trainer: TrainerConfig, target: Target) -> Iterator[str]:
+    if target.max_epochs is not None and trainer.epochs > target.max_epochs:
+        rule = f"be at most {target.max_epochs}, the target of experiment {name}"
+        yield problem("trainer.epochs", rule, trainer.epochs, "Lower it, or raise target.max_epochs.")
+
+
+def _entries_fit_themselves(key: str, choices: Mapping[str, Section]) -> Iterator[str]:
+    for name, section in choices.items():
+        if not isinstance(section, Section):  # of a transform that is unknown: reported already
+            continue
+        try:
+            GROUPS[key].check(name, section)
+        except FieldError as error:
+            yield error.at(f"{key}.{name}" if key == "augmentation" else key)
+
+
+def _optimizer_fits(optimizer: Choice) -> Iterator[str]:
+    yield from _entries_fit_themselves("optimizer", {optimizer.name: optimizer})
+
+
+def _transforms_fit(augmentation: Augmentation) -> Iterator[str]:
+    yield from _entries_fit_themselves("augmentation", augmentation.chosen())
+
+
+def _data_fits(data: DataSection) -> Iterator[str]:
+    yield from _entries_fit_themselves("data", {data.name: data})
+
+
+def _schedule_fits(data: DataSection, scheduler: Choice, trainer: TrainerConfig) -> Iterator[str]:
+    """A schedule is arithmetic alone, so it can be made to see whether it fits the training."""
+    if num_train_images(data, trainer) < 1:
+        return
+    try:
+        SCHEDULERS.check(scheduler.name, scheduler)
+        make_schedule(scheduler, epochs=trainer.epochs, steps_per_epoch=steps_per_epoch(data, trainer))
+    except FieldError as error:
+        yield error.at("scheduler")
+
+
+def _pixels_fit_the_channels(data: DataSection) -> Iterator[str]:
+    channels = info_of(data).shape[0]
+    for key in ("mean", "std"):
+        values = getattr(data, key)
+        if len(values) != channels:
+            rule = f"have {channels} value{'s' if channels > 1 else ''}, one for each channel of {data.name}"
+            yield problem(f"data.{key}", rule, values, "Write it as a list.")
+
+
+def _both_sides_of_the_split_have_every_class(data: DataSection) -> Iterator[str]:
+    info = info_of(data)
+    largest = info.train_size - info.num_classes
+    if data.val_size and not info.num_classes <= data.val_size <= largest:
+        rule = f"be 0, or from {info.num_classes} to {largest:,}: at least one image of each class on both sides"
+        example = min(max(info.num_classes, info.train_size // 12), largest)
+        advice = f"Give the number of training images to validate on, {example} for example."
+        yield problem("data.val_size", rule, data.val_size, advice)
+
+
+def _every_part_once(model: ModelConfig) -> Iterator[str]:
+    if len(set(model.order)) < len(model.order):
+        yield problem("model.order", "name every part once", model.order, "Write each part once.")
+
+
+def _graphs_need_cuda(device: str, trainer: TrainerConfig) -> Iterator[str]:
+    if trainer.cuda_graphs and device != "cuda":
+        yield problem("trainer.cuda_graphs", "be false unless device is cuda", True, "Set device=cuda.")
+
+
+RULES: tuple[Callable[..., Iterator[str]], ...] = (
+    _epochs_within_target,
+    _optimizer_fits,
+    _transforms_fit,
+    _data_fits,
+    _schedule_fits,
+    _pixels_fit_the_channels,
+    _both_sides_of_the_split_have_every_class,
+    _every_part_once,
+    _graphs_need_cuda,
+)
+"""Rules over several keys; the parameters of each are the sections that it needs."""

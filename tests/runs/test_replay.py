@@ -8,7 +8,7 @@ import pytest
 
 from era_cnn.cli import execute
 
-WORDS = ["data=digits", "trainer=smoke", "trainer.limit_epochs=3", "trainer.limit_train_images=200"]
+WORDS = ["data=digits", "trainer=smoke", "threads=1", "trainer.limit_epochs=3", "trainer.limit_train_images=200"]
 
 
 @pytest.fixture(scope="module")

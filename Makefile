@@ -5,7 +5,7 @@ SETUP := .venv/installed
 LIGHTNING := .venv-lightning/installed
 RAY := .venv-ray/installed
 
-.PHONY: help install run test test-faults test-ray lint check format bench faults
+.PHONY: help install run test test-wheel test-faults test-ray lint check format bench faults
 .DEFAULT_GOAL := help
 
 help: ## what can be made
@@ -24,11 +24,14 @@ $(SETUP): setup.cfg pyproject.toml
 run: install ## one complete training on the embedded digits
 	$(BIN)/era-cnn experiment=model_4_digits
 
-test: install ## the whole suite but for the fault injection
-	$(BIN)/python -m pytest --ignore tests/faults --numprocesses 2 --dist worksteal
+test: install ## the suite, but for the fault injection and the wheel
+	$(BIN)/python -m pytest --ignore tests/faults --ignore tests/test_packaging.py --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
+
+test-wheel: install ## the wheel, in an environment of its own
+	$(BIN)/python -m pytest tests/test_packaging.py
 
 test-faults: install ## the fault injection in short: runs that are killed, starved and damaged
-	$(BIN)/python -m pytest tests/faults
+	$(BIN)/python -m pytest tests/faults --durations 10
 
 test-ray: install $(RAY) ## the sweeps on a local Ray cluster
 	.venv-ray/bin/python -m pytest tests/sweeps/test_plugins.py -k ray
@@ -38,7 +41,7 @@ lint: install ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-check: lint test test-faults ## what CI runs, but for Ray
+check: lint test test-wheel test-faults ## what CI runs, but for Ray
 
 format: install ## brings the code into its format
 	$(BIN)/ruff format .

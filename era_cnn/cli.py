@@ -45,9 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return flushed(code) if argv is None else code
 
 
-execute = main
-
-
 @dataclass(frozen=True)
 class Line:
     """A command line."""

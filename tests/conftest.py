@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -8,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from era_cnn.cli import execute
+from era_cnn.cli import main
 from era_cnn.compose.composition import compose, validated
 from era_cnn.compose.words import Words
 from era_cnn.config.schema import RunConfig
@@ -16,6 +20,53 @@ from era_cnn.config.schema import RunConfig
 CONF_DIR = Path(__file__).parents[1] / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").rglob("*.yaml"))
 MNIST_ROOT = os.environ.get("ERA_CNN_DATA")
+
+
+IN_MEMORY = Path("/dev/shm")
+"""Where there is one, temporary files lie there: a file that is written for good costs a disk 8 ms, and this 0.04."""
+
+_unmarked: list[str] = []
+"""The test that is under way, if it must not start an interpreter."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Puts temporary files into memory, if there is enough and nobody says otherwise; removes them at the end."""
+    is_worker = hasattr(config, "workerinput")
+    if is_worker or config.option.basetemp or not os.access(IN_MEMORY, os.W_OK):
+        return
+    if shutil.disk_usage(IN_MEMORY).free > 2**31:
+        place = Path(tempfile.mkdtemp(prefix="era-cnn-tests-", dir=IN_MEMORY))
+        config.option.basetemp = str(place / "pytest")
+        config.add_cleanup(lambda: shutil.rmtree(place, ignore_errors=True))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Lets the files that start interpreters come first: begun last, they would keep one worker waiting for the other."""
+    slow = {item.path for item in items if item.get_closest_marker("process")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Knows which test is under way."""
+    _unmarked[:] = [] if item.get_closest_marker("process") else [item.nodeid]
+    try:
+        return (yield)
+    finally:
+        _unmarked.clear()
+
+
+def _refuse_interpreters(event: str, arguments: tuple[object, ...]) -> None:
+    """An interpreter takes seconds to import torch: a test that starts one has to say so. Most can use `Command`."""
+    if event == "subprocess.Popen" and _unmarked:
+        words = arguments[1] if isinstance(arguments[1], str) else " ".join(map(os.fsdecode, arguments[1]))  # type: ignore[call-overload]
+        if re.search(r"(^|[ /'])(python[\d.]*|era-cnn)( |'|$)", words) and "tests.process" not in words:
+            raise AssertionError(
+                f"{_unmarked[0]} starts an interpreter, so it needs the marker `process`: {words[:200]}"
+            )
+
+
+sys.addaudithook(_refuse_interpreters)
 
 
 @cache
@@ -54,7 +105,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
 
     def run(*words: str) -> tuple[int, str, str]:
         capsys.readouterr()
-        code = execute(words)
+        code = main(words)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

@@ -15,12 +15,10 @@ from era_cnn import cli
 from era_cnn.cli import VERBS
 from era_cnn.compose.complaints import COMMANDS
 from tests.conftest import EXPERIMENTS
+from tests.process import Command, run_command
 
-SMALL = ["data=digits", "trainer=smoke"]
+SMALL = ["data=digits", "trainer=smoke", "threads=1"]
 ENTRY_POINTS = [[str(Path(sys.executable).with_name("era-cnn"))], [sys.executable, "-m", "era_cnn"]]
-
-# A torch that says so when it is imported, and ends the process.
-NO_TORCH = "import sys; sys.stderr.write('torch was imported'); sys.exit(99)\n"
 
 
 def start(entry_point: list[str], *words: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -29,6 +27,7 @@ def start(entry_point: list[str], *words: str, **env: str) -> subprocess.Complet
     )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS, ids=["era-cnn", "python -m era_cnn"])
 def test_a_run_from_another_folder_ends_with_the_path_of_its_folder(entry_point: list[str], tmp_path: Path) -> None:
     done = start(entry_point, *SMALL)
@@ -45,31 +44,6 @@ def test_a_run_from_another_folder_ends_with_the_path_of_its_folder(entry_point:
     log = (folder / "run.log").read_text(encoding="utf-8")
     assert "EPOCH:1 Loss=" in log
     assert "Test set: Average loss" in log
-
-
-@pytest.mark.parametrize(
-    ("words", "code"),
-    [
-        (["--help"], 0),
-        (["--hydra-help"], 0),
-        (["--cfg", "job"], 0),
-        (["optimizer.lrr=1"], 2),
-        (["optimizer.lr=-1"], 2),
-        (["model=model_9"], 2),
-        (["-m", "optimizer.lr=-1,-2"], 2),
-        (["describe", "sede=1"], 2),
-        (["data", "minst"], 2),
-        (["nonsense"], 2),
-    ],
-)
-def test_help_and_config_errors_answer_without_torch(words: list[str], code: int, tmp_path: Path) -> None:
-    (tmp_path / "path").mkdir()
-    (tmp_path / "path" / "torch.py").write_text(NO_TORCH, encoding="utf-8")
-    done = start(ENTRY_POINTS[1], *words, PYTHONPATH=str(tmp_path / "path"))
-    assert done.returncode == code, done.stderr
-    assert "torch was imported" not in done.stderr
-    assert "Traceback" not in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["path"]
 
 
 def test_help_names_verbs_and_groups(command) -> None:
@@ -212,9 +186,7 @@ def test_folders_of_jobs_may_have_any_name(command, tmp_path: Path) -> None:
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGUSR2, 143)],
 )
 def test_a_run_that_a_signal_stops_says_how_to_go_on(number: int, code: int, command, tmp_path: Path) -> None:
-    program = [*ENTRY_POINTS[1], "experiment=model_4_digits", "trainer.limit_epochs=5", "hydra.run.dir=run"]
-    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
+    process = Command("experiment=model_4_digits", "trainer.limit_epochs=5", "hydra.run.dir=run")
     for line in process.stdout:
         if line.startswith("Test set"):
             break
@@ -235,9 +207,7 @@ def test_a_run_that_a_signal_stops_says_how_to_go_on(number: int, code: int, com
 
 
 def test_a_signal_ends_a_sweep_with_its_table(tmp_path: Path) -> None:
-    program = [*ENTRY_POINTS[1], "-m", "experiment=model_4_digits", "seed=1,2", "hydra.sweep.dir=sweep"]
-    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
+    process = Command("-m", "experiment=model_4_digits", "seed=1,2", "hydra.sweep.dir=sweep")
     for line in process.stdout:
         if line == "job 0 (seed=1) started\n":
             break
@@ -253,14 +223,17 @@ def test_a_signal_ends_a_sweep_with_its_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", ["--help", "models", "data=digits trainer=smoke"])
 def test_an_output_that_nobody_reads_is_no_fault_of_the_config(words: str, tmp_path: Path) -> None:
-    line = f"{shlex.quote(sys.executable)} -m era_cnn {words} | head -c 1; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=120, check=False)
-    assert "Traceback" not in done.stderr
-    assert "must compose" not in done.stderr
-    assert done.returncode in (0, 1)
-    assert done.returncode == 0 or re.match(
-        "Standard output (was closed|must stay open, got: Broken pipe)", done.stderr
-    )
+    ours, theirs = os.pipe()
+    process = Command(*words.split(), stdout=theirs)
+    os.close(theirs)
+    assert len(os.read(ours, 1)) == 1
+    os.close(ours)
+    _, err = process.communicate()
+    assert "Traceback" not in err
+    assert "must compose" not in err
+    assert "Exception ignored" not in err
+    assert process.returncode in (0, 1)
+    assert process.returncode == 0 or re.match("Standard output (was closed|must stay open, got: Broken pipe)", err)
 
 
 def test_models_lists_experiments_of_ones_own(command, tmp_path: Path) -> None:
@@ -336,11 +309,16 @@ def test_data_verifies_a_data_set(command) -> None:
     assert command("data", "minst")[0] == 2
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_tab_completion(shell: str) -> None:
+def test_tab_completion_can_be_installed(shell: str) -> None:
     done = start(ENTRY_POINTS[0], "-sc", f"install={shell}")
     assert done.returncode == 0
     assert "era-cnn" in done.stdout
+
+
+@pytest.mark.process
+def test_tab_completion_completes() -> None:
     query = start(ENTRY_POINTS[0], "-sc", "query=bash", COMP_LINE="era-cnn experiment=model_3", COMP_POINT="25")
     assert "experiment=model_3_plain" in query.stdout
 
@@ -353,10 +331,7 @@ def test_a_signal_that_comes_too_late_for_a_run_still_stops_the_sweep(tmp_path: 
         "if 'DRIVER' not in os.environ:\n    os.environ['DRIVER'] = str(os.getpid())\n"
         "os.replace = replace\n"
     )
-    (tmp_path / "sitecustomize.py").write_text(late, encoding="utf-8")
-    program = [*ENTRY_POINTS[1], "-m", *SMALL, "seed=1,2", "hydra.sweep.dir=sweep"]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = run_command("-m", *SMALL, "seed=1,2", "hydra.sweep.dir=sweep", before=late)
     assert done.returncode == 143
     assert done.stderr == ""
     assert [path.parent.name for path in (tmp_path / "sweep").glob("*/result.json")] == ["0_model_4"]
@@ -365,28 +340,32 @@ def test_a_signal_that_comes_too_late_for_a_run_still_stops_the_sweep(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("line", "code", "said"),
+    ("line", "said"),
     [
-        ("models > /dev/full", 1, "The command must be able to read and write, got: [Errno 28] No space left"),
-        (
-            "RUN > /dev/full",
-            1,
-            "Standard output must stay open, got: No space left on device. Send it where it is read.",
-        ),
-        ("-m RUN seed=1,2 > /dev/full", 1, "Standard output must stay open, got: No space left on device."),
-        ("sede=1 2> /dev/full", 2, ""),
-        ("models >&-", 0, ""),
-        ("RUN >&- 2>&-", 0, ""),
+        ("models", "The command must be able to read and write, got: [Errno 28] No space left"),
+        ("RUN", "Standard output must stay open, got: No space left on device. Send it where it is read."),
+        ("-m RUN seed=1,2", "Standard output must stay open, got: No space left on device."),
     ],
 )
-def test_streams_that_are_full_or_closed(line: str, code: int, said: str, tmp_path: Path) -> None:
+def test_an_output_that_is_full_is_named(line: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")  # else it would show at the very end only
+    words = line.replace("RUN", " ".join(SMALL)).split()
+    with open("/dev/full", "w") as full:
+        done = run_command(*words, stdout=full.fileno())
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith(said)
+    assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("line", "code"), [("sede=1 2> /dev/full", 2), ("models >&-", 0), ("RUN >&- 2>&-", 0)])
+def test_streams_that_are_full_or_closed_from_the_start_matter_to_nobody(line: str, code: int) -> None:
     program = " ".join(map(shlex.quote, ENTRY_POINTS[1]))
     command = f"{program} {line.replace('RUN', ' '.join(SMALL))}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stderr.startswith(said)
-    assert "Exception ignored" not in done.stderr
+    assert done.stderr == ""
 
 
 def test_threads_that_openmp_will_not_give_are_refused(command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,21 +13,23 @@ from era_cnn.compose.words import Words
 from era_cnn.use import catalogue as module
 from era_cnn.use.catalogue import catalogue
 
-RUN = ("data=digits", "trainer=smoke", "trainer.limit_train_images=64")
+RUN = ("data=digits", "trainer=smoke", "threads=1", "trainer.limit_train_images=64")
 
 
-def imported(*words: str, code: int = 0, **environment: str) -> set[str]:
-    """The modules that a command has imported when it ends."""
+def imported(*commands: tuple[str, ...], code: int = 0) -> set[str]:
+    """The modules that a new interpreter has imported after these commands, all of which end with a code."""
     program = (
-        "import atexit, json, sys\n"
-        "atexit.register(lambda: print('\\n' + json.dumps(list(sys.modules)), file=sys.__stderr__))\n"
-        "from era_cnn.cli import main\nsys.exit(main())"
+        "import json, sys\nfrom era_cnn.cli import main\n"
+        "for words in json.loads(sys.argv[1]):\n"
+        "    code = main(words)\n"
+        f"    assert code == {code}, (words, code)\n"
+        "print('\\n' + json.dumps(list(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, *words],
-        capture_output=True, text=True, check=False, env={**os.environ, **environment},
-    )  # fmt: skip
-    assert done.returncode == code, done.stderr
+        [sys.executable, "-c", program, json.dumps(commands)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
     return set(json.loads(done.stderr.splitlines()[-1]))
 
 
@@ -36,38 +37,50 @@ COMPILER = {"torch._dynamo", "torch._inductor", "sympy"}
 SLOW = {"torch", "sklearn", "torchvision", "torchinfo", *COMPILER}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("words", "code"),
     [
         (("--help",), 0),
+        (("--hydra-help",), 0),
         (("--cfg", "job"), 0),
         (("optimizer.lr=-1",), 2),
         (("optimizr.lr=1",), 2),
+        (("optimizer.lrr=1",), 2),
+        (("model=model_9",), 2),
+        (("-m", "optimizer.lr=-1,-2"), 2),
         (("-m", "seed=x"), 2),
+        (("describe", "sede=1"), 2),
+        (("data", "minst"), 2),
+        (("nonsense",), 2),
     ],
 )
-def test_questions_and_wrong_configs_are_answered_without_torch(words: tuple[str, ...], code: int) -> None:
-    assert not imported(*words, code=code) & SLOW
+def test_questions_and_wrong_configs_are_answered_without_torch(
+    words: tuple[str, ...], code: int, tmp_path: Path
+) -> None:
+    assert not imported(words, code=code) & SLOW
+    assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.process
 def test_a_question_is_answered_without_the_schema() -> None:
-    assert "pydantic" not in imported("--cfg", "job")
+    assert "pydantic" not in imported(("--cfg", "job"))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-def test_a_run_imports_no_compiler(optimizer: str) -> None:
-    found = imported(*RUN, f"optimizer={optimizer}")
+@pytest.mark.process
+def test_neither_a_description_nor_a_run_imports_a_compiler() -> None:
+    runs = [(*RUN, f"optimizer={optimizer}") for optimizer in ("sgd", "adam", "adamw")]
+    found = imported(("describe",), *runs)
     assert "torch" in found
     assert not found & (COMPILER | {"torchvision"})
 
 
-def test_describing_a_network_imports_no_compiler() -> None:
-    assert not imported("describe") & COMPILER
-
-
-def test_the_table_of_the_experiments_is_remembered(tmp_path: Path) -> None:
-    assert "torch" in imported("models", XDG_CACHE_HOME=str(tmp_path / "cache"))
-    assert not imported("models", XDG_CACHE_HOME=str(tmp_path / "cache")) & SLOW
+@pytest.mark.process
+def test_the_table_of_the_experiments_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    catalogue(Words())
+    assert len(list(tmp_path.glob("cache/*/*"))) == 1
+    assert not imported(("models",)) & SLOW
 
 
 @pytest.fixture

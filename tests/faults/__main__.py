@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults import campaigns
-from tests.faults.harness import Report, preload
+from tests.faults.harness import RUN, Report
 from tests.faults.report import write_readme
+from tests.process import preload
 from tests.sweeps.test_plugins import HAS_RAY, HAS_SUBMITIT, has_slurm
 
 RECORDS = Path(__file__).parents[2] / "experiments" / "reliability" / "records"
@@ -60,7 +61,7 @@ def _in_a_process(name: str, seed: int) -> dict[str, Any]:
 
 def run(name: str, seed: int, out: str) -> None:
     """Runs a campaign in this process; writes what it found as JSON."""
-    preload()
+    preload(*RUN)
     report = CAMPAIGNS[name](seed)
     values = {"tried": report.tried, "failures": report.failures, "figures": report.figures}
     Path(out).write_text(json.dumps(values), encoding="utf-8")

@@ -6,10 +6,7 @@ fraction of a second, and is a process as any other, from the first line of the 
 
 from __future__ import annotations
 
-import atexit
 import csv
-import gc
-import importlib
 import json
 import multiprocessing
 import os
@@ -23,8 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from era_cnn import cli
-from era_cnn.compose.composition import compose
-from era_cnn.compose.words import Words
 from era_cnn.runs.result import TIMES
 
 RUN = (
@@ -57,18 +52,6 @@ class Report:
         self.failures += other.failures
         for name, value in other.figures.items():
             self.figures[name] = self.figures[name] + value if name in self.figures else value
-
-
-def preload() -> None:
-    """Imports what a run needs, so that a fork has it. Computes nothing: threads do not survive a fork."""
-    for name in (
-        "hydra.main", "sklearn.datasets", "torch", "torch._dynamo", "torchinfo",
-        "era_cnn.runs.replay", "era_cnn.runs.start", "era_cnn.sweeps.reuse",
-    ):  # fmt: skip
-        importlib.import_module(name)
-    compose(Words(list(RUN)))
-    gc.freeze()
-    atexit.register(gc.unfreeze)  # else libraries complain at the end that their objects are still there
 
 
 class Child:

@@ -11,12 +11,13 @@ import sys
 from dataclasses import asdict
 
 from tests.faults import campaigns, sweeps
-from tests.faults.harness import preload
+from tests.faults.harness import RUN
+from tests.process import preload
 
 
 def main() -> None:
     """Answers until standard input ends; each campaign has a process of its own."""
-    preload()
+    preload(*RUN, fork_workers=True)
     for line in sys.stdin:
         name, arguments, options = json.loads(line)
         if os.fork() == 0:

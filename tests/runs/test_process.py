@@ -21,6 +21,7 @@ print(faults() - before)
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_memory_that_was_freed_is_not_asked_for_again() -> None:
     def pages(prepare: str) -> int:

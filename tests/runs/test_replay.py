@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from era_cnn.cli import execute
+from era_cnn.cli import main
 
-WORDS = ["data=digits", "trainer=smoke", "trainer.limit_epochs=3", "trainer.limit_train_images=200"]
+WORDS = ["data=digits", "trainer=smoke", "threads=1", "trainer.limit_epochs=3", "trainer.limit_train_images=200"]
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recorded") / "run"
-    assert execute([*WORDS, f"hydra.run.dir={folder}"]) == 0
+    assert main([*WORDS, f"hydra.run.dir={folder}"]) == 0
     return folder
 
 

@@ -6,8 +6,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -31,8 +29,9 @@ from era_cnn.runs.run import run
 from era_cnn.runs.stopping import Interrupted, StopRequest
 from era_cnn.training.checkpoint import Checkpoint
 from tests.conftest import config_of
+from tests.process import Command
 
-SMALL = ["data=digits", "trainer=smoke", "trainer.limit_epochs=3", "trainer.limit_train_images=200"]
+SMALL = ["data=digits", "trainer=smoke", "threads=1", "trainer.limit_epochs=3", "trainer.limit_train_images=200"]
 STEPS = 4  # in an epoch
 RUN_FILES = {"config.yaml", "fingerprints.jsonl", "metrics.csv", "provenance.json", "summary.txt", "checkpoints"}
 
@@ -335,18 +334,17 @@ def test_what_is_no_folder_cannot_be_resumed(command) -> None:
 def test_a_run_that_is_killed_again_and_again_goes_on_to_the_same_bits(command, tmp_path: Path) -> None:
     """Real processes and SIGKILL, at instants that nobody chose."""
     words = ["experiment=model_4_digits", "trainer.limit_epochs=4", "trainer.checkpoint_every_seconds=0.05"]
-    program = [sys.executable, "-m", "era_cnn"]
     assert command(*words, "hydra.run.dir=unbroken")[0] == 0
-    start, kills = [*program, *words, "hydra.run.dir=killed"], 0
+    start, kills = [*words, "hydra.run.dir=killed"], 0
     while not (tmp_path / "killed" / "result.json").exists():
-        with subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if kills < 2 and line.startswith(("Test set", "Going on")):
-                    time.sleep(random.uniform(0.0, 0.4))
-                    process.kill()
-                    kills += 1
-        start = [*program, "resume", "killed"]
+        process = Command(*start)
+        for line in process.stdout:
+            if kills < 2 and line.startswith(("Test set", "Going on")):
+                time.sleep(random.uniform(0.0, 0.4))
+                process.kill()
+                kills += 1
+        process.communicate()
+        start = ["resume", "killed"]
     assert kills == 2
     assert_same(tmp_path / "killed", tmp_path / "unbroken")
 

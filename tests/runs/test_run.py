@@ -22,7 +22,7 @@ from era_cnn.runs.stopping import StopRequest
 from era_cnn.training.fingerprint import weights_sha256
 from tests.conftest import MNIST_ROOT, config_of
 
-SMALL = ["data=digits", "experiment=model_4", "trainer=smoke"]
+SMALL = ["data=digits", "experiment=model_4", "trainer=smoke", "threads=1"]
 RESULT_KEYS = [
     "schema", "experiment", "seed", "params", "epochs", "best_test_accuracy", "best_test_epoch", "final_test_accuracy",
     "best_train_accuracy", "final_train_accuracy", "final_test_loss", "target", "weights_sha256", "config_sha256",

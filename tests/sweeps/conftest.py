@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +10,8 @@ import pytest
 
 from era_cnn.folders.outcome import Outcome
 from era_cnn.folders.sweep import SweepFolder
+from tests.process import run_command
+from tests.sweeps.fakes import FakeExecutor, Script
 
 SMALL = (
     "experiment=model_4_digits", "threads=1", "device=cpu", "trainer.limit_epochs=2", "trainer.limit_train_images=64",
@@ -19,8 +19,8 @@ SMALL = (
 )  # fmt: skip
 """A job of a fraction of a second, its imports aside."""
 
-LONGER = tuple(word for word in SMALL if "train_images" not in word)
-"""One that takes some seconds."""
+LONGER = (*(word for word in SMALL if "train_images" not in word), "trainer.limit_train_images=800")
+"""One that takes a second or two."""
 
 
 @dataclass(frozen=True)
@@ -60,22 +60,47 @@ def sweep_process(sabotaged) -> Callable[..., Ended]:
 
     def run(*words: str, sabotage: dict[int, str] | None = None) -> Ended:
         sabotaged(sabotage or {})
-        program = [sys.executable, "-m", "era_cnn", *words]
-        done = subprocess.run(program, capture_output=True, text=True, timeout=300, check=False)
+        done = run_command(*words)
         return Ended(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Script:
+    """Puts fakes in the place of all that does jobs, one at a time or as many as `hydra/launcher=local` says, or two."""
+    script = Script()
+
+    def executor(sweep, words, composed, options, manner) -> FakeExecutor:
+        at_once = (options.launcher.n_jobs or 2) if options.launcher else 1
+        return FakeExecutor(sweep.path, script, at_once)
+
+    monkeypatch.setattr("era_cnn.sweeps.commands._executor", executor)
+    monkeypatch.setattr("era_cnn.sweeps.commands._prepare", lambda composed, config: None)
+    monkeypatch.setattr("era_cnn.sweeps.search.PRUNE_SECONDS", -1.0)
+    return script
+
+
+@pytest.fixture
+def fake_sweep(command, script: Script) -> Callable[..., Ended]:
+    """Runs `era-cnn` in this process, with jobs that train nothing; `sabotage` is `Script.ways`."""
+
+    def run(*words: str, sabotage: dict[int, str] | None = None) -> Ended:
+        script.ways = sabotage or {}
+        return Ended(*command(*words))
 
     return run
 
 
 @pytest.fixture(scope="session")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]]:
-    """The digest of the weights of `SMALL`, or `LONGER`, with the seeds 0 to 5 in a sweep that nothing disturbs."""
+    """The digest of the weights of `SMALL`, or `LONGER`, with the seeds 0 to 3 in a sweep that nothing disturbs."""
 
     @cache
     def weights(words: tuple[str, ...] = SMALL) -> list[str]:
         folder = tmp_path_factory.mktemp("undisturbed") / "sweep"
-        command = [sys.executable, "-m", "era_cnn", "-m", *words, "seed=range(6)", f"hydra.sweep.dir={folder}"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        done = run_command("-m", *words, "seed=range(4)", f"hydra.sweep.dir={folder}")
+        assert done.returncode == 0, done.stderr
         return weights_of(outcomes_of(str(folder)))
 
     return weights

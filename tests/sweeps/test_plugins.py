@@ -45,6 +45,7 @@ LAUNCHERS = [
 ]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_jobs_fail_alone_and_come_to_the_same_bits(launcher: list[str], sweep_process, expected) -> None:
     sabotage = {1: "raise", 2: "sys.exit", 3: "SIGKILL"}
@@ -60,6 +61,7 @@ def test_jobs_fail_alone_and_come_to_the_same_bits(launcher: list[str], sweep_pr
     assert weights_of(outcomes_of()) == expected()[:4]
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not (HAS_SUBMITIT and has_slurm()), reason="needs a Slurm that is up")
 def test_a_preempted_job_goes_on_where_it_was(sweep, tmp_path: Path) -> None:
     words = ["-m", "experiment=model_4_digits", "threads=1", "device=cpu", "trainer.limit_epochs=8", "seed=1"]
@@ -79,6 +81,7 @@ def test_a_preempted_job_goes_on_where_it_was(sweep, tmp_path: Path) -> None:
     assert weights_of(outcomes_of()) == weights_of(outcomes_of("basic"))
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not (HAS_SUBMITIT and has_slurm()), reason="needs a Slurm that is up")
 def test_what_a_killed_driver_left_in_the_queue_is_handed_over_anew(sweep_process, expected, tmp_path: Path) -> None:
     words = [*SMALL, f"hydra.launcher.cpus_per_task={all_cores()}", "hydra.sweep.dir=sweep", "seed=0,1,2"]

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import os
 import shutil
-import subprocess
-import sys
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,21 @@ import pytest
 from era_cnn.compose.composition import compose_typed
 from era_cnn.compose.planner import Planner
 from era_cnn.compose.words import Words, parse_words
-from era_cnn.errors import ConfigError
+from era_cnn.errors import ConfigError, StorageError
+from era_cnn.folders.ledger import Job
+from era_cnn.folders.sweep import PlannedJob, SweepFolder
 from era_cnn.sweeps.space import Space
+from tests.process import Command
 from tests.sweeps.conftest import SMALL, outcomes_of
+from tests.sweeps.fakes import Script, learned
 from tests.sweeps.test_sweeps import wait_until
 
 SEARCH = (
     "-m", *SMALL, "hydra/sweeper=optuna", "data.val_size=300", "hydra.sweeper.n_trials=5", "hydra.sweep.dir=sweep",
     "model.dropout=interval(0,0.3)", "optimizer.lr=tag(log,interval(0.001,0.3))", "model.activation=relu,gelu",
 )  # fmt: skip
+
+FEW = [word.replace("n_trials=5", "n_trials=3") for word in SEARCH]
 
 
 def space(*words: str) -> Space:
@@ -100,9 +106,9 @@ def test_a_search_that_cannot_be_is_refused(words: list[str], said: str, command
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_search_may_use_the_test_set_if_told_to_in_so_many_words(sweep) -> None:
+def test_a_search_may_use_the_test_set_if_told_to_in_so_many_words(fake_sweep) -> None:
     words = [word for word in SEARCH if "val_size" not in word]
-    done = sweep(*words, "hydra.sweeper.metric=test_accuracy", "hydra.sweeper.optimise_on_test_set=true")
+    done = fake_sweep(*words, "hydra.sweeper.metric=test_accuracy", "hydra.sweeper.optimise_on_test_set=true")
     assert done.returncode == 0, done.stderr
     assert [trial.value for trial in trials()] == [outcome.result["final_test_accuracy"] for outcome in outcomes_of()]
 
@@ -115,7 +121,7 @@ def test_a_search_goes_on_as_it_would_have(sweep, tmp_path: Path) -> None:
     assert [trial.value for trial in trials()] == [result["final_val_accuracy"] for result in expected]
     shutil.rmtree("sweep")
 
-    process = subprocess.Popen([sys.executable, "-m", "era_cnn", *SEARCH], stdout=subprocess.PIPE)
+    process = Command(*SEARCH)
     wait_until(lambda: any(tmp_path.glob("sweep/1_*/checkpoints/*.pt")), process)
     process.kill()
     process.communicate()
@@ -128,18 +134,23 @@ def test_a_search_goes_on_as_it_would_have(sweep, tmp_path: Path) -> None:
     assert [outcome.result["weights_sha256"] for outcome in outcomes_of()] == [
         each["weights_sha256"] for each in expected
     ]
-    done = sweep("resume", "sweep", "hydra.sweeper.n_trials=6", "hydra/launcher=local")
+
+
+def test_a_search_may_get_more_trials_and_outlives_its_study(fake_sweep, tmp_path: Path) -> None:
+    assert fake_sweep(*SEARCH).returncode == 0
+    undisturbed = choices()
+    done = fake_sweep("resume", "sweep", "hydra.sweeper.n_trials=6", "hydra/launcher=local")
     assert done.returncode == 0
     assert choices()[:5] == undisturbed
     assert len(outcomes_of()) == 6
     before = [(trial.params, trial.value) for trial in trials()]
     (tmp_path / "sweep" / "ledger.jsonl").unlink()
     (tmp_path / "sweep" / "study.db").write_bytes(b"no study")
-    done = sweep("resume", "sweep")
+    done = fake_sweep("resume", "sweep")
     assert done.returncode == 4
     assert "study.db must hold the study, got: " in done.stderr
     (tmp_path / "sweep" / "study.db").unlink()
-    assert sweep("resume", "sweep", "hydra.sweeper.n_trials=6").returncode == 0
+    assert fake_sweep("resume", "sweep", "hydra.sweeper.n_trials=6").returncode == 0
     assert len(outcomes_of()) == 6
     for (params, value), trial in zip(before, trials(), strict=True):
         assert trial.value == value
@@ -148,33 +159,96 @@ def test_a_search_goes_on_as_it_would_have(sweep, tmp_path: Path) -> None:
         }
 
 
-def test_a_trial_that_failed_counts_once_it_has_succeeded(sweep) -> None:
-    done = sweep(*SEARCH, "seed=1", "hydra.sweeper.n_trials=3", sabotage={1: "once raise"})
+def test_a_trial_that_failed_counts_once_it_has_succeeded(fake_sweep) -> None:
+    done = fake_sweep(*SEARCH, "seed=1", "hydra.sweeper.n_trials=3", sabotage={1: "once raise"})
     assert done.returncode == 1
     assert [trial.state.name for trial in trials()] == ["FAIL", "COMPLETE", "COMPLETE"]
     before = choices()
-    assert sweep("resume", "sweep").returncode == 0
+    assert fake_sweep("resume", "sweep").returncode == 0
     assert [trial.state.name for trial in trials()] == ["COMPLETE"] * 3
     assert choices() == before
     assert [trial.value for trial in trials()] == [outcome.result["final_val_accuracy"] for outcome in outcomes_of()]
     assert trials()[0].intermediate_values.keys() == {1, 2}
     (outcomes_of()[1].folder / "result.json").unlink()  # so that it is done once more
-    assert sweep("resume", "sweep").returncode == 0
+    assert fake_sweep("resume", "sweep").returncode == 0
     assert [trial.value for trial in trials()] == [outcome.result["final_val_accuracy"] for outcome in outcomes_of()]
 
 
-def test_hopeless_trials_are_stopped_and_failed_ones_are_known(sweep) -> None:
+@pytest.mark.parametrize(("look", "sampler"), [(1, "tpe"), (2, "random"), (3, "random"), (4, "tpe")])
+def test_a_search_that_is_stopped_chooses_what_it_would_have(
+    look: int, sampler: str, fake_sweep, script: Script
+) -> None:
+    words = [*FEW, f"hydra.sweeper.sampler={sampler}"]
+    assert fake_sweep(*words).returncode == 0
+    undisturbed = choices()
+    shutil.rmtree("sweep")
+    script.looks, script.at_look = 0, {look: lambda: os.kill(os.getpid(), signal.SIGTERM)}
+    assert fake_sweep(*words).returncode == 143
+    assert len(trials()) < 3
+    assert fake_sweep("resume", "sweep").returncode == 0
+    assert choices() == undisturbed
+    assert [trial.value for trial in trials()] == [outcome.result["final_val_accuracy"] for outcome in outcomes_of()]
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_proposal_that_has_no_folder_yet_is_taken_up(
+    number: int, fake_sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the driver ends between the two."""
+    assert fake_sweep(*FEW).returncode == 0
+    undisturbed = choices()
+    shutil.rmtree("sweep")
+    add = SweepFolder.add
+
+    def fail(self: SweepFolder, planned: PlannedJob) -> Job:
+        if planned.number == number:
+            raise StorageError("The folder must be written, got: No space left on device.")
+        return add(self, planned)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SweepFolder, "add", fail)
+        assert "No space left" in fake_sweep(*FEW).stderr
+    assert [trial.state.name for trial in trials()] == ["COMPLETE"] * number + ["RUNNING"]
+    assert fake_sweep("resume", "sweep").returncode == 0
+    assert choices() == undisturbed
+    assert [outcome.number for outcome in outcomes_of()] == list(range(3))
+
+
+@pytest.mark.parametrize("way", ["raise", "SIGKILL", "silent"])
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_trial_is_told_to_the_study_once_it_has_ended_for_good(
+    retries: int, way: str, fake_sweep, script: Script
+) -> None:
+    words = [word.replace("n_trials=5", "n_trials=1") for word in SEARCH] + ["seed=1", f"sweep.retries={retries}"]
+    done = fake_sweep(*words, sabotage={1: f"once {way}"})
+    assert done.returncode == (0 if retries else 1)
+    assert trials()[0].state.name == ("COMPLETE" if retries else "FAIL")
+    assert trials()[0].intermediate_values.keys() == ({1, 2} if retries else {1})
+
+
+@pytest.mark.parametrize(("pruner", "prunes"), [("median", True), ("successive_halving", True), ("none", False)])
+def test_hopeless_trials_are_stopped_and_failed_ones_are_known(
+    pruner: str, prunes: bool, fake_sweep, script: Script
+) -> None:
     """After five good trials, one that learns nothing is behind the median from its first epoch on."""
     words = [
         word for word in SEARCH if not word.startswith(("optimizer.lr", "model.", "trainer.limit", "hydra.sweeper"))
     ]
-    words += ["trainer.limit_epochs=4", "hydra.sweeper.n_trials=10", "hydra.sweeper.sampler=random"]
-    done = sweep(*words, "optimizer.lr=0.03,1e-6", sabotage={})
+    words += [
+        "trainer.limit_epochs=4",
+        "hydra.sweeper.n_trials=10",
+        "hydra.sweeper.sampler=random",
+        f"hydra.sweeper.pruner={pruner}",
+    ]
+    script.accuracy = lambda config, epoch: learned(config, epoch) if config.optimizer.lr > 1e-3 else 0.1
+    done = fake_sweep(*words, "optimizer.lr=0.03,1e-6")
     assert done.returncode == 0, done.stdout
     by_lr: dict[str, set[str]] = {}
     for outcome in outcomes_of():
         by_lr.setdefault(outcome.overrides["optimizer.lr"], set()).add(outcome.state)
     assert by_lr["0.03"] == {"completed"}
-    assert "pruned" in by_lr["1e-06"]
+    assert ("pruned" in by_lr["1e-06"]) == prunes
     states = {trial.state.name for trial in trials()}
-    assert states == {"COMPLETE", "PRUNED"}
+    assert states == ({"COMPLETE", "PRUNED"} if prunes else {"COMPLETE"})
+    assert fake_sweep("resume", "sweep").returncode == 0
+    assert len(script.started) == 10  # none of them once more

@@ -63,7 +63,7 @@ class _Finder(importlib.abc.MetaPathFinder):
             def sabotaged(*arguments, seed, **options):  # type: ignore[no-untyped-def]
                 way = json.loads(os.environ["SABOTAGE"]).get(str(seed))
                 if way == "diverge":
-                    torch.nn.init.constant_(next(arguments[0].parameters()), float("inf"))
+                    torch.nn.init.constant_(next(arguments[0].network.parameters()), float("inf"))
                 for outcome in fit(*arguments, seed=seed, **options):
                     yield outcome
                     if way:

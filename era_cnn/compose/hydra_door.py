@@ -9,7 +9,7 @@ import argparse
 import copy
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -427,8 +427,3 @@ def make_launcher(loader: ConfigLoader, composed: Composed, task: Callable[[Dict
 def copy_of(composed: Composed) -> Composed:
     """A copy that can be changed on its own."""
     return copy.deepcopy(composed)
-
-
-def names_of(classes: Iterable[type]) -> list[str]:
-    """Their names as a config writes them."""
-    return [f"{each.__module__}.{each.__qualname__}" for each in classes]

@@ -6,6 +6,7 @@ A question needs neither the schema nor torch, and so nothing here imports them.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ def answer(words: Words, args: argparse.Namespace) -> int:
     if not (args.help or args.hydra_help):
         _check_alone(args)
     try:
-        with explained(words), hydra_of(words) as hydra, _called_by_its_name():
+        with explained(words), hydra_of(words) as hydra, _in_a_process_of_hydras():
             _answer(hydra, words.config_name, args)
     except SystemExit as end:
         return 2 if end.code else 0
@@ -60,11 +61,14 @@ def _answer(hydra: Application, config_name: str, args: argparse.Namespace) -> N
 
 
 @contextmanager
-def _called_by_its_name() -> Iterator[None]:
-    """Completes `era-cnn`, however this process was started: Hydra reads the name from `sys.argv`."""
-    before = sys.argv
+def _in_a_process_of_hydras() -> Iterator[None]:
+    """Restores what Hydra takes for its own: the root logger, and the name of the command, which it completes."""
+    root, argv = logging.getLogger(), sys.argv
+    handlers, level = list(root.handlers), root.level
     sys.argv = ["era-cnn"]
     try:
         yield
     finally:
-        sys.argv = before
+        sys.argv = argv
+        root.handlers[:] = handlers
+        root.setLevel(level)

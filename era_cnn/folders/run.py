@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from era_cnn.config.schema import RunConfig
 from era_cnn.config.versions import numbered
+from era_cnn.config.yamltext import as_yaml
 from era_cnn.errors import ConfigError, RunFolderError, StorageError, show
 from era_cnn.folders.checkpoints import CheckpointFolder, Found
 from era_cnn.folders.claims import InUseError, locked
 from era_cnn.folders.result import RESULT_KEYS
-from era_cnn.folders.storage import as_yaml, commit, prepare, write_atomically
+from era_cnn.folders.storage import commit, prepare, write_atomically
 
 if TYPE_CHECKING:
     import numpy as np

@@ -188,7 +188,7 @@ ECHOES_SELECTED = ECHOES.replace("${.", "${oc.select:optimizer.")
         ("a: \x01", "optimizer/own.yaml must be written in YAML, got: "),
         ("a: !!python/object/apply:os.system [':']", "could not determine a constructor"),
         ("a: !!python/name:os.system", "could not determine a constructor"),
-        ("a: !!set {b, c}", "is not a supported primitive type"),
+        ("a: !!set {b, c}", "could not determine a constructor"),
         (f"a: {'9' * 5000}", "optimizer/own.yaml must hold no number of more than 100 digits"),
         (f"a: 0x{'f' * 5000}", "optimizer/own.yaml must hold no number of more than 100 digits"),
         ("lr: " + "${a}" * 201, "optimizer/own.yaml must hold at most 200 interpolations, got 201."),

@@ -30,7 +30,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from era_cnn.cli import main
+from era_cnn import cli
 from era_cnn.compose.composition import compose
 from era_cnn.compose.words import Words
 
@@ -310,7 +310,7 @@ def _run(words: list[str]) -> tuple[str, int | None, str, float]:
             _alarm(),
         ):
             warnings.simplefilter("ignore")
-            code = main(words)
+            code = cli.main(words)
         state = "done"
     except Accepted:
         state, code = "accepted", None

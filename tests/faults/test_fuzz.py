@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from era_cnn import cli
 from tests.faults import fuzz
 from tests.faults.fuzz import Example, campaign, try_out
 
@@ -36,10 +35,9 @@ def test_what_the_campaign_looks_for_it_finds(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(fuzz, "HANG_SECONDS", 0.2)
     found = []
     for broken in (crash, leave_a_file, hang, tell, lambda words: 2, lambda words: 1):
-        monkeypatch.setattr(fuzz, "main", broken)
+        monkeypatch.setattr(fuzz.cli, "main", broken)
         found.append(try_out(Example([])).why)
     assert found == ["a traceback", "left [PosixPath('left')]", "a hang", "the secret", "no message", "code 1"]
     monkeypatch.undo()
-    assert fuzz.main is cli.main
     assert try_out(Example(["data=digits"])).state == "accepted"
     assert try_out(Example(["sede=1"])).state == "refused"

@@ -1,0 +1,310 @@
+"""Hydra's private names stay in one file, nothing that it composes gets around the guard, and it leaves no traces."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import omegaconf
+import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import Container, OmegaConf
+from omegaconf.basecontainer import BaseContainer
+
+import era_cnn
+from era_cnn.cli import main
+from era_cnn.compose import hydra_door, launchers
+from era_cnn.compose.hydra_door import Loader, require_checked
+from era_cnn.compose.interpolation import limited
+from era_cnn.compose.planner import Planner, compose, compose_sweep, plain, plan_run, resolved, validated
+from era_cnn.compose.words import Words, load, loader_of
+from era_cnn.errors import ConfigError
+
+PACKAGE = Path(era_cnn.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+DOOR = PACKAGE / "compose" / "hydra_door.py"
+SMALL = ["data=digits", "trainer=smoke", "trainer.limit_train_images=64"]
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every name that a module imports, with the module that it comes from."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def is_private(name: str) -> bool:
+    return any(part.startswith("_") and not part.startswith("__") for part in name.split("."))
+
+
+def private_uses(path: Path) -> Iterator[str]:
+    """What a module uses of Hydra's and OmegaConf's that is private: imports, class paths, members."""
+    yield from (name for name in imports_of(path) if name.split(".")[0] in ("hydra", "omegaconf") and is_private(name))
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and str(node.value).startswith(("hydra._", "omegaconf._")):
+            yield str(node.value)
+        of_itself = (
+            isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+        )
+        if path.parent == DOOR.parent and isinstance(node, ast.Attribute) and is_private(node.attr) and not of_itself:
+            yield node.attr
+
+
+def test_the_package_is_looked_at_whole() -> None:
+    assert len(MODULES) > 60
+    assert len(set(private_uses(DOOR))) > 20
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if path != DOOR], ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_private_names_of_hydra_and_omegaconf_are_used_in_one_file(path: Path) -> None:
+    assert list(private_uses(path)) == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_compose_knows_hydra(path: Path) -> None:
+    roots = {name.split(".")[0] for name in imports_of(path)}
+    if path.parent != DOOR.parent:
+        assert "hydra" not in roots
+    if path.parent.name == "folders":
+        assert "omegaconf" not in roots
+        assert not [name for name in imports_of(path) if name.startswith("era_cnn.compose")]
+
+
+@pytest.mark.parametrize(
+    ("module", "version", "words", "message"),
+    [
+        ("hydra", "1.4.0", SMALL, "hydra-core must be version 1.3, got '1.4.0'. Install it: pip install 'hydra-core==1.3.*'\n"),
+        ("hydra", "1.30.1", ["--help"], "hydra-core must be version 1.3, got '1.30.1'."),
+        ("omegaconf", "2.4.0.dev1", ["describe"], "omegaconf must be version 2.3, got '2.4.0.dev1'."),
+    ],
+)  # fmt: skip
+def test_another_hydra_is_refused_at_first_use(module: str, version: str, words: list[str], message: str) -> None:
+    program = (
+        f"import sys, {module}\n{module}.__version__ = {version!r}\nfrom era_cnn.cli import main\nsys.exit(main())"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+    assert os.listdir() == []
+
+
+AROUND = "A config must pass era_cnn's guard before it is used, got one that Hydra composed around it."
+
+WAYS_IN = {
+    "run": SMALL,
+    "sweep": ["-m", *SMALL, "seed=1,2"],
+    "search": ["-m", *SMALL, "data.val_size=100", "hydra/sweeper=optuna", "seed=1,2"],
+    "resume": ["resume", "sweep", "sweep.retries=1"],
+    "describe": ["describe"],
+    "models": ["models", "--json"],
+    "data": ["data", "digits"],
+    "cfg": ["--cfg", "job"],
+    "help": ["--help"],
+    "hydra-help": ["--hydra-help"],
+    "info": ["--info", "searchpath"],
+    "completion": ["-sc", "query=bash"],
+}
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete sweep of one job."""
+    folder = tmp_path_factory.mktemp("complete") / "sweep"
+    assert main(["-m", *SMALL, "seed=1", f"hydra.sweep.dir={folder}"]) == 0
+    return folder
+
+
+@pytest.mark.parametrize("way", WAYS_IN)
+def test_no_way_in_gets_around_the_guard(
+    way: str, command, sweep: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shutil.copytree(sweep, tmp_path / "sweep")
+    monkeypatch.setenv("COMP_LINE", "era-cnn optimizer.")
+    monkeypatch.setenv("COMP_POINT", "18")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    before = sorted(tmp_path.rglob("*"))
+    # As on Hydra's main branch, where what was overridden is no longer called.
+    monkeypatch.setattr(Loader, "_load_configuration_impl", ConfigLoaderImpl._load_configuration_impl)
+    code, out, err = command(*WAYS_IN[way])
+    assert code == 2
+    assert err.startswith(AROUND)
+    assert err.count("\n") == 1
+    assert "sgd" not in out
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_sweep_whose_jobs_are_composed_around_the_guard_is_refused(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def around(loader: Any, words: Words, overrides: Any, mode: Any) -> Any:
+        return ConfigLoaderImpl(loader.config_search_path).load_configuration(words.config_name, list(overrides), mode)
+
+    monkeypatch.setattr("era_cnn.compose.planner.load", around)
+    for words in ([*SMALL], ["-m", *SMALL, "seed=1,2"], ["describe"], ["models"]):
+        code, _, err = command(*words)
+        assert (code, AROUND in err) == (2, True), err
+
+
+def unchecked() -> Any:
+    """A config that Hydra's own loader composed."""
+    words = Words(SMALL)
+    with loader_of(words) as loader:
+        plain_loader = ConfigLoaderImpl(loader.config_search_path)
+        return plain_loader.load_configuration("config", SMALL, hydra_door.RunMode.RUN)
+
+
+def test_whoever_uses_a_config_requires_that_it_was_checked(tmp_path: Path) -> None:
+    composed = unchecked()
+    for use in (
+        require_checked,
+        validated,
+        plain,
+        lambda each: resolved(each, "hydra.run.dir"),
+        lambda each: plan_run(Words(SMALL), each),
+        lambda each: launchers.LauncherPlugin(Words(), each, tmp_path, lambda sweep_dir, path: 0),
+        lambda each: launchers._job(lambda sweep_dir, path: 0, each),
+    ):
+        with pytest.raises(ConfigError, match="must pass era_cnn's guard"):
+            use(composed)
+
+
+def test_no_yaml_can_say_that_it_was_checked() -> None:
+    composed = unchecked()
+    OmegaConf.update(composed, "era_cnn_checked", True, force_add=True)
+    with pytest.raises(ConfigError, match="must pass era_cnn's guard"):
+        require_checked(composed)
+
+
+def test_the_configs_that_a_launcher_plugin_composes_are_checked(tmp_path: Path) -> None:
+    composed = compose_sweep(Words([*SMALL, "hydra/launcher=basic"]))
+    seen: list[Any] = []
+
+    def do(sweep_dir: Path, path: Path) -> int:
+        seen.append((sweep_dir, path))
+        return 0
+
+    launchers.LauncherPlugin(Words(), composed, tmp_path / "sweep", do).launch(["a 'b'", "c"], first=0)
+    assert seen == [(tmp_path / "sweep", tmp_path / "sweep" / name) for name in ("a 'b'", "c")]
+
+
+def test_values_that_jobs_are_given_are_checked() -> None:
+    words = Words([*SMALL, "model.layers.conv1={block:conv,_target_:a},{block:conv}"])
+    with pytest.raises(ConfigError, match=r"model.layers.conv1._target_ must not be given"):
+        Planner(words, compose_sweep(words)).plan([("model.layers.conv1={block:conv,_target_:a}",)])
+
+
+# What is left in the process
+
+
+def globals_of_hydra() -> tuple[Any, ...]:
+    base = hydra_door.version.VersionBase.instance().version_base
+    return (
+        dict(BaseContainer._resolvers),
+        Container.resolve_parse_tree,
+        GlobalHydra.instance().hydra,
+        HydraConfig.instance().cfg,
+        base,
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--cfg", "job", "--resolve"],
+        ["--help"],
+        ["describe", "data=digits"],
+        [*SMALL],
+        ["-m", *SMALL, "seed=1"],
+        ["optimizer=nope"],
+    ],
+    ids=" ".join,
+)
+def test_a_command_leaves_hydra_and_omegaconf_as_they_were(words: list[str], command) -> None:
+    before = globals_of_hydra()
+    command(*words)
+    assert globals_of_hydra() == before
+
+
+def test_elsewhere_interpolations_are_omegaconfs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET", "x")
+    OmegaConf.register_new_resolver("oc.decode", lambda text: "theirs", replace=True)  # of another library
+    config = OmegaConf.create({"read": "${oc.env:SECRET}", "decoded": "${oc.decode:1}", "long": "${read}" * 20_000})
+    try:
+        with limited():
+            with limited():
+                pass
+            with pytest.raises(omegaconf.errors.InterpolationResolutionError, match="must read no variable"):
+                config.read  # noqa: B018
+            elsewhere: list[str] = []
+            thread = threading.Thread(target=lambda: elsewhere.extend([config.read, config.decoded, config.long]))
+            thread.start()
+            thread.join()
+            with pytest.raises(Exception, match="must not be used"):
+                config.decoded  # noqa: B018
+        assert elsewhere == ["x", "theirs", "x" * 20_000]
+        assert (config.read, config.decoded) == ("x", "theirs")
+    finally:
+        OmegaConf.register_new_resolver("oc.decode", omegaconf.resolvers.oc.decode, replace=True)
+
+
+def test_threads_compose_at_the_same_time() -> None:
+    found: dict[int, int] = {}
+    before = globals_of_hydra()
+    threads = [
+        threading.Thread(
+            target=lambda seed=seed: found.update({seed: validated(compose(Words([f"seed={seed}"]))).seed})
+        )
+        for seed in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {seed: seed for seed in range(6)}
+    assert globals_of_hydra() == before
+
+
+# What is written
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        ["experiment=model_3", "+model.layers.conv2.stride=1", "name='1e-3'"],
+        ["hydra.verbose=true", "hydra.job.name=x"],
+    ],
+)
+def test_a_run_writes_what_hydra_would_write(more: list[str], command, tmp_path: Path) -> None:
+    words = [*SMALL, *more, "hydra.run.dir=run"]
+    with loader_of(Words()) as loader:
+        GlobalHydra.instance().hydra.run("config", lambda config: None, [*words, "hydra.mode=RUN"])
+        assert loader is GlobalHydra.instance().hydra.config_loader
+    expected = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "run" / ".hydra").iterdir()}
+    shutil.rmtree(tmp_path / "run")
+    code, _, err = command(*words)
+    assert code == 0, err
+    written = {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "run" / ".hydra").iterdir()}
+    assert len(written) == 3
+    assert written == expected
+
+
+def test_loading_is_still_hydras() -> None:
+    with loader_of(Words()) as loader:
+        assert isinstance(loader, ConfigLoaderImpl)
+        assert load(loader, Words(), ["seed=5"], hydra_door.RunMode.RUN).seed == 5

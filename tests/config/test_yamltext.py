@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+from era_cnn.config.yamltext import MAX_DEPTH, MAX_DIGITS, MAX_ENTRIES, MAX_INTERPOLATIONS, as_yaml, parse_yaml
+from era_cnn.errors import ConfigError
+
+SCALARS = [
+    "1e-3", "1E5", "1.", ".5", "-.5e-3", "+1_000.5", "1_000", "0x1f", "0o17", "017", "0b11", "1:30", "1:30.5", ".inf", "-.Inf", ".nan", "1e999",
+    "true", "Yes", "off", "n", "null", "~", "''", "2020-01-01", "2020-01-01 10:00:00", "a b", "'1e-3'", "<", "1e", "e3", "1.5.2", "12e03",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", SCALARS)
+def test_a_value_is_read_as_omegaconf_reads_it(text: str) -> None:
+    expected = OmegaConf.to_container(OmegaConf.create(f"a: {text}"))
+    assert repr(parse_yaml("x.yaml", f"a: {text}")) == repr(expected)
+
+
+@pytest.mark.parametrize(
+    "value", [*SCALARS, 1e-5, 1e22, 0.1, float("inf"), 10**20, True, None, "", "ü", "a\nb", "- a", "=", [1, [2.5, "3"]], {"a": {}}, "${a}"]
+)  # fmt: skip
+def test_what_is_written_is_read_again(value: Any) -> None:
+    assert repr(parse_yaml("x.yaml", as_yaml({"a": value}))) == repr({"a": value})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\na: 2", "x.yaml must be written in YAML, got: .*found duplicate key a"),
+        ("- a", r"x.yaml must hold a mapping, got \['a'\]. Write it as key: value."),
+        ("a: " + "[" * 30 + "]" * 30, f"x.yaml must be nested at most {MAX_DEPTH} levels deep, got 31."),
+        ("a: " + "[" * 5000, "x.yaml must be nested at most 20 levels deep, got many more."),
+        (f"a: {'9' * 101}", f"x.yaml must hold no number of more than {MAX_DIGITS} digits"),
+        ("a: [" + "1," * MAX_ENTRIES + "]", f"x.yaml must come to at most {MAX_ENTRIES:,} entries"),
+        ("a: &a [*a]", "x.yaml must come to an end, got an alias within what it names."),
+        ("b: &b [1, 1]\n" + "".join(f"b{i}: &b{i} [*b{i - 1 or ''}, *b{i - 1 or ''}]\n" for i in range(1, 15)), "x.yaml must come to at most"),
+        ("a: " + "${b}" * 201, f"x.yaml must hold at most {MAX_INTERPOLATIONS} interpolations, got 201."),
+        ("a: !!python/object/apply:os.system ['touch sprung']", "could not determine a constructor"),
+        ("a: !!python/object/apply:pathlib.Path [a]", "could not determine a constructor"),
+        ("a: !!timestamp x", "could not determine a constructor"),
+        ("a: !!binary x", "could not determine a constructor"),
+    ],
+)  # fmt: skip
+def test_what_is_no_config_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_yaml("x.yaml", text)
+
+
+def test_nothing_is_an_empty_mapping() -> None:
+    assert parse_yaml("x.yaml", "") == parse_yaml("x.yaml", "# a comment") == {}
+
+
+def test_other_readers_of_yaml_are_left_alone() -> None:
+    assert yaml.safe_load("1e-3") == "1e-3"
+    assert yaml.safe_dump("1e-3") == "1e-3\n...\n"

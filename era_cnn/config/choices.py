@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, BeforeValidator, Field, create_model
@@ -191,18 +191,24 @@ def _annotation(entry: Any, parameter: inspect.Parameter) -> Any:
 def _unbounded(kind: str, name: str, section: type[Section]) -> Iterator[str]:
     """The numeric fields of a plugin's entry that have no range."""
     for field_name, field in section.model_fields.items():
-        types = {field.annotation, *get_args(field.annotation)} & {int, float}
-        bounds = {type(bound) for bound in _constraints(field)}
-        if types and not (bounds & {Ge, Gt} and bounds & {Le, Lt}):
+        types = set(_unbounded_types(field.annotation, field.metadata))
+        if types:
             advice = "Write it as Annotated[float, Field(ge=0, le=1, description=…)]."
-            got = ", ".join(sorted(each.__name__ for each in types if each))
+            got = ", ".join(sorted(each.__name__ for each in types))
             yield f"{kind}.{name} must state the range of its field {field_name}, got {got} alone. {advice}"
 
 
-def _constraints(field: FieldInfo) -> Iterator[object]:
-    members = [each for member in get_args(field.annotation) for each in getattr(member, "__metadata__", ())]
-    for info in (*field.metadata, *members):
-        yield from info.metadata if isinstance(info, FieldInfo) else [info]
+def _unbounded_types(annotation: Any, constraints: Sequence[object]) -> Iterator[type]:
+    """The numeric types at any depth of an annotation that no range applies to."""
+    if get_origin(annotation) is Annotated:
+        annotation, *own = get_args(annotation)
+        flat = [each for info in own for each in (info.metadata if isinstance(info, FieldInfo) else [info])]
+        constraints = [*constraints, *flat]
+    bounds = {type(each) for each in constraints}
+    if annotation in (int, float) and not (bounds & {Ge, Gt} and bounds & {Le, Lt}):
+        yield annotation
+    for member in get_args(annotation):
+        yield from _unbounded_types(member, constraints)
 
 
 # The kinds. Each part of the program that registers built-in entries is imported only when one of them is named.

@@ -65,12 +65,12 @@ class Registry(Mapping[str, E], Generic[E]):
             ConfigError: If the name is taken, or can't be one. A class that is defined once more in an interactive
                 session replaces the earlier one.
         """
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or hasattr(BaseModel, name):
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or hasattr(BaseModel, name) or name == "chosen":
             rule = "be lower-case letters, digits and _, and no method of pydantic's"
             raise ConfigError([problem(f"The name of a {self.kind}", rule, name, "Rename it.")])
 
         def enter(entry: E) -> E:
-            if not entry.__module__.startswith("era_cnn."):
+            if not _is_own(entry):
                 importlib.import_module(self._built_in)  # their names are taken
             before = self._entries.get(name)
             if before is not None and not _is_redefinition(before, entry):
@@ -136,12 +136,21 @@ class Registry(Mapping[str, E], Generic[E]):
         return dict(self._entries)
 
     def restore(self, entries: Mapping[str, E]) -> None:
-        """Takes back all that was registered since `imported` gave `entries`."""
-        self._entries = dict(entries)
+        """Takes back all that was registered since `imported` gave `entries`, but for what comes with the package.
+
+        That may have been imported since then, and is not imported once more.
+        """
+        own = {name: entry for name, entry in self._entries.items() if _is_own(entry)}
+        self._entries = {**own, **entries}
 
 
 def _is_redefinition(before: Any, entry: Any) -> bool:
     return bool(entry.__module__ == "__main__" and _place(before) == _place(entry))
+
+
+def _is_own(entry: Any) -> bool:
+    """Whether an entry comes with the package."""
+    return bool(entry.__module__.startswith("era_cnn."))
 
 
 def _place(entry: Any) -> str:
@@ -163,7 +172,10 @@ def given_parameters(entry: Callable[..., Any]) -> list[str]:
 def _section(kind: str, base: type[Section], name: str, entry: Callable[..., Any]) -> type[Section]:
     """The schema of an entry's fields, read off the keyword parameters of its constructor or function."""
     fields: dict[str, Any] = {"name": (Literal[name], ...)} if issubclass(base, Choice) else {}
+    reserved = {"block"} if kind == "block" else {*fields}
     for parameter in keyword_parameters(entry):
+        if parameter.name in reserved:
+            raise ConfigError([f"{kind}.{name} must have no field called {parameter.name}, got one. Rename it."])
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[parameter.name] = (_annotation(entry, parameter), default)
     try:
@@ -172,7 +184,7 @@ def _section(kind: str, base: type[Section], name: str, entry: Callable[..., Any
     except Exception as error:  # whatever pydantic makes of the annotations of a plugin
         reason = " ".join(str(error).split())
         raise ConfigError([f"{kind}.{name} must have annotated fields, got: {reason}. Fix them."]) from error
-    if not entry.__module__.startswith("era_cnn.") and (problems := list(_unbounded(kind, name, section))):
+    if not _is_own(entry) and (problems := list(_unbounded(kind, name, section))):
         raise ConfigError(problems)
     return section
 
@@ -297,7 +309,7 @@ def plugin_digests() -> dict[str, str]:
         f"{kind}.{name}": by_file.get(_file_of(entry)) or hashlib.sha256(_source_of(entry).encode()).hexdigest()
         for kind, registry in REGISTRIES.items()
         for name, entry in registry.imported().items()
-        if not entry.__module__.startswith("era_cnn.")
+        if not _is_own(entry)
     }
 
 

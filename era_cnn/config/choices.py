@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, BeforeValidator, Field, create_model
@@ -65,12 +65,12 @@ class Registry(Mapping[str, E], Generic[E]):
             ConfigError: If the name is taken, or can't be one. A class that is defined once more in an interactive
                 session replaces the earlier one.
         """
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or hasattr(BaseModel, name):
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or hasattr(BaseModel, name) or name == "chosen":
             rule = "be lower-case letters, digits and _, and no method of pydantic's"
             raise ConfigError([problem(f"The name of a {self.kind}", rule, name, "Rename it.")])
 
         def enter(entry: E) -> E:
-            if not entry.__module__.startswith("era_cnn."):
+            if not _is_own(entry):
                 importlib.import_module(self._built_in)  # their names are taken
             before = self._entries.get(name)
             if before is not None and not _is_redefinition(before, entry):
@@ -136,12 +136,21 @@ class Registry(Mapping[str, E], Generic[E]):
         return dict(self._entries)
 
     def restore(self, entries: Mapping[str, E]) -> None:
-        """Takes back all that was registered since `imported` gave `entries`."""
-        self._entries = dict(entries)
+        """Takes back all that was registered since `imported` gave `entries`, but for what comes with the package.
+
+        That may have been imported since then, and is not imported once more.
+        """
+        own = {name: entry for name, entry in self._entries.items() if _is_own(entry)}
+        self._entries = {**own, **entries}
 
 
 def _is_redefinition(before: Any, entry: Any) -> bool:
     return bool(entry.__module__ == "__main__" and _place(before) == _place(entry))
+
+
+def _is_own(entry: Any) -> bool:
+    """Whether an entry comes with the package."""
+    return bool(entry.__module__.startswith("era_cnn."))
 
 
 def _place(entry: Any) -> str:
@@ -163,7 +172,10 @@ def given_parameters(entry: Callable[..., Any]) -> list[str]:
 def _section(kind: str, base: type[Section], name: str, entry: Callable[..., Any]) -> type[Section]:
     """The schema of an entry's fields, read off the keyword parameters of its constructor or function."""
     fields: dict[str, Any] = {"name": (Literal[name], ...)} if issubclass(base, Choice) else {}
+    reserved = {"block"} if kind == "block" else {*fields}
     for parameter in keyword_parameters(entry):
+        if parameter.name in reserved:
+            raise ConfigError([f"{kind}.{name} must have no field called {parameter.name}, got one. Rename it."])
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[parameter.name] = (_annotation(entry, parameter), default)
     try:
@@ -172,7 +184,7 @@ def _section(kind: str, base: type[Section], name: str, entry: Callable[..., Any
     except Exception as error:  # whatever pydantic makes of the annotations of a plugin
         reason = " ".join(str(error).split())
         raise ConfigError([f"{kind}.{name} must have annotated fields, got: {reason}. Fix them."]) from error
-    if not entry.__module__.startswith("era_cnn.") and (problems := list(_unbounded(kind, name, section))):
+    if not _is_own(entry) and (problems := list(_unbounded(kind, name, section))):
         raise ConfigError(problems)
     return section
 
@@ -191,18 +203,24 @@ def _annotation(entry: Any, parameter: inspect.Parameter) -> Any:
 def _unbounded(kind: str, name: str, section: type[Section]) -> Iterator[str]:
     """The numeric fields of a plugin's entry that have no range."""
     for field_name, field in section.model_fields.items():
-        types = {field.annotation, *get_args(field.annotation)} & {int, float}
-        bounds = {type(bound) for bound in _constraints(field)}
-        if types and not (bounds & {Ge, Gt} and bounds & {Le, Lt}):
+        types = set(_unbounded_types(field.annotation, field.metadata))
+        if types:
             advice = "Write it as Annotated[float, Field(ge=0, le=1, description=…)]."
-            got = ", ".join(sorted(each.__name__ for each in types if each))
+            got = ", ".join(sorted(each.__name__ for each in types))
             yield f"{kind}.{name} must state the range of its field {field_name}, got {got} alone. {advice}"
 
 
-def _constraints(field: FieldInfo) -> Iterator[object]:
-    members = [each for member in get_args(field.annotation) for each in getattr(member, "__metadata__", ())]
-    for info in (*field.metadata, *members):
-        yield from info.metadata if isinstance(info, FieldInfo) else [info]
+def _unbounded_types(annotation: Any, constraints: Sequence[object]) -> Iterator[type]:
+    """The numeric types at any depth of an annotation that no range applies to."""
+    if get_origin(annotation) is Annotated:
+        annotation, *own = get_args(annotation)
+        flat = [each for info in own for each in (info.metadata if isinstance(info, FieldInfo) else [info])]
+        constraints = [*constraints, *flat]
+    bounds = {type(each) for each in constraints}
+    if annotation in (int, float) and not (bounds & {Ge, Gt} and bounds & {Le, Lt}):
+        yield annotation
+    for member in get_args(annotation):
+        yield from _unbounded_types(member, constraints)
 
 
 # The kinds. Each part of the program that registers built-in entries is imported only when one of them is named.
@@ -291,7 +309,7 @@ def plugin_digests() -> dict[str, str]:
         f"{kind}.{name}": by_file.get(_file_of(entry)) or hashlib.sha256(_source_of(entry).encode()).hexdigest()
         for kind, registry in REGISTRIES.items()
         for name, entry in registry.imported().items()
-        if not entry.__module__.startswith("era_cnn.")
+        if not _is_own(entry)
     }
 
 

@@ -108,7 +108,7 @@ def entry_points(kind: str) -> dict[str, metadata.EntryPoint]:
     found: dict[str, metadata.EntryPoint] = {}
     for point in metadata.entry_points(group=GROUP):
         of_kind, _, name = point.name.partition(".")
-        if of_kind != kind:
+        if of_kind != kind or not name:
             continue
         if name in found and found[name].value != point.value:
             both = f"{found[name].value} and {point.value}"

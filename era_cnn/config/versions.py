@@ -92,6 +92,8 @@ def _essence(section: Section) -> Any:
         if not has_effect or is_neutral:
             continue
         if isinstance(value, Augmentation):
+            if not value.chosen():  # as if the key did not exist
+                continue
             found[name] = [[chosen, _essence(each)] for chosen, each in value.chosen().items()]
         elif isinstance(value, Section):
             found[name] = _essence(value)

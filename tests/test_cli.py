@@ -186,7 +186,8 @@ def test_folders_of_jobs_may_have_any_name(command, tmp_path: Path) -> None:
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGUSR2, 143)],
 )
 def test_a_run_that_a_signal_stops_says_how_to_go_on(number: int, code: int, command, tmp_path: Path) -> None:
-    process = Command("experiment=model_4_digits", "trainer.limit_epochs=5", "hydra.run.dir=run")
+    words = ["experiment=model_4_digits", "threads=1", "trainer.limit_epochs=5", "trainer.limit_train_images=700"]
+    process = Command(*words, "hydra.run.dir=run")
     for line in process.stdout:
         if line.startswith("Test set"):
             break

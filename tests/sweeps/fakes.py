@@ -31,7 +31,7 @@ class Script:
 
     Attributes:
         ways: How the job of a seed fails after its first epoch: `raise`, `SIGKILL`, `silent` (it lives, and writes nothing),
-            `damage` (of its result), `SIGTERM` (to the job alone). After `once `, it does so at its first attempt only.
+            `damage` (of its result), `SIGTERM` (to the job alone). After `once `, it does so at its first attempt only; `raise,SIGTERM` has a way for each attempt.
         at_look: What happens elsewhere when the driver looks for the n-th time, from 1.
         accuracy: Of a config after an epoch, in [0, 1].
         first_state: As `Executor.first_state`; so is `can_stop_one`.
@@ -132,6 +132,9 @@ class FakeExecutor:
             [self._record(config, each) for each in range(1, epoch + 1)], with_val=bool(config.data.val_size)
         )
         way = self._script.ways.get(config.seed, "")
+        if "," in way:
+            attempt = [number for number, _ in self._script.started].count(job.number)
+            way = "".join(way.split(",")[attempt - 1 : attempt])
         if way == "SIGTERM" and epoch == job.epochs:
             way = ""  # it came too late
         if way and config.seed not in self._script.failed_once:

@@ -91,6 +91,15 @@ def test_a_job_that_is_stopped_alone_waits_and_no_attempt_is_counted(retries: in
     assert [epoch for number, epoch in script.started if number == 0] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    ("ways", "attempts"), [("SIGTERM,raise", 3), ("raise,SIGTERM", 3), ("SIGTERM,SIGTERM,raise", 4), ("raise,raise", 2)]
+)
+def test_a_stop_in_between_leaves_a_job_its_attempts(ways: str, attempts: int, fake_sweep, script: Script) -> None:
+    done = fake_sweep(*FOUR_EPOCHS, "seed=0", "sweep.retries=1", sabotage={0: ways})
+    assert done.returncode == (1 if ways == "raise,raise" else 0)
+    assert len(script.started) == attempts
+
+
 @pytest.mark.parametrize("way", FAILURES)
 @pytest.mark.parametrize(("launcher", "ended"), [("basic", 2), ("local", 3)])
 def test_no_job_begins_after_the_first_failure_if_it_is_to_stop(

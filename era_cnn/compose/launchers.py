@@ -46,7 +46,6 @@ class LauncherPlugin:
         composed.hydra.sweep.dir = str(sweep_dir)
         with hydra_of(words) as hydra, hydra_values(composed):
             self._launcher = make_launcher(hydra.config_loader, composed, functools.partial(_job, do))
-            self._hydra_config = HydraConfig.instance().cfg
 
     @property
     def module(self) -> str:

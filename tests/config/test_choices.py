@@ -45,7 +45,7 @@ def _clean() -> Iterator[None]:
         modules = set(sys.modules)
         yield
         for name in sys.modules.keys() - modules:
-            if name.startswith(plugins.PREFIX) or name.startswith(("demo_", "helper_")):
+            if name.startswith((plugins.PREFIX, "demo_", "helper_")):
                 del sys.modules[name]
 
 

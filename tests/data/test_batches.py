@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torchvision import transforms
 
+from era_cnn.config.data_info import DataInfo
 from era_cnn.data.batches import EvaluationBatches, Normalise, Split, TrainingBatches, split_off_val
 from era_cnn.data.digits import read_digits
 from era_cnn.data.transforms import Pipeline, Transform
@@ -118,3 +120,68 @@ def test_small_batches_are_made_together_and_large_ones_are_not(
     batches.augment = Pipeline([Transform(0, lambda images, draws: seen.append(len(images)) or images)])
     list(batches.epoch(1))
     assert seen == together
+
+
+COLOUR = DataInfo((3, 20, 33), tuple(map(str, range(300))), train_size=900, test_size=300)
+
+
+@pytest.fixture(scope="module")
+def colour() -> Split:
+    """900 images of 3 channels and 20×33 pixels in 300 classes."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (900, *COLOUR.shape), dtype=np.uint8)
+    return Split.on(CPU, images, np.arange(900, dtype=np.int64) % 300)
+
+
+def test_a_split_holds_images_of_any_shape_and_any_number_of_classes(colour: Split) -> None:
+    assert colour.images.shape == (900, 3, 20, 33)
+    assert (colour.labels.dtype, int(colour.labels.max())) == (torch.int64, 299)
+    assert colour.first(5).images.shape == (5, 3, 20, 33)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "int32", "int64", ">i4"])
+def test_labels_of_every_kind_become_int64(kind: str) -> None:
+    split = Split.on(CPU, np.zeros((3, 4, 5), dtype=np.uint8), np.array([0, 200, 7]).astype(kind))
+    assert split.labels.tolist() == [0, 200, 7]
+    assert split.labels.dtype == torch.int64
+    assert split.images.shape == (3, 1, 4, 5)
+
+
+def test_each_channel_is_normalised_as_by_torchvision_to_the_bit(colour: Split) -> None:
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    theirs = transforms.Compose([transforms.ToTensor(), transforms.Normalize(mean, std)])
+    expected = torch.stack([theirs(image.permute(1, 2, 0).numpy()) for image in colour.images[:50]])
+    assert torch.equal(Normalise(mean, std)(colour.images[:50]), expected)
+
+
+def test_the_same_value_for_all_channels_is_as_one_value_for_one(colour: Split) -> None:
+    grey = colour.images[:, :1]
+    for_all = Normalise([0.3] * 3, [0.2] * 3)(grey.expand(-1, 3, -1, -1))
+    assert all(torch.equal(for_all[:, [channel]], Normalise([0.3], [0.2])(grey)) for channel in range(3))
+
+
+def test_batches_of_colour_images_in_many_classes(colour: Split) -> None:
+    chosen = {
+        "rotate": {"degrees": 10.0, "fill": 3},
+        "affine": {"degrees": 5.0, "translate": 0.1, "scale": [0.9, 1.1], "shear": 5.0, "fill": 0},
+    }
+    batches = TrainingBatches(
+        colour,
+        batch_size=64,
+        augment=pipeline_of(chosen, COLOUR),
+        normalise=Normalise([0.1, 0.2, 0.3], [0.4, 0.5, 0.6]),
+        seed=1,
+    )
+    whole = list(batches.epoch(1))
+    assert [tuple(batch.images.shape) for batch in whole] == [(64, 3, 20, 33)] * 14 + [(4, 3, 20, 33)]
+    assert torch.cat([batch.labels for batch in whole]).bincount().tolist() == [3] * 300
+    (last,) = batches.epoch(1, first_step=14)
+    assert torch.equal(last.images, whole[-1].images)
+    evaluated = list(EvaluationBatches(colour, batch_size=500, normalise=batches.normalise))
+    assert torch.equal(torch.cat([batch.images for batch in evaluated]), batches.normalise(colour.images))
+
+
+def test_validation_images_of_many_classes_are_stratified(colour: Split) -> None:
+    train, val = split_off_val(colour, 300, seed=1)
+    assert val.labels.bincount().tolist() == [1] * 300
+    assert train.labels.bincount().tolist() == [2] * 300

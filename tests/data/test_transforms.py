@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
+from torchvision.transforms import functional as TF
 
 from era_cnn.config.choices import TRANSFORMS
+from era_cnn.config.data_info import DataInfo
+from era_cnn.config.sections import FieldError
 from era_cnn.data.digits import read_digits
-from era_cnn.data.transforms import Pipeline
+from era_cnn.data.transforms import Pipeline, Transform
 from tests.conftest import CONF_DIR
-from tests.helpers import pipeline_of
+from tests.helpers import nothing_stays_registered, pipeline_of
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +71,80 @@ def test_angles_stay_within_their_range_and_fill_it() -> None:
     assert 6.5 < heights.max() < 7.6  # 10 sin(45°) = 7.07
     assert -7.6 < heights.min() < -6.5
     assert abs(heights.mean()) < 0.6
+
+
+COLOUR = DataInfo((3, 20, 33), ("a", "b"), train_size=100, test_size=10)
+
+
+@pytest.fixture(scope="module")
+def colour() -> Tensor:
+    """100 images of 3 channels, not square."""
+    return torch.randint(0, 256, (100, 3, 20, 33), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("name", ["rotate", "affine", "both"])
+def test_a_colour_image_is_changed_as_each_of_its_channels(name: str, colour: Tensor) -> None:
+    augment = pipeline_of(AUGMENTATIONS[name], COLOUR)
+    changed = drawn(augment, colour, 1)
+    assert not torch.equal(changed, colour)
+    for channel in range(3):
+        assert torch.equal(changed[:, [channel]], drawn(augment, colour[:, [channel]], 1))
+
+
+def through_pillow(images: Tensor, transform) -> Tensor:
+    """Applies a torchvision transform to each 8-bit colour image on its own."""
+    done = [np.array(transform(Image.fromarray(image.permute(1, 2, 0).numpy()), i)) for i, image in enumerate(images)]
+    return torch.from_numpy(np.stack(done)).permute(0, 3, 1, 2)
+
+
+def test_rotation_of_colour_images_gives_the_pixels_of_torchvision(colour: Tensor) -> None:
+    draws = torch.rand(1, 100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ours = pipeline_of({"rotate": {"degrees": 90.0, "fill": 5}}, COLOUR)(colour, draws)
+    angles = draws[0] * 180 - 90
+    theirs = through_pillow(colour, lambda image, i: TF.rotate(image, angles[i].item(), fill=[5, 5, 5]))
+    assert torch.equal(ours, theirs)
+
+
+def test_affine_of_colour_images_gives_the_pixels_of_torchvision(colour: Tensor) -> None:
+    draws = torch.rand(5, 100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    fields = {"degrees": 30.0, "translate": 0.2, "scale": [0.5, 2.0], "shear": 20.0, "fill": 7}
+    ours = pipeline_of({"affine": fields}, COLOUR)(colour, draws)
+    angles, scales, shears = draws[0] * 60 - 30, draws[3] * 1.5 + 0.5, draws[4] * 40 - 20
+    shift_x = ((draws[1] * 2 - 1) * 0.2 * 33).round()  # of the width
+    shift_y = ((draws[2] * 2 - 1) * 0.2 * 20).round()  # of the height
+    theirs = through_pillow(
+        colour,
+        lambda image, i: TF.affine(
+            image,
+            angles[i].item(),
+            [int(shift_x[i]), int(shift_y[i])],
+            scales[i].item(),
+            [shears[i].item(), 0.0],
+            fill=[7, 7, 7],
+        ),
+    )
+    assert torch.equal(ours, theirs)
+
+
+def test_transforms_are_applied_in_their_order_each_with_its_own_numbers(images: Tensor) -> None:
+    draws = torch.rand(6, 500, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    first, second = pipeline_of(ROTATE), pipeline_of(AFFINE)
+    both, turned = pipeline_of({**ROTATE, **AFFINE}), pipeline_of({**AFFINE, **ROTATE})
+    assert (first.num_draws, second.num_draws, both.num_draws) == (1, 5, 6)
+    assert torch.equal(both(images, draws), second(first(images, draws[:1]), draws[1:]))
+    assert torch.equal(turned(images, draws), first(second(images, draws[:5]), draws[5:]))
+    assert not torch.equal(both(images, draws), turned(images, draws))
+
+
+def test_a_transform_of_a_plugin_gets_what_the_data_set_says_and_may_refuse_it(images: Tensor) -> None:
+    with nothing_stays_registered():
+
+        @TRANSFORMS.register("black")
+        def black(info: DataInfo) -> Transform:
+            if info.shape[0] != 1:
+                raise FieldError("black", "be left out for colour images", info.shape[0], "Remove it.")
+            return Transform(0, lambda images, draws: torch.zeros_like(images))
+
+        assert not pipeline_of({"black": {}})(images, torch.empty(0, 500)).any()
+        with pytest.raises(FieldError, match="be left out for colour images"):
+            pipeline_of({"black": {}}, COLOUR)

@@ -3,9 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from era_cnn.config.data_info import DataInfo
 from era_cnn.errors import ConfigError
-from era_cnn.models.build import build_from_config, check_network
+from era_cnn.models.build import build_from_config, build_network, check_network
+from era_cnn.models.summary import summarise
 from tests.conftest import EXPERIMENTS, config_of
+from tests.models.test_blocks import INHERITED
 
 
 @pytest.mark.parametrize(
@@ -90,3 +93,47 @@ def test_describing_a_network_that_has_no_room_is_refused_before_it_takes_any(co
     huge = ("model.layers.conv2.out_channels=65536", "model.layers.skip.out_channels=65536", "target.max_params=null")
     code, _, err = command("describe", *huge)
     assert (code, "skip.block must make at most 268,435,456 parameters" in err) == (2, True)
+
+
+COLOUR = DataInfo((3, 20, 33), tuple("abcdefg"), train_size=100, test_size=10)
+LAYERS = {
+    "conv1": {"block": "conv", "out_channels": 8},
+    "residual": {"block": "residual", "out_channels": 12, "shortcut": "conv", "stride": 2},
+    "blur": {"block": "blur_pool"},
+    "separable": {"block": "depthwise_separable", "out_channels": 9},
+    "head": {"block": "gap_head", "projection": "conv"},
+}
+
+
+@pytest.mark.parametrize("projection", ["conv", "linear"])
+def test_a_network_takes_its_channels_sizes_and_classes_from_the_data_set(projection: str) -> None:
+    layers = {**LAYERS, "head": {"block": "gap_head", "projection": projection}}
+    network = build_network(layers, INHERITED, seed=1, info=COLOUR)
+    assert network.get_submodule("conv1.conv").in_channels == 3
+    assert network(torch.randn(2, *COLOUR.shape)).shape == (2, 7)
+    summary = summarise(network, COLOUR.shape)
+    assert summary.rows[0].output_shape == (8, 18, 31)
+
+
+def test_a_network_for_other_classes_is_refused() -> None:
+    layers = {
+        **LAYERS,
+        "last": {"block": "conv", "out_channels": 10, "kernel_size": 1, "bare": True},
+        "gap": {"block": "gap_head"},
+    }
+    del layers["head"]
+    with pytest.raises(
+        ConfigError, match=r"gap.projection must be conv or linear where 10 channels come in for 7 classes"
+    ):
+        build_network(layers, INHERITED, seed=1, info=COLOUR)
+    without = {name: layers[name] for name in list(layers)[:3]}
+    with pytest.raises(
+        ConfigError, match="model.layers must end in 7 values for an image, its classes, got '12 × 5 × 8'"
+    ):
+        build_network(without, INHERITED, seed=1, info=COLOUR)
+
+
+def test_the_smaller_side_bounds_a_kernel() -> None:
+    layers = {**LAYERS, "conv1": {"block": "conv", "out_channels": 8, "kernel_size": 21}}
+    with pytest.raises(ConfigError, match="conv1.kernel_size must be at most 20: its input is 20 px high or wide"):
+        build_network(layers, INHERITED, seed=1, info=COLOUR)

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from era_cnn.config.choices import DATASETS
+from era_cnn.config.data_info import DataInfo
+from era_cnn.config.schema import RunConfig, parse
+from era_cnn.data.arrays import Arrays, check_against
+from era_cnn.errors import DataError
+from era_cnn.runs import parts
+from era_cnn.runs.parts import read_data
+from tests.conftest import config_of
+from tests.helpers import nothing_stays_registered
+
+INFO = DataInfo((3, 4, 6), ("a", "b", "c"), train_size=7, test_size=3)
+
+
+def arrays_of(info: DataInfo = INFO) -> Arrays:
+    rng = np.random.default_rng(0)
+
+    def images(size: int) -> np.ndarray[Any, Any]:
+        return rng.integers(0, 256, (size, *info.shape), dtype=np.uint8)
+
+    def labels(size: int) -> np.ndarray[Any, Any]:
+        return np.arange(size, dtype=np.int64) % info.num_classes
+
+    return Arrays(images(info.train_size), labels(info.train_size), images(info.test_size), labels(info.test_size))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint16, np.int32, np.int64])
+def test_arrays_that_are_what_the_data_set_says_pass(kind: type) -> None:
+    arrays = arrays_of()
+    check_against(replace(arrays, train_labels=arrays.train_labels.astype(kind)), INFO, "mine")
+
+
+def test_grey_images_pass_with_and_without_a_channel_axis() -> None:
+    info = replace(INFO, shape=(1, 4, 6))
+    arrays = arrays_of(info)
+    check_against(arrays, info, "mine")
+    check_against(replace(arrays, train_images=arrays.train_images[:, 0]), info, "mine")
+
+
+def wrong() -> Iterator[tuple[str, dict[str, Any], str]]:
+    arrays = arrays_of()
+    images, labels = arrays.train_images, arrays.train_labels
+    yield "float images", {"train_images": images.astype(np.float32)}, "training images of uint8, got float32"
+    yield "int64 test images", {"test_images": arrays.test_images.astype(np.int64)}, "test images of uint8, got int64"
+    yield "fewer images", {"train_images": images[:-1]}, "training images of shape (7, 3, 4, 6), got (6, 3, 4, 6)"
+    yield (
+        "more images",
+        {"train_images": np.concatenate([images, images])},
+        "training images of shape (7, 3, 4, 6), got (14,",
+    )
+    yield (
+        "fewer test images",
+        {"test_images": arrays.test_images[:1]},
+        "test images of shape (3, 3, 4, 6), got (1, 3, 4, 6)",
+    )
+    yield (
+        "channels last",
+        {"train_images": images.transpose(0, 2, 3, 1)},
+        "training images of shape (7, 3, 4, 6), got (7, 4",
+    )
+    yield (
+        "turned",
+        {"train_images": images.transpose(0, 1, 3, 2)},
+        "training images of shape (7, 3, 4, 6), got (7, 3, 6, 4)",
+    )
+    yield "grey", {"train_images": images[:, 0]}, "training images of shape (7, 3, 4, 6), got (7, 4, 6)"
+    yield "flat", {"train_images": images.reshape(7, -1)}, "training images of shape (7, 3, 4, 6), got (7, 72)"
+    yield (
+        "fewer labels",
+        {"train_labels": labels[:-1]},
+        "training labels of shape (7,), whole numbers, got (6,) of int64",
+    )
+    yield (
+        "one-hot labels",
+        {"train_labels": np.eye(7, dtype=np.int64)},
+        "training labels of shape (7,), whole numbers, got (7, 7)",
+    )
+    yield (
+        "float labels",
+        {"train_labels": labels.astype(float)},
+        "training labels of shape (7,), whole numbers, got (7,) of",
+    )
+    yield (
+        "bool labels",
+        {"test_labels": arrays.test_labels > 0},
+        "test labels of shape (3,), whole numbers, got (3,) of bool",
+    )
+    yield "labels from 1", {"train_labels": labels + 1}, "training labels from 0 to 2, one for each class, got 1 to 3"
+    yield (
+        "a negative label",
+        {"train_labels": labels - 1},
+        "training labels from 0 to 2, one for each class, got -1 to 1",
+    )
+    yield (
+        "a label too large",
+        {"test_labels": np.array([0, 1, 3])},
+        "test labels from 0 to 2, one for each class, got 0 to 3",
+    )
+
+
+WRONG = {name: (changes, message) for name, changes, message in wrong()}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_contradicts_the_data_set_is_refused(case: str) -> None:
+    changes, message = WRONG[case]
+    with pytest.raises(DataError) as caught:
+        check_against(replace(arrays_of(), **changes), INFO, "mine")
+    assert str(caught.value).startswith(f"The data set mine must hold what it says of itself: {message}")
+    assert str(caught.value).endswith(". Fix the data set.")
+    assert caught.value.exit_code == 3
+
+
+@pytest.fixture
+def mine() -> Iterator[dict[str, Any]]:
+    """Registers a data set whose arrays can be changed."""
+    changes: dict[str, Any] = {}
+
+    class Mine:
+        def info(self) -> DataInfo:
+            return INFO
+
+        def read(self) -> Arrays:
+            return replace(arrays_of(), **changes)
+
+    with nothing_stays_registered():
+        DATASETS.register("mine")(Mine)
+        parts._read.cache_clear()
+        yield changes
+    parts._read.cache_clear()
+
+
+def of_mine() -> RunConfig:
+    values = config_of("experiment=model_3", "trainer.batch_size=3", "target.max_params=null").model_dump()
+    return parse({**values, "data": {"name": "mine", "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}})
+
+
+def test_a_run_reads_its_data_and_checks_them_each_time(mine: dict[str, Any]) -> None:
+    assert read_data(of_mine()).sha256 == arrays_of().sha256
+    parts._read.cache_clear()
+    mine["train_labels"] = np.zeros(6, dtype=np.int64)
+    for _ in range(2):  # what was refused is not remembered as read
+        with pytest.raises(
+            DataError, match="The data set mine must hold what it says of itself: training labels of shape"
+        ):
+            read_data(of_mine())
+
+
+def former_sha256(arrays: Arrays) -> str:
+    """As it was computed when all images were grey and without a channel axis, and all labels bytes."""
+    digest = hashlib.sha256()
+    for array in (arrays.train_images, arrays.train_labels, arrays.test_images, arrays.test_labels):
+        digest.update(str(array.shape).encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def test_the_digest_of_grey_images_is_that_of_before_with_or_without_a_channel_axis() -> None:
+    arrays = arrays_of(replace(INFO, shape=(1, 4, 6)))
+    grey = Arrays(
+        arrays.train_images[:, 0], arrays.train_labels.astype(np.uint8),
+        arrays.test_images[:, 0], arrays.test_labels.astype(np.uint8),
+    )  # fmt: skip
+    with_axis = replace(grey, train_images=arrays.train_images, test_images=arrays.test_images)
+    assert grey.sha256 == with_axis.sha256 == former_sha256(grey)
+
+
+def test_the_digest_is_over_shapes_types_and_values_and_not_over_the_layout() -> None:
+    arrays = arrays_of()
+    changed = {
+        "a pixel": replace(arrays, train_images=arrays.train_images ^ np.uint8(1)),
+        "a test pixel": replace(arrays, test_images=arrays.test_images[::-1]),
+        "a label": replace(arrays, train_labels=arrays.train_labels[::-1]),
+        "the shape": replace(arrays, train_images=arrays.train_images.reshape(7, 3, 6, 4)),
+        "the type": replace(arrays, train_labels=arrays.train_labels.astype(np.uint8)),
+        "the splits": Arrays(arrays.test_images, arrays.test_labels, arrays.train_images, arrays.train_labels),
+    }
+    digests = {name: each.sha256 for name, each in changed.items()}
+    assert len({arrays.sha256, *digests.values()}) == 1 + len(changed)
+    layout = np.asfortranarray(arrays.train_images)
+    assert replace(arrays, train_images=layout).sha256 == arrays.sha256
+    swapped = arrays.train_labels.astype(arrays.train_labels.dtype.newbyteorder(">"))
+    assert replace(arrays, train_labels=swapped.astype("<i8")).sha256 == arrays.sha256

@@ -90,12 +90,12 @@ def test_what_is_wrong_is_said_once_and_leaves_no_folder(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from era_cnn.data import sources
+    from era_cnn.data import idx
 
     def no_network(root: Path) -> None:
         raise RuntimeError("no route to host")
 
-    monkeypatch.setattr(sources, "_fetcher", lambda source: no_network)
+    monkeypatch.setattr(idx, "_fetcher", lambda source: no_network)
     (tmp_path / "file").write_text("", encoding="utf-8")
     try:
         got, out, err = command(*words)

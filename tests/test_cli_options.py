@@ -11,7 +11,7 @@ import pytest
 from era_cnn.cli import VERBS, _read
 from era_cnn.compose.words import Words
 from era_cnn.errors import ConfigError
-from era_cnn.sweeps.executors import Manner
+from era_cnn.sweeps.executor import Manner
 from era_cnn.sweeps.worker import do_job
 
 SMALL = ["data=digits", "trainer=smoke", "trainer.limit_train_images=64"]

@@ -23,9 +23,10 @@ from omegaconf.basecontainer import BaseContainer
 import era_cnn
 from era_cnn.cli import main
 from era_cnn.compose import hydra_door, launchers
+from era_cnn.compose.composition import compose, compose_sweep, plain, plan_run, resolved, validated
 from era_cnn.compose.hydra_door import Loader, require_checked
 from era_cnn.compose.interpolation import limited
-from era_cnn.compose.planner import Planner, compose, compose_sweep, plain, plan_run, resolved, validated
+from era_cnn.compose.planner import Planner
 from era_cnn.compose.words import Words, load, loader_of
 from era_cnn.errors import ConfigError
 

@@ -23,7 +23,7 @@ from era_cnn.config.choices import (
     load_plugins,
     plugin_digests,
 )
-from era_cnn.config.schema import parse
+from era_cnn.config.parsing import parse
 from era_cnn.config.sections import Choice, FieldError, Section
 from era_cnn.errors import ConfigError
 from era_cnn.models.build import check_network

@@ -10,7 +10,8 @@ import yaml
 from pydantic import Field
 
 from era_cnn.config.choices import GROUPS
-from era_cnn.config.schema import Augmentation, ModelConfig, RunConfig, Target, TrainerConfig, parse
+from era_cnn.config.parsing import parse
+from era_cnn.config.schema import Augmentation, ModelConfig, RunConfig, Target, TrainerConfig
 from era_cnn.config.sections import NoEffect, Section, values_of
 from era_cnn.config.versions import SCHEMA, STEPS, digest, numbered, schema_of, stored_digest, upgraded
 from era_cnn.errors import RunFolderError

@@ -10,7 +10,8 @@ import pytest
 
 from era_cnn.config.choices import DATASETS
 from era_cnn.config.data_info import DataInfo
-from era_cnn.config.schema import RunConfig, parse
+from era_cnn.config.parsing import parse
+from era_cnn.config.schema import RunConfig
 from era_cnn.data.arrays import Arrays, check_against
 from era_cnn.errors import DataError
 from era_cnn.runs import parts

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from era_cnn import cli
-from era_cnn.runs.result import TIMES
+from era_cnn.folders.result import TIMES
 
 RUN = (
     "experiment=model_4_digits",

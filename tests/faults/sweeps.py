@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from era_cnn.folders.result import TIMES
 from era_cnn.folders.sweep import SweepFolder
-from era_cnn.runs.result import TIMES
 from tests.faults.campaigns import workplace
 from tests.faults.harness import RUN, Child, Report, in_parallel
 from tests.faults.sabotage import SABOTAGES

@@ -15,7 +15,7 @@ import torch
 
 import era_cnn
 from era_cnn.cli import main
-from era_cnn.compose.planner import compose, plan_run
+from era_cnn.compose.composition import compose, plan_run
 from era_cnn.compose.words import Words
 from era_cnn.errors import DataError, EraCnnError, StorageError
 from era_cnn.folders.run import RunFolder

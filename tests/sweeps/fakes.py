@@ -16,7 +16,7 @@ from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_config
 from era_cnn.runs.result import Result
 from era_cnn.sweeps.executor import Ended
-from era_cnn.training.loop import EpochMetrics, Scores
+from era_cnn.training.history import EpochMetrics, Scores
 
 KILLED = "its process was killed by SIGKILL, as when memory runs out"
 NO_PROCESS = 2**22 + 1

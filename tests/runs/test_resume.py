@@ -333,7 +333,12 @@ def test_what_is_no_folder_cannot_be_resumed(command) -> None:
 
 def test_a_run_that_is_killed_again_and_again_goes_on_to_the_same_bits(command, tmp_path: Path) -> None:
     """Real processes and SIGKILL, at instants that nobody chose."""
-    words = ["experiment=model_4_digits", "trainer.limit_epochs=4", "trainer.checkpoint_every_seconds=0.05"]
+    words = [
+        "experiment=model_4_digits",
+        "threads=2",
+        "trainer.limit_epochs=4",
+        "trainer.checkpoint_every_seconds=0.05",
+    ]
     assert command(*words, "hydra.run.dir=unbroken")[0] == 0
     start, kills = [*words, "hydra.run.dir=killed"], 0
     while not (tmp_path / "killed" / "result.json").exists():

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from threading import Condition, Thread
 from typing import Any
 
 import pytest
@@ -346,47 +347,46 @@ def interleaved(*iterators: Iterator[Any]) -> None:
         waiting = [each for each in waiting if next(each, None) is not None]
 
 
-class Stepwise(Run):
-    """Trains a step at a time, so that another one can train in between."""
+class InTurns(Run):
+    """Trains in a thread that stands still in the middle of each forward pass, and after it, for another training."""
 
-    def one_step_each(self) -> Iterator[bool]:
-        from threading import Condition, Thread
+    def parts_of_steps(self) -> Iterator[bool]:
+        turn, is_mine, has_ended = Condition(), [False], [False]
 
-        turn, mine, ended = Condition(), [False], [False]
-
-        def pause(step: Step) -> None:
+        def pause(*_: object) -> None:
             with turn:
-                mine[0] = False
+                is_mine[0] = False
                 turn.notify_all()
-                turn.wait_for(lambda: mine[0])
+                turn.wait_for(lambda: is_mine[0])
 
         def train() -> None:
             with turn:
-                turn.wait_for(lambda: mine[0])
+                turn.wait_for(lambda: is_mine[0])
             list(
                 fit(self.state, constant(), training(self.split), epochs=2, seed=1, history=self.history, on_step=pause)
             )
             with turn:
-                ended[0], mine[0] = True, False
+                has_ended[0], is_mine[0] = True, False
                 turn.notify_all()
 
+        self.state.network.get_submodule("pool").register_forward_hook(pause)  # dropout stands before and behind it
         thread = Thread(target=train, daemon=True)
         thread.start()
-        while not ended[0]:
+        while not has_ended[0]:
             with turn:
-                mine[0] = True
+                is_mine[0] = True
                 turn.notify_all()
-                turn.wait_for(lambda: not mine[0])
+                turn.wait_for(lambda: not is_mine[0])
             yield True
         thread.join()
 
 
-def test_two_trainings_whose_steps_take_turns_come_to_what_each_comes_to_alone(split: Split) -> None:
+def test_two_trainings_that_take_turns_within_their_steps_come_to_what_each_comes_to_alone(split: Split) -> None:
     alone = [Run(split), Run(split.at(slice(50, 170)))]
     for run in alone:
         list(run.epochs(epochs=2))
-    together = [Stepwise(split), Stepwise(split.at(slice(50, 170)))]
-    interleaved(*(run.one_step_each() for run in together))
+    together = [InTurns(split), InTurns(split.at(slice(50, 170)))]
+    interleaved(*(run.parts_of_steps() for run in together))
     for one, other in zip(alone, together, strict=True):
         assert len(other.history) == 2
         assert_equal(one, other)

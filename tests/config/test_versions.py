@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import Field
+from pydantic import Field, create_model
 
 from era_cnn.config.choices import GROUPS
 from era_cnn.config.parsing import parse
@@ -334,6 +334,14 @@ def test_the_order_of_keys_does_not_matter() -> None:
     assert list(changed["augmentation"]["affine"]) == list(reversed(values["augmentation"]["affine"]))
     assert list(changed["model"]["layers"]) == list(values["model"]["layers"])
     assert digest(parse(changed)) == digest(config)
+
+
+def test_the_order_of_the_fields_in_the_schema_does_not_matter() -> None:
+    config = config_of()
+    fields = {name: (field.annotation, field) for name, field in reversed(TrainerConfig.model_fields.items())}
+    trainer = create_model("Reversed", __base__=Section, **fields).model_construct(**values_of(config.trainer))
+    assert list(values_of(trainer)) == list(reversed(values_of(config.trainer)))
+    assert digest(config.model_copy(update={"trainer": trainer})) == digest(config)
 
 
 def test_the_order_of_the_layers_matters() -> None:

@@ -3,23 +3,33 @@ from __future__ import annotations
 import csv
 import json
 import re
+import signal
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
+from era_cnn.config.schema import RunConfig
 from era_cnn.config.versions import digest
-from era_cnn.errors import ConfigError
+from era_cnn.errors import ConfigError, RunFolderError
 from era_cnn.folders.claims import claim
 from era_cnn.folders.result import Result
 from era_cnn.folders.run import RunFolder
-from era_cnn.folders.stored import StoredConfig
+from era_cnn.folders.stored import StoredConfig, read_config
 from era_cnn.runs.listeners.console import Console
+from era_cnn.runs.parts import make_parts, read_data
 from era_cnn.runs.process import pick_device
 from era_cnn.runs.run import run
-from era_cnn.runs.stopping import StopRequest
+from era_cnn.runs.stopping import Interrupted, StopRequest
+from era_cnn.training.checkpoint import Checkpoint
+from era_cnn.training.evaluate import Evaluation, evaluate
 from era_cnn.training.fingerprint import weights_sha256
+from era_cnn.training.history import EpochMetrics
+from era_cnn.training.listeners import Listener, Training
+from era_cnn.training.loop import Step
 from tests.conftest import MNIST_ROOT, config_of
 
 SMALL = ["data=digits", "experiment=model_4", "trainer=smoke", "threads=1"]
@@ -30,7 +40,7 @@ RESULT_KEYS = [
 ]  # fmt: skip
 
 
-def run_in(folder: Path, *overrides: str) -> Result:
+def run_in(folder: Path, *overrides: str, listeners: Sequence[Listener] = ()) -> Result:
     config = config_of(*overrides)
     return run(
         StoredConfig(config, digest(config)),
@@ -38,6 +48,7 @@ def run_in(folder: Path, *overrides: str) -> Result:
         Console(is_terminal=False),
         StopRequest(),
         ["era-cnn", *overrides],
+        listeners,
     )
 
 
@@ -149,6 +160,195 @@ def test_auto_is_a_device_that_is_there() -> None:
 
 def test_a_target_is_not_judged_on_part_of_the_test_set(tmp_path: Path) -> None:
     assert run_in(tmp_path / "run", *SMALL, "target.test_accuracy=0.0").target["met"] is None
+
+
+class Heard(Listener):
+    """Notes what it hears; fails in the second epoch if it is told to."""
+
+    def __init__(self, *, fails: bool = False, is_essential: bool = False) -> None:
+        self.events: list[str] = []
+        self.fails, self.is_essential = fails, is_essential
+
+    def on_start(self, training: Training) -> None:
+        self.training = training
+        self.events.append(f"start {training.config.name} {len(training.history)}")
+
+    def on_step(self, step: Step) -> None:
+        if not self.events[-1].startswith("step"):
+            self.events.append(f"step {step.epoch}")
+
+    def on_epoch(self, metrics: EpochMetrics) -> None:
+        assert self.training.history[-1] == metrics
+        folder = self.training.folder  # which has been written and saved by then
+        assert len((folder / "metrics.csv").read_text(encoding="utf-8").splitlines()) == 1 + metrics.epoch
+        assert list((folder / "checkpoints").glob(f"epoch-{metrics.epoch + 1:05d}_step-0000000_*.pt"))
+        self.events.append(f"epoch {metrics.epoch}")
+        if self.fails and metrics.epoch == 2:
+            raise RuntimeError("of no use")
+
+    def on_end(self, result: dict[str, object]) -> None:
+        assert not (self.training.folder / "result.json").exists()  # the very last
+        assert (self.training.folder / "predictions.npz").exists()
+        self.events.append(f"end {result['epochs']}")
+
+    def close(self) -> None:
+        self.events.append("close")
+
+
+THREE = [*SMALL, "trainer.limit_epochs=3", "trainer.limit_train_images=200"]
+ALL = ["start model_4 0", *(f"{what} {epoch}" for epoch in (1, 2, 3) for what in ("step", "epoch")), "end 3", "close"]
+
+
+def test_a_listener_hears_of_the_whole_run_and_changes_nothing(tmp_path: Path) -> None:
+    heard = Heard()
+    with_it = run_in(tmp_path / "a", *THREE, listeners=[heard])
+    without = run_in(tmp_path / "b", *THREE)
+    assert heard.events == ALL
+    assert heard.training.folder == tmp_path / "a"
+    assert with_it.weights_sha256 == without.weights_sha256
+
+
+def test_a_listener_that_fails_is_left_out_and_the_run_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing, other = Heard(fails=True), Heard()
+    result = run_in(tmp_path / "run", *THREE, listeners=[failing, other])
+    assert result.epochs == 3
+    assert failing.events == ALL[: ALL.index("epoch 2") + 1]
+    assert other.events == ALL
+    said = "The listener Heard failed in on_epoch and is left out from now on, got RuntimeError: of no use."
+    assert capsys.readouterr().err.count(said) == 1
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+def test_an_essential_listener_that_fails_ends_the_run_which_can_be_resumed(tmp_path: Path) -> None:
+    failing, other = Heard(fails=True, is_essential=True), Heard()
+    with pytest.raises(RuntimeError, match="of no use"):
+        run_in(tmp_path / "run", *THREE, listeners=[failing, other])
+    assert other.events == [*ALL[: ALL.index("epoch 2")], "close"]
+    assert not (tmp_path / "run" / "result.json").exists()
+    folder = RunFolder(tmp_path / "run")
+    resumed = run(read_config(folder), folder, Console(is_terminal=False), StopRequest())
+    assert resumed.weights_sha256 == run_in(tmp_path / "unbroken", *THREE).weights_sha256
+
+
+class Member:
+    """A part of the state that a listener brings."""
+
+    def __init__(self) -> None:
+        self.steps = torch.zeros(1)
+
+    def state_dict(self) -> dict[str, object]:
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        self.steps.copy_(state["steps"])
+
+
+class Counting(Listener):
+    """Brings a member, and stops the run in its second epoch if it is told to."""
+
+    is_essential = True
+
+    def __init__(self, *, stops: bool = False) -> None:
+        self.member, self.stops = Member(), stops
+
+    def on_start(self, training: Training) -> None:
+        training.state.add("count", self.member)
+
+    def on_step(self, step: Step) -> None:
+        self.member.steps += 1
+        if self.stops and step.epoch == 2:
+            raise Interrupted(signal.SIGTERM)
+
+
+def test_what_a_listener_adds_to_the_state_is_saved_restored_and_fingerprinted(tmp_path: Path) -> None:
+    whole, begun, resumed = Counting(), Counting(stops=True), Counting()
+    run_in(tmp_path / "unbroken", *THREE, listeners=[whole])
+    with pytest.raises(Interrupted):
+        run_in(tmp_path / "run", *THREE, listeners=[begun])
+    folder = RunFolder(tmp_path / "run")
+    with pytest.raises(
+        RunFolderError, match="A checkpoint must hold network, optimizer, got a difference in count. Res"
+    ):
+        run(read_config(folder), folder, Console(is_terminal=False), StopRequest())
+    run(read_config(folder), folder, Console(is_terminal=False), StopRequest(), [], [resumed])
+    assert torch.equal(whole.member.steps, resumed.member.steps)
+    prints = RunFolder(tmp_path / "unbroken").read_fingerprints()
+    assert folder.read_fingerprints() == prints
+    assert list(prints[1])[-1] == "count.steps"
+    assert len({prints[epoch]["count.steps"] for epoch in (1, 2, 3)}) == 3
+
+
+def evaluated(folder: Path, name: str, config: RunConfig) -> Evaluation:
+    """The test set as the newest or the best checkpoint of a run evaluates it."""
+    (path,) = [sorted((folder / "checkpoints").glob(name))[-1]]
+    parts = make_parts(config, read_data(config), torch.device("cpu"))
+    parts.state.load_state_dict(Checkpoint.from_bytes(path.read_bytes(), torch.device("cpu")).state)
+    return evaluate(parts.state.network, parts.test, precision=config.precision)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_predictions_are_those_of_the_final_weights(precision: str, tmp_path: Path) -> None:
+    overrides = [*THREE, f"precision={precision}", "device=cpu"]
+    result = run_in(tmp_path / "run", *overrides)
+    final = evaluated(tmp_path / "run", "epoch-*", config_of(*overrides))
+    with np.load(tmp_path / "run" / "predictions.npz") as arrays:
+        assert set(arrays) == {"labels", "predicted", "logits"}
+        assert np.array_equal(arrays["labels"], read_data(config_of(*overrides)).test_labels)
+        assert np.array_equal(arrays["logits"], final.logits.numpy())
+        assert np.array_equal(arrays["predicted"], arrays["logits"].argmax(axis=1))
+        assert (arrays["logits"].dtype, arrays["labels"].dtype) == (np.float32, np.int64)
+        assert (arrays["predicted"] == arrays["labels"]).mean() == result.final_test_accuracy
+
+
+VAL = [
+    "data=digits", "experiment=model_4", "trainer=smoke", "data.val_size=200", "trainer.limit_epochs=4", "device=cpu",
+    "trainer.limit_train_images=300", "optimizer.lr=0.3",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_with_validation_images_the_best_weights_predict_as_well(seed: int, tmp_path: Path) -> None:
+    overrides = [*VAL, f"seed={seed}"]
+    result = run_in(tmp_path / "run", *overrides)
+    config = config_of(*overrides)
+    best, final = (evaluated(tmp_path / "run", name, config) for name in ("best_*", "epoch-*"))
+    with np.load(tmp_path / "run" / "predictions.npz") as arrays:
+        assert set(arrays) == {"labels", "predicted", "logits", "best_predicted", "best_logits"}
+        assert np.array_equal(arrays["logits"], final.logits.numpy())
+        assert np.array_equal(arrays["best_logits"], best.logits.numpy())
+        assert np.array_equal(arrays["best_predicted"], best.predictions().numpy())
+        is_last = result.best_val_epoch == result.epochs
+        assert np.array_equal(arrays["logits"], arrays["best_logits"]) == is_last
+    path = next((tmp_path / "run" / "checkpoints").glob("best_*"))
+    last = sorted((tmp_path / "run" / "checkpoints").glob("epoch-*"))[-1]
+    assert path.name.startswith(f"best_epoch-{result.best_val_epoch:05d}_")
+    final_network = make_parts(config, read_data(config), torch.device("cpu")).state.network
+    final_network.load_state_dict(Checkpoint.from_bytes(last.read_bytes(), torch.device("cpu")).state["network"])
+    assert weights_sha256(final_network) == result.weights_sha256  # of the final weights, though others were loaded
+
+
+class DamagesTheBest(Listener):
+    """A disk that fails before the end."""
+
+    def on_start(self, training: Training) -> None:
+        self.folder = training.folder
+
+    def on_epoch(self, metrics: EpochMetrics) -> None:
+        if metrics.epoch == 4:
+            for path in (self.folder / "checkpoints").glob("best_*"):
+                path.write_bytes(b"damaged")
+
+
+def test_without_the_best_checkpoint_there_are_only_the_final_predictions(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):  # one whose best epoch is not the last
+        result = run_in(tmp_path / f"{seed}", *VAL, f"seed={seed}", listeners=[DamagesTheBest()])
+        if result.best_val_epoch != 4:
+            with np.load(tmp_path / f"{seed}" / "predictions.npz") as arrays:
+                assert set(arrays) == {"labels", "predicted", "logits"}
+            return
+    pytest.fail("the best epoch was the last one each time")
 
 
 @pytest.mark.mnist

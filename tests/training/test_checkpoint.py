@@ -138,6 +138,42 @@ def test_the_learning_rate_of_the_config_stays(split: Split) -> None:
     assert resumed.state.optimizer.param_groups[0]["lr"] == 0.01
 
 
+def as_schema_2(content: bytes) -> bytes:
+    """A checkpoint as the version before schema 3 wrote it."""
+    values = torch.load(io.BytesIO(content), weights_only=True)
+    state = values.pop("state")
+    former = {
+        "schema": 2, "origin": values["origin"], "weights": state["network"], "optimizer": state["optimizer"],
+        "epoch": values["epoch"], "steps_done": values["steps_done"], "tally": values["tally"],
+        "seconds": values["seconds"], "records": values["history"],
+    }  # fmt: skip
+    buffer = io.BytesIO()
+    torch.save(former, buffer)
+    return buffer.getvalue()
+
+
+def test_a_checkpoint_of_schema_2_goes_on_bit_by_bit(split: Split) -> None:
+    unbroken = Training(split)
+    unbroken.run()
+    for content in unbroken.saved:
+        resumed = Training(split)
+        resumed.run(Checkpoint.from_bytes(as_schema_2(content), CPU))
+        assert_equal(unbroken, resumed)
+
+
+def test_a_checkpoint_comes_back_as_it_was(split: Split) -> None:
+    training = Training(split)
+    training.run()
+    read = [Checkpoint.from_bytes(content, CPU) for content in training.saved]
+    assert all(checkpoint.origin == ORIGIN for checkpoint in read)
+    assert [len(checkpoint.history) for checkpoint in read] == [0, 0, 0, 1, 1, 1, 1, 2]
+    assert all(list(each.history) == training.history[: len(each.history)] for each in read)
+    positions = [checkpoint.position for checkpoint in read]
+    assert [(each.epoch, each.steps_done) for each in positions] == [
+        (1, 1), (1, 2), (1, 3), (2, 0), (2, 1), (2, 2), (2, 3), (3, 0),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("schema", [1, 4, None])
 def test_a_checkpoint_of_another_version_is_refused(schema: int | None) -> None:
     buffer = io.BytesIO()

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from threading import Condition, Thread
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +17,7 @@ from era_cnn.data.digits import read_digits
 from era_cnn.errors import TrainingError
 from era_cnn.models.build import Network, build_from_config
 from era_cnn.training.history import EpochMetrics, History
-from era_cnn.training.loop import Step, fit, train_step
+from era_cnn.training.loop import Position, Step, fit, train_step
 from era_cnn.training.schedulers import constant, step_decay
 from era_cnn.training.state import TrainingState
 from tests.conftest import EXPERIMENTS, config_of
@@ -216,3 +221,181 @@ def test_a_fingerprint_has_every_tensor_in_the_order_of_causes(split: Split) -> 
     differing = [name for name in first if first[name] != other[name]]
     assert "order" not in differing
     assert {f"weights.{name}" for name, _ in model.named_parameters()} <= set(differing)
+
+
+def three_epochs_of_any_kind(history: Sequence[EpochMetrics]) -> bool:
+    return len(history) >= 3
+
+
+class Run:
+    """A training that can be gone on with from what another one left."""
+
+    def __init__(self, split: Split, **options: Any) -> None:
+        model = small_model()
+        self.state = TrainingState(model, torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9))
+        self.split, self.options, self.history = split, options, History()
+        self.steps: list[tuple[int, int]] = []
+
+    def epochs(self, start: Position | None = None, epochs: int = 5) -> Iterator[EpochMetrics]:
+        return fit(
+            self.state, constant(), training(self.split), epochs=epochs, seed=1, history=self.history,
+            start=start or Position(), on_step=lambda step: self.steps.append((step.epoch, step.step)), **self.options,
+        )  # fmt: skip
+
+    def go_on_from(self, other: Run, position: Position) -> None:
+        self.state.load_state_dict(copy.deepcopy(other.state.state_dict()))
+        self.history = History(other.history)
+        list(self.epochs(position))
+
+    def outcome(self) -> tuple[list[EpochMetrics], list[torch.Tensor]]:
+        return [replace(metrics, seconds=0.0) for metrics in self.history], list(self.state.tensors().values())
+
+
+def assert_equal(one: Run, other: Run) -> None:
+    (history, tensors), (other_history, other_tensors) = one.outcome(), other.outcome()
+    assert history == other_history
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(tensors, other_tensors, strict=True))
+
+
+def test_a_training_ends_when_its_history_is_enough(split: Split) -> None:
+    run = Run(split, test=evaluation(split), ends_after=three_epochs_of_any_kind)
+    assert [metrics.epoch for metrics in run.epochs()] == [1, 2, 3]
+    assert run.steps[-1] == (3, 6)
+    shorter = Run(split, test=evaluation(split))
+    list(shorter.epochs(epochs=3))
+    assert_equal(run, shorter)
+
+
+def test_a_training_that_ends_early_is_evaluated_though_no_evaluation_is_due(split: Split) -> None:
+    run = Run(split, test=evaluation(split), eval_every_epochs=2, ends_after=three_epochs_of_any_kind)
+    assert [metrics.test is not None for metrics in run.epochs()] == [False, True, True]
+    chosen = Run(
+        split, val=evaluation(split.first(50)), test=evaluation(split), eval_every_epochs=2,
+        ends_after=three_epochs_of_any_kind,
+    )  # fmt: skip
+    list(chosen.epochs())
+    assert [(each.val is not None, each.test is not None) for each in chosen.history] == [
+        (False, False), (True, False), (True, True),
+    ]  # fmt: skip
+
+
+def test_what_ends_a_training_sees_the_scores_that_are_due_and_the_whole_history(split: Split) -> None:
+    seen: list[list[tuple[int, bool, bool]]] = []
+
+    def look(history: Sequence[EpochMetrics]) -> bool:
+        seen.append([(each.epoch, each.val is not None, each.test is not None) for each in history])
+        return False
+
+    run = Run(split, val=evaluation(split.first(50)), test=evaluation(split), ends_after=look)
+    list(run.epochs(epochs=2))
+    assert seen[0] == []
+    assert [(1, True, False)] in seen
+    assert all(each in ([], [(1, True, False)], [(1, True, False), (2, True, False)]) for each in seen)
+
+
+def test_a_history_that_is_enough_trains_no_further(split: Split) -> None:
+    run = Run(split, test=evaluation(split), ends_after=three_epochs_of_any_kind)
+    list(run.epochs())
+    again = Run(split, test=evaluation(split), ends_after=three_epochs_of_any_kind)
+    again.go_on_from(run, Position(4))
+    assert again.steps == []
+    assert_equal(run, again)
+
+
+@pytest.mark.parametrize("epoch", [2, 3])
+def test_a_training_that_ends_early_resumes_to_the_same(epoch: int, split: Split) -> None:
+    options = {"test": evaluation(split), "eval_every_epochs": 5, "ends_after": three_epochs_of_any_kind}
+    unbroken, begun, resumed = (Run(split, **options) for _ in range(3))
+    list(unbroken.epochs())
+    epochs = begun.epochs()
+    for _ in range(epoch - 1):
+        next(epochs)
+    resumed.go_on_from(begun, Position(epoch))
+    assert resumed.steps[0] == (epoch, 0)
+    assert_equal(unbroken, resumed)
+
+
+def test_what_ends_a_training_that_was_interrupted_before_an_evaluation_decides_the_same(split: Split) -> None:
+    """The last update was made; the evaluation after it is missing."""
+    options = {"test": evaluation(split), "eval_every_epochs": 5, "ends_after": three_epochs_of_any_kind}
+    unbroken, begun, resumed = (Run(split, **options) for _ in range(3))
+    list(unbroken.epochs())
+    kept: list[Position] = []
+
+    class Stopped(BaseException):
+        pass
+
+    def stop(step: Step) -> None:
+        if (step.epoch, step.step) == (3, 6):
+            kept.append(Position(3, 7, step.tally, step.seconds))
+            raise Stopped
+
+    epochs = fit(
+        begun.state, constant(), training(split), epochs=5, seed=1, history=begun.history, on_step=stop, **options
+    )
+    with pytest.raises(Stopped):
+        list(epochs)
+    resumed.go_on_from(begun, kept[0])
+    assert resumed.steps == []
+    assert_equal(unbroken, resumed)
+
+
+def interleaved(*iterators: Iterator[Any]) -> None:
+    """Each in turn, one item at a time, to the end of all."""
+    waiting = list(iterators)
+    while waiting:
+        waiting = [each for each in waiting if next(each, None) is not None]
+
+
+class InTurns(Run):
+    """Trains in a thread that stands still in the middle of each forward pass, and after it, for another training."""
+
+    def parts_of_steps(self) -> Iterator[bool]:
+        turn, is_mine, has_ended = Condition(), [False], [False]
+
+        def pause(*_: object) -> None:
+            with turn:
+                is_mine[0] = False
+                turn.notify_all()
+                turn.wait_for(lambda: is_mine[0])
+
+        def train() -> None:
+            with turn:
+                turn.wait_for(lambda: is_mine[0])
+            list(
+                fit(self.state, constant(), training(self.split), epochs=2, seed=1, history=self.history, on_step=pause)
+            )
+            with turn:
+                has_ended[0], is_mine[0] = True, False
+                turn.notify_all()
+
+        self.state.network.get_submodule("pool").register_forward_hook(pause)  # dropout stands before and behind it
+        thread = Thread(target=train, daemon=True)
+        thread.start()
+        while not has_ended[0]:
+            with turn:
+                is_mine[0] = True
+                turn.notify_all()
+                turn.wait_for(lambda: not is_mine[0])
+            yield True
+        thread.join()
+
+
+def test_two_trainings_that_take_turns_within_their_steps_come_to_what_each_comes_to_alone(split: Split) -> None:
+    alone = [Run(split), Run(split.at(slice(50, 170)))]
+    for run in alone:
+        list(run.epochs(epochs=2))
+    together = [InTurns(split), InTurns(split.at(slice(50, 170)))]
+    interleaved(*(run.parts_of_steps() for run in together))
+    for one, other in zip(alone, together, strict=True):
+        assert len(other.history) == 2
+        assert_equal(one, other)
+
+
+def test_two_trainings_whose_epochs_take_turns_come_to_what_each_comes_to_alone(split: Split) -> None:
+    alone, together = [Run(split), Run(split)], [Run(split), Run(split)]
+    for run in alone:
+        list(run.epochs(epochs=2))
+    interleaved(*(run.epochs(epochs=2) for run in together))
+    for one, other in zip(alone, together, strict=True):
+        assert_equal(one, other)

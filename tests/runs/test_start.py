@@ -15,7 +15,7 @@ import torch
 
 import era_cnn
 from era_cnn.cli import main
-from era_cnn.compose.composition import compose, plan_run
+from era_cnn.compose.composition import Planned, compose, plan_run
 from era_cnn.compose.words import Words
 from era_cnn.errors import DataError, EraCnnError, StorageError
 from era_cnn.folders.run import RunFolder
@@ -28,8 +28,14 @@ from era_cnn.runs.start import start
 PACKAGE = Path(era_cnn.__file__).parent
 SMALL = ["data=digits", "trainer=smoke", "trainer.limit_train_images=64"]
 
-MOST_FRAMES = 8
-"""main, the verb, start, carry_out, run, its loop, fit, the step."""
+MOST_FRAMES = 7
+"""main, the verb, start, carry_out, run, fit, the step."""
+
+
+def begin(planned: Planned) -> int:
+    """Starts what was planned, as the command does."""
+    verbose = planned.verbose_loggers()
+    return start(planned.config, Path(planned.folder), ["era-cnn"], hydra_files=planned.hydra_files, verbose=verbose)
 
 
 def own_frames() -> list[str]:
@@ -73,10 +79,10 @@ def test_a_run_is_composed_and_validated_once(monkeypatch: pytest.MonkeyPatch) -
 
         monkeypatch.setattr(owner, name, count)
 
-    from era_cnn.compose import hydra_door, planner
+    from era_cnn.compose import composition, hydra_door
 
     counted(hydra_door.ConfigLoaderImpl, "_load_configuration_impl")
-    counted(planner, "parse")
+    counted(composition, "parse")
     assert main([*SMALL]) == 0
     assert counts == {"_load_configuration_impl": 1, "parse": 1}
 
@@ -92,7 +98,7 @@ def test_a_run_that_never_began_leaves_no_folder(
     monkeypatch.setattr(module, "run", fail)
     words = Words([*SMALL, "hydra.run.dir=a/run"])
     with pytest.raises(type(error)):
-        start(plan_run(words, compose(words)), ["era-cnn"])
+        begin(plan_run(words, compose(words)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -104,7 +110,7 @@ def test_a_folder_that_can_not_be_filled_is_given_back(monkeypatch: pytest.Monke
     planned = plan_run(words, compose(words))
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(StorageError, match="run must be written, got: No space left on device"):
-        start(planned, ["era-cnn"])
+        begin(planned)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -115,7 +121,7 @@ def test_hydra_verbose_lets_a_logger_say_more_for_one_run(tmp_path: Path) -> Non
     assert planned.verbose_loggers() == ("a.b",)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "run", lambda *arguments: levels.append(logger.level))
-        assert start(planned, ["era-cnn"]) == 0
+        assert begin(planned) == 0
     assert (levels, logger.level) == ([logging.DEBUG], logging.NOTSET)
 
 
@@ -154,7 +160,7 @@ def test_an_equal_run_may_be_taken_over(planned_folder: RunFolder) -> None:
         return True
 
     assert carry_out(planned_folder, [], take_over=take_over) == 0
-    assert asked == [(planned_folder.path, read_config(planned_folder))]
+    assert asked == [(planned_folder.path, read_config(planned_folder).config)]
     assert not planned_folder.has_begun
 
 

@@ -71,12 +71,12 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     """Puts fakes in the place of all that does jobs, one at a time or as many as `hydra/launcher=local` says, or two."""
     script = Script()
 
-    def executor(sweep, words, composed, options, manner) -> FakeExecutor:
+    def make(sweep_dir, words, composed, options, manner) -> FakeExecutor:
         at_once = (options.launcher.n_jobs or 2) if options.launcher else 1
-        return FakeExecutor(sweep.path, script, at_once)
+        return FakeExecutor(sweep_dir, script, at_once)
 
-    monkeypatch.setattr("era_cnn.sweeps.commands._executor", executor)
-    monkeypatch.setattr("era_cnn.sweeps.commands._prepare", lambda composed, config: None)
+    monkeypatch.setattr("era_cnn.sweeps.commands.make_executor", make)
+    monkeypatch.setattr("era_cnn.sweeps.commands.prepare_workers", lambda composed, config: None)
     monkeypatch.setattr("era_cnn.sweeps.search.PRUNE_SECONDS", -1.0)
     return script
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from era_cnn.config.schema import RunConfig
+from era_cnn.config.versions import digest as config_digest
 from era_cnn.errors import RunFolderError
 from era_cnn.folders.ledger import Job
+from era_cnn.folders.result import Result
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_config
-from era_cnn.runs.result import Result
 from era_cnn.sweeps.executor import Ended
 from era_cnn.training.history import EpochMetrics, Scores
 
@@ -122,7 +123,7 @@ class FakeExecutor:
                 return Ended(job)
         except RunFolderError:
             return Ended(job)
-        config = read_config(folder)
+        config = read_config(folder).config
         folder.begin(config)
         if job.number in self._asked:
             folder.end("interrupted", "Interrupted.")
@@ -162,7 +163,7 @@ class FakeExecutor:
             best_test_epoch=epochs, final_test_accuracy=final, best_train_accuracy=best, final_train_accuracy=final,
             final_test_loss=1 - final, best_val_accuracy=best if has_val else None,
             best_val_epoch=epochs if has_val else None, final_val_accuracy=final if has_val else None,
-            target={"met": None}, weights_sha256=_digest("weights", config), config_sha256=config.digest(),
+            target={"met": None}, weights_sha256=_digest("weights", config), config_sha256=config_digest(config),
             data_sha256="0" * 64, seconds=1.0, images_per_second=100.0,
         ).to_json()  # fmt: skip
 
@@ -173,7 +174,7 @@ def learned(config: RunConfig, epoch: int) -> float:
 
 
 def _digest(purpose: str, config: RunConfig) -> str:
-    return hashlib.sha256(f"{purpose} {config.digest()}".encode()).hexdigest()
+    return hashlib.sha256(f"{purpose} {config_digest(config)}".encode()).hexdigest()
 
 
 def _epochs_done(folder: RunFolder) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from era_cnn.compose.composition import compose_typed
+from era_cnn.compose.composition import as_yaml, compose_typed
 from era_cnn.compose.planner import Planner
 from era_cnn.compose.words import Words, parse_words
 from era_cnn.errors import OutputError, StorageError
@@ -214,7 +214,7 @@ def drive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Drive]]:
             Path("sweep").mkdir()
             sweep = SweepFolder(Path("sweep").absolute())
             locks.enter_context(sweep.locked())
-            jobs = sweep.create(composed, planner.plan(planner.grid()))
+            jobs = sweep.create(as_yaml(composed), planner.plan(planner.grid()))
             config: SweepConfig = sweep_options(composed).sweep
             executor = FakeExecutor(sweep.path, script, at_once)
             source = Doomed(jobs, hopeless)

@@ -19,7 +19,7 @@ from era_cnn.folders.ledger import Job
 from era_cnn.folders.sweep import SweepFolder
 from era_cnn.runs import run
 from era_cnn.sweeps import commands
-from era_cnn.sweeps.request import Recorded
+from era_cnn.sweeps.request import Request
 from era_cnn.training.checkpoint import Checkpoint
 
 
@@ -85,7 +85,7 @@ def finished_jobs() -> None:
     """A sweep that goes on begins each of its jobs anew."""
     make_missing = commands._make_missing
 
-    def make_all(sweep: SweepFolder, jobs: Sequence[Job], recorded: Recorded) -> None:
+    def make_all(sweep: SweepFolder, jobs: Sequence[Job], recorded: Request) -> None:
         for job in jobs:
             shutil.rmtree(sweep.path / job.folder)
         make_missing(sweep, jobs, recorded)

@@ -19,6 +19,7 @@ import pytest
 
 from tests.faults.variations import VARIATIONS
 
+pytestmark = pytest.mark.process  # for the server and its like
 ROOT = Path(__file__).parents[2]
 
 

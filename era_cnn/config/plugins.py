@@ -12,7 +12,7 @@ import importlib
 import re
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata, util
@@ -118,37 +118,65 @@ def entry_points(kind: str) -> dict[str, metadata.EntryPoint]:
 
 
 @contextmanager
-def _importing(name: str, module: object) -> Iterator[None]:
+def _importing(name: str, module: Callable[[], ModuleType]) -> Iterator[None]:
     """Turns what an import raises into one message, and notes what was imported.
 
     Raises:
-        ConfigError: If it fails.
+        ConfigError: If it fails. Modules that came with it are then imported again the next time.
     """
     known = set(sys.modules)
     try:
         yield
+        _note(name, module())
     except EraCnnError as error:
+        _forget_since(known)
         problems = getattr(error, "problems", (str(error),))
-        raise ConfigError([f"In the plugin {name}: {said}" for said in problems]) from error
+        raise ConfigError([f"In the plugin {name}: {each}" for each in problems]) from error
     except (Exception, SystemExit) as error:
+        _forget_since(known)
         reason = shortened(" ".join(f"{type(error).__name__}: {error}".split()), 400)
         raise ConfigError([f"The plugin {name} must be importable, got {reason}. Fix it, or leave it out."]) from error
-    _note(name, module(), known)  # type: ignore[operator]
 
 
-def _note(name: str, module: ModuleType, known: set[str]) -> None:
-    """Notes a plugin with the digest of its file and of all files outside of the environment that came with it."""
-    package = module.__name__.partition(".")[0]
-    files = {file for file in [module.__file__] if file}
-    for other in sys.modules.keys() - known:
-        file = getattr(sys.modules[other], "__file__", None)
-        if file and file.endswith(".py") and (other.partition(".")[0] == package or not _is_installed(file)):
-            files.add(file)
+def _forget_since(known: set[str]) -> None:
+    for name in sys.modules.keys() - known:
+        if _own_file(sys.modules[name]):
+            del sys.modules[name]
+
+
+def _note(name: str, module: ModuleType) -> None:
+    """Notes a plugin with the digest of its file and of all files outside of the environment that it uses."""
+    files = sorted(_files_of(module), key=lambda file: (Path(file).name, file))
     digest = hashlib.sha256()
-    for file in sorted(files):
+    for file in files:
         digest.update(f"{Path(file).name}\0".encode() + Path(file).read_bytes())
     folder = getattr(module, "CONFIG_DIR", None)
     _imported[name] = Plugin(name, digest.hexdigest(), frozenset(files), str(folder) if folder else None)
+
+
+def _files_of(module: ModuleType) -> set[str]:
+    """The file of a module, those of its package, and those of the user's other modules that its names come from."""
+    package = module.__name__.partition(".")[0]
+    siblings = [each for name, each in sys.modules.items() if name.partition(".")[0] == package]
+    files, seen, pending = set(), set(), [module, *siblings]
+    while pending:
+        each = pending.pop()
+        file = getattr(each, "__file__", None)
+        if each.__name__ in seen or not file or not (_own_file(each) or each.__name__.partition(".")[0] == package):
+            continue
+        seen.add(each.__name__)
+        files.add(file)
+        names = {value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+                 for value in vars(each).values()}  # fmt: skip
+        pending += [sys.modules[name] for name in names if isinstance(name, str) and name in sys.modules]
+    return files
+
+
+def _own_file(module: ModuleType) -> str | None:
+    """The file of a module that is neither installed nor part of this package; None of any other."""
+    file = getattr(module, "__file__", None)
+    is_ours = module.__name__.partition(".")[0] in ("era_cnn", "__main__")
+    return file if file and file.endswith(".py") and not is_ours and not _is_installed(file) else None
 
 
 def _is_installed(file: str) -> bool:

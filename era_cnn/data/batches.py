@@ -5,6 +5,7 @@ Shapes: N images in a split, B in a batch, C channels, H×W pixels.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -37,7 +38,9 @@ class Split:
 
         On a CPU, the images share the array's memory.
         """
-        tensor = torch.from_numpy(images)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it
+            tensor = torch.from_numpy(images)
         return cls(
             (tensor if tensor.dim() == 4 else tensor.unsqueeze(1)).to(device),
             torch.from_numpy(labels.astype("int64", copy=False)).to(device),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,15 +73,20 @@ class Listeners(Listener):
         self._tell("on_end", result)
 
     def close(self) -> None:  # noqa: D102
-        self._tell("close")
+        with ExitStack() as stack:  # one that fails does not keep the others open
+            for listener in reversed(self._listeners):
+                stack.callback(self._tell_one, listener, "close")
 
     def _tell(self, event: str, *arguments: Any) -> None:
         for listener in tuple(self._listeners):
-            try:
-                getattr(listener, event)(*arguments)
-            except Exception as error:
-                if listener.is_essential:
-                    raise
-                self._listeners.remove(listener)
-                name, reason = type(listener).__name__, f"{type(error).__name__}: {error}"
-                self._warn(f"The listener {name} failed in {event} and is left out from now on, got {reason}.")
+            self._tell_one(listener, event, *arguments)
+
+    def _tell_one(self, listener: Listener, event: str, *arguments: Any) -> None:
+        try:
+            getattr(listener, event)(*arguments)
+        except Exception as error:
+            if listener.is_essential:
+                raise
+            self._listeners.remove(listener)
+            name, reason = type(listener).__name__, f"{type(error).__name__}: {error}"
+            self._warn(f"The listener {name} failed in {event} and is left out from now on, got {reason}.")

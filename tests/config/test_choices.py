@@ -421,6 +421,7 @@ def test_of_a_plugin_that_fails_nothing_stays_and_it_can_be_fixed(end: str) -> N
     assert {name for name in sys.modules.keys() - modules if "torch" not in name}
 
 
+@pytest.mark.process
 def test_a_plugin_that_fails_first_of_all_takes_nothing_of_the_package_with_it() -> None:
     program = """
 from era_cnn.config.choices import REGISTRIES, load_plugins
@@ -658,3 +659,25 @@ def test_a_config_names_an_installed_choice(registry: Registry[Any], install: Ca
     key = next(key for key, each in GROUPS.items() if each is registry)
     said = refused(lambda: parse({**config_of().model_dump(), key: {"name": "mine", "x": 1}}))
     assert f"{key}.x must be a key of {key} (name" in " ".join(said)
+
+
+def test_a_helper_that_two_plugins_share_is_part_of_the_digest_of_both(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "helper_shared.py").write_text("FACTOR = 2.0\n", encoding="utf-8")
+    text = (
+        "from helper_shared import FACTOR\nimport helper_shared\nimport era_cnn\n\n"
+        "@era_cnn.scheduler('NAME')\ndef schedule():\n    return lambda step: FACTOR\n"
+    )
+    for name in ("demo_one", "demo_two"):
+        (tmp_path / f"{name}.py").write_text(text.replace("NAME", name), encoding="utf-8")
+    digests = []
+    for factor in ("2.0", "3.0"):
+        (tmp_path / "helper_shared.py").write_text(f"FACTOR = {factor}\n", encoding="utf-8")
+        sys.modules.pop("helper_shared", None)
+        with nothing_stays_registered():
+            load_plugins([str(tmp_path / "demo_one.py"), str(tmp_path / "demo_two.py")])
+            digests.append([plugin_digests()[f"scheduler.{name}"] for name in ("demo_one", "demo_two")])
+            for name in ("demo_one", "demo_two"):
+                plugins.forget(tmp_path / f"{name}.py")
+    assert digests[0][0] != digests[1][0]
+    assert digests[0][1] != digests[1][1]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -185,3 +187,10 @@ def test_validation_images_of_many_classes_are_stratified(colour: Split) -> None
     train, val = split_off_val(colour, 300, seed=1)
     assert val.labels.bincount().tolist() == [1] * 300
     assert train.labels.bincount().tolist() == [2] * 300
+
+
+def test_images_may_be_read_only_as_those_of_a_file_that_is_mapped(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.arange(24, dtype=np.uint8).reshape(2, 3, 2, 2))
+    images = np.load(tmp_path / "images.npy", mmap_mode="r")
+    split = Split.on(torch.device("cpu"), images, np.array([0, 1]))
+    assert split.images[1, 2].tolist() == [[20, 21], [22, 23]]

@@ -89,7 +89,8 @@ def test_the_failure_of_an_essential_listener_ends_the_run(event: str) -> None:
     everybody = Listeners(listeners, warn=pytest.fail)
     with pytest.raises(RuntimeError, match="of no use"):
         tell(everybody, event)
-    assert heard == [f"a {event}", f"b {event}"]
+    expected = [f"a {event}", f"b {event}"]
+    assert heard == expected + ([f"c {event}"] if event == "close" else [])
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)])
@@ -103,3 +104,23 @@ def test_the_listeners_that_were_given_are_left_as_they_are() -> None:
     given = [Recorder("a", [], fails_in="on_step")]
     tell(Listeners(given, warn=lambda said: None), "on_step")
     assert len(given) == 1
+
+
+def test_one_that_fails_to_close_leaves_none_of_the_others_open() -> None:
+    closed: list[str] = []
+
+    class Named(Listener):
+        is_essential = True
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def close(self) -> None:
+            closed.append(self.name)
+            if self.name == "second":
+                raise OSError("it is gone")
+
+    listeners = Listeners([Named("first"), Named("second"), Named("third")], warn=closed.append)
+    with pytest.raises(OSError, match="it is gone"):
+        listeners.close()
+    assert closed == ["first", "second", "third"]

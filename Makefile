@@ -5,11 +5,11 @@ SETUP := .venv/installed
 LIGHTNING := .venv-lightning/installed
 RAY := .venv-ray/installed
 
-.PHONY: help install run test test-wheel test-faults test-ray lint check format bench faults
+.PHONY: help install run test test-wheel test-launchers test-faults test-ray lint check format bench faults
 .DEFAULT_GOAL := help
 
 help: ## what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 install: $(SETUP) ## .venv with everything that running and testing needs
 
@@ -24,11 +24,14 @@ $(SETUP): setup.cfg pyproject.toml
 run: install ## one complete training on the embedded digits
 	$(BIN)/era-cnn experiment=model_4_digits
 
-test: install ## the suite, but for the fault injection and the wheel
-	$(BIN)/python -m pytest --ignore tests/faults --ignore tests/test_packaging.py --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
+test: install ## the suite, but for the wheel, launcher plugins and fault injection
+	$(BIN)/python -m pytest --ignore tests/faults --ignore tests/test_packaging.py --ignore tests/sweeps/test_plugins.py --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
 
 test-wheel: install ## the wheel, in an environment of its own
 	$(BIN)/python -m pytest tests/test_packaging.py
+
+test-launchers: install ## sweeps through launcher plugins of Hydra: submitit here, and Slurm where there is one
+	$(BIN)/python -m pytest tests/sweeps/test_plugins.py -k "not ray"
 
 test-faults: install ## the fault injection in short: runs that are killed, starved and damaged
 	$(BIN)/python -m pytest tests/faults --durations 10
@@ -41,7 +44,7 @@ lint: install ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-check: lint test test-wheel test-faults ## what CI runs, but for Ray
+check: lint test test-wheel test-launchers test-faults ## what CI runs, but for Ray
 
 format: install ## brings the code into its format
 	$(BIN)/ruff format .

@@ -34,9 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     typed = sys.argv[1:] if argv is None else argv
     try:
         line = replace(_read(typed), owns_process=argv is None)
-        from era_cnn.config.choices import load_plugins
+        if line.plugins:
+            from era_cnn.config.choices import load_plugins  # and with it pydantic
 
-        load_plugins(line.plugins)
+            load_plugins(line.plugins)
         code = VERBS.get(line.verb, _train)(line)
     except (KeyboardInterrupt, Terminated, Exception) as error:
         if (said := report(error)) is None:

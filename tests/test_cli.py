@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from era_cnn import cli
+from era_cnn import terminal
 from era_cnn.cli import VERBS
 from era_cnn.compose.complaints import COMMANDS
 from tests.conftest import EXPERIMENTS
@@ -36,7 +36,7 @@ def test_a_run_from_another_folder_ends_with_the_path_of_its_folder(entry_point:
     last = done.stdout.splitlines()[-1]
     folder = tmp_path / last.removeprefix("Run folder: ")
     assert {path.name for path in folder.iterdir()} == {
-        ".hydra", ".lock", "checkpoints", "config.yaml", "fingerprints.jsonl", "metrics.csv", "provenance.json", "result.json", "run.log", "status.json",
+        ".hydra", ".lock", "checkpoints", "config.yaml", "fingerprints.jsonl", "metrics.csv", "predictions.npz", "provenance.json", "result.json", "run.log", "status.json",
         "summary.txt",
     }  # fmt: skip
     assert json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["command"] == ["era-cnn", *SMALL]
@@ -200,7 +200,7 @@ def test_a_run_that_a_signal_stops_says_how_to_go_on(number: int, code: int, com
     assert not (tmp_path / "run" / "result.json").exists()
     code, out, _ = command("resume", "run")
     assert code == 0
-    assert "Going on in epoch " in out
+    assert "Resuming in epoch " in out
     assert out.splitlines()[-1] == "Run folder: run"
     assert json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))["state"] == "completed"
     log = (tmp_path / "run" / "run.log").read_text(encoding="utf-8")
@@ -384,11 +384,11 @@ def test_a_signal_that_a_library_makes_another_error_of_is_still_a_signal(
 ) -> None:
     def interrupted(*arguments: object) -> None:
         try:
-            cli._stop(signal.SIGTERM, None)
+            terminal._stop(signal.SIGTERM, None)
         finally:
             raise AttributeError("as OmegaConf does when it is interrupted")
 
-    monkeypatch.setattr(cli, "_signals", [])
+    monkeypatch.setattr(terminal, "_signals", [])
     monkeypatch.setattr("era_cnn.compose.words.load", interrupted)
     monkeypatch.setattr("era_cnn.compose.composition.load", interrupted)
     assert command(*SMALL) == (143, "", "Terminated.\n")

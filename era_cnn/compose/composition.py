@@ -75,13 +75,13 @@ def validated_values(composed: Composed, values: Composed) -> RunConfig:
     require_checked(values)
     with resolving(composed):
         try:
-            return parse(_resolved_values(values))
+            return parse(resolved_values(values))
         except ConfigError as error:
             more = list(_layer_problems(values)) if _has_own_layers(composed) else []
             raise ConfigError([*error.problems, *more]) from error
 
 
-def _resolved_values(values: Composed) -> Any:
+def resolved_values(values: Composed) -> Any:
     """A composed config as plain values, its interpolations resolved.
 
     Raises:

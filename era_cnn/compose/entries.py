@@ -5,15 +5,17 @@ A file of that name, in a folder of the user's or of the plugin, comes before it
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from omegaconf import OmegaConf
 
 from era_cnn.config import plugins
-from era_cnn.config.choices import GROUPS
-from era_cnn.config.sections import Section
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 
 class EntryDefaults(ConfigSource):
@@ -53,20 +55,29 @@ class EntryDefaults(ConfigSource):
         group, _, name = config_path.removesuffix(".yaml").rpartition("/")
         if name not in _options(group):
             raise ConfigLoadError(f"Config not found : {config_path}")
+        from era_cnn.config.choices import GROUPS
+
         values = _defaults(GROUPS[group].section(name))
         config = OmegaConf.create({name: values} if group == "augmentation" else {**values, "name": name})
         return ConfigResult(config=config, path=self.full_path(), provider=self.provider, header={"package": None})
 
 
+KINDS = {"data": "dataset", "augmentation": "transform", "optimizer": "optimizer", "scheduler": "scheduler"}
+"""The groups whose options are entries, and of which kind."""
+
+
 def _options(group: str) -> set[str]:
-    if group not in GROUPS:
+    """The entries from outside the package; none is registered before the registries are imported."""
+    if group not in KINDS:
         return set()
-    registry = GROUPS[group]
-    outside = {name for name, entry in registry.imported().items() if not entry.__module__.startswith("era_cnn.")}
-    return outside | plugins.entry_points(registry.kind).keys()
+    names = set(plugins.entry_points(KINDS[group]))
+    if choices := sys.modules.get("era_cnn.config.choices"):  # a question needs neither them nor pydantic
+        registered = choices.REGISTRIES[KINDS[group]].imported()
+        names |= {name for name, entry in registered.items() if not entry.__module__.startswith("era_cnn.")}
+    return names
 
 
-def _defaults(section: type[Section]) -> dict[str, Any]:
+def _defaults(section: type[BaseModel]) -> dict[str, Any]:
     return {
         name: "???" if field.is_required() else field.get_default()
         for name, field in section.model_fields.items()

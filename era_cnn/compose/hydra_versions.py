@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import metadata
+from hydra import __version__ as hydra_version
+from omegaconf import __version__ as omegaconf_version
 
 from era_cnn.errors import ConfigError, problem
 
@@ -16,7 +17,7 @@ def check_versions() -> None:
     Raises:
         ConfigError: If one is of another series.
     """
-    installed = {name: metadata.version(name) for name in SERIES}
+    installed = {"hydra-core": hydra_version, "omegaconf": omegaconf_version}
     problems = [
         problem(name, f"be version {series}", version, f"Install it: pip install '{name}=={series}.*'")
         for name, series in SERIES.items()

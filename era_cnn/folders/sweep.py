@@ -90,7 +90,15 @@ class SweepFolder:
         Raises:
             RunFolderError: If it is not there or damaged.
         """
-        return RunFolder(self.path).read(RECORD, lambda text: parse_yaml(RECORD, text))
+
+        def parse(text: str) -> dict[str, Any]:
+            values = parse_yaml(RECORD, text)
+            for key in ("hydra", "sweep"):
+                if not isinstance(values.get(key), dict):
+                    raise ValueError(f"no {key!r}")
+            return values
+
+        return RunFolder(self.path).read(RECORD, parse)
 
     def jobs(self) -> list[Job]:
         """All jobs, by number: those of the ledger and, since it may be lost, damaged or cut short, of the folders.

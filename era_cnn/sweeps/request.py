@@ -11,8 +11,7 @@ from era_cnn.compose.composition import compose_sweep
 from era_cnn.compose.hydra_door import Composed
 from era_cnn.compose.planner import Planner
 from era_cnn.compose.words import Words
-from era_cnn.config.yamltext import parse_yaml
-from era_cnn.folders.run import RunFolder
+from era_cnn.errors import RunFolderError
 from era_cnn.folders.sweep import RECORD, SweepFolder
 
 
@@ -36,20 +35,19 @@ class Request:
         Raises:
             RunFolderError: If it is not there or damaged.
         """
-        return RunFolder(sweep.path).read(RECORD, cls._parse)
-
-    @classmethod
-    def _parse(cls, text: str) -> Request:
+        values = sweep.read_request()
         try:
-            values = parse_yaml(RECORD, text)
             hydra = values["hydra"]
             sources = {source["provider"]: source["path"] for source in hydra["runtime"]["config_sources"]}
             overrides = [text for text in hydra["overrides"]["hydra"] if not text.startswith("hydra.sweep.dir=")]
             name = hydra["job"]["config_name"] or "config"
             typed = Words([*overrides, *hydra["overrides"]["task"]], name, sources.get("command-line"))
             return cls(typed, dict(values["sweep"]), dict(hydra["launcher"]), dict(hydra["sweeper"]))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"no {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            path = sweep.path / RECORD
+            raise RunFolderError(
+                f"{path} must hold what the sweep began with, got: no {error}. Start it anew."
+            ) from error
 
     def composed(self, changes: Sequence[str]) -> Composed:
         """The config of the sweep, as far as it says how jobs are done.

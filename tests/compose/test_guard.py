@@ -15,10 +15,9 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from era_cnn.compose import guard
-from era_cnn.compose.composition import compose, validated
+from era_cnn.compose.composition import compose, resolved_values, validated
 from era_cnn.compose.planner import plan_sweep
 from era_cnn.compose.words import Words
-from era_cnn.config.parsing import parse
 from era_cnn.errors import MAX_PROBLEMS, ConfigError, show
 
 SECRET = "sesame-open-4711"
@@ -288,7 +287,7 @@ def test_a_config_that_hydra_did_not_compose_is_refused_as_well() -> None:
 
 def parse_error(name: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        parse(OmegaConf.create({"name": name}))
+        resolved_values(OmegaConf.create({"name": name}))
     return caught.value.problems[0]
 
 

@@ -87,6 +87,7 @@ def test_only_compose_knows_hydra(path: Path) -> None:
         assert not [name for name in imports_of(path) if name.startswith("era_cnn.compose")]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("module", "version", "words", "message"),
     [
@@ -155,7 +156,8 @@ def test_a_sweep_whose_jobs_are_composed_around_the_guard_is_refused(command, mo
     def around(loader: Any, words: Words, overrides: Any, mode: Any) -> Any:
         return ConfigLoaderImpl(loader.config_search_path).load_configuration(words.config_name, list(overrides), mode)
 
-    monkeypatch.setattr("era_cnn.compose.planner.load", around)
+    for name in ("composition", "planner"):
+        monkeypatch.setattr(f"era_cnn.compose.{name}.load", around)
     for words in ([*SMALL], ["-m", *SMALL, "seed=1,2"], ["describe"], ["models"]):
         code, _, err = command(*words)
         assert (code, AROUND in err) == (2, True), err

@@ -232,7 +232,7 @@ def test_the_layers_of_a_file_of_ones_own_are_checked_with_all_else(tmp_path: Pa
 
 def test_a_layer_without_a_text_as_its_name(tmp_path: Path) -> None:
     folder = own_conf(tmp_path, model__tiny="name: tiny\nlayers: {1: {block: gap_head}}\n")
-    with pytest.raises(ConfigError, match="model.layers.1 must be a text, got 1. Give layers by name"):
+    with pytest.raises(ConfigError, match="model.layers.1 must be a string, got 1. Give layers by name"):
         validated(compose(Words(["model=tiny"], config_dir=folder)))
 
 

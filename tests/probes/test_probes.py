@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 import era_cnn
+from tests.helpers import nothing_stays_registered
 from tests.probes.averaging import Averaging, StopIn
 from tests.probes.json_lines import JsonLines
 
@@ -18,6 +20,13 @@ STRIPES = [
     "experiment=model_4", "data=stripes", "data.mean=[0.5,0.5,0.5]", "data.std=[0.25,0.25,0.25]", "threads=1",
     "device=cpu", "model.layers.logits.out_channels=7", "trainer.limit_epochs=3",
 ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _forgotten() -> Iterator[None]:
+    """The plugins of one test are unknown to the next."""
+    with nothing_stays_registered():
+        yield
 
 
 @pytest.mark.parametrize("name", ["squeeze", "stripes", "json_lines", "averaging"])
@@ -34,8 +43,8 @@ def test_a_block_from_a_file(command, tmp_path: Path) -> None:
         "+model.layers.end={block: gap_head}",
     ]
     code, _, err = command(*words, "hydra.run.dir=without")
-    if code != 0:  # unless another test has loaded it by now
-        assert "model.layers.squeeze.block must be one of" in err
+    assert code == 2
+    assert "model.layers.squeeze.block must be one of" in err
     code, out, err = command("describe", *words, "--plugin", plugin)
     assert code == 0, err
     assert "squeeze.weigh.1" in out

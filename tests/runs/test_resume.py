@@ -344,7 +344,7 @@ def test_a_run_that_is_killed_again_and_again_goes_on_to_the_same_bits(command, 
     while not (tmp_path / "killed" / "result.json").exists():
         process = Command(*start)
         for line in process.stdout:
-            if kills < 2 and line.startswith(("Test set", "Going on")):
+            if kills < 2 and line.startswith(("Test set", "Resuming")):
                 time.sleep(random.uniform(0.0, 0.4))
                 process.kill()
                 kills += 1

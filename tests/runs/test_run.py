@@ -30,6 +30,7 @@ from era_cnn.training.fingerprint import weights_sha256
 from era_cnn.training.history import EpochMetrics
 from era_cnn.training.listeners import Listener, Training
 from era_cnn.training.loop import Step
+from era_cnn.training.state import Member
 from tests.conftest import MNIST_ROOT, config_of
 
 SMALL = ["data=digits", "experiment=model_4", "trainer=smoke", "threads=1"]
@@ -232,7 +233,7 @@ def test_an_essential_listener_that_fails_ends_the_run_which_can_be_resumed(tmp_
     assert resumed.weights_sha256 == run_in(tmp_path / "unbroken", *THREE).weights_sha256
 
 
-class Member:
+class Steps(Member):
     """A part of the state that a listener brings."""
 
     def __init__(self) -> None:
@@ -251,7 +252,7 @@ class Counting(Listener):
     is_essential = True
 
     def __init__(self, *, stops: bool = False) -> None:
-        self.member, self.stops = Member(), stops
+        self.member, self.stops = Steps(), stops
 
     def on_start(self, training: Training) -> None:
         training.state.add("count", self.member)

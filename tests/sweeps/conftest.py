@@ -99,7 +99,9 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str
     @cache
     def weights(words: tuple[str, ...] = SMALL) -> list[str]:
         folder = tmp_path_factory.mktemp("undisturbed") / "sweep"
-        done = run_command("-m", *words, "seed=range(4)", f"hydra.sweep.dir={folder}")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SABOTAGE", "{}")  # the test that asks first may have set it
+            done = run_command("-m", *words, "seed=range(4)", f"hydra.sweep.dir={folder}")
         assert done.returncode == 0, done.stderr
         return weights_of(outcomes_of(str(folder)))
 

@@ -90,7 +90,7 @@ def test_a_failed_job_is_tried_again_from_its_checkpoint(sweep, expected, tmp_pa
     assert done.returncode == 1
     assert states() == ["completed", "completed", "failed"]
     assert done.stdout.count("it is tried again") == 3
-    assert "Going on in epoch 2" in (tmp_path / "sweep" / "0_model_4_digits" / "run.log").read_text(encoding="utf-8")
+    assert "Resuming in epoch 2" in (tmp_path / "sweep" / "0_model_4_digits" / "run.log").read_text(encoding="utf-8")
     assert weights_of(outcomes_of())[:2] == expected()[1:3]
 
 

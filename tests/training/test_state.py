@@ -14,7 +14,7 @@ from era_cnn.errors import RunFolderError, TrainingError
 from era_cnn.training.checkpoint import Checkpoint
 from era_cnn.training.fingerprint import fingerprint
 from era_cnn.training.loop import Position, Step
-from era_cnn.training.state import TrainingState
+from era_cnn.training.state import Member, TrainingState
 from tests.training.test_checkpoint import CPU, EPOCHS, NUM_IMAGES, Training, assert_equal
 
 
@@ -24,7 +24,7 @@ def split() -> Split:
     return Split.on(CPU, arrays.train_images, arrays.train_labels).first(NUM_IMAGES)
 
 
-class Average:
+class Average(Member):
     """The mean of a network's weights over its steps, as a member of the state."""
 
     def __init__(self, network: nn.Module) -> None:

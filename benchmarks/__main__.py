@@ -1,8 +1,8 @@
 """`python -m benchmarks [PART ...]` measures speed, memory and start-up, and writes it to benchmarks/README.md.
 
 What is compared takes turns in one run, round after round, each in a process of its own; a ratio is taken within a
-round. PART is any of speed, growth, crowd, start, sweeps (all of these if none is said) and seeds (a round is a seed;
-some seven minutes each). Needs MNIST (ERA_CNN_DATA), and an idle machine.
+round. PART is any of speed, growth, crowd, busy, start, sweeps (all of these if none is given) and seeds (a round is a
+seed; some seven minutes each). Needs MNIST (ERA_CNN_DATA), and an idle machine.
 """
 
 from __future__ import annotations
@@ -39,13 +39,15 @@ COMMANDS = {
 class Contender:
     """A process that trains a round of images whenever it is asked to."""
 
-    def __init__(self, name: str, *, model: str, images: int, batch_size: int, threads: int, width: int = 1) -> None:
+    def __init__(
+        self, name: str, *, model: str, images: int, batch_size: int, threads: int, width: int = 1, **environment: str
+    ) -> None:
         options = {"model": model, "data": DATA, "images": images, "batch-size": batch_size, "threads": threads}
         words = [f"--{key}={value}" for key, value in {**options, "width": width}.items()]
         self.images = images
         self.process = subprocess.Popen(
             [*COMMANDS[name], *words], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL if name == "lightning" else None,
+            stderr=subprocess.DEVNULL if name == "lightning" else None, env={**os.environ, **environment},
         )  # fmt: skip
         if (said := self._read()) != "ready":
             raise SystemExit(f"{name} must get ready, got {said!r}.")
@@ -159,6 +161,35 @@ def crowd(rounds: int) -> dict[str, Any]:
     return found
 
 
+WAITING = {
+    "OpenMP's own (300,000 rounds)": {"GOMP_SPINCOUNT": "300000"},
+    **{f"GOMP_SPINCOUNT={count}": {"GOMP_SPINCOUNT": str(count)} for count in (10_000, 30_000, 100_000)},
+    "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
+}
+"""How threads wait for each other: rounds for which they spin before they sleep."""
+
+
+def busy(rounds: int) -> dict[str, Any]:
+    """Model-4 on an idle machine and next to one other busy process, by how its threads wait."""
+    options: dict[str, Any] = {"model": "model_4", "images": 3200, "batch_size": 64}
+    ways = {way: Contender("era_cnn", threads=CORES, **options, **environment) for way, environment in WAITING.items()}
+    ways["threads=1"] = Contender("era_cnn", threads=1, **options)
+    speeds: dict[str, dict[str, list[float]]] = {way: {"idle": [], "busy": []} for way in ways}
+    for _ in range(rounds):
+        for state in ("idle", "busy"):
+            other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if state == "busy" else None
+            for way, contender in ways.items():
+                speeds[way][state].append(contender.round())
+            if other is not None:
+                other.kill()
+                other.wait()
+    for contender in ways.values():
+        contender.close()
+    found = {way: {state: spread(values) for state, values in both.items()} for way, both in speeds.items()}
+    print(json.dumps(found), flush=True)
+    return found
+
+
 FIRST_STEP = """
 import os, sys
 from era_cnn.training import loop
@@ -216,8 +247,9 @@ def evaluation(rounds: int) -> dict[str, float]:
     import torch
 
     from benchmarks.era import config_of
+    from era_cnn.runs.machine import keep_memory
     from era_cnn.runs.parts import make_parts, read_data
-    from era_cnn.runs.process import keep_memory, set_up
+    from era_cnn.runs.process import set_up
     from era_cnn.training.evaluate import evaluate
     from era_cnn.training.history import History
     from era_cnn.training.loop import fit
@@ -237,10 +269,18 @@ def evaluation(rounds: int) -> dict[str, float]:
     return {"seconds": spread(evaluating[1:]), "share_of_an_epoch": spread(shares)}
 
 
-PARTS = {"speed": speed, "growth": growth, "crowd": crowd, "start": start, "sweeps": sweeps, "seeds": seeds}
+PARTS = {
+    "speed": speed,
+    "growth": growth,
+    "crowd": crowd,
+    "busy": busy,
+    "start": start,
+    "sweeps": sweeps,
+    "seeds": seeds,
+}
 
 
-WITHOUT_LIGHTNING = {"sweeps", "seeds"}
+WITHOUT_LIGHTNING = {"busy", "sweeps", "seeds"}
 """The parts that do without it."""
 
 

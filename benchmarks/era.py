@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import torch
+from era_cnn.runs.machine import keep_memory, spin_briefly
 
-from benchmarks.contender import options, serve
-from era_cnn.compose.composition import compose, validated
-from era_cnn.compose.words import Words
-from era_cnn.config.schema import RunConfig
-from era_cnn.runs.parts import make_parts, read_data
-from era_cnn.runs.process import keep_memory, set_up
-from era_cnn.training.history import History
-from era_cnn.training.loop import fit
+spin_briefly()  # as the command does, before torch is imported
+
+import torch  # noqa: E402
+
+from benchmarks.contender import options, serve  # noqa: E402
+from era_cnn.compose.composition import compose, validated  # noqa: E402
+from era_cnn.compose.words import Words  # noqa: E402
+from era_cnn.config.schema import RunConfig  # noqa: E402
+from era_cnn.runs.parts import make_parts, read_data  # noqa: E402
+from era_cnn.runs.process import set_up  # noqa: E402
+from era_cnn.training.history import History  # noqa: E402
+from era_cnn.training.loop import fit  # noqa: E402
 
 
 def config_of(model: str, *overrides: str, width: int = 1) -> RunConfig:

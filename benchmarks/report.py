@@ -106,6 +106,21 @@ def _crowd(found: dict[str, Any]) -> Iterator[str]:
     )
 
 
+def _busy(found: dict[str, Any]) -> Iterator[str]:
+    def speed(values: list[float]) -> str:
+        median, least, most = values
+        return f"{median:,.0f} ({least:,.0f} to {most:,.0f})"
+
+    yield "## Busy machines"
+    yield ""
+    yield "Model-4, images a second with as many threads as there are cores, by how threads wait for each other: on an"
+    yield "idle machine, and next to one other process that uses a core all the time. `era-cnn` sets GOMP_SPINCOUNT=10000."
+    yield from _table(
+        "threads wait | idle | next to another process",
+        ((f"`{way}`", speed(both["idle"]), speed(both["busy"])) for way, both in found.items()),
+    )
+
+
 def _start(found: dict[str, Any]) -> Iterator[str]:
     yield "## Start-up, memory, evaluation"
     yield ""
@@ -151,6 +166,7 @@ SECTIONS = {
     "speed": _speed,
     "growth": _growth,
     "crowd": _crowd,
+    "busy": _busy,
     "start": _start,
     "sweeps": _sweeps,
     "seeds": _seeds,

@@ -114,7 +114,7 @@ def _busy(found: dict[str, Any]) -> Iterator[str]:
     yield "## Busy machines"
     yield ""
     yield "Model-4, images a second with as many threads as there are cores, by how threads wait for each other: on an"
-    yield "idle machine, and next to one other process that uses a core all the time. `era-cnn` sets GOMP_SPINCOUNT=10000."
+    yield "idle machine, and next to one other process that keeps a core busy. `era-cnn` sets GOMP_SPINCOUNT=10000."
     yield from _table(
         "threads wait | idle | next to another process",
         ((f"`{way}`", speed(both["idle"]), speed(both["busy"])) for way, both in found.items()),

@@ -302,7 +302,7 @@ def _run(words: list[str]) -> tuple[str, int | None, str, float]:
     try:
         with (
             mock.patch("era_cnn.runs.start.claim", _accept),
-            mock.patch("era_cnn.runs.parts.read_dataset", _accept),
+            mock.patch("era_cnn.runs.parts.read_data", _accept),
             mock.patch.dict(os.environ, environment),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from era_cnn.errors import StorageError
 from era_cnn.folders import checkpoints, storage
@@ -21,6 +19,8 @@ from era_cnn.runs import run
 from era_cnn.sweeps import commands
 from era_cnn.sweeps.request import Request
 from era_cnn.training.checkpoint import Checkpoint
+from era_cnn.training.history import History, Scores
+from era_cnn.training.state import TrainingState
 
 
 def _changed(change: Callable[[Checkpoint], Checkpoint]) -> None:
@@ -35,10 +35,10 @@ def _changed(change: Callable[[Checkpoint], Checkpoint]) -> None:
 def momentum() -> None:
     """The optimizer's state is not restored."""
 
-    def restore(checkpoint: Checkpoint, model: nn.Module, optimizer: object) -> None:
-        model.load_state_dict(checkpoint.weights)
+    def load_state_dict(self: TrainingState, values: Mapping[str, Any]) -> None:
+        self.network.load_state_dict(values["network"])
 
-    run.restore = restore
+    TrainingState.load_state_dict = load_state_dict
 
 
 def step_counter() -> None:
@@ -53,7 +53,12 @@ def step_counter() -> None:
 
 def best_accuracy() -> None:
     """The accuracies of the epochs before are forgotten."""
-    _changed(lambda checkpoint: replace(checkpoint, records=[]))
+
+    def forgetful(checkpoint: Checkpoint) -> Checkpoint:
+        nothing = Scores(loss=0.0, accuracy=0.0, num_correct=0, num_images=1)
+        return replace(checkpoint, history=History(replace(each, test=nothing) for each in checkpoint.history))
+
+    _changed(forgetful)
 
 
 def fsync() -> None:

@@ -6,9 +6,9 @@ import itertools
 from typing import Any
 
 import torch
-from era_cnn.data.sources import read_digits
 
 from era_cnn.data.batches import Split
+from era_cnn.data.digits import read_digits
 from era_cnn.training.checkpoint import Checkpoint
 from tests.conftest import EXPERIMENTS, config_of
 from tests.faults.harness import Report

@@ -173,7 +173,9 @@ def test_a_result_that_is_not_on_the_disk_for_good_is_none(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fail_once)
-    with pytest.raises(StorageError, match="must be written, got: Input/output error. Make room, or mend the disk."):
+    with pytest.raises(
+        StorageError, match="must be written, got: Input/output error. Free some space, or check the disk."
+    ):
         folder.complete(RESULT)
     assert not (tmp_path / "result.json").exists()
     assert next(calls) == count + 1

@@ -137,7 +137,7 @@ def assert_refused(outcome: tuple[int, str, str], code: int, message: str) -> No
         (["nowhere"], 2, "RUN must be the folder of a run, got 'nowhere'."),
         (["run", "--epochs", "4"], 2, "--epochs must be from 1 to 3, the epochs that were recorded, got 4."),
         (["run", "--epochs", "0"], 2, "--epochs must be from 1 to 3"),
-        (["run", "--data-root", "x"], 2, "--data-root must not be given: digits lies in no folder, got 'x'."),
+        (["run", "--data-root", "x"], 2, "--data-root must not be given: digits is not read from a folder, got 'x'."),
     ],
 )
 def test_what_cannot_be_replayed_has_its_message(words: list[str], code: int, message: str, run: Path, command) -> None:

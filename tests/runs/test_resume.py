@@ -311,10 +311,10 @@ def test_a_completed_run_says_so(command, tmp_path: Path) -> None:
         (None, "config.yaml must hold what the run wrote, got: No such file"),
         (
             "a: [",
-            "config.yaml must hold what the run wrote, got: config.yaml must be written in YAML, got: while parsing",
+            "config.yaml must hold what the run wrote, got: config.yaml must be valid YAML, got: while parsing",
         ),
         ("[" * 3000, "config.yaml must be nested at most 20 levels deep"),
-        ("a: &a [1]\nb: [" + "*a, " * 9000 + "]", "config.yaml must come to at most 10,000 entries"),
+        ("a: &a [1]\nb: [" + "*a, " * 9000 + "]", "config.yaml must have at most 10,000 entries"),
         ("a: 1", "config.yaml must hold what the run wrote, got: name must be given"),
     ],
 )

@@ -425,7 +425,7 @@ def test_bad_sweeps_are_refused_before_anything_is_made(words: list[str], said: 
 
 def test_options_of_sweeps_have_no_effect_on_a_run_and_are_refused(command, tmp_path: Path) -> None:
     code, _, err = command("data=digits", "sweep.retries=2")
-    assert (code, err) == (2, "sweep.retries must go with a sweep, got a single run. Add -m, or leave it out.\n")
+    assert (code, err) == (2, "sweep.retries must be used with a sweep, got a single run. Add -m, or remove it.\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -280,7 +280,7 @@ def test_what_is_no_run_is_left_as_it_is(command, tmp_path: Path) -> None:
     code, _, err = command("resume", "foreign")
     assert code == 4
     assert err == (
-        f"{tmp_path / 'foreign' / 'multirun.yaml'} must hold what the run wrote, got: no 'hydra'. Start the run anew.\n"
+        f"{tmp_path / 'foreign' / 'multirun.yaml'} must hold what the run wrote, got: no 'hydra'. Start a new run.\n"
     )
     code, _, err = command("replay", "foreign")
     assert code == 2
@@ -404,6 +404,6 @@ def test_a_checkpoint_that_reads_back_differently_is_an_error(tmp_path: Path, mo
     monkeypatch.setattr(
         "era_cnn.folders.checkpoints.write_atomically", lambda path, content: path.write_bytes(b"other")
     )
-    with pytest.raises(StorageError, match="It was written a moment ago: check the disk."):
+    with pytest.raises(StorageError, match="It was written a moment ago. Check the disk."):
         store.save(b"two", epoch=2, steps_done=0)
     assert list(store.path.iterdir()) == [first]

@@ -139,7 +139,9 @@ def test_the_digest_of_the_weights_is_over_names_types_shapes_and_values() -> No
 
 def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match=r"device must be there: this machine has .*cpu, got 'cuda'. Use device=auto"):
+    with pytest.raises(
+        ConfigError, match=r"device must be available: this machine has .*cpu, got 'cuda'. Use device=auto"
+    ):
         pick_device("cuda")
 
 

@@ -60,7 +60,7 @@ def test_a_failure_is_recorded_and_the_others_go_on(way: str, launcher: str, fak
         [(number, each) for number in range(3) for each in ("planned", "running")]
         + [(0, "completed"), (1, state), (2, "completed")]
     )
-    assert "To go on with what is not done: era-cnn resume sweep\n" in done.stdout
+    assert "To resume what is not done: era-cnn resume sweep\n" in done.stdout
     assert re.search(rf"^1 +1 +{state}", done.stdout, re.MULTILINE)
 
 
@@ -138,7 +138,7 @@ def test_a_signal_stops_all_jobs_and_the_sweep_goes_on(
     assert states() == ["interrupted"] * under_way + ["planned"] * (4 - under_way)
     assert script.stopped == list(range(under_way))
     assert ledger()[-under_way:] == [(job, "interrupted") for job in range(under_way)]
-    assert "To go on with what is not done: era-cnn resume sweep" in done.stdout
+    assert "To resume what is not done: era-cnn resume sweep" in done.stdout
     assert fake_sweep("resume", "sweep").returncode == 0
     assert states() == ["completed"] * 4
     assert [epoch for job, epoch in script.started if job == 0] == [1, 3]

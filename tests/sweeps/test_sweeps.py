@@ -69,7 +69,7 @@ def test_failures_stay_where_they_happen(launcher: str, ways: list[str], sweep) 
         if way == "SIGSEGV":
             assert "Fatal Python error: Segmentation fault" in log
     assert f"1 of {len(ways) + 1} jobs done, {len(ways)} not" in done.stdout
-    assert "To go on with what is not done: era-cnn resume sweep\n" in done.stdout
+    assert "To resume what is not done: era-cnn resume sweep\n" in done.stdout
     assert done.stdout.splitlines()[-1] == "Sweep folder: sweep"
 
 
@@ -163,7 +163,7 @@ def test_a_sweep_that_is_stopped_goes_on(
     assert process.returncode == code
     assert err == ""
     if code > 0:
-        assert "To go on with what is not done: era-cnn resume sweep" in out
+        assert "To resume what is not done: era-cnn resume sweep" in out
         assert "interrupted" in states()
     done = sweep("resume", "sweep")
     assert done.returncode == 0, done.stderr
@@ -225,7 +225,7 @@ def test_a_folder_that_is_gone_is_made_again(fake_sweep, tmp_path: Path) -> None
     group.write_text("defaults: [sgd]\nlr: 0.02\n", encoding="utf-8")
     done = fake_sweep("resume", "sweep")
     assert done.returncode == 4
-    assert "must be there, got nothing, and conf/ no longer says what it held. Undo the change of conf/." in done.stderr
+    assert "must exist, got nothing, and the config files now describe another job. Undo their change." in done.stderr
     group.write_text("defaults: [sgd]\nlr: 0.01\n", encoding="utf-8")
     assert fake_sweep("resume", "sweep").returncode == 0
     assert weights_of(outcomes_of()) == before

@@ -104,5 +104,5 @@ def test_the_best_accuracy_never_stands_alone() -> None:
     assert "2,000 images/s, 30.0 s an epoch" in lines[4]
     with_val = result_of(best_val_accuracy=0.99, best_val_epoch=3, final_val_accuracy=0.98)
     text = describe_result(with_val, config_of())
-    assert "(one look at the test set)" in text
+    assert "(test set evaluated once)" in text
     assert "Best validation accuracy: 99.00% in epoch 3" in text

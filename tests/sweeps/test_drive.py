@@ -30,11 +30,11 @@ from tests.sweeps.fakes import KILLED, FakeExecutor, Script, ledger_of
 SWEEP = ["-m", *SMALL, "hydra.sweep.dir=sweep"]
 FOUR_EPOCHS = [*(word for word in SWEEP if "limit_epochs" not in word), "trainer.limit_epochs=4"]
 LAUNCHERS = {"basic": [], "local": ["hydra/launcher=local", "hydra.launcher.n_jobs=3"]}
-SILENT = "it left no word, as when a disk is full"
+SILENT = "it recorded no reason, as when the disk is full"
 FAILURES = {
     "raise": ("failed", "RuntimeError: on purpose"),
-    "SIGKILL": ("failed", f"The job must live to its end, got: {KILLED}."),
-    "silent": ("failed", f"The job must live to its end, got: {SILENT}."),
+    "SIGKILL": ("failed", f"The job ended without a result: {KILLED}."),
+    "silent": ("failed", f"The job ended without a result: {SILENT}."),
     "damage": ("damaged", "result.json must hold what the run wrote, got: Expecting"),
 }
 """What is recorded of a job that fails in a way: its state, and what its message holds."""
@@ -71,7 +71,7 @@ def test_a_job_is_tried_as_often_as_was_asked(way: str, retries: int, fake_sweep
     assert done.returncode == 1
     assert states() == [FAILURES[way][0], "completed"]
     assert [number for number, _ in script.started].count(0) == 1 + retries
-    assert done.stdout.count("; it is tried again") == retries
+    assert done.stdout.count("; trying again") == retries
 
 
 @pytest.mark.parametrize("way", [way for way in FAILURES if way != "damage"])
@@ -228,7 +228,7 @@ def test_a_hopeless_job_is_stopped_once_and_counts_as_done(drive, script: Script
     driver = drive(script, hopeless=[0, 2])
     driver.go()
     assert states() == ["pruned", "completed", "pruned"]
-    assert outcomes_of()[0].message == "It was behind the others."
+    assert outcomes_of()[0].message == "The pruner stopped it."
     assert script.stopped == [0, 2]
     assert sorted(driver.source.told) == [(0, "pruned"), (1, "completed"), (2, "pruned")]
 

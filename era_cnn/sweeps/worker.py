@@ -46,9 +46,7 @@ def serve(
         os.sched_setaffinity(0, cores)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     with stop_requests() as stop:
-        signal.pthread_sigmask(
-            signal.SIG_UNBLOCK, SIGNALS
-        )  # the driver blocked them until this process can handle them
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the driver blocked them until they can be handled
         while stop.number is None:
             try:
                 folder: Path = connection.recv()

@@ -1,1 +1,1 @@
-"""What can be run: the YAML groups, importable as `era_cnn.conf` so that they travel with the package."""
+"""The YAML config groups, importable as `era_cnn.conf` so that they are installed with the package."""

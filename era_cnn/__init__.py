@@ -1,7 +1,6 @@
 """Reproducible, Hydra-configured experiments with small image classifiers.
 
-What can be used from Python is listed in `__all__`; each name is imported when it is used first, so that importing the
-package takes no time.
+`__all__` lists the public Python API. Each name is imported on first use, so that importing the package takes no time.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ _PLACES = {
     "train": "api",
     "transform": "config.choices",
 }
-"""From each public name to the module that it comes from."""
+"""Maps each public name to the module that defines it."""
 
 __all__ = [
     "Arrays",

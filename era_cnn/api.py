@@ -1,7 +1,7 @@
-"""The package in Python: what the commands do, in a notebook, a thread or a script.
+"""The Python API: what the commands do, for use in a notebook, a thread or a script.
 
-Whatever is changed in the process meanwhile (signal handlers, OmegaConf's resolvers, thread counts, random state) is
-restored.
+The functions restore whatever they change in the process: signal handlers, OmegaConf's resolvers, thread counts and
+random state.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from era_cnn.runs.machine import spin_briefly
 
 if TYPE_CHECKING:
     from era_cnn.compose.words import Words
-    from era_cnn.training.listeners import Listener  # and with it torch
+    from era_cnn.training.listeners import Listener  # imports torch
     from era_cnn.use.network import Run
 
 
@@ -26,10 +26,10 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | Path | None = No
 
     Args:
         overrides: As on the command line, such as ["experiment=model_3", "optimizer.lr=0.02"].
-        config_dir: A folder with groups of your own.
+        config_dir: A folder with your own config groups.
 
     Raises:
-        ConfigError: With every problem that the config has.
+        ConfigError: If the config is wrong; lists every problem.
     """
     from era_cnn.compose import composition
 
@@ -44,19 +44,19 @@ def train(
     config_dir: str | Path | None = None,
     quiet: bool = False,
 ) -> Run:
-    """Trains a config in a new run folder, as the command does, and gives the completed run.
+    """Trains a config in a new run folder, as the command does, and returns the completed run.
 
     Args:
-        config: What `compose` gave, or overrides as on the command line.
-        folder: Where to write; None for `outputs/<date>/<time>_<experiment>`, or `hydra.run.dir`. If it is taken, a
+        config: A config from `compose`, or overrides as on the command line.
+        folder: Where to write; None for `outputs/<date>/<time>_<experiment>`, or `hydra.run.dir`. If it exists, a
             number is added to its name.
-        listeners: Hear of the training; see `era_cnn.Listener`.
-        config_dir: A folder with groups of your own, for overrides.
-        quiet: Whether nothing is printed; run.log has it all the same.
+        listeners: Called during the training; see `era_cnn.Listener`.
+        config_dir: A folder with your own config groups, for overrides.
+        quiet: Whether to print nothing; run.log is written anyway.
 
     Raises:
-        EraCnnError: Whatever ended the run; its folder says so as well.
-        KeyboardInterrupt: If it was interrupted, after it was saved: `resume` continues it.
+        EraCnnError: If an error ended the run; its folder records the error as well.
+        KeyboardInterrupt: If the run was interrupted. It was saved first; `resume` continues it.
     """
     spin_briefly()
     from era_cnn.runs.start import no_files, start
@@ -90,17 +90,17 @@ def train(
 def resume(
     path: str | Path, *, listeners: Sequence[Listener] = (), data_root: str | Path | None = None, quiet: bool = False
 ) -> Run:
-    """Continues an interrupted or failed run in its folder, to the very same result; a completed one is left as it is.
+    """Continues an interrupted or failed run, to exactly the same result; a completed run is left as it is.
 
     Args:
         path: The folder of the run.
-        listeners: Those that it was started with, if they are part of its state.
+        listeners: The listeners that the run was started with, if they added members to its state.
         data_root: Where the data is now, if it was moved.
-        quiet: Whether nothing is printed.
+        quiet: Whether to print nothing; run.log is written anyway.
 
     Raises:
-        EraCnnError: If it can't be continued, and whatever ended it.
-        KeyboardInterrupt: If it was interrupted once more.
+        EraCnnError: If the run can't be continued, or an error ended it.
+        KeyboardInterrupt: If the run was interrupted again.
     """
     spin_briefly()
     from era_cnn.folders.stored import run_folder
@@ -113,11 +113,11 @@ def resume(
 
 
 def load(path: str | Path) -> Run:
-    """A run that is there: its config, result, metrics and network.
+    """Opens an existing run, with its config, result, metrics and network.
 
     Raises:
         ConfigError: If there is no such folder, or it is that of a sweep.
-        RunFolderError: If its config is not there or damaged.
+        RunFolderError: If its config is missing or damaged.
     """
     spin_briefly()
     from era_cnn.use.network import Run

@@ -16,15 +16,15 @@ from era_cnn.runs.machine import keep_memory
 from era_cnn.terminal import Terminated, flushed, own_the_process, report
 
 if TYPE_CHECKING:
-    from era_cnn.compose.words import Words  # and with it Hydra
+    from era_cnn.compose.words import Words  # imports Hydra
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`era-cnn`, and `python -m era_cnn`: does what a command line asks for; returns the exit code.
+    """Runs `era-cnn` or `python -m era_cnn`; returns the exit code.
 
     Args:
-        argv: The words behind `era-cnn`; None for those that this process was started with. Only then are the signal
-            handlers and the standard streams of the process this function's own.
+        argv: The words after `era-cnn`; None for those that this process was started with. Only with None does the
+            command own the process: it then sets signal handlers and repairs the standard streams.
 
     Raises:
         SystemExit: If argparse ends the command, after a wrong flag or --help.
@@ -40,40 +40,40 @@ def main(argv: Sequence[str] | None = None) -> int:
             load_plugins(line.plugins)
         code = VERBS.get(line.verb, _train)(line)
     except (KeyboardInterrupt, Terminated, Exception) as error:
-        if (said := report(error)) is None:
+        if (reported := report(error)) is None:
             raise
-        code = said
+        code = reported
     return flushed(code) if argv is None else code
 
 
 @dataclass(frozen=True)
 class Line:
-    """A command line."""
+    """A command line that was read."""
 
     typed: tuple[str, ...]
     verb: str
-    """Empty for a run, a sweep and a question to Hydra."""
+    """Empty for a run, for a sweep and for Hydra's own flags such as --help."""
 
     words: tuple[str, ...]
-    """What follows, without the options that may stand anywhere."""
+    """The words after the verb, without the options that may appear anywhere."""
 
     config_dir: str | None = None
     plugins: tuple[str, ...] = ()
     owns_process: bool = False
-    """Whether this process is here for this command alone."""
+    """Whether this process was started for this command alone."""
 
     def prepare_to_compute(self) -> None:
-        """Sets what makes training faster, and holds for the rest of the process."""
+        """Makes training faster by settings that last for the rest of the process."""
         if self.owns_process:
             keep_memory()
 
     @property
     def command(self) -> list[str]:
-        """The whole command, for the record."""
+        """The whole command, for provenance.json."""
         return ["era-cnn", *self.typed]
 
     def composing(self, overrides: Sequence[str]) -> Words:
-        """What composes a config of these overrides."""
+        """The words that compose a config from these overrides."""
         from era_cnn.compose.words import Words, parse_words
 
         words = Words.of(parse_words(list(overrides)), self.plugins)
@@ -81,10 +81,10 @@ class Line:
 
 
 def _read(typed: Sequence[str]) -> Line:
-    """Takes the options that may stand before and behind a verb out of a command line.
+    """Separates the options that may appear before or after a verb from the rest of a command line.
 
     Raises:
-        ConfigError: If one has no value, or names no folder or no file.
+        ConfigError: If an option has no value, or its folder or file does not exist.
     """
     rest: list[str] = []
     config_dir, plugins = None, []
@@ -108,7 +108,7 @@ def _read(typed: Sequence[str]) -> Line:
 
 
 def _plugin(path: str) -> str:
-    """The absolute path of a file of the user's own code."""
+    """The absolute path of a plugin file."""
     if not (os.path.isfile(path) and os.access(path, os.R_OK)):
         raise ConfigError([problem("--plugin", "be a file that can be read", path, "Check the path.")])
     return os.path.abspath(path)
@@ -118,14 +118,14 @@ def _train(line: Line) -> int:
     from era_cnn.compose.questions import answer, is_question
     from era_cnn.compose.words import Words, parse_words
 
-    # Hydra's grammar says whether this is a question, a sweep or a run.
+    # Hydra's grammar decides whether this is a question, a sweep or a run.
     args = parse_words(line.words)
     words = Words.of(args, line.plugins).in_folder(line.config_dir)
     if is_question(args):
         return answer(words, args)
-    from era_cnn.compose.composition import compose_typed, plan_run  # and with it the schema
+    from era_cnn.compose.composition import compose_typed, plan_run  # imports the schema
 
-    # It is composed once, and validated once; only then is torch imported.
+    # The config is composed once and validated once; only then is torch imported.
     composed, is_sweep = compose_typed(words, args)
     if is_sweep:
         from era_cnn.sweeps.commands import start as start_sweep
@@ -145,8 +145,8 @@ def _train(line: Line) -> int:
 
 
 def _models(line: Line) -> int:
-    parser = argparse.ArgumentParser("era-cnn models", description="Every experiment, with its size and target.")
-    parser.add_argument("--json", action="store_true", help="a list of objects, for machines")
+    parser = argparse.ArgumentParser("era-cnn models", description="Lists every experiment, with its size and target.")
+    parser.add_argument("--json", action="store_true", help="print a JSON list of objects instead of a table")
     args = _parsed(parser, line)
     from era_cnn.use.catalogue import catalogue, catalogue_table
 
@@ -156,8 +156,8 @@ def _models(line: Line) -> int:
 
 
 def _describe(line: Line) -> int:
-    parser = argparse.ArgumentParser("era-cnn describe", description="The layer table of a composed config.")
-    parser.add_argument("overrides", nargs="*", help="as for a run, such as experiment=model_3")
+    parser = argparse.ArgumentParser("era-cnn describe", description="Prints the layer table of a composed config.")
+    parser.add_argument("overrides", nargs="*", help="overrides as for a run, such as experiment=model_3")
     args = _parsed(parser, line)
     from era_cnn.compose.composition import compose, validated
 
@@ -169,9 +169,9 @@ def _describe(line: Line) -> int:
 
 
 def _data(line: Line) -> int:
-    parser = argparse.ArgumentParser("era-cnn data", description="Fetches and verifies a data set.")
+    parser = argparse.ArgumentParser("era-cnn data", description="Downloads a data set if needed, and verifies it.")
     parser.add_argument("name", help="mnist, fashion_mnist, kmnist or digits")
-    parser.add_argument("overrides", nargs="*", help="such as data.root=FOLDER")
+    parser.add_argument("overrides", nargs="*", help="overrides, such as data.root=FOLDER")
     args = _parsed(parser, line)
     from era_cnn.compose.composition import compose, validated
 
@@ -186,8 +186,8 @@ def _data(line: Line) -> int:
 
 def _resume(line: Line) -> int:
     parser = argparse.ArgumentParser("era-cnn resume", description="Continues a run or a sweep where it stopped.")
-    parser.add_argument("path", metavar="RUN_OR_SWEEP", help="its folder")
-    help_ = "of a sweep: how its jobs are done from now on, such as hydra/launcher=local or sweep.retries=2"
+    parser.add_argument("path", metavar="RUN_OR_SWEEP", help="the folder of a run or sweep")
+    help_ = "options of a sweep to change, such as hydra/launcher=local or sweep.retries=2"
     parser.add_argument("overrides", nargs="*", help=help_)
     parser.add_argument("--data-root", metavar="FOLDER", help="where the data is now, if it was moved")
     args = _parsed(parser, line)
@@ -209,9 +209,10 @@ def _resume(line: Line) -> int:
 
 def _replay(line: Line) -> int:
     parser = argparse.ArgumentParser(
-        "era-cnn replay", description="Trains again from a run's folder alone, and says whether the bits are the same."
+        "era-cnn replay",
+        description="Trains a run again from its folder alone, and reports whether the results match bit for bit.",
     )
-    parser.add_argument("run", metavar="RUN", help="its folder; it is only read")
+    parser.add_argument("run", metavar="RUN", help="the folder of a run; it is only read")
     parser.add_argument("--epochs", type=int, metavar="N", help="compare the first N epochs only")
     parser.add_argument("--data-root", metavar="FOLDER", help="where the data is now, if it was moved")
     args = _parsed(parser, line)
@@ -223,9 +224,11 @@ def _replay(line: Line) -> int:
 
 def _compare(line: Line) -> int:
     parser = argparse.ArgumentParser(
-        "era-cnn compare", description="Tables over runs: each of them, and mean ± sd over the seeds of each setting."
+        "era-cnn compare",
+        description="Prints tables of runs: a row for each run, and mean ± sd over the seeds of each setting.",
     )
-    parser.add_argument("paths", nargs="+", metavar="RUN_OR_SWEEP", help="its folder; a sweep may still be under way")
+    help_ = "the folder of a run or sweep; a sweep may still be running"
+    parser.add_argument("paths", nargs="+", metavar="RUN_OR_SWEEP", help=help_)
     args = _parsed(parser, line)
     from era_cnn.reports.compare import compare
 
@@ -233,9 +236,9 @@ def _compare(line: Line) -> int:
 
 
 def _parsed(parser: argparse.ArgumentParser, line: Line) -> argparse.Namespace:
-    """Parses a verb's words; its help lists the options that may stand anywhere."""
-    parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder with groups of your own")
-    parser.add_argument("--plugin", metavar="FILE", action="append", help="a file with code of your own; repeatable")
+    """Parses the words after a verb; the verb's help also lists the options that may appear anywhere."""
+    parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder with your own config groups")
+    parser.add_argument("--plugin", metavar="FILE", action="append", help="a file with your own code; repeatable")
     return parser.parse_args(line.words)
 
 

@@ -1,4 +1,4 @@
-"""What a user can get wrong, and how it is said.
+"""The errors that a user can cause, and the form of their messages.
 
 Every message has one form: `<key> must <rule>, got <value>. <What to do.>`
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 MAX_PROBLEMS = 20
 MAX_LENGTH = 1_000
-"""Problems that one message says, and characters of each: more is no help, and floods the terminal."""
+"""The most problems in one message, and characters in each: more would flood the terminal."""
 
 
 class EraCnnError(ValueError):
@@ -19,7 +19,7 @@ class EraCnnError(ValueError):
     exit_code = 1
 
     def __str__(self) -> str:
-        """The message, in which what a terminal would obey is written out: it quotes what was typed."""
+        """The message with its control characters escaped: it may quote input that contains terminal commands."""
         return "\n".join(map(_written_out, super().__str__().split("\n")))
 
 
@@ -31,9 +31,9 @@ class ConfigError(EraCnnError):
     def __init__(self, problems: Sequence[str]) -> None:
         assert problems, "a ConfigError needs a problem"
         self.problems = tuple(problems)
-        said = [shortened(each.replace("\n", "\\n"), MAX_LENGTH) for each in self.problems[:MAX_PROBLEMS]]
+        lines = [shortened(each.replace("\n", "\\n"), MAX_LENGTH) for each in self.problems[:MAX_PROBLEMS]]
         more = len(self.problems) - MAX_PROBLEMS
-        super().__init__("\n".join([*said, f"There are {more:,} more problems."] if more > 0 else said))
+        super().__init__("\n".join([*lines, f"There are {more:,} more problems."] if more > 0 else lines))
 
 
 class DataError(EraCnnError):
@@ -43,19 +43,19 @@ class DataError(EraCnnError):
 
 
 class RunFolderError(EraCnnError):
-    """A run folder can't be used: it is damaged, or something else lies there."""
+    """A run folder can't be used: it is damaged, or holds something else."""
 
     exit_code = 4
 
 
 class TrainingError(EraCnnError):
-    """The training can't go on: its numbers are no longer finite."""
+    """The training can't continue: a loss or a weight is no longer finite."""
 
     exit_code = 1
 
 
 class ReplayError(EraCnnError):
-    """A repetition came to something else than what was recorded."""
+    """A replay gave a different result from the recorded one."""
 
     exit_code = 1
 
@@ -67,39 +67,39 @@ class StorageError(EraCnnError):
 
     @classmethod
     def of(cls, path: object, error: OSError) -> StorageError:
-        """Says which file, and what the operating system said."""
-        return cls(f"{path} must be written, got: {error.strerror or error}. Make room, or mend the disk.")
+        """The error for a file, with the reason that the operating system gave."""
+        return cls(f"{path} must be written, got: {error.strerror or error}. Free some space, or check the disk.")
 
 
 class ProcessError(EraCnnError):
-    """A process that is needed can't be started."""
+    """A worker process can't be started."""
 
     exit_code = 1
 
 
 class OutputError(EraCnnError):
-    """Standard output is closed or full, so nobody can follow the run."""
+    """Standard output is closed, or its disk is full."""
 
     exit_code = 1
 
 
 def problem(key: str, rule: str, got: object, advice: str) -> str:
-    """One problem, in the form that all messages share."""
+    """One problem, in the form that all messages share; see the module docstring."""
     return f"{shortened(key, 80)} must {rule}, got {show(got)}. {advice}"
 
 
 def show(value: object) -> str:
-    """A value as it would be typed in YAML, shortened to one line that fits a terminal."""
+    """A value as it is typed in YAML, shortened to fit on one line of a terminal."""
     words = {True: "true", False: "false", None: "null"}
     try:
         text = words[value] if value is None or isinstance(value, bool) else repr(value)
-    except ValueError:  # Python writes no whole number of thousands of digits
-        text = "a number of thousands of digits"
+    except ValueError:  # Python refuses to print integers with more than 4,300 digits
+        text = "a number with thousands of digits"
     return shortened(text, 80)
 
 
 def shortened(text: str, length: int) -> str:
-    """A text, or its beginning if it is too long."""
+    """The string, cut to `length` characters if it is longer."""
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
@@ -108,11 +108,11 @@ def _written_out(text: str) -> str:
 
 
 def one_of(names: Iterable[str]) -> str:
-    """`be one of a, b, c`, in the order given."""
+    """The rule `be one of a, b, c`, in the given order."""
     return "be one of " + ", ".join(names)
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
-    """Points to the known name that is nearest to `name`; says `otherwise` where none is near."""
+    """Suggests the known name that is closest to `name`; `otherwise` if none is close."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"Did you mean {near[0]}?" if near else otherwise

@@ -1,4 +1,4 @@
-"""Standard output: text that people read, and paths as they read them best."""
+"""Writes text and paths for people to standard output."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from era_cnn.errors import OutputError
 
 
 def say(text: str, *, end: str = "\n") -> None:
-    """To standard output.
+    """Prints to standard output and flushes it.
 
     Raises:
-        OutputError: If nothing can be written there any more.
+        OutputError: If standard output can no longer be written to.
     """
     try:
         print(text, end=end, flush=True)
     except OSError as error:
-        raise OutputError(
-            f"Standard output must stay open, got: {error.strerror}. Send it where it is read."
-        ) from error
+        raise OutputError(f"Standard output must stay open, got: {error.strerror}. Redirect it to a file.") from error
 
 
 def shown(folder: Path) -> Path:
-    """A folder as short as it can be pasted from here."""
+    """The shortest path of a folder that works from the current directory."""
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

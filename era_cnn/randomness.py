@@ -1,7 +1,7 @@
-"""Every random number is a function of (seed, purpose, position), and of nothing else.
+"""Random numbers. Each one depends only on the seed, what it is for and its position, such as epoch and step.
 
-So a run that was interrupted goes on exactly, evaluating more often changes nothing, no generator state has to
-be saved, and a new use of randomness leaves the numbers of all others alone.
+So an interrupted run continues exactly, evaluating more often changes nothing, no generator state has to be saved, and
+a new use of randomness does not affect the others.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import torch
 def key(seed: int, purpose: str, *position: int | str) -> int:
     """The seed of one stream: 63 bits of BLAKE2b over seed, purpose and position.
 
-    A hash rather than `seed + epoch`, so that neighbouring seeds and positions share nothing.
+    A hash rather than `seed + epoch`, so that neighbouring seeds and positions give unrelated numbers.
     """
     text = "/".join(map(str, (seed, purpose, *position)))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
 def generator(seed: int, purpose: str, *position: int | str) -> torch.Generator:
-    """A generator on the CPU for one stream; its numbers are the same whatever device trains."""
+    """A generator on the CPU for one stream; its numbers do not depend on the device of the training."""
     return torch.Generator().manual_seed(key(seed, purpose, *position))
 
 
 def seed_torch(device: torch.device, value: int) -> None:
     """Seeds PyTorch's own generator on a device, from which its modules draw (initial weights, dropout on a GPU).
 
-    Only that one: `torch.manual_seed` would also queue a seed for devices that are not in use, which costs more than a
-    small step.
+    Only that generator: `torch.manual_seed` would also queue a seed for unused devices, which costs more than a small
+    step.
     """
     if device.type == "cuda":
         torch.cuda.manual_seed(value)
@@ -41,16 +41,16 @@ def seed_torch(device: torch.device, value: int) -> None:
 
 
 class Stream:
-    """Many numbers for one step of one training, on the CPU; a training has its own and hands it to its layers.
+    """Random numbers for the steps of one training, on the CPU; its layers share the stream.
 
-    SFC64 (Doty-Humphrey's PractRand): of NumPy's generators the fastest, four numbers in a nanosecond.
+    Uses SFC64 (Doty-Humphrey's PractRand), NumPy's fastest generator: four 16-bit numbers in a nanosecond.
     """
 
     def __init__(self) -> None:
         self._bits = np.random.SFC64(0)
 
     def begin(self, value: int) -> None:
-        """Starts over from a seed."""
+        """Restarts the stream from a seed."""
         self._bits = np.random.SFC64(value)
 
     def int16(self, count: int) -> torch.Tensor:

@@ -61,13 +61,13 @@ def test_help_names_verbs_and_groups(command) -> None:
         (["optimizer.lr=-1"], 2, "optimizer.lr must be greater than 0, got -1."),
         (["model.layers.conv1.out_channels=0"], 2, "model.layers.conv1.out_channels must be at least 1, got 0."),
         (["target.max_params=100"], 2, "model.layers must make at most 100 parameters"),
-        (["hydra.job.chdir=true"], 2, "hydra.job.chdir must be false: data.root would move, got true."),
-        (["hydra.run.dir=."], 4, "must be a folder of its own, got one that you stand in. Choose another place"),
-        (["hydra.run.dir=/"], 4, "/ must be a folder of its own"),
+        (["hydra.job.chdir=true"], 2, "hydra.job.chdir must be false: data.root is relative to the current directory, got true."),
+        (["hydra.run.dir=."], 4, "must be a new folder, got one that contains the current directory. Choose another folder"),
+        (["hydra.run.dir=/"], 4, "/ must be a new folder"),
         (["hydra.run.dir=${nope}"], 2, "The config must compose, got: Interpolation key 'nope' not found"),
         (["data=digits", "hydra.job.name=x/y"], 2, "hydra.job.name must be a name, got 'x/y'."),
-        (["--resolve"], 2, "--package and --resolve must go with --cfg"),
-        (["--run", "-m", "data=digits"], 2, "--run must stand without --multirun, got both. Remove one."),
+        (["--resolve"], 2, "--package and --resolve must be used with --cfg"),
+        (["--run", "-m", "data=digits"], 2, "--run must be used without --multirun, got both. Remove one."),
         (["--cfg", "job", "-p", "nope"], 2, "package 'nope' not found in config"),
         (["-m", "data=digits", "seed=1,2", "hydra.sweep.subdir=x"], 2, "hydra.sweep.subdir must give each job a folder"),
         (["-m", "data.root=nowhere", "seed=1,2"], 3, "nowhere/MNIST/raw/train-images-idx3-ubyte.gz must exist or be"),
@@ -194,7 +194,7 @@ def test_a_run_that_a_signal_stops_says_how_to_go_on(number: int, code: int, com
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
-    assert err == "Interrupted. To go on: era-cnn resume run\n"
+    assert err == "Interrupted. To resume: era-cnn resume run\n"
     assert "Traceback" not in err
     assert json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))["state"] == "interrupted"
     assert not (tmp_path / "run" / "result.json").exists()
@@ -344,7 +344,7 @@ def test_a_signal_that_comes_too_late_for_a_run_still_stops_the_sweep(tmp_path: 
     ("line", "said"),
     [
         ("models", "The command must be able to read and write, got: [Errno 28] No space left"),
-        ("RUN", "Standard output must stay open, got: No space left on device. Send it where it is read."),
+        ("RUN", "Standard output must stay open, got: No space left on device. Redirect it to a file."),
         ("-m RUN seed=1,2", "Standard output must stay open, got: No space left on device."),
     ],
 )
@@ -374,7 +374,7 @@ def test_threads_that_openmp_will_not_give_are_refused(command, monkeypatch: pyt
     code, _, err = command(*SMALL, "threads=2")
     assert code == 2
     assert err == (
-        "threads must be at most 1, as the environment's OMP_THREAD_LIMIT says, got 2. Lower it, or unset the variable.\n"
+        "threads must be at most 1, the value of the environment variable OMP_THREAD_LIMIT, got 2. Lower it, or unset the variable.\n"
     )
     assert command(*SMALL, "threads=1")[0] == 0
 

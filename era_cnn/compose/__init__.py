@@ -1,5 +1,5 @@
-"""From words to composed, checked and typed configs; the only package that knows Hydra."""
+"""Composes, checks and types configs; the only package that imports Hydra."""
 
 from era_cnn.compose.hydra_versions import check_versions
 
-check_versions()  # before hydra_door imports names that another Hydra may not have
+check_versions()  # before hydra_door imports private names that another version may lack

@@ -1,4 +1,4 @@
-"""How the jobs of a sweep are done from now on: what it recorded, with the overrides that `resume` was given."""
+"""The options of a resumed sweep: those that it recorded, changed by the overrides that `resume` was given."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def changed(
     sweeper: Mapping[str, Any],
     changes: Sequence[str],
 ) -> Composed:
-    """The config of a sweep as far as it says how jobs are done.
+    """The config of a resumed sweep, as far as it decides how jobs run.
 
     Args:
-        typed: The words that began it.
-        sweep: Its section `sweep`, as it was recorded; likewise the two that follow, of `hydra`.
-        launcher: Where its jobs run.
-        sweeper: What it searches.
+        typed: The words that started the sweep.
+        sweep: The recorded section `sweep`.
+        launcher: The recorded section `hydra.launcher`.
+        sweeper: The recorded section `hydra.sweeper`.
         changes: Overrides such as `hydra/launcher=local` and `sweep.retries=2`.
 
     Raises:
-        ConfigError: If an override is wrong, or what was recorded would run code.
+        ConfigError: If an override is wrong, or a recorded section would run code.
     """
     chosen = [text for text in changes if text.startswith("hydra/launcher=")]
     own_dir = typed.config_dir if chosen else None
@@ -51,21 +51,21 @@ def changed(
 
 
 def _threads(words: Words) -> list[str]:
-    """The threads of a job, if they are the same for all: a launcher asks for as many cores."""
+    """The override of `threads`, if all jobs have the same: a launcher requests as many cores."""
     return [text for text in words.overrides if text.startswith("threads=") and text.partition("=")[2].isdecimal()]
 
 
 def parse_changes(texts: Sequence[str]) -> list[Override]:
-    """Overrides as they were typed.
+    """Parses overrides of a resumed sweep.
 
     Raises:
-        ConfigError: If one is none.
+        ConfigError: If one is not an override.
     """
     parsed = []
     for text in texts:
         try:
             parsed.append(OverridesParser.create().parse_override(text))
-        except Exception as error:  # Hydra's parser lets ValueError out as well
+        except Exception as error:  # Hydra's parser also raises ValueError
             reason = " ".join(str(error).split())
             raise ConfigError([f"{text} must be key=value, got: {reason}. See era-cnn resume --help."]) from error
     return parsed

@@ -1,7 +1,7 @@
-"""Hydra's complaints in our form.
+"""Turns Hydra's errors into messages of the form in `era_cnn.errors`.
 
-Hydra stops at the first mistake and says so in its own way. Here a failed composition is looked into once more,
-override by override, so that every mistake is named with what is known and what is nearest.
+Hydra stops at the first mistake, with a message of its own. Here each override of a failed composition is checked again
+by itself, so that every mistake is reported, with the known names and the closest one.
 """
 
 from __future__ import annotations
@@ -26,50 +26,50 @@ from era_cnn.compose.words import Words, load, loader_of, options_of
 from era_cnn.errors import ConfigError, did_you_mean, one_of, problem, shortened
 
 COMMANDS = "models, describe, data, resume, replay, compare"
-"""The verbs, for the message about a first word that is none."""
+"""The verbs, for the message about an unknown first word."""
 
 
 @contextmanager
 def explained(words: Words, mode: RunMode = RunMode.RUN) -> Iterator[None]:
-    """Turns what Hydra raises within into a `ConfigError` that names every override at fault."""
+    """Turns whatever Hydra raises within the context into a `ConfigError` that names every wrong override."""
     try:
         yield
     except (ConfigError, BrokenPipeError):
         raise
-    except Exception as error:  # Hydra also lets ValueError, TypeError and others out, all about the words
+    except Exception as error:  # Hydra also raises ValueError, TypeError and others for wrong overrides
         if refused := refusal_in(error):
             raise refused from error
         with loader_of(words) as loader:
             problems = list(_problems(loader, words, mode))
         raise ConfigError(
-            problems or [f"The config must compose, got: {reason_of(error)}. Look at the file or the key."]
+            problems or [f"The config must compose, got: {reason_of(error)}. Check the file or the key."]
         ) from error
 
 
 def one_for_all_jobs(override: Override) -> str:
-    """What is wrong with a sweep over what holds for a whole sweep."""
+    """The message about a sweep over an option that must be the same for all jobs."""
     got = shortened((override.input_line or "").partition("=")[2], 80)
     return f"{override.key_or_group} must have one value for all jobs, got {got}. Start a sweep for each."
 
 
 def reason_of(error: BaseException) -> str:
-    """What an error and its cause say, on one line."""
-    said = [" ".join(str(each).split()).rstrip(".") for each in (error, error.__cause__) if each is not None]
-    return ": ".join(dict.fromkeys(text for text in said if text)) or type(error).__name__
+    """The messages of an error and its cause, on one line."""
+    messages = [" ".join(str(each).split()).rstrip(".") for each in (error, error.__cause__) if each is not None]
+    return ": ".join(dict.fromkeys(message for message in messages if message)) or type(error).__name__
 
 
 def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str]:
-    """Each override that can't be composed, and why."""
+    """A message for each override that can't be composed."""
     parser = OverridesParser.create(loader)
     parsed = []
     for text in words.overrides:
         try:
             parsed.append(parser.parse_override(text))
-        except Exception as error:  # noqa: BLE001 - the parser lets ValueError out as well
+        except Exception as error:  # noqa: BLE001 - the parser also raises ValueError
             reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
             what = "be key=value" if "=" in text or text.startswith("~") else f"be key=value or one of {COMMANDS}"
             yield f"{shortened(text, 200)} must {what}, got: {reason}. See era-cnn --help."
-    sound: list[str] = []  # the overrides that choose groups rightly: they decide which keys there are
+    sound: list[str] = []  # the valid overrides that choose groups: they decide which keys exist
     others: list[Override] = []
     for override in parsed:
         options = options_of(loader, override.key_or_group)
@@ -87,7 +87,7 @@ def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str
             yield f"{shortened(key, 80)} must have one value in a single run, got {got}. To sweep over it, use -m."
     try:
         composed = load(loader, words, sound, RunMode.MULTIRUN)
-    except Exception:  # noqa: BLE001 - a file is broken, not a word: what the caller caught says so
+    except Exception:  # noqa: BLE001 - a config file is broken: the caller reports that error
         return
     groups = loader.list_groups("")
     for override in others:
@@ -104,20 +104,20 @@ def _group_problems(override: Override, options: Sequence[str]) -> Iterator[str]
     values: list[Any]
     try:
         values = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
-    except (HydraException, ValueError):  # an interval, or a range of steps of 0
+    except (HydraException, ValueError):  # an interval, or a range with step 0
         values = [(override.input_line or "").partition("=")[2]]
     for value in values:
         if key == "hydra/launcher" and (missing := _missing_plugin(value)):
             yield missing
             continue
         if value not in options and not isinstance(value, list):  # a list chooses several; Hydra checks those
-            otherwise = f"To do without, write ~{key}." if value is None else f"Choose one: {key}={options[0]}"
+            otherwise = f"To remove it, write ~{key}." if value is None else f"Choose one: {key}={options[0]}"
             near = did_you_mean(str(value), options, otherwise) if value is not None else otherwise
             yield problem(key, one_of(options), value, near)
 
 
 def _missing_plugin(launcher: str) -> str:
-    """What to do about a launcher whose plugin is not installed; empty if there is nothing to do."""
+    """The message about a launcher whose plugin is not installed; empty if it is installed."""
     extra, package = PLUGINS.get(launcher, ("", ""))
     if not extra or (find_spec("hydra_plugins") and find_spec(f"hydra_plugins.{package}")):
         return ""
@@ -125,7 +125,7 @@ def _missing_plugin(launcher: str) -> str:
 
 
 PLUGINS = {"slurm": ("slurm", "hydra_submitit_launcher"), "ray_cluster": ("ray", "hydra_ray_launcher")}
-"""Of each launcher in conf/ that a plugin does: the extra that has it, and its package."""
+"""Maps each launcher in conf/ that needs a plugin to the extra that installs it, and its package."""
 
 
 def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str]) -> Iterator[str]:
@@ -136,7 +136,7 @@ def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str
     node = _select(composed, parent) if parent else composed
     siblings = [str(child) for child in node if child != "hydra"] if isinstance(node, DictConfig) else []
     if parent.startswith("model.layers.") and siblings:
-        advice = f"To set a field that the layer does not state, write +{key}=…"
+        advice = f"To add a field to the layer, write +{key}=…"
     else:
         known = [*_keys(composed), *(group for group in groups if group != "hydra")]
         near = did_you_mean(name, siblings, "").removeprefix("Did you mean ")
@@ -152,7 +152,7 @@ _ABSENT = object()
 def _select(composed: DictConfig, key: str) -> Any:
     try:
         return OmegaConf.select(composed, key, default=_ABSENT)
-    except OmegaConfBaseException:  # a name where a list has numbers, or a key below one that is no mapping
+    except OmegaConfBaseException:  # a name as a list index, or a key below a plain value
         return _ABSENT
 
 

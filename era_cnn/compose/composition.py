@@ -1,4 +1,4 @@
-"""From words to a composed, validated config."""
+"""Composes and validates configs."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from era_cnn.errors import ConfigError, problem
 
 
 def compose(words: Words, mode: RunMode = RunMode.RUN) -> Composed:
-    """Composes a config, the `hydra` node included.
+    """Composes a config, including the `hydra` node.
 
     Raises:
-        ConfigError: If Hydra can't; with every override that is at fault.
+        ConfigError: If Hydra can't compose it; lists every wrong override.
     """
     with loader_of(words) as loader, explained(words, mode):
         composed = load(loader, words, words.overrides, mode)
@@ -38,24 +38,24 @@ def compose(words: Words, mode: RunMode = RunMode.RUN) -> Composed:
 
 
 def compose_sweep(words: Words) -> Composed:
-    """Composes the config of a sweep: the values that are swept are not in it.
+    """Composes the config of a sweep, without the values that are swept over.
 
     Raises:
-        ConfigError: If Hydra can't; with every override that is at fault.
+        ConfigError: If Hydra can't compose it; lists every wrong override.
     """
     return compose(words, RunMode.MULTIRUN)
 
 
 def compose_typed(words: Words, args: argparse.Namespace) -> tuple[Composed, bool]:
-    """Composes what a command line asks for; says whether that is a sweep.
+    """Composes the config of a command line; also returns whether it is a sweep.
 
     Raises:
-        ConfigError: If Hydra can't; with every override that is at fault.
+        ConfigError: If Hydra can't compose it; lists every wrong override.
     """
     if args.package or args.resolve:
-        raise ConfigError(["--package and --resolve must go with --cfg, got neither run nor question. Add --cfg job."])
+        raise ConfigError(["--package and --resolve must be used with --cfg, got no --cfg. Add --cfg job."])
     if args.run and args.multirun:
-        raise ConfigError(["--run must stand without --multirun, got both. Remove one."])
+        raise ConfigError(["--run must be used without --multirun, got both. Remove one."])
     composed = compose(words, RunMode.MULTIRUN if args.multirun else RunMode.RUN)
     return composed, bool(args.multirun or composed.hydra.mode == RunMode.MULTIRUN)
 
@@ -64,13 +64,13 @@ def validated(composed: Composed) -> RunConfig:
     """The typed config of a composed one.
 
     Raises:
-        ConfigError: With every problem; if the user changed layers, with theirs as well, so that one answer has all.
+        ConfigError: With every problem, including those of the layers if the user changed them.
     """
     return validated_values(composed, without_hydra(composed))
 
 
 def validated_values(composed: Composed, values: Composed) -> RunConfig:
-    """As `validated`, of a config whose values without the `hydra` node are there already."""
+    """As `validated`, for a config whose values without the `hydra` node were already separated."""
     require_checked(composed)
     require_checked(values)
     with resolving(composed):
@@ -90,7 +90,7 @@ def resolved_values(values: Composed) -> Any:
     try:
         with limited():
             plain_values = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
-    except (OmegaConfBaseException, RecursionError) as error:  # the latter for values that name each other in a circle
+    except (OmegaConfBaseException, RecursionError) as error:  # RecursionError: values refer to each other in a circle
         if refused := refusal_in(error):
             raise refused from error
         first_line = str(error).splitlines()[0]
@@ -102,7 +102,7 @@ def resolved_values(values: Composed) -> Any:
 
 
 def _has_own_layers(composed: Composed) -> bool:
-    """Whether layers may be other than those of conf/, which are tested: only then is torch imported to check them."""
+    """Whether layers may differ from those in conf/, which are tested: only then is torch imported to check them."""
     overrides: Any = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)
     sources = [source.provider for source in composed.hydra.runtime.config_sources]
     return not {"command-line", "plugin"}.isdisjoint(sources) or any(
@@ -116,12 +116,12 @@ def _layer_problems(values: Composed) -> Iterator[str]:
     try:
         model = ModelConfig.model_validate(OmegaConf.to_container(values, resolve=True)["model"])  # type: ignore[index, call-overload]
     except (ValidationError, KeyError, TypeError, OmegaConfBaseException, RecursionError):
-        return  # said already
+        return  # reported already
     yield from layer_problems(model.layers, model.inherited())
 
 
 def without_hydra(composed: Composed) -> Composed:
-    """A config as a job sees it."""
+    """A config without the `hydra` node, as a job sees it."""
     values = copy.copy(composed)
     with open_dict(values):
         values.pop("hydra")
@@ -129,10 +129,10 @@ def without_hydra(composed: Composed) -> Composed:
 
 
 def resolved(composed: Composed, key: str) -> str:
-    """The path that `hydra.run.dir`, `hydra.sweep.dir` or `hydra.sweep.subdir` comes to.
+    """The path that `hydra.run.dir`, `hydra.sweep.dir` or `hydra.sweep.subdir` resolves to.
 
     Raises:
-        ConfigError: If it has none, or one that is not where it should be.
+        ConfigError: If it can't be resolved, or the folder of a job would be outside that of its sweep.
     """
     require_checked(composed)
     with resolving(composed), explained(Words()):
@@ -144,12 +144,12 @@ def resolved(composed: Composed, key: str) -> str:
     path = os.path.normpath(path)
     if path == "." or os.path.isabs(path) or path.split(os.sep)[0] == "..":
         rule = "be a folder within that of the sweep"
-        raise ConfigError([problem(key, rule, path, "Choose where the sweep lies by hydra.sweep.dir=…")])
+        raise ConfigError([problem(key, rule, path, "Choose the folder of the sweep by hydra.sweep.dir=…")])
     return path
 
 
 def plain(composed: Composed) -> dict[str, Any]:
-    """A composed config as plain values, interpolations unresolved.
+    """A composed config as plain values, with interpolations unresolved.
 
     Raises:
         ConfigError: If it did not pass the guard.
@@ -166,40 +166,40 @@ def as_yaml(composed: Composed) -> str:
 
 @contextmanager
 def resolving(composed: Composed) -> Iterator[None]:
-    """Lets interpolations resolve within their limits outside of a job of Hydra's, `${hydra:…}` included."""
+    """Lets interpolations, including `${hydra:…}`, resolve within their limits outside Hydra's own jobs."""
     with hydra_values(composed), limited():
         yield
 
 
 @dataclass(frozen=True)
 class Planned:
-    """A run before it begins: a single one, which has no number, or a job of a sweep."""
+    """A run before it begins: a single run, which has no number, or a job of a sweep."""
 
     number: int | None
     overrides: tuple[str, ...]
     config: RunConfig
     folder: str
-    """Of a job, within that of its sweep."""
+    """The wanted folder; for a job, relative to that of its sweep."""
 
     composed: Callable[[], Composed]
-    """Composes a job once more, the `hydra` node included: thousands of them would not fit in memory."""
+    """Composes the config again, including the `hydra` node: those of thousands of jobs would not fit in memory."""
 
     def __str__(self) -> str:
         return f"job {self.number} ({', '.join(self.overrides)})"
 
     def hydra_files(self, path: Path, sweep_dir: Path | None = None) -> dict[str, str]:
-        """What Hydra would write into the .hydra of this run in the folder `path`: text by name of the file."""
+        """The files that Hydra would write into `path`/.hydra: maps each file name to the content."""
         values = plain(self.composed())
         hydra = values.pop("hydra")
         hydra["runtime"]["output_dir"] = str(path)
         if sweep_dir is not None:
             hydra["sweep"]["dir"] = str(sweep_dir)
-            values.pop("sweep")  # it says how many runs are done, not how one is
+            values.pop("sweep")  # the options of the sweep, not of its jobs
         contents = {"config.yaml": values, "hydra.yaml": {"hydra": hydra}, "overrides.yaml": hydra["overrides"]["task"]}
         return {name: as_hydra_yaml(content) for name, content in contents.items()}
 
     def verbose_loggers(self) -> tuple[str, ...]:
-        """The loggers that `hydra.verbose` lets say more; that without a name is the root of all."""
+        """The loggers that `hydra.verbose` sets to DEBUG; the empty name is the root logger."""
         verbose = plain(self.composed())["hydra"]["verbose"]
         if isinstance(verbose, bool):
             return ("",) if verbose else ()
@@ -207,14 +207,16 @@ class Planned:
 
 
 def plan_run(words: Words, composed: Composed) -> Planned:
-    """A single run.
+    """Plans a single run.
 
     Raises:
-        ConfigError: With every problem that its config has.
+        ConfigError: If its config is wrong; lists every problem.
     """
     keys = [text.lstrip("+~").partition("=")[0] for text in words.overrides]
     if typed := [key for key in keys if key.partition(".")[0] == "sweep"]:
-        raise ConfigError([f"{key} must go with a sweep, got a single run. Add -m, or leave it out." for key in typed])
+        raise ConfigError(
+            [f"{key} must be used with a sweep, got a single run. Add -m, or remove it." for key in typed]
+        )
     config = validated(composed)
     folder = resolved(composed, "hydra.run.dir")
     set_single_run(composed)

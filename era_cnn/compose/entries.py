@@ -1,6 +1,6 @@
-"""Entries from outside the package as options of their groups: `data=shapes` works as soon as `shapes` is registered.
+"""Makes entries that are not built in options of their groups: `data=shapes` works once `shapes` is registered.
 
-A file of that name, in a folder of the user's or of the plugin, comes before it.
+A config file of that name, in the user's or the plugin's folder, takes precedence.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class EntryDefaults(ConfigSource):
-    """Hydra's source of configs that hold the defaults of an entry's fields; `???` where it has none."""
+    """A Hydra config source with the default values of an entry's fields; `???` for a field without one."""
 
     def __init__(self) -> None:
         super().__init__("entries", "entries://")
 
     @staticmethod
     def scheme() -> str:
-        """Not to be chosen by a search path."""
+        """The scheme, which no search path uses."""
         return "entries"
 
     def available(self) -> bool:
@@ -34,20 +34,20 @@ class EntryDefaults(ConfigSource):
         return True
 
     def is_group(self, config_path: str) -> bool:
-        """Whether a group of that name has such entries."""
+        """Whether the group has entries that are not built in."""
         return bool(_options(config_path.strip("/")))
 
     def is_config(self, config_path: str) -> bool:
-        """Whether there is such an entry, as data/shapes."""
+        """Whether the path, such as data/shapes, names such an entry."""
         group, _, name = config_path.removesuffix(".yaml").rpartition("/")
         return name in _options(group)
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """The names of the entries of a group."""
+        """The names of a group's entries that are not built in."""
         return sorted(_options(config_path.strip("/"))) if results_filter in (None, ObjectType.CONFIG) else []
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """The defaults of an entry; a plugin that is installed is imported by now.
+        """The default values of an entry; imports its plugin if it is an installed one.
 
         Raises:
             ConfigError: If the plugin can't be imported.

@@ -1,6 +1,6 @@
-"""What a command line and a config must not do, whatever they hold: run code, write elsewhere, or never end.
+"""Refuses command lines and configs that would run code, write outside the run's folder, or never finish.
 
-Every composition goes through `GuardedLoader`, and whoever uses a config requires that it did.
+Every composition goes through `GuardedLoader`, and code that uses a config requires that it did.
 """
 
 from __future__ import annotations
@@ -30,36 +30,36 @@ from era_cnn.errors import ConfigError, problem, show
 
 MAX_WORD = 4_000
 MAX_WORDS = 10_000
-"""Characters of an override, and of all together: Hydra's parser needs a second for a list of 4,000 numbers."""
+"""The most characters in one override, and in all: Hydra's parser needs a second for a list of 4,000 numbers."""
 
 MAX_JOBS = 10_000
 UNCOUNTED = 10**15
-"""Jobs of a sweep, and the number from which on it is not said."""
+"""The most jobs in a sweep, and the number from which on messages do not give it."""
 
 
 class GuardedLoader(Loader):
-    """Hydra's loader of configs, which refuses what a config must not do."""
+    """Hydra's config loader, with the checks of this module."""
 
     def __init__(self, search_path: ConfigSearchPath) -> None:
         super().__init__(search_path, OwnFiles, can_be_found)
 
     def check_overrides(self, config_name: str | None, overrides: Sequence[str]) -> None:
-        """Raises what is wrong with overrides as they were typed.
+        """Checks overrides as they were typed.
 
         Raises:
-            ConfigError: If the parser would be kept busy, or Hydra's own help is asked about a config.
+            ConfigError: If they are too long for the parser, or are given with --hydra-help.
         """
         if config_name is None and overrides:
             raise ConfigError(
-                [problem("--hydra-help", "stand alone", " ".join(overrides), "Ask --help about a config.")]
+                [problem("--hydra-help", "be used alone", " ".join(overrides), "For a config, use --help.")]
             )
         check_words(overrides)
 
     def check_parsed(self, overrides: Sequence[Override], primary: Container | None) -> None:
-        """Raises what is wrong with parsed overrides and with the search path that the primary config asks for.
+        """Checks parsed overrides, and the search path that the primary config asks for.
 
         Raises:
-            ConfigError: If the sweep is too large, or configs were to be searched elsewhere.
+            ConfigError: If the sweep is too large, or the search path is set.
         """
         check_number_of_jobs(overrides)
         asked = [override.value() for override in overrides if override.key_or_group == "hydra.searchpath"]
@@ -70,11 +70,11 @@ class GuardedLoader(Loader):
             raise ConfigError([problem("hydra.searchpath", rule, value, advice)])
 
     def limits(self) -> AbstractContextManager[None]:
-        """Interpolations are limited while a config is composed."""
+        """Limits interpolations while a config is composed."""
         return limited()
 
     def check(self, config_name: str | None, composed: DictConfig, num_overrides: int) -> None:
-        """Raises what is wrong with a composed config; without a name, for --hydra-help, it is Hydra's own.
+        """Checks a composed config. Without a name it is Hydra's own, for --hydra-help, and needs no check.
 
         Raises:
             ConfigError: If it could do harm.
@@ -84,8 +84,8 @@ class GuardedLoader(Loader):
 
 
 def check_words(overrides: Sequence[str]) -> None:
-    """Raises what is wrong with overrides that would keep the parser busy, or break it."""
-    problems = [said for word in overrides for said in _problems_of_word(word)]
+    """Raises a `ConfigError` for overrides that would block the parser or make it fail."""
+    problems = [each for word in overrides for each in _problems_of_word(word)]
     if sum(map(len, overrides)) > MAX_WORDS:
         got = f"{sum(map(len, overrides)):,}"
         problems.append(f"All overrides must have at most {MAX_WORDS:,} characters, got {got}. Write a config file.")
@@ -107,19 +107,19 @@ def _problems_of_word(word: str) -> Iterator[str]:
     elif re.search(rf"[0-9_]{{{MAX_DIGITS + 1}}}", word):
         yield problem(key, f"hold no number of more than {MAX_DIGITS} digits", value, "Shorten it.")
     elif not _is_unicode(word):
-        yield problem(show(key), "be written in UTF-8", word, "Set the terminal to it.")
+        yield problem(show(key), "be valid UTF-8", word, "Set the terminal to UTF-8.")
 
 
 def _is_unicode(word: str) -> bool:
     try:
         word.encode()
-    except UnicodeEncodeError:  # bytes that are no UTF-8 reach Python as lone surrogates
+    except UnicodeEncodeError:  # Python reads bytes that are not UTF-8 as lone surrogates
         return False
     return True
 
 
 def check_number_of_jobs(overrides: Sequence[Override]) -> None:
-    """Raises that a sweep is too large, before it is written out."""
+    """Raises a `ConfigError` if a sweep is too large, before its jobs are listed."""
     last = {override.get_key_element(): override for override in overrides}
     number = math.prod(map(num_values, last.values()))
     if number > MAX_JOBS:
@@ -128,7 +128,7 @@ def check_number_of_jobs(overrides: Sequence[Override]) -> None:
 
 
 def num_values(override: Override) -> int:
-    """How many values an override sweeps over; 1 if it does not sweep."""
+    """The number of values that an override sweeps over; 1 if it does not sweep."""
     value = value_of(override)
     if isinstance(value, ChoiceSweep):
         return len(value.list)
@@ -138,7 +138,7 @@ def num_values(override: Override) -> int:
         return 1
     start, stop, step = value.start or 0, value.stop or 0, value.step
     if not all(map(math.isfinite, (start, stop, step))):
-        return UNCOUNTED  # it never ends, or can't be compared
+        return UNCOUNTED  # it is infinite, or NaN
     return max(0, math.ceil((Fraction(stop) - Fraction(start)) / Fraction(step))) if step else 0
 
 
@@ -146,31 +146,31 @@ _NO_LOGGING = {"version": 1, "root": None, "disable_existing_loggers": False}
 _CODE = "a config can't run code"
 
 _FIXED: dict[str, tuple[tuple[Any, ...], str, str]] = {
-    "hydra.searchpath": (([],), "be empty: the groups are era_cnn's", "Add yours with --config-dir."),
+    "hydra.searchpath": (([],), "be empty: the groups are era_cnn's", "Add your own with --config-dir."),
     "hydra.callbacks": (({},), f"be empty: {_CODE}", "Leave it out."),
-    "hydra.job_logging": ((_NO_LOGGING,), f"be left alone: {_CODE}", "The log of a run is its run.log."),
-    "hydra.hydra_logging": ((_NO_LOGGING,), f"be left alone: {_CODE}", "For more lines, set hydra.verbose=true."),
+    "hydra.job_logging": ((_NO_LOGGING,), f"be left alone: {_CODE}", "A run logs to its run.log."),
+    "hydra.hydra_logging": ((_NO_LOGGING,), f"be left alone: {_CODE}", "For more log lines, set hydra.verbose=true."),
     "hydra.job.env_set": (({},), f"be empty: {_CODE}", "Set it in the shell."),
     "hydra.job.env_copy": (([],), "be empty: it may copy secrets into a file", "Set it in the shell."),
-    "hydra.job.chdir": ((False,), "be false: data.root would move", "Leave it out."),
+    "hydra.job.chdir": ((False,), "be false: data.root is relative to the current directory", "Leave it out."),
     "hydra.output_subdir": ((".hydra", None), "be .hydra or null", "Leave it out."),
     "hydra.env": (({},), "be empty: nothing reads it", "Leave it out."),
     "hydra.mode": ((None, RunMode.RUN, RunMode.MULTIRUN), "be RUN or MULTIRUN", "Use -m for a sweep."),
 }
-"""Keys of Hydra's own, the values that each may have, and what is said of others. Compared unresolved."""
+"""Keys of Hydra's own, the values that each may have, and the rule and advice about others. Compared unresolved."""
 
 _KNOWN = {field.name for field in dataclasses.fields(HydraConf)} - {"defaults"} | {"env"}
 _INSTANTIATE = re.compile(r"_(target|args|partial|recursive|convert|call)_")
-"""What makes Hydra call something."""
+"""Keys that make Hydra call something."""
 
 _ENVIRONMENT = re.compile(rf"\$\{{\s*oc\.env:\s*(?!(?:{'|'.join(VARIABLES)})\s*[,}}])([^,}}$]+)")
 
 PLUGINS: dict[str, type[Launcher] | type[Sweeper]] = {"hydra.launcher": Launcher, "hydra.sweeper": Sweeper}
-"""The keys whose own `_target_` may name a plugin of Hydra's that is installed."""
+"""The keys whose `_target_` may name an installed Hydra plugin."""
 
 
 def check_composed(composed: DictConfig) -> None:
-    """Checks a composed config that was changed since.
+    """Checks a composed config that was changed after its composition.
 
     Raises:
         ConfigError: If it would do harm.
@@ -182,7 +182,7 @@ def check_composed(composed: DictConfig) -> None:
 
 
 def check_value(key: str, value: Any) -> None:
-    """Checks a value that is put into a composed config.
+    """Checks a value that will be set in a composed config.
 
     Raises:
         ConfigError: If it would do harm.
@@ -198,12 +198,12 @@ def _problems_of_composed(composed: DictConfig, num_overrides: int) -> Iterator[
     for key, (allowed, rule, advice) in _FIXED.items():
         got = _at(values, key)
         if not any(got == each and type(got) is type(each) for each in allowed):
-            hidden = key == "hydra.job.env_set" and isinstance(got, dict)  # by then it holds what env_copy copies
+            hidden = key == "hydra.job.env_set" and isinstance(got, dict)  # it may hold secrets that env_copy copied
             yield problem(key, rule, list(got) if hidden else got, advice)
     for key in hydra.keys() - _KNOWN:
         yield problem(f"hydra.{key}", "be a key of Hydra's", hydra[key], "See --hydra-help.")
     if len(hydra["overrides"]["task"]) + len(hydra["overrides"]["hydra"]) != num_overrides:
-        yield problem("hydra.overrides", "hold what was typed alone", hydra["overrides"], "Leave it out.")
+        yield problem("hydra.overrides", "hold only what was typed", hydra["overrides"], "Leave it out.")
     if not re.fullmatch(r"[\w.-]+", str(hydra["job"]["name"])):
         yield problem("hydra.job.name", "be a name", hydra["job"]["name"], "Give letters, digits, _, - and . only.")
     if not _is_verbosity(hydra["verbose"]):
@@ -216,19 +216,19 @@ def _problems_of_composed(composed: DictConfig, num_overrides: int) -> Iterator[
 
 
 def _problems_of_values(values: Any) -> Iterator[str]:
-    """Finds what Hydra would call, and what would read the environment, at any depth."""
+    """Finds values, at any depth, that Hydra would call or that would read the environment."""
     for key, value in _entries(values):
         if key.startswith(("hydra.overrides.", "hydra.job.override_dirname")):
-            continue  # what was typed, once more
+            continue  # a copy of what was typed
         if _INSTANTIATE.fullmatch(key.rpartition(".")[2]):
             yield from _problems_of_call(key, value)
         elif isinstance(value, str) and (read := _ENVIRONMENT.search(value)):
-            # One that is not resolved leaks nothing, and one that is built of others is refused when it is resolved.
+            # A variable whose name is itself interpolated is refused when it is resolved.
             yield from_environment(read[1], key)
 
 
 _LAUNCHERS_CODE = ("setup", "python", "srun_args", "runtime_env", "worker_process_setup_hook", "_temp_dir")
-"""Keys of launcher plugins with which a cluster runs what a config says, or writes where it says."""
+"""Keys of launcher plugins that make a cluster run commands from a config, or write to a path from it."""
 
 
 def _problems_of_launcher(launcher: Any) -> Iterator[str]:
@@ -238,7 +238,7 @@ def _problems_of_launcher(launcher: Any) -> Iterator[str]:
                 key, f"be null: {_CODE}", value, "Set up the environment before era-cnn: its jobs inherit it."
             )
         for text in (key, value):
-            if isinstance(text, str) and not text.isprintable():  # a line more of a batch script would be a command
+            if isinstance(text, str) and not text.isprintable():  # a new line in a batch script would be a command
                 yield problem(show(key), "be on one line", value, "Remove the line break.")
 
 
@@ -249,7 +249,7 @@ def _problems_of_call(key: str, target: object) -> Iterator[str]:
     if not names:
         yield problem(key, f"not be given: {_CODE}", target, "Leave it out.")
     elif target not in names:
-        yield problem(key, "be that of an installed plugin", target, f"Choose one by {parent.replace('.', '/')}=…")
+        yield problem(key, "name an installed plugin", target, f"Choose one by {parent.replace('.', '/')}=…")
 
 
 def _at(values: Any, key: str) -> Any:
@@ -263,7 +263,7 @@ def _is_verbosity(value: object) -> bool:
 
 
 def _entries(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every key at any depth, as it is typed, with its value."""
+    """Every key, at any depth and as it is typed, with its value."""
     pairs = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
     for key, value in pairs:
         yield f"{prefix}{key}", value

@@ -1,6 +1,6 @@
-"""The only file that uses private names of Hydra and OmegaConf; it offers what they do under plain names.
+"""The only module that uses private names of Hydra and OmegaConf; it wraps them under public names.
 
-Written for Hydra 1.3 and OmegaConf 2.3, see `versions`. Whoever moves to another one compares what is used here.
+Written for Hydra 1.3 and OmegaConf 2.3, see `hydra_versions`. To support another version, compare the names used here.
 """
 
 from __future__ import annotations
@@ -45,40 +45,40 @@ from era_cnn.compose.entries import EntryDefaults
 from era_cnn.errors import ConfigError
 
 Composed = DictConfig
-"""A composed config, the `hydra` node included, before it is typed."""
+"""A composed config, including the `hydra` node, before it is typed."""
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
-"""What `hydra.launcher._target_` and `hydra.sweeper._target_` are if nothing else was chosen."""
+"""The default values of `hydra.launcher._target_` and `hydra.sweeper._target_`."""
 
 _ONE_AT_A_TIME = threading.RLock()
-"""Hydra keeps the present application and config in globals, so one thread at a time composes."""
+"""Hydra keeps the current application and config in globals, so only one thread at a time may compose."""
 
 
 # Checked configs
 
 
 def mark_checked(composed: Composed) -> None:
-    """Notes on a config itself that the guard has seen it; copies keep the note, and no YAML can make it."""
+    """Sets a flag on a config that the guard checked; copies keep the flag, and no YAML file can set it."""
     composed._set_flag("era_cnn_checked", True)
 
 
 def require_checked(composed: Composed) -> None:
-    """Refuses a config that was composed around the guard, as by a Hydra that no longer calls it.
+    """Refuses a config that bypassed the guard, for example through a Hydra version that no longer calls it.
 
     Raises:
-        ConfigError: If the guard has not seen it.
+        ConfigError: If the guard has not checked it.
     """
     if not composed._get_node_flag("era_cnn_checked"):
-        said = "A config must pass era_cnn's guard before it is used, got one that Hydra composed around it."
-        raise ConfigError([f"{said} Install the Hydra that era_cnn asks for: pip install 'hydra-core==1.3.*'"])
+        rule = "A config must pass era_cnn's guard before it is used, got one that Hydra composed without it."
+        raise ConfigError([f"{rule} Install the Hydra version that era_cnn needs: pip install 'hydra-core==1.3.*'"])
 
 
 # Composing
 
 
 class Loader(ConfigLoaderImpl):
-    """Hydra's loader of configs, which asks a subclass at each step, and lets no config out that was not checked."""
+    """Hydra's config loader, whose subclass checks each step; it returns no config that was not checked."""
 
     def __init__(
         self,
@@ -91,19 +91,19 @@ class Loader(ConfigLoaderImpl):
 
     @abstractmethod
     def check_overrides(self, config_name: str | None, overrides: Sequence[str]) -> None:
-        """Raises what is wrong with overrides as they were typed."""
+        """Raises a `ConfigError` if overrides, as they were typed, must not be parsed."""
 
     @abstractmethod
     def check_parsed(self, overrides: Sequence[Override], primary: Container | None) -> None:
-        """Raises what is wrong with parsed overrides, and with the primary config as far as Hydra looks into it."""
+        """Raises a `ConfigError` if parsed overrides or the primary config must not be composed."""
 
     @abstractmethod
     def limits(self) -> AbstractContextManager[None]:
-        """Holds while a config is composed."""
+        """A context that is active while a config is composed."""
 
     @abstractmethod
     def check(self, config_name: str | None, composed: Composed, num_overrides: int) -> None:
-        """Raises what is wrong with a composed config."""
+        """Raises a `ConfigError` if a composed config must not be used."""
 
     def load_configuration(self, *arguments: Any, **options: Any) -> Composed:
         """Composes a config.
@@ -123,7 +123,7 @@ class Loader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> Composed:
-        """Every composition ends here, whichever public method of Hydra's began it."""
+        """Every composition ends here, whichever public method of Hydra started it."""
         self.check_overrides(config_name, overrides)
         with self.limits():
             composed = super()._load_configuration_impl(
@@ -142,7 +142,7 @@ class Loader(ConfigLoaderImpl):
     def _process_config_searchpath(
         self, config_name: str | None, parsed_overrides: list[Override], repo: CachingConfigRepository
     ) -> None:
-        """Does not search where a config says: that would import modules by their name."""
+        """Ignores the search path of a config, which could import modules by name."""
         primary = repo.load_config(config_name) if config_name is not None else None
         self.check_parsed(parsed_overrides, primary.config if primary is not None else None)
 
@@ -153,12 +153,12 @@ class Loader(ConfigLoaderImpl):
         config_name: str | None = None,
         overrides: list[str] | None = None,
     ) -> list[str]:
-        """The options of a group. Hydra's own method first copies every source, since one might have been added."""
+        """The options of a group. Hydra's own method first copies every source, in case one was added."""
         return self.repository.get_group_options(group_name, results_filter)
 
 
 class _Repository(ConfigRepository):
-    """Hydra's view of all folders of configs, in which no path leads out of them."""
+    """Hydra's view of all config folders, restricted to paths that stay within them."""
 
     def __init__(
         self,
@@ -171,9 +171,9 @@ class _Repository(ConfigRepository):
 
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
         super().initialize_sources(config_search_path)
-        self.sources.insert(-1, EntryDefaults())  # Hydra insists on its own as the last
+        self.sources.insert(-1, EntryDefaults())  # Hydra requires its own source to be the last
         for number, source in enumerate(self.sources):
-            if source.scheme() == FileConfigSource.scheme():  # of a class that Hydra's plugin scan imports once more
+            if source.scheme() == FileConfigSource.scheme():  # isinstance fails: Hydra imports the class twice
                 self.sources[number] = self._open_folder(source.provider, source.full_path())
 
     def _find_object_source(self, config_path: str, object_type: ObjectType | None) -> ConfigSource | None:
@@ -184,18 +184,18 @@ class _Repository(ConfigRepository):
 
 
 class FileSource(FileConfigSource):
-    """Hydra's source of a folder of files, whose texts a subclass reads and parses."""
+    """Hydra's config source for a folder of files, which a subclass reads and parses."""
 
     @abstractmethod
     def read(self, path: Path) -> str:
-        """The text of a file."""
+        """The content of a file."""
 
     @abstractmethod
     def parse(self, name: str, text: str) -> dict[Any, Any]:
-        """The mapping in a text."""
+        """The mapping in the content of a file."""
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Reads a file once."""
+        """Reads a file, and reads it only once."""
         name = self._normalize_file_name(config_path)
         if not self.is_config(config_path):
             raise ConfigLoadError(f"Config not found : {name}")
@@ -209,12 +209,12 @@ class FileSource(FileConfigSource):
 
 
 def search_path_of(package: str, own_folder: str | None, of_plugins: Sequence[str] = ()) -> ConfigSearchPath:
-    """Where `hydra.main` looks for configs: in a folder of the user's own if there is one, then in a package.
+    """The search path of `hydra.main`: the user's own folder if there is one, then a package.
 
     Args:
-        package: With the configs of this project.
-        own_folder: What --config-dir names.
-        of_plugins: Folders and packages that plugins bring, as file://… and pkg://…; they come between the two.
+        package: The package with the configs of this project.
+        own_folder: The folder given by --config-dir.
+        of_plugins: Folders and packages of plugins, as file://… and pkg://…; they are searched between the two.
     """
     search_path: ConfigSearchPath = create_config_search_path(f"pkg://{package}")
     anchor = SearchPathQuery(provider="schema")
@@ -241,13 +241,13 @@ def application(loader: Loader) -> Iterator[Application]:
 
 
 class Application(Hydra):
-    """Hydra's application, which answers questions about configs that were checked."""
+    """Hydra's application, which answers only questions about checked configs."""
 
     def compose_config(self, *arguments: Any, **options: Any) -> Composed:
         """Composes a config.
 
         Raises:
-            ConfigError: If the guard has not seen it.
+            ConfigError: If the guard has not checked it.
         """
         composed: Composed = super().compose_config(*arguments, **options)
         require_checked(composed)
@@ -256,7 +256,7 @@ class Application(Hydra):
 
 @contextmanager
 def hydra_values(composed: Composed | None) -> Iterator[None]:
-    """Lets `${hydra:…}` resolve outside of a job of Hydra's."""
+    """Lets `${hydra:…}` resolve outside Hydra's own jobs."""
     with _ONE_AT_A_TIME:
         instance = HydraConfig.instance()
         before = instance.cfg
@@ -269,7 +269,7 @@ def hydra_values(composed: Composed | None) -> Iterator[None]:
 
 
 def arguments_parser() -> argparse.ArgumentParser:
-    """Hydra's parser of a command line."""
+    """Hydra's command-line parser."""
     parser: argparse.ArgumentParser = get_args_parser()
     return parser
 
@@ -278,7 +278,7 @@ def arguments_parser() -> argparse.ArgumentParser:
 
 
 def value_of(override: Override) -> Any:
-    """The value of an override as it was parsed; that of a sweep is not written out."""
+    """The parsed value of an override; the values of a sweep are not listed."""
     return override._value
 
 
@@ -288,7 +288,7 @@ def split_grid(overrides: list[Override]) -> list[list[str]]:
 
 
 def set_job(composed: Composed, number: int, overrides: Sequence[Override]) -> None:
-    """Writes into a config which job of a sweep it is, as Hydra does."""
+    """Records in a config which job of a sweep it is, as Hydra does."""
     with open_dict(composed):
         composed.hydra.job.num = composed.hydra.job.id = number
     composed.hydra.overrides.task = [override.input_line for override in overrides]
@@ -297,7 +297,7 @@ def set_job(composed: Composed, number: int, overrides: Sequence[Override]) -> N
 
 
 def set_single_run(composed: Composed) -> None:
-    """Writes into a config that it is that of a single run, as Hydra does."""
+    """Records in a config that it is a single run, as Hydra does."""
     if composed.hydra.mode is None:
         with read_write(composed):
             composed.hydra.mode = RunMode.RUN
@@ -308,17 +308,17 @@ def set_single_run(composed: Composed) -> None:
 
 
 def child_of(node: DictConfig, key: str) -> Any:
-    """What a key holds, an interpolation unresolved."""
+    """The value of a key, with interpolations unresolved."""
     return node._get_node(key)
 
 
 def content_of(value: object) -> object:
-    """The content of a node; what is no node is its own."""
+    """The content of a node; any other value is returned as it is."""
     return value._value() if isinstance(value, Node) else value
 
 
 def select(parent: Container, key: str, *default: object) -> Any:
-    """What OmegaConf's own `oc.select` finds."""
+    """The value that OmegaConf's own `oc.select` finds."""
     return select_value(parent, key, absolute_key=True, default=default[0] if default else _DEFAULT_MARKER_)
 
 
@@ -326,14 +326,14 @@ HYDRAS_RESOLVERS = ("now", "hydra", "python_version")
 
 
 class Interpolations:
-    """OmegaConf's global resolvers, and its method behind each interpolation, replaced while somebody needs that.
+    """Temporarily replaces OmegaConf's global resolvers, and its method that resolves interpolations.
 
-    Threads and contexts that have not asked for it still get OmegaConf's own.
+    Threads and contexts in which this is not active still get OmegaConf's own.
 
     Args:
-        resolvers: The functions that replace those of these names.
-        is_active: Whether the present context asked for it.
-        on_value: Sees each value that an interpolation resolves to in such a context.
+        resolvers: The replacements, by the name of the resolver.
+        is_active: Whether the replacements are active in the current context.
+        on_value: Called with each value that an interpolation resolves to in such a context.
     """
 
     def __init__(
@@ -349,7 +349,7 @@ class Interpolations:
 
     @contextmanager
     def replaced(self) -> Iterator[None]:
-        """Replaces them within, Hydra's own resolvers included; the last one to leave restores what was there."""
+        """Replaces them within the context, including Hydra's own resolvers; the last context to exit restores them."""
         with self._lock:
             if not self._depth:
                 self._replace()
@@ -389,7 +389,7 @@ class Interpolations:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """A resolver that is ours where we asked for it, and OmegaConf's elsewhere. Launcher plugins pickle it."""
+    """A resolver: ours where it is active, OmegaConf's elsewhere. A class, because launcher plugins pickle it."""
 
     ours: Callable[..., Any]
     theirs: Callable[..., Any]
@@ -403,14 +403,14 @@ class _Chosen:
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """OmegaConf's way to write YAML; in C where PyYAML has that, which is ten times as fast."""
+    """Writes YAML as OmegaConf does; uses PyYAML's C version if available, which is ten times as fast."""
 
 
 _Dumper.add_representer(str, get_omega_conf_dumper().str_representer)
 
 
 def as_hydra_yaml(values: Any) -> str:
-    """Plain values as the text that Hydra would write into .hydra/."""
+    """Plain values as YAML, as Hydra would write it into .hydra/."""
     return str(yaml.dump(values, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False))
 
 
@@ -418,12 +418,12 @@ def as_hydra_yaml(values: Any) -> str:
 
 
 def make_launcher(loader: ConfigLoader, composed: Composed, task: Callable[[DictConfig], Any]) -> Launcher:
-    """The launcher plugin that a config names; it hands each job's config to `task`."""
+    """The launcher plugin that a config names; it calls `task` with each job's config."""
     HydraConfig.instance().set_config(composed)
     context = HydraContext(config_loader=loader, callbacks=Callbacks())
     return Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=composed)
 
 
 def copy_of(composed: Composed) -> Composed:
-    """A copy that can be changed on its own."""
+    """An independent copy."""
     return copy.deepcopy(composed)

@@ -1,4 +1,4 @@
-"""The versions of Hydra and OmegaConf that hydra_door was written for."""
+"""Checks that Hydra and OmegaConf have the versions that hydra_door was written for."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from omegaconf import __version__ as omegaconf_version
 from era_cnn.errors import ConfigError, problem
 
 SERIES = {"hydra-core": "1.3", "omegaconf": "2.3"}
-"""The private names that hydra_door uses may differ in any other series, and with them what the guard sees."""
+"""The private names that hydra_door uses may differ in any other series, and the guard depends on them."""
 
 
 def check_versions() -> None:
-    """Refuses a Hydra or an OmegaConf whose private names may be others.
+    """Refuses a Hydra or OmegaConf whose private names may differ.
 
     Raises:
-        ConfigError: If one is of another series.
+        ConfigError: If one belongs to another series.
     """
     installed = {"hydra-core": hydra_version, "omegaconf": omegaconf_version}
     problems = [

@@ -1,7 +1,7 @@
-"""What `${…}` may stand for in a config: other values, the time, and little else.
+"""Limits the interpolations `${…}` of a config to other values, the time, and little else.
 
-OmegaConf's own resolvers read any variable of the environment, where secrets are, make configs out of texts, and have
-no bound: thirty values, each naming the next one twice, come to a billion.
+OmegaConf's own resolvers read any environment variable, which may hold a secret, create configs from strings, and have
+no size limit: thirty values that each refer to the next one twice expand to a billion.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from era_cnn.compose.hydra_door import Interpolations, content_of, select
 from era_cnn.errors import ConfigError, problem
 
 VARIABLES = ("ERA_CNN_DATA",)
-"""Variables of the environment that a config may read. What it reads ends in the files of the run."""
+"""Environment variables that a config may read. Their values are stored in the files of the run."""
 
 REFUSED = ("oc.create", "oc.decode", "oc.deprecated", "oc.dict.keys", "oc.dict.values")
-"""OmegaConf's resolvers that make new configs out of texts: what is checked would not be what is used."""
+"""OmegaConf's resolvers that create new configs from strings: the config in use would not be the one checked."""
 
 MAX_SIZE = 10_000
-"""Values and characters that all interpolations of a config may come to together."""
+"""The most values and characters that all interpolations of a config may expand to."""
 
 _left: ContextVar[list[int] | None] = ContextVar("left", default=None)
 
 
 @contextmanager
 def limited() -> Iterator[None]:
-    """Interpolations that are resolved within are few, and answered from what a config may read.
+    """Within the context, interpolations are limited in size and read only what a config may read.
 
-    Elsewhere, in other threads too, they are OmegaConf's own. Whatever resolves a value belongs within, and OmegaConf
-    resolves a value when it is looked at. A context within a context has a limit of its own.
+    Elsewhere, including other threads, OmegaConf's own resolvers apply. Any code that resolves values must be within
+    the context; OmegaConf resolves a value when it is accessed. A nested context has its own limit.
     """
     token = _left.set([MAX_SIZE])
     try:
@@ -49,7 +49,7 @@ def _is_limited() -> bool:
 
 
 def refusal_in(error: BaseException) -> ConfigError | None:
-    """The refusal of an interpolation that led to `error`: OmegaConf wraps what a resolver raises, at times twice."""
+    """The `ConfigError` of a resolver that led to `error`: OmegaConf wraps what a resolver raises, sometimes twice."""
     seen: set[int] = set()
     pending: list[BaseException | None] = [error]
     while pending:
@@ -63,9 +63,9 @@ def refusal_in(error: BaseException) -> ConfigError | None:
 
 
 def from_environment(name: object, key: str = "${oc.env:…}") -> str:
-    """The problem of a config that reads a variable that it may not, by its name; its value is nobody's business."""
+    """The message about a config that reads a variable it may not; names the variable, never its value."""
     advice = "Write the value itself: what a config reads is kept in the files of its run."
-    return problem(key, f"read no variable of the environment but {', '.join(VARIABLES)}", name, advice)
+    return problem(key, f"read no environment variable but {', '.join(VARIABLES)}", name, advice)
 
 
 def _env(name: object, *default: object) -> str | None:
@@ -79,7 +79,7 @@ def _env(name: object, *default: object) -> str | None:
 def _select(key: str, *default: object, _parent_: Container) -> Any:
     if default and isinstance(default[0], dict | list):
         raise ConfigError(
-            [problem("${oc.select:…}", "have one plain value as default", default[0], "Write it as one.")]
+            [problem("${oc.select:…}", "have a plain value as its default", default[0], "Give a single value.")]
         )
     return select(_parent_, key, *default)
 
@@ -87,18 +87,18 @@ def _select(key: str, *default: object, _parent_: Container) -> Any:
 def _refusal(name: str) -> Any:
     def refuse(*arguments: object) -> None:
         advice = "Write the value itself."
-        raise ConfigError([problem(f"${{{name}:…}}", "not be used: it makes a config of a text", name, advice)])
+        raise ConfigError([problem(f"${{{name}:…}}", "not be used: it creates a config from a string", name, advice)])
 
     return refuse
 
 
 def _count(value: object) -> None:
-    """Takes what an interpolation resolved to off what is left."""
+    """Subtracts the size of a resolved value from the limit."""
     left = _left.get()
     assert left is not None
     left[0] -= _size(value)
     if left[0] < 0:
-        rule = f"come to at most {MAX_SIZE:,} values and characters in all"
+        rule = f"expand to at most {MAX_SIZE:,} values and characters in all"
         raise ConfigError([f"Interpolations must {rule}, got more. Write the values themselves."])
 
 

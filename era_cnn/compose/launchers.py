@@ -1,4 +1,4 @@
-"""Hydra's launcher plugins, which start jobs elsewhere: on Slurm, on Ray and others."""
+"""Runs jobs through Hydra's launcher plugins, such as those for Slurm and Ray."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from era_cnn.compose.words import Words, hydra_of, quote
 
 
 def is_plugin(composed: Composed) -> bool:
-    """Whether a plugin starts the jobs of a sweep, and not one of this package's own launchers."""
+    """Whether a plugin, rather than one of this package's own launchers, starts the jobs of a sweep."""
     return bool(composed.hydra.launcher.get("_target_", BASIC_LAUNCHER) != BASIC_LAUNCHER)
 
 
 def is_submitit(composed: Composed) -> bool:
-    """Whether that plugin is submitit's."""
+    """Whether the launcher plugin is submitit's."""
     return "submitit" in str(composed.hydra.launcher.get("_target_"))
 
 
 class LauncherPlugin:
-    """The plugin that a config names, made to start a function in the folder of each job.
+    """The launcher plugin that a config names, used to call a function with the folder of each job.
 
-    A plugin takes lists of overrides. It is given nothing but the folder of each job, since all else is there.
+    A plugin takes lists of overrides. Here they name only the folder of each job, which holds everything else.
 
     Args:
-        words: What composed the config.
-        composed: The config of the sweep; its `hydra.launcher` says which plugin.
-        sweep_dir: Where the folders of the jobs lie; the machines that do them must see it.
-        do: Does a job, in whatever process the plugin starts it: takes the folders of the sweep and of the job.
+        words: The words that the config was composed from.
+        composed: The config of the sweep; its `hydra.launcher` names the plugin.
+        sweep_dir: The folder of the sweep; the machines that run the jobs must have access to it.
+        do: Runs a job in the process that the plugin starts; takes the folders of the sweep and of the job.
 
     Raises:
         ConfigError: If the config did not pass the guard.
@@ -49,7 +49,7 @@ class LauncherPlugin:
 
     @property
     def module(self) -> str:
-        """The module of the plugin, which says whose it is."""
+        """The name of the plugin's module."""
         return type(self._launcher).__module__
 
     def launch(self, folders: Sequence[str], first: int) -> None:
@@ -62,7 +62,7 @@ class LauncherPlugin:
             [
                 f"hydra.sweep.dir='{quote(str(self._sweep_dir))}'",
                 f"hydra.sweep.subdir='{quote(folder)}'",
-                "hydra.output_subdir=null",  # it is there
+                "hydra.output_subdir=null",  # .hydra exists already
             ]
             for folder in folders
         ]
@@ -71,10 +71,10 @@ class LauncherPlugin:
 
 
 def _job(do: Callable[[Path, Path], int], composed: Composed) -> Any:
-    """Does a job in the process where a plugin started it.
+    """Runs a job in the process that a plugin started for it.
 
     Raises:
-        ConfigError: If the plugin composed its config around the guard.
+        ConfigError: If the plugin composed the config without the guard.
     """
     require_checked(composed)
     hydra = HydraConfig.get()

@@ -1,4 +1,4 @@
-"""The jobs of a sweep: composed, each to what Hydra would compose of its overrides, and validated."""
+"""Composes and validates the jobs of a sweep."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ from era_cnn.errors import ConfigError, shortened
 
 
 class Planner:
-    """Composes the jobs of a sweep, each to what Hydra would compose of its overrides.
+    """Composes the jobs of a sweep; each config is the one that Hydra would compose from the job's overrides.
 
-    What chooses groups, adds or deletes is composed once for each combination; plain values are set on top, which is a
-    hundred times faster than composing each job. Their order does not matter, since no key may be given twice.
+    Overrides that choose groups, add or delete are composed once for each combination. Plain values are then set in
+    that config, which is a hundred times faster than composing each job. The order of overrides does not matter, since
+    no key may be given twice.
 
     Args:
-        words: What was typed.
-        composed: What was composed of it; it may itself hold what is swept, in `hydra.sweeper.params`.
+        words: The words that started the sweep.
+        composed: The config of the sweep; it may add swept keys in `hydra.sweeper.params`.
 
     Raises:
-        ConfigError: If the words can't be read, or contradict each other.
+        ConfigError: If the overrides can't be parsed, or contradict each other.
     """
 
     def __init__(self, words: Words, composed: Composed) -> None:
         self.words = words
         self._bases: dict[tuple[str, ...], tuple[bytes, bytes]] = {}
-        """Pickled, with and without the `hydra` node: to read that takes a fourth of the time of a deep copy."""
+        """Pickled configs, with and without the `hydra` node: unpickling takes a quarter of the time of a deep copy."""
         with resolving(composed), explained(words):
             presets = [f"{key}={value}" for key, value in (composed.hydra.sweeper.get("params") or {}).items()]
             check_words(presets)
@@ -52,13 +53,13 @@ class Planner:
             self._plain = {override.get_key_element() for override in task if _is_plain(loader, override)}
         self._own = [override.input_line or "" for override in own]
         self.task = list({override.get_key_element(): override for override in task}.values())
-        """The overrides of the jobs, those that sweep included; of what a preset says and was typed too, the latter."""
+        """The overrides of the jobs, including those that sweep; what was typed wins over a preset."""
 
     def grid(self) -> list[tuple[str, ...]]:
-        """The overrides of each job, every combination of what is swept, as Hydra's own sweeper numbers them.
+        """The overrides of each job: every combination of the swept values, numbered as by Hydra's own sweeper.
 
         Raises:
-            ConfigError: If they are too many, or there are none.
+            ConfigError: If there are too many jobs, or none.
         """
         check_number_of_jobs(self.task)
         with explained(self.words, RunMode.MULTIRUN):
@@ -68,13 +69,13 @@ class Planner:
         return [tuple(overrides) for overrides in jobs]
 
     def plan(self, jobs: Sequence[tuple[str, ...]], first: int = 0) -> list[Planned]:
-        """Composes jobs from their overrides, and checks them.
+        """Composes and validates jobs.
 
         Raises:
-            ConfigError: With every problem of any job.
+            ConfigError: If a job is wrong; lists every problem of every job.
         """
         planned: list[Planned] = []
-        problems: dict[str, list[str]] = {}  # from a problem to the jobs that have it
+        problems: dict[str, list[str]] = {}  # maps each problem to the jobs that have it
         with loader_of(self.words) as loader:
             for number, overrides in enumerate(jobs, start=first):
                 job, values = self._compose(loader, number, overrides)
@@ -83,8 +84,8 @@ class Planner:
                     again = functools.partial(self._compose_again, number, overrides)
                     planned.append(Planned(number, overrides, validated_values(job, values), folder, again))
                 except ConfigError as error:
-                    for said in error.problems:
-                        problems.setdefault(said, []).append(f"job {number} ({', '.join(overrides)})")
+                    for each in error.problems:
+                        problems.setdefault(each, []).append(f"job {number} ({', '.join(overrides)})")
         raise_problems_of_jobs(problems, len(jobs))
         return planned
 
@@ -93,7 +94,7 @@ class Planner:
             return self._compose(loader, number, overrides)[0]
 
     def _compose(self, loader: ConfigLoader, number: int, overrides: tuple[str, ...]) -> tuple[Composed, Composed]:
-        """A job, and the same as it sees itself: without the `hydra` node."""
+        """The config of a job, with and without the `hydra` node."""
         with explained(self.words.with_overrides(overrides)):
             base = tuple(text for text in overrides if text.partition("=")[0] not in self._plain)
             if base not in self._bases:
@@ -110,7 +111,7 @@ class Planner:
 
 
 def _check_no_sweep_over_sweeps(overrides: Sequence[Override]) -> None:
-    """Raises a `ConfigError` if what holds for a whole sweep is itself swept over."""
+    """Raises a `ConfigError` if an option of the sweep itself is swept over."""
     problems = []
     for override in overrides:
         key = override.key_or_group
@@ -121,7 +122,7 @@ def _check_no_sweep_over_sweeps(overrides: Sequence[Override]) -> None:
 
 
 def _check_once(typed: Sequence[Override]) -> None:
-    """Raises a `ConfigError` if a key was typed with different values: which of them counts is anybody's guess."""
+    """Raises a `ConfigError` if a key was typed with different values: it would be unclear which one counts."""
     lines: dict[str, dict[str, None]] = {}
     for override in typed:
         lines.setdefault(override.get_key_element().lstrip("+~"), {})[override.input_line or ""] = None
@@ -132,7 +133,7 @@ def _check_once(typed: Sequence[Override]) -> None:
     ]
     deleted = [override for override in typed if override.is_delete()]
     problems += [
-        f"{each.key_or_group} must stand without {whole.input_line}, got both. Remove one."
+        f"{each.key_or_group} must be used without {whole.input_line}, got both. Remove one."
         for whole in deleted
         for each in typed
         if each.key_or_group.startswith(f"{whole.key_or_group}.")
@@ -142,27 +143,27 @@ def _check_once(typed: Sequence[Override]) -> None:
 
 
 def plan_sweep(words: Words, composed: Composed) -> list[Planned]:
-    """Every job of a grid.
+    """Plans every job of a grid.
 
     Raises:
-        ConfigError: With every problem of any job.
+        ConfigError: If a job is wrong; lists every problem of every job.
     """
     planner = Planner(words, composed)
     return planner.plan(planner.grid())
 
 
 def raise_problems_of_jobs(problems: dict[str, list[str]], num_jobs: int) -> None:
-    """Raises what is wrong with jobs, if anything: each problem once, with the first job that has it unless all do."""
-    said = [
+    """Raises the problems of jobs, if any: each problem once, with the first job that has it unless all do."""
+    lines = [
         text if len(jobs) == num_jobs else f"In {jobs[0]}{f' and {len(jobs) - 1} more' if jobs[1:] else ''}: {text}"
         for text, jobs in problems.items()
     ]
-    if said:
-        raise ConfigError(said)
+    if lines:
+        raise ConfigError(lines)
 
 
 def _is_plain(loader: ConfigLoader, override: Override) -> bool:
-    """Whether an override sets the value of an existing key: no group, nothing added or deleted."""
+    """Whether an override only sets the value of an existing key: it chooses no group, adds or deletes nothing."""
     key = override.key_or_group
     changes_keys = override.is_add() or override.is_force_add() or override.is_delete()
     return not (changes_keys or override.package or options_of(loader, key))

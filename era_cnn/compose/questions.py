@@ -1,6 +1,6 @@
-"""Questions, which Hydra's own application answers: help, the composed config, where it comes from, tab completion.
+"""Answers questions through Hydra's own application: help, the composed config, its sources, tab completion.
 
-A question needs neither the schema nor torch, and so nothing here imports them.
+A question needs neither the schema nor torch, so nothing here imports them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from era_cnn.errors import ConfigError
 
 
 def is_question(args: argparse.Namespace) -> bool:
-    """Whether a command line only asks."""
+    """Whether a command line asks a question instead of starting a run."""
     return bool(args.help or args.hydra_help or args.cfg or args.info or args.shell_completion)
 
 
@@ -26,7 +26,7 @@ def answer(words: Words, args: argparse.Namespace) -> int:
     """Lets Hydra answer a question; returns the exit code.
 
     Raises:
-        ConfigError: If it can't, or two things are asked at once.
+        ConfigError: If it can't, or if there are two questions at once.
     """
     if not (args.help or args.hydra_help):
         _check_alone(args)
@@ -42,9 +42,9 @@ def _check_alone(args: argparse.Namespace) -> None:
     flags = {"--cfg": args.cfg, "--info": args.info, "--shell-completion": args.shell_completion}
     asked = [flag for flag, given in {**flags, "--multirun": args.multirun, "--run": args.run}.items() if given]
     if len(asked) > 1:
-        raise ConfigError([f"{asked[0]} must stand without {asked[1]}, got both. Remove one."])
+        raise ConfigError([f"{asked[0]} must be used without {asked[1]}, got both. Remove one."])
     if args.resolve and not args.cfg:
-        raise ConfigError([f"--resolve must go with --cfg or --help, got {asked[0]}. Remove it."])
+        raise ConfigError([f"--resolve must be used with --cfg or --help, got {asked[0]}. Remove it."])
 
 
 def _answer(hydra: Application, config_name: str, args: argparse.Namespace) -> None:
@@ -62,7 +62,7 @@ def _answer(hydra: Application, config_name: str, args: argparse.Namespace) -> N
 
 @contextmanager
 def _in_a_process_of_hydras() -> Iterator[None]:
-    """Restores what Hydra takes for its own: the root logger, and the name of the command, which it completes."""
+    """Restores what Hydra changes, the root logger, and sets the command name that its completion needs."""
     root, argv = logging.getLogger(), sys.argv
     handlers, level = list(root.handlers), root.level
     sys.argv = ["era-cnn"]

@@ -1,4 +1,4 @@
-"""What an override sweeps over, without Hydra's classes."""
+"""The values that an override sweeps over, without Hydra's classes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Choices", "Interval", "Override", "Range", "swept"]
 
 @dataclass(frozen=True)
 class Choices:
-    """Values as they would be typed."""
+    """A list of values, as they are typed."""
 
     values: tuple[str, ...]
 
@@ -27,7 +27,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `start` up to, and without, `stop`."""
+    """Numbers from `start` up to, but excluding, `stop`."""
 
     start: float
     stop: float
@@ -36,7 +36,7 @@ class Range:
 
 
 def swept(override: Override) -> Choices | Interval | Range | None:
-    """What an override sweeps over; None if it has one value.
+    """The values that an override sweeps over; None if it has one value.
 
     Raises:
         ValueError: If its values can't be listed.

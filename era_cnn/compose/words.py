@@ -1,4 +1,4 @@
-"""The words of a command line, and Hydra's loader for the configs that they choose."""
+"""The words of a command line, and Hydra's loader for the configs that they name."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ CONFIG_MODULE = "era_cnn.conf"
 
 @dataclass(frozen=True)
 class Words:
-    """What was typed, as far as it decides the config."""
+    """The part of a command line that decides the config."""
 
     overrides: list[str] = field(default_factory=list)
     config_name: str = "config"
     config_dir: str | None = None
     plugins: tuple[str, ...] = ()
-    """Files of the user's own code, as absolute paths: whatever does the run loads them first."""
+    """Plugin files, as absolute paths; a process that runs the config loads them first."""
 
     @classmethod
     def of(cls, args: argparse.Namespace, plugins: Sequence[str] = ()) -> Words:
-        """Takes them from the arguments that Hydra's own parser read.
+        """Takes the words from the arguments that Hydra's own parser read.
 
         Raises:
-            ConfigError: If they would compose something else than this package's groups.
+            ConfigError: If an argument is invalid, or would replace this package's config groups.
         """
         if args.config_path is not None:
             rule = "not be given: the groups are era_cnn's"
-            raise ConfigError([problem("--config-path", rule, args.config_path, "Add yours with --config-dir.")])
+            raise ConfigError([problem("--config-path", rule, args.config_path, "Add your own with --config-dir.")])
         if args.experimental_rerun:
-            advice = "Type again what provenance.json holds as the command."
+            advice = "Run the command that is stored in provenance.json."
             raise ConfigError([problem("--experimental-rerun", "not be used", args.experimental_rerun, advice)])
         if args.config_dir is not None and not os.path.isdir(args.config_dir):
             raise ConfigError([problem("--config-dir", "be a folder", args.config_dir, "Create it.")])
@@ -56,7 +56,7 @@ class Words:
         return cls(list(args.overrides), args.config_name or "config", args.config_dir, tuple(plugins))
 
     def in_folder(self, config_dir: str | None) -> Words:
-        """The same words with a folder of the user's own configs, if it is given."""
+        """The same words with the user's own config folder, if it is given."""
         return replace(self, config_dir=config_dir) if config_dir is not None else self
 
     def with_overrides(self, overrides: Sequence[str]) -> Words:
@@ -65,7 +65,7 @@ class Words:
 
 
 def parse_words(words: Sequence[str]) -> argparse.Namespace:
-    """Reads a command line with Hydra's own parser, which ends the command with code 2 if a flag is wrong."""
+    """Parses a command line with Hydra's own parser, which exits with code 2 if a flag is wrong."""
     parser = arguments_parser()
     parser.prog = "era-cnn"
     return parser.parse_args(words)
@@ -73,7 +73,7 @@ def parse_words(words: Sequence[str]) -> argparse.Namespace:
 
 @contextmanager
 def hydra_of(words: Words) -> Iterator[Application]:
-    """Hydra over conf/ and, if given, a folder of the user's own, as `hydra.main` sets it up, but guarded."""
+    """Hydra's application over conf/ and the user's own folder, as `hydra.main` sets it up, but guarded."""
     own_folder = os.path.abspath(words.config_dir) if words.config_dir is not None else None
     loader = GuardedLoader(search_path_of(CONFIG_MODULE, own_folder, config_folders()))
     with limited(), application(loader) as hydra:
@@ -82,23 +82,23 @@ def hydra_of(words: Words) -> Iterator[Application]:
 
 @contextmanager
 def loader_of(words: Words) -> Iterator[ConfigLoader]:
-    """Hydra's loader of the configs that words choose from."""
+    """Hydra's loader for the configs that words choose from."""
     with hydra_of(words) as hydra:
         yield hydra.config_loader
 
 
 def load(loader: ConfigLoader, words: Words, overrides: Sequence[str], mode: RunMode) -> Composed:
-    """Composes a config; raises whatever Hydra raises."""
+    """Composes a config; lets Hydra's exceptions through."""
     return loader.load_configuration(config_name=words.config_name, overrides=list(overrides), run_mode=mode)
 
 
 def options_of(loader: ConfigLoader, group: str) -> list[str]:
-    """What can be chosen in a group; empty if there is no such group."""
+    """The options of a group; empty if there is no such group."""
     return list(loader.get_group_options(group, ObjectType.CONFIG)) if group else []
 
 
 def quote(text: str) -> str:
-    """What stands between single quotes in an override so that it means `text`, whatever characters it has."""
-    # A backslash means itself unless a quote follows; at the end, the closing quote does.
+    """Escapes a string so that an override can hold it between single quotes."""
+    # A backslash is literal unless a quote follows; at the end, the closing quote follows.
     escaped = re.sub(r"(\\*)('|$)", lambda match: match[1] * 2 + ("\\'" if match[2] else ""), text)
     return escaped.replace("${", "\\${")

@@ -1,4 +1,4 @@
-"""YAML files of a user's own folder, read so that none takes long, grows without end or leads out of the folder."""
+"""Reads the YAML files of a user's own folder, within limits on their size and without leaving the folder."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from era_cnn.errors import ConfigError
 
 MAX_BYTES = 65_536
 MAX_NAME = 250
-"""Bytes of a name in a folder, which file systems take up to 255 of; .yaml comes behind it."""
+"""The most bytes in a name: file systems allow 255, including the suffix .yaml."""
 
 
 def can_be_found(config_path: str) -> bool:
-    """Whether the path of a config stays within the folder that it is looked for in, and a file can be called so."""
+    """Whether the path of a config stays within its folder and is a possible file name."""
     parts = config_path.replace("\\", "/").split("/")
     longest = max(len(os.fsencode(part)) if part.isprintable() else MAX_NAME for part in parts)
     return not config_path.startswith("/") and ".." not in parts and longest < MAX_NAME
 
 
 class OwnFiles(FileSource):
-    """A folder of the user's own, whose files are read once and only after they were checked."""
+    """A config source for the user's own folder; each file is read once, and its size is checked."""
 
     def read(self, path: Path) -> str:
-        """The text of a file.
+        """The content of a file.
 
         Raises:
-            ConfigError: If it is too large, or is not text.
+            ConfigError: If it is too large, or is not UTF-8.
         """
         try:
             with path.open("rb") as file:
@@ -40,12 +40,12 @@ class OwnFiles(FileSource):
             return content.decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "bytes that are not UTF-8"
-            raise ConfigError([f"{path} must be a text that can be read, got: {reason}. Look at the file."]) from error
+            raise ConfigError([f"{path} must be a readable text file, got: {reason}. Check the file."]) from error
 
     def parse(self, name: str, text: str) -> dict[Any, Any]:
-        """The mapping in a file's text.
+        """The mapping in the content of a file.
 
         Raises:
-            ConfigError: If it is not a mapping written in YAML.
+            ConfigError: If it is not valid YAML, or not a mapping.
         """
         return parse_yaml(name, text)

@@ -1,1 +1,1 @@
-"""What a run is asked to be, typed and validated. Knows neither Hydra nor torch."""
+"""The config of a run, typed and validated. Imports neither Hydra nor torch."""

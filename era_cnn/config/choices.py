@@ -1,6 +1,6 @@
-"""What a config chooses by name: blocks, data sets, transforms, optimizers and schedulers, built in or from plugins.
+"""Registries of what a config chooses by name: blocks, data sets, transforms, optimizers and schedulers.
 
-An entry is a class or a function under a decorator. What it takes by position is given to it by the program:
+An entry is a decorated class or function, built in or from a plugin. The program passes its positional parameters:
 
 - a block, a class of `nn.Module`: any of `in_channels`, `in_size` (height, width) and `num_classes`;
 - a data set, a class with the methods `info() -> DataInfo` and `read() -> Arrays`: nothing;
@@ -8,9 +8,9 @@ An entry is a class or a function under a decorator. What it takes by position i
 - an optimizer, a function that returns one of PyTorch's: the parameters;
 - a scheduler, a function that returns a `Schedule`: any of `epochs` and `steps_per_epoch`.
 
-What it takes by keyword are its fields in YAML; their annotations hold ranges and descriptions (noun phrases: a message
-about a field ends in "Give <description>."). A rule that needs more than one field raises a `FieldError`, either when
-the entry is made or, without any import, in the `check` that the decorator takes.
+Its keyword parameters are its fields in YAML. Their annotations hold ranges and descriptions (noun phrases, since a
+message about a field ends in "Give <description>."). A rule that needs more than one field raises a `FieldError`,
+either when the entry is created or, without any import, in the `check` that the decorator takes.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ Check = Callable[[Any], None]
 
 
 class Registry(Mapping[str, E], Generic[E]):
-    """The entries of one kind by name. Names can be listed without importing a plugin.
+    """The entries of one kind by name. Listing the names imports no plugin.
 
     Args:
-        kind: What an entry is, such as block; begins the names of entry points.
-        built_in: The module that holds the package's own.
+        kind: The kind of entry, such as block; the prefix of entry point names.
+        built_in: The module that registers the built-in entries.
         base: The section that the schemas of entries extend.
     """
 
@@ -55,15 +55,15 @@ class Registry(Mapping[str, E], Generic[E]):
         self._checks: dict[str, Check] = {}
 
     def register(self, name: str, *, check: Check | None = None) -> Callable[[E], E]:
-        """Enters what it decorates under `name`.
+        """Registers the decorated class or function under `name`.
 
         Args:
             name: As it is written in YAML.
-            check: Takes the section of the entry's fields, and raises a `FieldError` if they do not fit each other.
+            check: Takes the section of the entry's fields, and raises a `FieldError` if they contradict each other.
 
         Raises:
-            ConfigError: If the name is taken, or can't be one. A class that is defined once more in an interactive
-                session replaces the earlier one.
+            ConfigError: If the name is taken or invalid. In an interactive session, a class that is defined again
+                replaces the earlier one.
         """
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or hasattr(BaseModel, name) or name == "chosen":
             rule = "be lower-case letters, digits and _, and no method of pydantic's"
@@ -71,7 +71,7 @@ class Registry(Mapping[str, E], Generic[E]):
 
         def enter(entry: E) -> E:
             if not _is_own(entry):
-                importlib.import_module(self._built_in)  # their names are taken
+                importlib.import_module(self._built_in)  # so that their names are taken
             before = self._entries.get(name)
             if before is not None and not _is_redefinition(before, entry):
                 both = f"{_place(before)} and {_place(entry)}"
@@ -110,35 +110,35 @@ class Registry(Mapping[str, E], Generic[E]):
 
         Raises:
             KeyError: If there is no such entry.
-            ConfigError: If it comes from a plugin that can't be imported, or has a field without a range.
+            ConfigError: If it comes from a plugin that can't be imported, or a field has no range.
         """
         return _section(self.kind, self.base, name, self[name])
 
     def check(self, name: str, section: Section) -> None:
-        """Raises a `FieldError` if the fields of an entry do not fit each other."""
+        """Raises a `FieldError` if the fields of an entry contradict each other."""
         if name in self._checks:
             self._checks[name](section)
 
     def unknown(self, key: str, name: object) -> str:
-        """The message about a name that no entry has."""
+        """The message about an unknown name."""
         known = list(self)
         near = did_you_mean(str(name), known, f"Choose one: {key}={known[0]}")
         return problem(key, one_of(known), name, near)
 
     def make(self, name: str, section: Section, **given: Any) -> Any:
-        """Makes what an entry is for, from its section and from what the program gives it."""
+        """Calls an entry with the fields of its section and with those of `given` that it takes."""
         entry = self[name]
         wanted = {parameter: given[parameter] for parameter in given_parameters(entry) if parameter in given}
         return entry(**wanted, **section.model_dump(include={each.name for each in keyword_parameters(entry)}))
 
     def imported(self) -> dict[str, E]:
-        """The entries that are there by now; no plugin is imported for it."""
+        """The entries that are registered so far; imports no plugin."""
         return dict(self._entries)
 
     def restore(self, entries: Mapping[str, E]) -> None:
-        """Takes back all that was registered since `imported` gave `entries`, but for what comes with the package.
+        """Removes all that was registered since `imported` returned `entries`, except the built-in entries.
 
-        That may have been imported since then, and is not imported once more.
+        The built-in module may have been imported since then, and would not be imported again.
         """
         own = {name: entry for name, entry in self._entries.items() if _is_own(entry)}
         self._entries = {**own, **entries}
@@ -149,7 +149,7 @@ def _is_redefinition(before: Any, entry: Any) -> bool:
 
 
 def _is_own(entry: Any) -> bool:
-    """Whether an entry comes with the package."""
+    """Whether an entry is built in."""
     return bool(entry.__module__.startswith("era_cnn."))
 
 
@@ -158,19 +158,19 @@ def _place(entry: Any) -> str:
 
 
 def keyword_parameters(entry: Callable[..., Any]) -> list[inspect.Parameter]:
-    """What an entry takes by keyword: its fields."""
+    """The keyword-only parameters of an entry: its fields."""
     return [each for each in inspect.signature(entry).parameters.values() if each.kind is each.KEYWORD_ONLY]
 
 
 def given_parameters(entry: Callable[..., Any]) -> list[str]:
-    """The names of what an entry takes by position."""
+    """The names of the positional parameters of an entry."""
     parameters = inspect.signature(entry).parameters.values()
     return [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
 
 
 @functools.cache
 def _section(kind: str, base: type[Section], name: str, entry: Callable[..., Any]) -> type[Section]:
-    """The schema of an entry's fields, read off the keyword parameters of its constructor or function."""
+    """The schema of an entry's fields, made from the keyword parameters of its constructor or function."""
     fields: dict[str, Any] = {"name": (Literal[name], ...)} if issubclass(base, Choice) else {}
     reserved = {"block"} if kind == "block" else {*fields}
     for parameter in keyword_parameters(entry):
@@ -181,7 +181,7 @@ def _section(kind: str, base: type[Section], name: str, entry: Callable[..., Any
     try:
         title = f"{name}_{kind}".title().replace("_", "")
         section = create_model(title, __base__=base, __doc__=inspect.getdoc(entry), **fields)
-    except Exception as error:  # whatever pydantic makes of the annotations of a plugin
+    except Exception as error:  # pydantic raises various types for a plugin's annotations
         reason = " ".join(str(error).split())
         raise ConfigError([f"{kind}.{name} must have annotated fields, got: {reason}. Fix them."]) from error
     if not _is_own(entry) and (problems := list(_unbounded(kind, name, section))):
@@ -190,13 +190,13 @@ def _section(kind: str, base: type[Section], name: str, entry: Callable[..., Any
 
 
 def _annotation(entry: Any, parameter: inspect.Parameter) -> Any:
-    """The type of one field; positional parameters may name what is imported for type checkers alone."""
+    """The type of one field, resolved alone: other annotations may use names imported only under TYPE_CHECKING."""
     function: Any = entry.__init__ if isinstance(entry, type) else entry  # type: ignore[misc]
     alone = SimpleNamespace(__annotations__={parameter.name: parameter.annotation})
     try:
         return get_type_hints(alone, globalns=function.__globals__, include_extras=True)[parameter.name]
     except (NameError, TypeError, AttributeError) as error:
-        got = f"{error}. Import what it names where the module is imported."
+        got = f"{error}. Import the type at run time."
         raise ConfigError([f"{_place(entry)} must have an annotation for {parameter.name}, got: {got}"]) from error
 
 
@@ -211,7 +211,7 @@ def _unbounded(kind: str, name: str, section: type[Section]) -> Iterator[str]:
 
 
 def _unbounded_types(annotation: Any, constraints: Sequence[object]) -> Iterator[type]:
-    """The numeric types at any depth of an annotation that no range applies to."""
+    """The numeric types, at any depth of an annotation, that have no range."""
     if get_origin(annotation) is Annotated:
         annotation, *own = get_args(annotation)
         flat = [each for info in own for each in (info.metadata if isinstance(info, FieldInfo) else [info])]
@@ -223,14 +223,14 @@ def _unbounded_types(annotation: Any, constraints: Sequence[object]) -> Iterator
         yield from _unbounded_types(member, constraints)
 
 
-# The kinds. Each part of the program that registers built-in entries is imported only when one of them is named.
+# The kinds. A module with built-in entries is imported only when one of its entries is named.
 
 Fraction = Annotated[float, Field(ge=-1e6, le=1e6)]
 Channels = BeforeValidator(lambda value: [value] if isinstance(value, int | float) else value)
 
 
 class DataSection(Choice):
-    """What every data set has, whatever it is."""
+    """The fields that every data set has."""
 
     mean: Annotated[list[Fraction], Channels] = Field(
         min_length=1, description="the mean of the training pixels of each channel, scaled to [0, 1]"
@@ -260,15 +260,15 @@ block, dataset, transform = BLOCKS.register, DATASETS.register, TRANSFORMS.regis
 optimizer, scheduler = OPTIMIZERS.register, SCHEDULERS.register
 
 GROUPS = {"data": DATASETS, "augmentation": TRANSFORMS, "optimizer": OPTIMIZERS, "scheduler": SCHEDULERS}
-"""The groups of the config whose options are entries."""
+"""The config groups whose options are entries of a registry."""
 
 
 def load_plugins(paths: Sequence[str]) -> None:
-    """Imports files of Python code, each once, so that what they register can be named.
+    """Imports Python files, each once, so that configs can name the entries that they register.
 
     Raises:
-        ConfigError: If one can't be imported, registers a name that is taken, or has a field without a range. What it
-            registered is then taken back.
+        ConfigError: If one can't be imported, registers a name that is taken, or has a field without a range. Its
+            entries are then removed.
     """
     for path in map(Path, paths):
         with _all_or_nothing() as before:
@@ -277,12 +277,12 @@ def load_plugins(paths: Sequence[str]) -> None:
                 _check_sections(before)
             except ConfigError as error:
                 plugins.forget(path)
-                raise ConfigError([f"In the plugin {path}: {said}" for said in error.problems]) from error
+                raise ConfigError([f"In the plugin {path}: {each}" for each in error.problems]) from error
 
 
 @contextmanager
 def _all_or_nothing() -> Iterator[dict[str, dict[str, Any]]]:
-    """Takes back what was registered within if something is raised there; gives what was registered before."""
+    """Removes what was registered within the context if it raises; yields what was registered before."""
     before = {kind: registry.imported() for kind, registry in REGISTRIES.items()}
     try:
         yield before
@@ -300,9 +300,9 @@ def _check_sections(before: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def plugin_digests() -> dict[str, str]:
-    """The digest of the code of each entry from outside the package, by kind and name, as `block.squeeze`.
+    """The digest of the code of each entry that is not built in, by kind and name, such as `block.squeeze`.
 
-    That of all files of its plugin; of what was registered in Python by hand, as in a notebook, that of its source.
+    It covers all files of the entry's plugin; for an entry that was registered by hand, as in a notebook, its source.
     """
     by_file = {file: plugin.sha256 for plugin in plugins.imported() for file in plugin.files}
     return {

@@ -1,4 +1,4 @@
-"""What a data set says of itself before a pixel is read."""
+"""The description of a data set that is known before its images are read."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 class DataInfo:
     """The shape of each image as (C, H, W), the names of the classes in the order of their labels, and the sizes.
 
-    Network, summary, augmentation, normalisation, batches and messages take their shapes from here.
+    The network, the summary, transforms, normalisation, batches and messages take their shapes from here.
 
     Raises:
-        ValueError: If a size is not positive, or class names are repeated or fewer than two.
+        ValueError: If a size is not positive, if class names repeat, or if there are fewer than two.
     """
 
     shape: tuple[int, int, int]

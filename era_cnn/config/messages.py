@@ -1,4 +1,4 @@
-"""Pydantic's findings as messages in our form, each key as it is typed on the command line."""
+"""Turns pydantic's validation errors into messages of the form in `era_cnn.errors`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from era_cnn.errors import did_you_mean, one_of, problem
 
 
 def field_problems(error: ValidationError, schema: type[BaseModel], prefix: str = "") -> list[str]:
-    """Pydantic's findings in our form, each key as it is typed on the command line."""
+    """A message for each of pydantic's errors, with keys as they are typed on the command line."""
     return [_field_problem(details, schema, prefix) for details in error.errors(include_url=False)]
 
 
@@ -57,18 +57,18 @@ _RULES = {
 
 
 def _rule(kind: str, context: Mapping[str, Any], message: str) -> str:
-    # A kind that is not in the table still gets pydantic's own words rather than an internal error.
+    # For a kind that is not in the table, the message quotes pydantic.
     return _RULES[kind].format(**context) if kind in _RULES else f"be valid ({message})"
 
 
 def _locate(details: ErrorDetails, schema: type[BaseModel]) -> tuple[list[str], type[BaseModel] | None, str]:
-    """The path as it is typed, the section that the last key belongs to, and the description of its field."""
+    """The path of the key as it is typed, the section that holds the key, and the description of its field."""
     path: list[str] = []
     description = "a value"
     owner: type[BaseModel] | None = schema
     section: type[BaseModel] | None = schema
     for part in details["loc"]:
-        if part == "[key]":  # pydantic's mark of a mapping's key that is wrong itself
+        if part == "[key]":  # pydantic's marker for an invalid key of a mapping
             break
         path.append(str(part))
         owner = section

@@ -1,4 +1,4 @@
-"""The one place where a config becomes typed objects, and every rule between its keys."""
+"""Turns a composed config into typed objects, and checks every rule that involves several keys."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def parse(values: Any) -> RunConfig:
     """Turns a composed and resolved config, as plain values, into typed objects.
 
     Raises:
-        ConfigError: With every problem that the config has.
+        ConfigError: If the config is wrong; lists every problem.
     """
     problems: list[str] = []
     schema = RunConfig
@@ -50,7 +50,7 @@ def parse(values: Any) -> RunConfig:
 
 
 def _chosen(key: str, value: Any, problems: list[str]) -> Any:
-    """The type of the section at a key whose entries are chosen by name; adds what is wrong with the names."""
+    """The type of the section at a key whose entry is chosen by name; appends what is wrong with the name."""
     if not isinstance(value, dict):
         return RunConfig.model_fields[key].annotation
     if key == "augmentation":
@@ -62,13 +62,13 @@ def _chosen(key: str, value: Any, problems: list[str]) -> Any:
 
 
 def _section_of(group: str, key: str, name: object, problems: list[str]) -> Any:
-    """The type of the section of an entry; of an unknown one, whatever is there."""
+    """The type of an entry's section; `Any` if the entry is unknown."""
     if not isinstance(name, str) or name not in GROUPS[group]:
         problems.append(GROUPS[group].unknown(key, name))
         return Any
     try:
         return GROUPS[group].section(name)
-    except ConfigError as error:  # a plugin's
+    except ConfigError as error:  # the entry comes from a broken plugin
         problems += error.problems
         return Any
 
@@ -89,7 +89,7 @@ def _schema(chosen: tuple[tuple[str, Any], ...]) -> type[RunConfig]:
 
 
 def _sound_sections(schema: type[RunConfig], values: Any) -> dict[str, Any]:
-    """Those sections that are right by themselves, for the rules between them."""
+    """The sections that are valid by themselves: the rules between keys can be checked only on those."""
     sections = {}
     for name, field in schema.model_fields.items():
         if isinstance(values, dict) and name in values and field.annotation is not Any:
@@ -102,7 +102,7 @@ def _sound_sections(schema: type[RunConfig], values: Any) -> dict[str, Any]:
 
 
 def _problems_between_keys(sections: Mapping[str, Any]) -> Iterator[str]:
-    """What each rule finds whose sections are right by themselves."""
+    """The problems found by the rules whose sections are all valid by themselves."""
     for rule in RULES:
         needed = inspect.signature(rule).parameters
         if needed.keys() <= sections.keys():
@@ -117,7 +117,7 @@ def _epochs_within_target(name: str, trainer: TrainerConfig, target: Target) -> 
 
 def _entries_fit_themselves(key: str, choices: Mapping[str, Section]) -> Iterator[str]:
     for name, section in choices.items():
-        if not isinstance(section, Section):  # of a transform that is unknown: reported already
+        if not isinstance(section, Section):  # the transform is unknown: reported already
             continue
         try:
             GROUPS[key].check(name, section)
@@ -138,7 +138,7 @@ def _data_fits(data: DataSection) -> Iterator[str]:
 
 
 def _schedule_fits(data: DataSection, scheduler: Choice, trainer: TrainerConfig) -> Iterator[str]:
-    """A schedule is arithmetic alone, so it can be made to see whether it fits the training."""
+    """Creates the schedule, which takes no time, to see whether it fits the training."""
     if num_train_images(data, trainer) < 1:
         return
     try:
@@ -188,4 +188,4 @@ RULES: tuple[Callable[..., Iterator[str]], ...] = (
     _every_part_once,
     _graphs_need_cuda,
 )
-"""Rules over several keys; the parameters of each are the sections that it needs."""
+"""Rules that involve several keys; the parameters of each are the sections that it needs."""

@@ -1,6 +1,6 @@
 """Code from outside the package: files named on the command line, and installed packages with entry points.
 
-A config never imports anything. An entry point lies in the group `era_cnn.plugins`, is called `kind.name` (as
+A config never imports anything. An entry point is in the group `era_cnn.plugins`, has the name `kind.name` (such as
 `block.squeeze`), and is imported when that name is used. `config.NAME` names a package of config groups.
 """
 
@@ -23,33 +23,33 @@ from era_cnn.errors import ConfigError, EraCnnError, problem, shortened
 
 GROUP = "era_cnn.plugins"
 PREFIX = "era_cnn_plugin_"
-"""Begins the names of modules that come from a file."""
+"""The prefix of the names of modules that come from a file."""
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin that was imported: `files` are its own and those that came with it, `sha256` is their digest."""
+    """An imported plugin: `files` are its own files and those it imported, `sha256` is their digest."""
 
     name: str
     sha256: str
     files: frozenset[str]
     config_dir: str | None
-    """A folder of config groups that it brings: `CONFIG_DIR` in its module."""
+    """The plugin's folder of config groups: `CONFIG_DIR` in its module."""
 
 
 _imported: dict[str, Plugin] = {}
 
 
 def imported() -> tuple[Plugin, ...]:
-    """The plugins that were imported by now, in that order."""
+    """The plugins that were imported so far, in order."""
     return tuple(_imported.values())
 
 
 def config_folders() -> list[str]:
-    """Where plugins keep config groups of their own, as Hydra names places: `CONFIG_DIR` of a file, and packages.
+    """Hydra's search paths to the config groups of plugins: the `CONFIG_DIR` of each file, and packages.
 
     Raises:
-        ConfigError: If a folder is none.
+        ConfigError: If a `CONFIG_DIR` is not a folder.
     """
     folders = [plugin.config_dir for plugin in imported() if plugin.config_dir]
     for folder in folders:
@@ -60,7 +60,7 @@ def config_folders() -> list[str]:
 
 
 def import_file(path: Path) -> None:
-    """Imports a file of Python code, once.
+    """Imports a Python file, once.
 
     Raises:
         ConfigError: If it can't be imported.
@@ -83,7 +83,7 @@ def import_file(path: Path) -> None:
 
 
 def import_entry_point(point: metadata.EntryPoint) -> None:
-    """Imports what an entry point names, once.
+    """Imports the module that an entry point names, once.
 
     Raises:
         ConfigError: If it can't be imported.
@@ -94,13 +94,13 @@ def import_entry_point(point: metadata.EntryPoint) -> None:
 
 
 def forget(path: Path) -> None:
-    """Undoes `import_file`, so that a file that turned out to be wrong can be imported again."""
+    """Undoes `import_file`, so that a wrong file can be imported again once it is fixed."""
     _imported.pop(str(path.resolve()), None)
 
 
 @functools.cache
 def entry_points(kind: str) -> dict[str, metadata.EntryPoint]:
-    """The entry points of installed plugins for one kind, by name; nothing is imported.
+    """The entry points of installed plugins for one kind, by name; imports nothing.
 
     Raises:
         ConfigError: If two of them have the same name.

@@ -1,7 +1,7 @@
 """The schema: every key of a run, typed.
 
-Each field's description is a noun phrase; a message about the field ends in "Give <description>." This module does not
-import torch, so that a wrong config is answered at once.
+Each field's description is a noun phrase, since a message about the field ends in "Give <description>." This module
+does not import torch, so that a wrong config is reported at once.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ Order = Annotated[
 ]
 
 DEFAULT_ORDER: list[ConvPart] = ["conv", "activation", "norm", "dropout"]
-"""The reference runs' own: the norm sees what the activation lets through."""
+"""The order in the reference runs: the norm comes after the activation."""
 
 
 class ModelConfig(Section):
-    """A network as data: layers in order, and what they take where they state nothing else."""
+    """A network as data: its layers in order, and defaults for the fields that a layer does not set."""
 
     name: Annotated[Name, NoEffect()]
     dropout: Dropout = 0.0
@@ -56,12 +56,12 @@ class ModelConfig(Section):
     )
 
     def inherited(self) -> dict[str, Any]:
-        """What a block takes from the model if its own layer does not set it."""
+        """The fields that a block takes from the model if its layer does not set them."""
         return self.model_dump(include={"dropout", "norm", "activation", "bias", "order"})
 
 
 class TrainerConfig(Section):
-    """How long and in what portions a network is trained."""
+    """How long a network is trained, and with what batch sizes."""
 
     name: Annotated[Name, NoEffect()]
     epochs: Count = Field(description="the number of passes over the training set; for a quick check use trainer=smoke")
@@ -87,12 +87,12 @@ class TrainerConfig(Section):
 
     @property
     def epochs_to_run(self) -> int:
-        """The epochs that are trained: those of the recipe, unless a limit ends it sooner."""
+        """The number of epochs that are trained: that of the recipe, unless a limit ends it sooner."""
         return min(self.epochs, self.limit_epochs or self.epochs)
 
 
 class Target(Section):
-    """What an experiment sets out to reach; the first two are enforced before training starts."""
+    """The target of an experiment; `max_params` and `max_epochs` are enforced before training starts."""
 
     max_params: Count | None = Field(default=None, description="the largest number of parameters, null for any")
     max_epochs: Count | None = Field(default=None, description="the largest number of epochs, null for any")
@@ -102,7 +102,7 @@ class Target(Section):
 
 
 class Augmentation(Section):
-    """Transforms by name, in the order in which they are applied: a field for each that was chosen."""
+    """Transforms by name, in the order in which they are applied: a field for each chosen transform."""
 
     def chosen(self) -> dict[str, Section]:
         """The fields of each transform, by its name, in order."""
@@ -110,12 +110,12 @@ class Augmentation(Section):
 
 
 class RunConfig(Section):
-    """One run, whole. The sections of choices have the fields of the entries that they name."""
+    """The config of one run. A section that names an entry has the fields of that entry."""
 
     name: Annotated[Name, NoEffect()]
     seed: int = Field(ge=0, lt=2**63, description="a whole number from 0 to 2^63 - 1")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(description="the device to train on")
-    threads: int = Field(ge=1, le=1024, description="the number of processor threads; results are bound to it")
+    threads: int = Field(ge=1, le=1024, description="the number of processor threads; results depend on it")
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="the arithmetic of convolutions: fp32, or bf16 by autocast"
     )
@@ -129,33 +129,33 @@ class RunConfig(Section):
 
     @property
     def info(self) -> DataInfo:
-        """What the data set says of itself."""
+        """The description of the data set."""
         return info_of(self.data)
 
     @property
     def num_train_images(self) -> int:
-        """Images in an epoch: those of the data set, without validation images, up to the trainer's limit."""
+        """Images in an epoch: the training images without validation images, up to the trainer's limit."""
         return num_train_images(self.data, self.trainer)
 
     def anchored(self) -> RunConfig:
-        """The same with the folder of the data from its root on: else it could only be found from here."""
+        """The same config with an absolute `data.root`, so that it works from any directory."""
         root = getattr(self.data, "root", None)
         return self if root is None else self.with_data_root(os.path.abspath(root))
 
     def with_data_root(self, root: str) -> RunConfig:
-        """The same with the data in another folder.
+        """The same config with the data in another folder.
 
         Raises:
-            ConfigError: If the data set lies in no folder.
+            ConfigError: If the data set is not read from a folder.
         """
         if "root" not in type(self.data).model_fields:
-            rule = f"not be given: {self.data.name} lies in no folder"
+            rule = f"not be given: {self.data.name} is not read from a folder"
             raise ConfigError([problem("--data-root", rule, root, "Remove it.")])
         return self.model_copy(update={"data": self.data.model_copy(update={"root": root})})
 
 
 def used_entries(config: RunConfig) -> set[str]:
-    """The entries that a config names, by kind and name, as `block.conv`."""
+    """The entries that a config names, by kind and name, such as `block.conv`."""
     chosen = {f"{kind}.{section.name}" for kind, section in _choices_of(config).items()}
     blocks = {f"block.{spec.get('block')}" for spec in config.model.layers.values()}
     return chosen | blocks | {f"transform.{name}" for name in config.augmentation.chosen()}
@@ -166,17 +166,17 @@ def _choices_of(config: RunConfig) -> dict[str, Choice]:
 
 
 def info_of(data: DataSection) -> DataInfo:
-    """What the data set of a section says of itself.
+    """The description of a section's data set.
 
     Raises:
-        FieldError: If its fields do not fit each other.
+        FieldError: If the fields of the section contradict each other.
     """
     info: DataInfo = DATASETS.make(data.name, data).info()
     return info
 
 
 def num_train_images(data: DataSection, trainer: TrainerConfig) -> int:
-    """Images in an epoch: without validation images, up to the trainer's limit."""
+    """Images in an epoch: the training images without validation images, up to the trainer's limit."""
     available = info_of(data).train_size - data.val_size
     return min(available, trainer.limit_train_images or available)
 
@@ -187,7 +187,7 @@ def steps_per_epoch(data: DataSection, trainer: TrainerConfig) -> int:
 
 
 def make_schedule(scheduler: Choice, *, epochs: int, steps_per_epoch: int) -> Callable[[int], float]:
-    """The schedule of a section: from the step over the whole training to the factor on the learning rate.
+    """The schedule of a section: maps the step, counted over the whole training, to the learning rate's factor.
 
     Raises:
         FieldError: If its fields do not fit the training.

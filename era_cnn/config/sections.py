@@ -1,4 +1,4 @@
-"""What every part of the config is: a section, typed, read-only and strict."""
+"""Sections, the parts of a config: typed, read-only and strict."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from era_cnn.errors import problem
 
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
-"""What a name may be: it becomes part of a folder's name."""
+"""The characters of a name, which becomes part of a folder's name."""
 
 Name = Annotated[str, Field(pattern=NAME, max_length=80, description="letters, digits, _, - and . only")]
 Count = Annotated[int, Field(ge=1, le=2**31)]
 
 
 class Section(BaseModel):
-    """A part of the config: read-only, nothing unknown, nothing converted silently.
+    """A part of the config: read-only, without unknown keys, and without silent conversions.
 
-    A field with a default behaves, at that value, as if the field did not exist. It then adds nothing to the digest of
-    the config. So a new field with a default changes no old digest, and configs from before it can still be read.
+    A field that has its default value behaves as if the field did not exist, and adds nothing to the digest of the
+    config. So a new field with a default changes no old digest, and older configs can still be read.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
@@ -34,11 +34,11 @@ class Choice(Section):
 
 @dataclass(frozen=True)
 class NoEffect:
-    """Marks a field that changes no result, such as a folder. It is not part of the digest of a config."""
+    """Marks a field that changes no result, such as a folder. It is not part of a config's digest."""
 
 
 class FieldError(ValueError):
-    """A field that does not fit the others or its place; whoever catches it adds where the field is."""
+    """A field contradicts others, or does not fit where it is used. The code that catches it adds the field's key."""
 
     def __init__(self, field: str, rule: str, got: object, advice: str) -> None:
         super().__init__(field, rule, got, advice)
@@ -50,5 +50,5 @@ class FieldError(ValueError):
 
 
 def values_of(section: Section) -> dict[str, Any]:
-    """The fields of a section by name, sections within it as they are."""
+    """The fields of a section by name; nested sections stay sections."""
     return {name: getattr(section, name) for name in type(section).model_fields}

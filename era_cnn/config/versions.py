@@ -1,7 +1,7 @@
-"""Configs of earlier versions, and digests that outlive new keys.
+"""Reads configs of earlier versions, and computes digests that new keys do not change.
 
-`config.yaml` carries a schema number. One of an earlier number is brought up to date by one small step for each number
-in between. A key whose default is its neutral value needs no step: see `Section`.
+`config.yaml` carries a schema number. An older file is upgraded by one small step for each number in between. A key
+whose default is its neutral value needs no step: see `Section`.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from era_cnn.config.schema import Augmentation, RunConfig
 from era_cnn.config.sections import NoEffect, Section, values_of
 
 SCHEMA = 2
-"""Of config.yaml. Raise it, and add a step, when a key is renamed, moved or means something else."""
+"""The schema number of config.yaml. Raise it, and add a step, when a key is renamed, moved or changes its meaning."""
 
 NUMERICS = 1
-"""Of the arithmetic: raised whenever the same config comes to other bits on purpose. See `NUMERICS_CHANGES`."""
+"""The version of the arithmetic, raised whenever a change on purpose gives other bits. See `NUMERICS_CHANGES`."""
 
 NUMERICS_CHANGES: dict[int, str] = {}
 """What changed with each numerics version after the first."""
 
 
 def numbered(config: RunConfig) -> dict[str, Any]:
-    """A config as plain values with its schema number, as config.yaml holds it."""
+    """A config as plain values with its schema number, as it is stored in config.yaml."""
     return {"schema": SCHEMA, **config.model_dump()}
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a config.yaml of any version as this one writes them, without the number.
+    """The values of a config.yaml of any version, upgraded to this version, without the schema number.
 
     Raises:
-        ValueError: If a later version wrote them, or the number is none.
+        ValueError: If a newer version wrote them, or the schema number is invalid.
     """
     current = {key: value for key, value in values.items() if key != "schema"}
     for number in range(schema_of(values), SCHEMA):
@@ -42,10 +42,10 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def schema_of(values: Mapping[str, Any]) -> int:
-    """The schema number of a config.yaml; before there was one, 1.
+    """The schema number of a config.yaml; 1 for files without one, which are older.
 
     Raises:
-        ValueError: If a later version wrote it, or it is no number.
+        ValueError: If a newer version wrote it, or it is invalid.
     """
     number = values.get("schema", 1)
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
@@ -56,9 +56,9 @@ def schema_of(values: Mapping[str, Any]) -> int:
 
 
 def _to_2(values: dict[str, Any]) -> dict[str, Any]:
-    """Transforms by name instead of one augmentation; a mean and a deviation for each channel.
+    """Schema 2 has transforms by name instead of one augmentation, and a mean and deviation for each channel.
 
-    What is not there, or is no mapping, stays as it is: the schema reports it.
+    A section that is missing or not a mapping is left alone: the schema reports it.
     """
     current = dict(values)
     if isinstance(data := values.get("data"), dict):
@@ -71,19 +71,19 @@ def _to_2(values: dict[str, Any]) -> dict[str, Any]:
 
 
 STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _to_2}
-"""From each schema number to the step that leads to the next one."""
+"""Maps each schema number to the step that upgrades to the next one."""
 
 
 def digest(config: RunConfig) -> str:
-    """SHA-256 over all that can change the result and differs from its neutral value.
+    """SHA-256 over all values that can change the result and differ from their neutral value.
 
-    Neither a new key at its default nor the order of keys changes it; that of layers and transforms does.
+    New keys at their defaults and the order of keys do not change it; the order of layers and transforms does.
     """
     return _sha256(_essence(config))
 
 
 def _essence(section: Section) -> Any:
-    """The fields of a section that count, sorted by name; transforms and layers as pairs in their order."""
+    """The fields of a section that are part of the digest, sorted by name; transforms and layers as ordered pairs."""
     fields = type(section).model_fields
     found: dict[str, Any] = {}
     for name, value in values_of(section).items():
@@ -105,11 +105,11 @@ def _essence(section: Section) -> Any:
 
 
 def stored_digest(values: Mapping[str, Any], config: RunConfig) -> str:
-    """The digest of a config.yaml by the rules of the version that wrote it: its folder holds that one.
+    """The digest of a config.yaml by the rules of the version that wrote it, as the other files of its folder hold it.
 
     Args:
-        values: What the file holds.
-        config: What it comes to.
+        values: The content of the file.
+        config: The config that was parsed from it.
     """
     return _digest_of_schema_1(values) if schema_of(values) == 1 else digest(config)
 

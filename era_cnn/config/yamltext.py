@@ -1,6 +1,6 @@
-"""YAML written, and read safely: plain values only, and never so large or deep that reading does not end.
+"""Writes YAML, and reads it safely: plain values only, within limits on size and depth.
 
-Values are what OmegaConf makes of them: `1e-3` is a number, a date is a string, a key given twice is an error.
+Values are interpreted as by OmegaConf: `1e-3` is a number, a date is a string, a duplicate key is an error.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _FLOAT = re.compile(
     |\.(?:nan|NaN|NAN))$""",
     re.VERBOSE,
 )
-"""OmegaConf's floats; PyYAML's own need a point."""
+"""OmegaConf's pattern for floats; PyYAML's own requires a decimal point."""
 
 
 class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuses a key that is given twice, where PyYAML would take the last one."""
+        """Refuses a duplicate key, where PyYAML would take the last value."""
         keys: set[str] = set()
         for key, _ in node.value:
             if key.tag != yaml.resolver.BaseResolver.DEFAULT_SCALAR_TAG:
@@ -44,8 +44,8 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # in C, ten times as fast
-    """Quotes the strings that `_Loader` would take for numbers."""
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # in C: ten times as fast
+    """Quotes the strings that `_Loader` would read as numbers."""
 
 
 for _class in (_Loader, _Dumper):
@@ -61,15 +61,15 @@ _Loader.yaml_constructors = {tag: make for tag, make in _Loader.yaml_constructor
 
 
 def as_yaml(values: Any) -> str:
-    """Plain values as a text in YAML, in their order; `parse_yaml` reads the same values."""
+    """Plain values as YAML, in their order; `parse_yaml` reads the same values back."""
     return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 def parse_yaml(name: str, text: str) -> dict[Any, Any]:
-    """The mapping that a text in YAML holds; `name` is the file that it comes from, for messages.
+    """The mapping in a YAML document; `name` is the file that it comes from, for messages.
 
     Raises:
-        ConfigError: If it is not one, or is larger, deeper or longer than a config can be.
+        ConfigError: If the document is not valid YAML or not a mapping, or exceeds a limit.
     """
     if text.count("${") > MAX_INTERPOLATIONS:
         rule = f"hold at most {MAX_INTERPOLATIONS} interpolations"
@@ -82,25 +82,25 @@ def parse_yaml(name: str, text: str) -> dict[Any, Any]:
         values = {} if root is None else loader.construct_document(root)
     except ConfigError:
         raise
-    except RecursionError:  # in PyYAML, at some hundred levels
+    except RecursionError:  # PyYAML recurses, and fails at a few hundred levels
         raise ConfigError([_too_deep(name, "many more")]) from None
     except (yaml.YAMLError, ValueError, TypeError) as error:  # PyYAML raises the latter two for malformed values
         reason = " ".join(str(error).split())
-        raise ConfigError([f"{name} must be written in YAML, got: {reason}. Look at the file."]) from error
+        raise ConfigError([f"{name} must be valid YAML, got: {reason}. Check the file."]) from error
     if not isinstance(values, dict):
         raise ConfigError([problem(name, "hold a mapping", values, "Write it as key: value.")])
     return values
 
 
 def _check_entries(name: str, root: yaml.Node) -> None:
-    """Raises what is wrong with a file's size when each alias counts as often as it is named."""
-    weighed: dict[int, tuple[int, int] | None] = {}  # of a node: its entries and its depth; None while it is open
+    """Raises a `ConfigError` if a document is too large or too deep, with aliases expanded."""
+    weighed: dict[int, tuple[int, int] | None] = {}  # node id to its entries and depth; None while it is being weighed
 
     def weigh(node: yaml.Node) -> tuple[int, int]:
         if id(node) in weighed:
             known = weighed[id(node)]
             if known is None:
-                raise ConfigError([f"{name} must come to an end, got an alias within what it names. Write it out."])
+                raise ConfigError([f"{name} must be finite, got an alias that contains itself. Write it out."])
             return known
         weighed[id(node)] = None
         entries, depth = 1, 0
@@ -120,7 +120,7 @@ def _check_entries(name: str, root: yaml.Node) -> None:
     if entries > MAX_ENTRIES:
         got = f"{entries:,}" if entries < 10**12 else "more than can be counted"
         raise ConfigError(
-            [f"{name} must come to at most {MAX_ENTRIES:,} entries, got {got}. Split it, or drop aliases."]
+            [f"{name} must have at most {MAX_ENTRIES:,} entries, got {got}. Split it, or remove aliases."]
         )
 
 

@@ -1,1 +1,1 @@
-"""Data sets: reading and verifying, batches as tensors, augmentation of whole batches."""
+"""Data sets: reads and verifies them, makes batches, and augments whole batches."""

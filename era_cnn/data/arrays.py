@@ -1,4 +1,4 @@
-"""The images and labels of a data set, in memory once.
+"""The images and labels of a data set, as arrays.
 
 Shapes: N images in a split, C channels, H×W pixels.
 """
@@ -35,9 +35,9 @@ class Arrays:
 
     @cached_property
     def sha256(self) -> str:
-        """Digest over shapes and values, whatever files they came from.
+        """The digest over shapes and values, regardless of the files they came from.
 
-        A channel axis of one, and the type of labels of one byte, are not part of it: there was a time before others.
+        A single-channel axis, and the type of one-byte labels, are not part of it, as in versions without others.
         """
         digest = hashlib.sha256()
         for images, labels in ((self.train_images, self.train_labels), (self.test_images, self.test_labels)):
@@ -50,9 +50,9 @@ class Arrays:
 
 
 def check_against(arrays: Arrays, info: DataInfo, name: str) -> None:
-    """Raises a `DataError` if what was read is not what the data set says of itself."""
+    """Raises a `DataError` if the arrays do not match the description of the data set."""
     for problem in _contradictions(arrays, info):
-        raise DataError(f"The data set {name} must hold what it says of itself: {problem}. Fix the data set.")
+        raise DataError(f"The data set {name} must match its description: {problem}. Fix the data set.")
 
 
 def _contradictions(arrays: Arrays, info: DataInfo) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A data set on its device, held once as uint8, and the batches that are made of it.
+"""A data set on its device, stored once as uint8, and the batches made from it.
 
 Shapes: N images in a split, B in a batch, C channels, H×W pixels.
 """
@@ -59,12 +59,12 @@ class Split:
 
 
 def split_off_val(train: Split, val_size: int, *, seed: int) -> tuple[Split, Split]:
-    """Takes `val_size` images from the training set, each class as often as its share, chosen by the seed.
+    """Splits `val_size` validation images off the training set, stratified by class and chosen by the seed.
 
-    Where the shares are no whole numbers, the classes with the largest remainders get one more.
+    If the shares of the classes are not whole numbers, the classes with the largest remainders get one more.
 
     Returns:
-        The remaining training images and the validation images, both in their old order.
+        The remaining training images and the validation images, both in their original order.
     """
     labels = train.labels.cpu()
     shares = labels.bincount().double() * val_size / len(labels)
@@ -80,7 +80,7 @@ def split_off_val(train: Split, val_size: int, *, seed: int) -> tuple[Split, Spl
 
 
 MADE_TOGETHER = 512
-"""Images that are made at a time, if a batch has fewer: to start an operation takes as long as to do it for a few."""
+"""Images that are prepared at a time if batches are smaller, since starting an operation costs more than its work."""
 
 
 class Normalise:
@@ -90,21 +90,21 @@ class Normalise:
         self.mean, self.std = _for_channels(mean), _for_channels(std)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """From uint8 to float32, in the same steps as torchvision's ToTensor and Normalize."""
+        """Converts uint8 to float32, in the same steps as torchvision's ToTensor and Normalize."""
         mean, std = (each.to(images.device) if isinstance(each, Tensor) else each for each in (self.mean, self.std))
         return images.to(torch.float32).div_(255).sub_(mean).div_(std)
 
 
 def _for_channels(values: Sequence[float]) -> Tensor | float:
-    """One value alone as a number: a CUDA device divides by a number to other bits than by a tensor."""
+    """A tensor, or a number if there is one value: on CUDA, dividing by a number gives other bits than by a tensor."""
     return values[0] if len(values) == 1 else torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
 
 
 class TrainingBatches:
-    """The training set, shuffled anew each epoch and augmented batch by batch.
+    """The training set, reshuffled each epoch and augmented batch by batch.
 
-    The order is a function of (seed, epoch), a batch's augmentation of (seed, epoch, step): any batch of any epoch
-    can be made without those before it.
+    The order depends only on (seed, epoch), a batch's augmentation only on (seed, epoch, step). So any batch of any
+    epoch can be made without those before it.
     """
 
     def __init__(self, split: Split, *, batch_size: int, augment: Pipeline, normalise: Normalise, seed: int) -> None:
@@ -112,7 +112,7 @@ class TrainingBatches:
         self.augment, self.normalise = augment, normalise
 
     def __len__(self) -> int:
-        """Batches in an epoch; the last one may be smaller."""
+        """The number of batches in an epoch; the last batch may be smaller."""
         return -(-len(self.split) // self.batch_size)
 
     def order(self, epoch: int) -> Tensor:
@@ -120,7 +120,7 @@ class TrainingBatches:
         return torch.randperm(len(self.split), generator=randomness.generator(self.seed, "shuffle", epoch))
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch (counted from 1), from `first_step` (counted from 0) on."""
+        """The batches of an epoch (counted from 1), starting at `first_step` (counted from 0)."""
         order = self.order(epoch).to(self.split.labels.device)
         together = max(1, MADE_TOGETHER // self.batch_size)
         for start in range(first_step, len(self), together):
@@ -137,7 +137,7 @@ class TrainingBatches:
 
 
 class EvaluationBatches:
-    """A split in its own order, as it is."""
+    """The batches of a split, in its own order and without augmentation."""
 
     def __init__(self, split: Split, *, batch_size: int, normalise: Normalise) -> None:
         self.split, self.batch_size, self.normalise = split, batch_size, normalise

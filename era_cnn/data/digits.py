@@ -11,7 +11,7 @@ from era_cnn.data.arrays import Arrays
 def read_digits(train_size: int) -> Arrays:
     """Reads scikit-learn's 1,797 digits of 8×8 pixels, scaled to 28×28; the first `train_size` are for training.
 
-    Bilinear, corners not aligned, in whole numbers throughout: the same bytes on every machine.
+    The scaling is bilinear, without aligned corners, and uses only integers: the bytes are the same on every machine.
     """
     from sklearn.datasets import load_digits  # takes a second to import
 
@@ -25,7 +25,7 @@ def read_digits(train_size: int) -> Arrays:
 
 
 def _bilinear_weights(size: int, new_size: int) -> NDArray[np.int64]:
-    """Row y holds how much each of `size` old pixels gives to new pixel y, in units of 1 / (2 · new_size / gcd)."""
+    """Row y holds the weights of the `size` old pixels for new pixel y, in units of 1 / (2 · new_size / gcd)."""
     unit = 2 * new_size // np.gcd(size, new_size)  # 14 for 8 to 28
     weights = np.zeros((new_size, size), dtype=np.int64)
     for new in range(new_size):

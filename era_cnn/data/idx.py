@@ -1,6 +1,6 @@
-"""Data sets in MNIST's file format, read whole and verified each time: nothing damaged is ever trained on.
+"""Data sets in MNIST's file format, verified each time they are read, so that nothing damaged is trained on.
 
-The idx format is LeCun's: a magic number that says type and dimensions, the sizes, the bytes.
+The idx format is LeCun's: a magic number that encodes type and dimensions, then the sizes, then the bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from era_cnn.errors import DataError
 
 @dataclass(frozen=True)
 class IdxFile:
-    """A file of a data set: its digests as downloaded, and unpacked where a source gives that too."""
+    """A file of a data set: its digest as downloaded and, if it may also be stored unpacked, the digest of that."""
 
     name: str
     shape: tuple[int, ...]
@@ -89,10 +89,10 @@ IDX_SOURCES = {
 
 
 def read_idx_data(name: str, root: Path) -> Arrays:
-    """Reads `mnist`, `fashion_mnist` or `kmnist` under `root`; downloads what is not there.
+    """Reads `mnist`, `fashion_mnist` or `kmnist` under `root`; downloads missing files.
 
     Raises:
-        DataError: If a file is damaged, or missing and not to be had.
+        DataError: If a file is damaged, or missing and can't be downloaded.
     """
     source = IDX_SOURCES[name]
     raw_dir = root / source.folder / "raw"
@@ -106,7 +106,7 @@ def _present(raw_dir: Path, file: IdxFile) -> bool:
 
 
 def _read_idx(raw_dir: Path, file: IdxFile, source: IdxSource) -> Images:
-    """One file, as downloaded if that is there, else unpacked."""
+    """Reads one file: the downloaded one if it exists, otherwise the unpacked one."""
     path = raw_dir / f"{file.name}.gz"
     if path.exists():
         content = _read_verified(path, file.gz_sha256, source)
@@ -121,7 +121,7 @@ def _read_idx(raw_dir: Path, file: IdxFile, source: IdxSource) -> Images:
     return parse_idx(content, file.shape, path)
 
 
-REMEDY = "Move the file away to have it downloaded anew, or use data=digits, which needs no files."
+REMEDY = "Move the file away to download it again, or use data=digits, which needs no files."
 
 
 def _read_verified(path: Path, sha256: str, source: IdxSource) -> bytes:
@@ -138,7 +138,7 @@ def _read_verified(path: Path, sha256: str, source: IdxSource) -> bytes:
 
 
 def _guess(content: bytes, sha256: str, source: IdxSource) -> str:
-    """What a wrong file seems to be."""
+    """A guess at what a wrong file is."""
     for file in source.files:
         if sha256 in (file.gz_sha256, file.raw_sha256):
             return f"the contents of {file.name}"
@@ -152,7 +152,7 @@ def parse_idx(content: bytes, shape: tuple[int, ...], path: Path) -> Images:
     """The bytes of an idx file as an array of `shape`.
 
     Raises:
-        DataError: If header or length say anything else.
+        DataError: If the header or the length does not match.
     """
     header = bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape)
     if content[: len(header)] != header:
@@ -164,7 +164,7 @@ def parse_idx(content: bytes, shape: tuple[int, ...], path: Path) -> Images:
 
 
 def _download(name: str, source: IdxSource, root: Path) -> None:
-    """Fetches a data set beside its place, verifies it, and only then moves it there, one process at a time."""
+    """Downloads a data set to a temporary folder, verifies it, and then moves it; one process at a time."""
     raw_dir = root / source.folder / "raw"
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -181,7 +181,7 @@ def _download(name: str, source: IdxSource, root: Path) -> None:
             raw_dir.mkdir(parents=True, exist_ok=True)
             for file in source.files:
                 os.replace(fetched / f"{file.name}.gz", raw_dir / f"{file.name}.gz")
-    except (OSError, RuntimeError) as error:  # torchvision says RuntimeError where no mirror answers
+    except (OSError, RuntimeError) as error:  # torchvision raises RuntimeError if no mirror answers
         missing = next(file.name for file in source.files if not _present(raw_dir, file))
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
@@ -191,7 +191,7 @@ def _download(name: str, source: IdxSource, root: Path) -> None:
 
 
 def _fetcher(source: IdxSource) -> Callable[[Path], object]:
-    from torchvision import datasets  # a second to import, and needed for this alone
+    from torchvision import datasets  # takes a second to import, and is needed only here
 
     dataset = getattr(datasets, source.folder)
     return lambda root: dataset(root, download=True)

@@ -1,7 +1,7 @@
-"""Geometry of whole batches at once, on their device: where each pixel comes from, and what it becomes.
+"""Geometric transforms of whole batches, on their device: the source of each pixel, and the sampling.
 
-Nearest-neighbour sampling in 16.16 fixed point, as Pillow does it, so that the pixels are those that torchvision's
-transforms give on the 8-bit image.
+Nearest-neighbour sampling in 16.16 fixed point, as in Pillow, so that the pixels equal those that torchvision's
+transforms give for the 8-bit image.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def affine_matrices(
     shears: Tensor,
     size: torch.Size | tuple[int, int],
 ) -> Tensor:
-    """For each image, where each pixel comes from, as torchvision's `RandomAffine` means its parameters.
+    """For each image, where each pixel comes from, with parameters as in torchvision's `RandomAffine`.
 
-    The inverse of translate · centre · rotate · shear · scale · back, written out.
+    The inverse of translate · centre · rotate · shear · scale · back, in closed form.
 
     Args:
         angles: Clockwise, in degrees, shape (B,).
@@ -54,7 +54,7 @@ def affine_matrices(
 
 
 def sample_nearest(images: Tensor, matrices: Tensor, fill: int) -> Tensor:
-    """Each new pixel is the old one that its centre falls on; `fill` where that lies outside.
+    """Each new pixel is the old one at its centre's source, or `fill` if that is outside the image.
 
     Args:
         images: (B, C, H, W), uint8, on any device.

@@ -1,4 +1,4 @@
-"""The data sets that come with the package. What reads them is imported when they are read."""
+"""The built-in data sets. The code that reads them is imported when they are read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Root = Annotated[
 
 
 class Dataset(Protocol):
-    """What the entry of a data set is: it says what it holds before it reads it."""
+    """The interface of a data set, which can be described before it is read."""
 
     def info(self) -> DataInfo:
         """Shape, classes and sizes; costs no more than listing a folder."""
@@ -32,7 +32,7 @@ class Dataset(Protocol):
         """All images and labels, verified.
 
         Raises:
-            DataError: If they are missing or damaged.
+            DataError: If files are missing or damaged.
         """
 
 
@@ -46,11 +46,11 @@ class _IdxDataset:
         self.root = Path(os.path.abspath(root))
 
     def info(self) -> DataInfo:
-        """The same for each of the family but for the names of the classes."""
+        """The same for all data sets in this format, except the class names."""
         return DataInfo((1, 28, 28), self.class_names, train_size=60_000, test_size=10_000)
 
     def read(self) -> Arrays:
-        """Reads the four files; downloads those that are not there."""
+        """Reads the four files; downloads missing ones."""
         from era_cnn.data.idx import read_idx_data
 
         return read_idx_data(self.name, self.root)
@@ -88,7 +88,7 @@ class Digits:
     """Scikit-learn's 1,797 handwritten digits (Alpaydin and Kaynak 1998), embedded: grey, scaled to 28×28 pixels."""
 
     imports = ("sklearn.datasets",)
-    """What reading takes time to import; a sweep does that once for all its jobs."""
+    """Modules that are slow to import; a sweep imports them once for all its jobs."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ class Digits:
         return DataInfo((1, 28, 28), DIGITS, self.train_size, test_size=1_797 - self.train_size)
 
     def read(self) -> Arrays:
-        """Scales them in whole numbers: the same bytes on every machine."""
+        """Reads the images, scaled with integers only: the bytes are the same on every machine."""
         from era_cnn.data.digits import read_digits
 
         return read_digits(self.train_size)

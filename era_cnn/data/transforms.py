@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Transform:
-    """From images (B, C, H, W) uint8, on any device, to images of the same shape and kind.
+    """Maps images (B, C, H, W) uint8, on any device, to images of the same shape and type.
 
-    `num_draws` is how many random numbers an image takes, and `change` what is made of the images and of those numbers,
+    `num_draws` is the number of random numbers for each image. `change` takes the images and those numbers, shape
     (num_draws, B), uniform in [0, 1), float64 on the CPU.
     """
 
@@ -32,14 +32,14 @@ class Transform:
 
 
 class Pipeline:
-    """Transforms one after the other; each takes its own rows of the random numbers."""
+    """Applies transforms in sequence; each takes its own rows of the random numbers."""
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
         self.transforms = tuple(transforms)
         self.num_draws = sum(each.num_draws for each in transforms)
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Changes each image (B, C, H, W) as its column of the draws (num_draws, B) says."""
+        """Transforms each image (B, C, H, W) with its column of the draws (num_draws, B)."""
         for each in self.transforms:
             own, draws = draws[: each.num_draws], draws[each.num_draws :]
             images = each.change(images, own)

@@ -1,1 +1,1 @@
-"""What lies on disk: the folders of runs and sweeps, and each file in them. Imports no torch."""
+"""The folders of runs and sweeps on disk, and the files in them. Does not import torch."""

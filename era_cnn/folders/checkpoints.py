@@ -1,7 +1,7 @@
-"""Checkpoints on disk: written so that a kill at any instant leaves a whole one, verified before they are used.
+"""Checkpoints on disk: a kill at any moment leaves a whole one, and each is verified before it is used.
 
-The SHA-256 of a file's bytes is part of its name. So nothing else has to be written that could be torn from it, and a
-file that was damaged in any way no longer has its name.
+The SHA-256 of a file's bytes is part of its name. So there is no separate digest file that could get lost, and the name
+of a damaged file no longer matches its content.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from era_cnn.errors import RunFolderError, StorageError
 from era_cnn.folders.storage import PARTIAL, sync_folder, write_atomically
 
 KEPT = 2
-"""Of the latest checkpoints: if the newest is damaged, there is the one before."""
+"""The number of latest checkpoints to keep: if the newest one is damaged, the one before it is used."""
 
 _LATEST = re.compile(r"epoch-(\d+)_step-(\d+)_([0-9a-f]{64})\.pt")
 _BEST = re.compile(r"best_epoch-(\d+)_([0-9a-f]{64})\.pt")
@@ -25,7 +25,7 @@ _BEST = re.compile(r"best_epoch-(\d+)_([0-9a-f]{64})\.pt")
 
 @dataclass(frozen=True)
 class Found:
-    """The newest whole checkpoint, and what is wrong with each damaged one that came later, or was the best."""
+    """The newest whole checkpoint, and what is wrong with each damaged one that is newer, or is the best one."""
 
     content: bytes
     damaged: dict[Path, str]
@@ -33,15 +33,15 @@ class Found:
 
 @dataclass(frozen=True)
 class CheckpointFolder:
-    """`checkpoints/` of a run: the latest ones, by epoch and steps done in it, and the best."""
+    """The `checkpoints/` of a run: the latest ones, by epoch and steps done in it, and the best one."""
 
     path: Path
 
     def save(self, content: bytes, *, epoch: int, steps_done: int) -> Path:
-        """Writes a latest checkpoint; the older ones go only after it was read back.
+        """Writes a latest checkpoint, reads it back, and only then removes older ones.
 
         Raises:
-            StorageError: If it can't be written; the ones before are still there.
+            StorageError: If it can't be written; the earlier ones are still there.
         """
         path = self._write(f"epoch-{epoch:05d}_step-{steps_done:07d}", content)
         latest = [path, *(old for old in self._latest() if old != path)]
@@ -49,41 +49,41 @@ class CheckpointFolder:
         return path
 
     def save_best(self, content: bytes, *, epoch: int) -> Path:
-        """Writes the best checkpoint; the one before goes only after it was read back.
+        """Writes the best checkpoint, reads it back, and only then removes the earlier one.
 
         Raises:
-            StorageError: If it can't be written; the one before is still there.
+            StorageError: If it can't be written; the earlier one is still there.
         """
         path = self._write(f"best_epoch-{epoch:05d}", content)
         self._prune(old for old in self._matching(_BEST) if old != path)
         return path
 
     def newest(self) -> Found | None:
-        """The newest whole checkpoint, or None if there never was one. Nothing is touched.
+        """The newest whole checkpoint, or None if there never was one. Changes nothing.
 
         Raises:
-            RunFolderError: If there are checkpoints and none is whole.
+            RunFolderError: If there are checkpoints but all are damaged.
         """
         damaged: dict[Path, str] = {}
         for path in self._latest():
-            content, complaint = _read_whole(path)
+            content, problem = _read_whole(path)
             if content is not None:
-                damaged |= {best: said for best in self._matching(_BEST) if (said := _read_whole(best)[1])}
+                damaged |= {best: problem for best in self._matching(_BEST) if (problem := _read_whole(best)[1])}
                 return Found(content, damaged)
-            damaged[path] = complaint
+            damaged[path] = problem
         if damaged:
             got = f"{len(damaged)} damaged: {', '.join(path.name for path in damaged)}"
-            raise RunFolderError(f"{self.path} must hold a whole checkpoint, got {got}. Start the run anew.")
+            raise RunFolderError(f"{self.path} must hold a whole checkpoint, got {got}. Start a new run.")
         return None
 
     def best(self, *, epoch: int | None = None) -> bytes | None:
-        """The best checkpoint; None if it is not there, is not whole, or is not that of `epoch`. Nothing is touched."""
+        """The best checkpoint; None if it is missing or damaged, or is not that of `epoch`. Changes nothing."""
         found = {int(match[1]): path for path in self._matching(_BEST) if (match := _BEST.fullmatch(path.name))}
         wanted = max(found, default=None) if epoch is None else epoch
         return _read_whole(found[wanted])[0] if wanted in found else None
 
     def set_aside(self, paths: Iterable[Path]) -> None:
-        """Renames damaged checkpoints, so that they do not count as kept.
+        """Renames damaged checkpoints, so that they no longer count.
 
         Raises:
             StorageError: If they can't be renamed.
@@ -104,10 +104,10 @@ class CheckpointFolder:
         except OSError as error:
             raise StorageError.of(self.path, error) from error
         write_atomically(path, content)
-        if complaint := _read_whole(path)[1]:
-            with suppress(OSError):  # what can't be removed is not used either: its digest is wrong
+        if problem := _read_whole(path)[1]:
+            with suppress(OSError):  # if it can't be removed, its wrong digest keeps it from being used
                 path.unlink()
-            raise StorageError(f"{complaint} It was written a moment ago: check the disk.")
+            raise StorageError(f"{problem} It was written a moment ago. Check the disk.")
         return path
 
     def _prune(self, paths: Iterable[Path]) -> None:
@@ -129,12 +129,12 @@ class CheckpointFolder:
 
 def _position(path: Path) -> tuple[int, int]:
     match = _LATEST.fullmatch(path.name)
-    assert match is not None, "only latest checkpoints have one"
+    assert match is not None, "only latest checkpoints have a position"
     return int(match[1]), int(match[2])
 
 
 def _read_whole(path: Path) -> tuple[bytes | None, str]:
-    """The content of a checkpoint and no complaint, or, if it is not what was written, none and what is wrong."""
+    """The content of a checkpoint and an empty string; if it is damaged, None and what is wrong."""
     try:
         content = path.read_bytes()
     except OSError as error:

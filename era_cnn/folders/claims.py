@@ -1,4 +1,4 @@
-"""Folders that one process has for itself: claimed as they are made, and locked while they are worked in."""
+"""Gives a folder to one process alone: claims it when it is created, and locks it while it is in use."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from era_cnn.folders.storage import sync_folder
 
 @dataclass(frozen=True)
 class Claim:
-    """A folder that nobody else has, and the folders that were made for it, the innermost first."""
+    """A folder that belongs to this process, and the parent folders that were created for it, innermost first."""
 
     path: Path
     made: tuple[Path, ...]
 
     def give_back(self) -> None:
-        """Removes the folder of a run that never began, and what was made for it, unless others use that by now."""
-        shutil.rmtree(self.path, ignore_errors=True)  # a full or broken disk has been complained of already
+        """Removes the folder of a run that never began, and its new parent folders unless others use them now."""
+        shutil.rmtree(self.path, ignore_errors=True)  # a full or broken disk was reported already
         for parent in self.made:
             try:
                 parent.rmdir()
@@ -35,17 +35,17 @@ class Claim:
 
 
 def claim(wanted: Path) -> Claim:
-    """Creates a folder that nobody else has: `wanted`, or with the first free number behind its name.
+    """Creates a new folder: `wanted`, or, if that exists, its name followed by the first free number.
 
-    The file system decides who is first, so any number of processes may claim at once.
+    The file system decides which process is first, so any number of processes may claim at the same time.
 
     Raises:
-        RunFolderError: If nothing can be created there.
+        RunFolderError: If no folder can be created there.
     """
     wanted = Path(os.path.abspath(wanted))
     here = Path.cwd()
     if wanted == here or wanted in here.parents:
-        raise RunFolderError(f"{wanted} must be a folder of its own, got one that you stand in. {ELSEWHERE}")
+        raise RunFolderError(f"{wanted} must be a new folder, got one that contains the current directory. {ELSEWHERE}")
     numbered = (wanted.with_name(f"{wanted.name}_{number}") for number in itertools.count(2))
     made = tuple(parent for parent in wanted.parents if not parent.exists())
     for path in itertools.chain([wanted], numbered):
@@ -61,12 +61,12 @@ def claim(wanted: Path) -> Claim:
 
 
 def _made_by_us(path: Path) -> bool:
-    """Creates a folder and those above it; False if it was there."""
+    """Creates a folder and its parents; False if it existed."""
     while True:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir()
-        except FileNotFoundError:  # another process gave the parent back just now
+        except FileNotFoundError:  # another process has just removed the parent
             continue
         except FileExistsError:
             if path.parent.exists() and not path.parent.is_dir():
@@ -75,25 +75,25 @@ def _made_by_us(path: Path) -> bool:
         return True
 
 
-ELSEWHERE = "Choose another place: hydra.run.dir=… (of a sweep: hydra.sweep.dir=…)."
+ELSEWHERE = "Choose another folder: hydra.run.dir=… (for a sweep: hydra.sweep.dir=…)."
 
 
 class InUseError(RunFolderError):
-    """Another process is at a folder."""
+    """Another process is using a folder."""
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keeps other processes from a folder; the lock ends with its process, however that ends.
+    """Locks a folder against other processes; the lock ends with this process, however that ends.
 
     Raises:
-        InUseError: If another process has it.
-        RunFolderError: If it can't be written to, or its file system has no locks.
+        InUseError: If another process has locked it.
+        RunFolderError: If it can't be written to, or its file system does not support locks.
     """
     lock = FileLock(path / ".lock", timeout=0)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the lock's way out, which is refused here
+            warnings.simplefilter("ignore")  # about a fallback to SoftFileLock, refused below
             lock.acquire()
     except Timeout:
         raise InUseError(f"{path} must be free, got one in use by another process. Wait for it.") from None
@@ -102,7 +102,7 @@ def locked(path: Path) -> Iterator[None]:
         raise RunFolderError(f"{path} must be a folder to write to, got: {reason}. {ELSEWHERE}") from error
     try:
         if isinstance(lock, SoftFileLock):
-            raise RunFolderError(f"{path} must be on a file system that has locks, got none. {ELSEWHERE}")
+            raise RunFolderError(f"{path} must be on a file system that supports locks, got none. {ELSEWHERE}")
         yield
     finally:
         lock.release()

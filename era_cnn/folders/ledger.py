@@ -1,8 +1,8 @@
-"""The ledger of a sweep: one file to which a line is added for each change of state of a job.
+"""The ledger of a sweep: a file with a line for each change of a job's state.
 
-Only the process that drives the sweep writes to it. A kill at any instant leaves all lines but perhaps the last one
-whole; the last one is then passed over, and cut off before the next is added. The folders of the jobs are the truth:
-what the ledger says about a job's state is how it stood when the driver last looked.
+Only the process that drives the sweep writes to it. A kill at any moment can tear only the last line, which is then
+ignored, and cut off before the next one is added. The folders of the jobs are authoritative: the ledger records a job's
+state as the driver last saw it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from era_cnn.folders.storage import write_atomically
 
 @dataclass(frozen=True)
 class Job:
-    """A job of a sweep: what was asked of it, and where it lies."""
+    """A job of a sweep: its overrides, and its folder."""
 
     number: int
     overrides: tuple[str, ...]
     folder: str
-    """Within the folder of the sweep."""
+    """Relative to the folder of the sweep."""
 
     config_sha256: str
-    """Of its config as it was planned: the device may still be `auto`."""
+    """The digest of the config as it was planned: the device may still be `auto`."""
 
     epochs: int
     threads: int
@@ -37,7 +37,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Entry:
-    """A line: a job, and the state that it came into."""
+    """A line of the ledger: a job, and its new state."""
 
     job: Job
     state: str
@@ -46,20 +46,20 @@ class Entry:
 
     @classmethod
     def now(cls, job: Job, state: str, message: str = "") -> Entry:
-        """An entry of this moment, in UTC."""
+        """An entry with the current time, in UTC."""
         return cls(job, state, datetime.now(timezone.utc).isoformat(timespec="milliseconds"), message)
 
     def line(self) -> str:
-        """As it stands in the file."""
+        """The entry as a line of the file."""
         about = {"state": self.state, "time": self.time} | ({"message": self.message} if self.message else {})
         return json.dumps({"number": self.job.number, **about, **asdict(self.job)}) + "\n"
 
     @classmethod
     def of_line(cls, line: str) -> Entry:
-        """What `line` wrote.
+        """The entry that `line` returned.
 
         Raises:
-            ValueError: If it is no such line.
+            ValueError: If it is not a line of a ledger.
         """
         try:
             values: dict[str, Any] = json.loads(line)
@@ -67,20 +67,20 @@ class Entry:
             job = Job(**{**fields, "overrides": tuple(fields["overrides"])})
             return cls(job, values["state"], values["time"], values.get("message", ""))
         except (KeyError, TypeError) as error:
-            raise ValueError("no line of a ledger") from error
+            raise ValueError("not a line of a ledger") from error
 
 
 class Ledger:
-    """The file; it may not be there yet."""
+    """The ledger file, which may not exist yet."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def create(self, jobs: Iterable[Job], states: Mapping[int, str] | None = None) -> None:
-        """Writes the first line of each job, all or none: `planned`, or the state that is given by its number.
+        """Writes the first line of every job at once: `planned`, or the state given by its number.
 
         Raises:
-            StorageError: If it can't be written; so does `add`.
+            StorageError: If it can't be written; also raised by `add`.
         """
         entries = (Entry.now(job, (states or {}).get(job.number, "planned")) for job in jobs)
         write_atomically(self.path, "".join(entry.line() for entry in entries).encode())
@@ -96,13 +96,13 @@ class Ledger:
             raise StorageError.of(self.path, error) from error
 
     def entries(self) -> list[Entry]:
-        """Every line, in order, but for a last one that a kill has torn.
+        """Every line, in order, except a last one that was torn by a kill.
 
         Raises:
-            ValueError: If another one is damaged.
+            ValueError: If another line is damaged.
             OSError: If the file can't be read.
         """
-        lines = self.path.read_bytes().split(b"\n")[:-1]  # behind the last line end is nothing, or what was torn
+        lines = self.path.read_bytes().split(b"\n")[:-1]  # the last part is empty or torn
         return [Entry.of_line(line.decode()) for line in lines]
 
     def latest(self) -> list[Entry] | None:
@@ -115,7 +115,7 @@ class Ledger:
 
 
 def _end_of_lines(descriptor: int) -> int:
-    """Where the last whole line ends."""
+    """The offset of the end of the last whole line."""
     size = os.fstat(descriptor).st_size
     start = max(0, size - MAX_LINE)
     tail = os.pread(descriptor, size - start, start)
@@ -123,4 +123,4 @@ def _end_of_lines(descriptor: int) -> int:
 
 
 MAX_LINE = 2**20
-"""Bytes; an override has at most some thousand characters."""
+"""The most bytes in a line; an override has at most a few thousand characters."""

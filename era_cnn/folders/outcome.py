@@ -1,4 +1,4 @@
-"""What became of the jobs of a sweep, read from their folders, which are the truth."""
+"""The outcomes of a sweep's jobs, read from their folders, which are authoritative."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ DONE = ("completed", "reused", "pruned")
 
 @dataclass(frozen=True)
 class Outcome:
-    """A job, or a run outside of a sweep, as its folder tells it.
+    """The outcome of a job, or of a run outside a sweep, as read from its folder.
 
     `state` is one of planned, queued (handed over to a launcher), running, completed, reused (taken from an equal run),
-    pruned, interrupted, failed, and damaged (what lies there can't be read; `message` says what).
+    pruned, interrupted, failed, and damaged (a file can't be read; `message` says which).
     """
 
     number: int | None
     overrides: dict[str, str]
-    """As they were typed: from a key to its value."""
+    """As they were typed: maps each key to its value."""
 
     state: str
     message: str
@@ -35,7 +35,7 @@ class Outcome:
 
 
 def read_outcome(path: Path, number: int | None, overrides: tuple[str, ...]) -> Outcome:
-    """What became of the job in a folder."""
+    """The outcome of the job in a folder."""
     values = {key: value for key, _, value in (override.partition("=") for override in overrides)}
     folder = RunFolder(path)
     try:
@@ -57,7 +57,7 @@ def _state(status: dict[str, Any]) -> str:
 
 
 def _is_alive(status: dict[str, Any]) -> bool:
-    """Whether the process that wrote a status is there; of one on another machine nobody here knows, so it is."""
+    """Whether the process that wrote a status is running; on another machine, it is assumed to be."""
     if status.get("host", platform.node()) != platform.node():
         return True
     try:
@@ -71,14 +71,14 @@ def _is_alive(status: dict[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job has come: whole epochs, and the latest accuracy in [0, 1], on validation images if it has any."""
+    """The progress of a job: completed epochs, and the latest accuracy in [0, 1], on validation images if any."""
 
     epochs: int
     accuracy: float | None
 
 
 def read_progress(path: Path) -> Progress:
-    """Where the job in a folder stands."""
+    """The progress of the job in a folder."""
     try:
         rows = RunFolder(path).read_metrics()
     except RunFolderError:
@@ -87,7 +87,7 @@ def read_progress(path: Path) -> Progress:
 
 
 def read_curve(path: Path, metric: str) -> dict[int, float]:
-    """An accuracy of the job in a folder by epoch, as far as it was measured."""
+    """An accuracy of the job in a folder, by epoch; epochs without an evaluation are left out."""
     try:
         rows = RunFolder(path).read_metrics()
     except RunFolderError:

@@ -1,4 +1,4 @@
-"""Where a result comes from, as provenance.json holds it, and what differs between two of them."""
+"""Reads and writes provenance.json, which records where a result comes from, and compares two of them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from era_cnn.folders.run import RunFolder
 SCHEMA = 2
 
 _PLACES = ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID")
-"""Those of them that only say where: what device it was is recorded by its name."""
+"""Environment variables that differ without effect on results: the device is recorded by its name."""
 
 COMPUTING = re.compile(r"(torch|torchvision|numpy|scipy|scikit-learn|pillow|triton|mkl|intel-|nvidia-|cuda-).*", re.I)
-"""The packages that compute. Whether another one changes, as one for tests, changes no result."""
+"""The packages that compute. A change of any other package, such as pytest, changes no result."""
 
 
 def write_origin(folder: RunFolder, origin: dict[str, Any], say: Callable[[str], None]) -> None:
-    """Writes provenance.json: how a run began, and, each time that it is resumed, how. Says what differs by then."""
+    """Writes provenance.json when a run begins, and adds to it when the run is resumed; reports what differs then."""
     if not folder.has_begun_before:
         folder.write_json("provenance.json", {"schema": SCHEMA, **origin})
         return
@@ -35,20 +35,20 @@ DIFFERS = "This differs from the original run, so results may not match bit for 
 
 
 def check_numerics(folder: RunFolder) -> None:
-    """Raises a `RunFolderError` if the run was trained with another arithmetic, so that its bits can't be repeated."""
+    """Raises a `RunFolderError` if the run was trained with another numerics version, so it can't be reproduced."""
     version = folder.read_json("provenance.json").get("numerics", 1)
     if version != NUMERICS:
         newer = isinstance(version, int) and version > NUMERICS
         reasons = "; ".join(f"{number}: {what}" for number, what in NUMERICS_CHANGES.items() if number > 1)
-        advice = "Update era_cnn." if newer else "Compare it as it is, or train it anew."
+        advice = "Update era_cnn." if newer else "Use it as it is, or start a new run."
         raise RunFolderError(
-            f"{folder.path} must have numerics version {NUMERICS} to be trained to the same bits, got {version}"
+            f"{folder.path} must have numerics version {NUMERICS} to be reproduced bit for bit, got {version}"
             f"{f' ({reasons})' if reasons and not newer else ''}. {advice}"
         )
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
-    """What a result may depend on and that is not the same, the likeliest cause of other bits first."""
+    """The differences that may change a result, the likeliest cause of different bits first."""
     names = {
         "data": ("data_sha256",),
         "config": ("config_sha256",),

@@ -1,4 +1,4 @@
-"""What came out of a run, as result.json holds it. Accuracies are fractions in [0, 1]."""
+"""The result of a run, as it is stored in result.json. Accuracies are fractions in [0, 1]."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Any
 SCHEMA = 1
 
 TIMES = ("seconds", "images_per_second")
-"""The keys that two equal runs differ in."""
+"""The keys that differ between equal runs."""
 
 
 @dataclass(frozen=True)
 class Result:
     """The keys of result.json, in order.
 
-    Without validation images, `best_test_accuracy` is the best of all epochs, chosen on the test set, next to the final
-    one. With them, the test set was looked at once, so both are the same, and the `val` keys say how the epochs went.
-    `seconds` are those of the training, evaluations excluded. `config_sha256` is by the rules of the config's schema.
+    Without validation images, `best_test_accuracy` is the best of all epochs, chosen on the test set. With them, the
+    test set is evaluated only once, so the best and final test accuracy are the same, and the `val` keys hold the best
+    and final validation accuracy. `seconds` is the training time without evaluations. `config_sha256` follows the rules
+    of the config's schema.
     """
 
     schema: int
@@ -42,7 +43,7 @@ class Result:
     images_per_second: float
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """The result as plain values."""
         return asdict(self)
 
 

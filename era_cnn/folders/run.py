@@ -1,4 +1,4 @@
-"""A run's folder: each file in it is whole, or not there."""
+"""The folder of a run: each file in it is whole, or does not exist."""
 
 from __future__ import annotations
 
@@ -51,20 +51,20 @@ class RunFolder:
 
     @property
     def has_begun_before(self) -> bool:
-        """Whether it holds what a run began with: its config is then settled for good."""
+        """Whether provenance.json exists: the run has begun, and its config no longer changes."""
         return (self.path / "provenance.json").exists()
 
     def plan(self, config: RunConfig, hydra_files: Mapping[str, str]) -> None:
-        """Writes all that a run begins from: .hydra, text by name of the file, and config.yaml last.
+        """Writes all that a run needs to begin: the files of .hydra (content by name), and config.yaml last.
 
-        From here on the run can be carried out from its folder alone.
+        After this, the run can be carried out from its folder alone.
 
         Raises:
-            StorageError: If something can't be written.
+            StorageError: If a file can't be written.
         """
         hydra_dir = self.path / ".hydra"
         try:
-            hydra_dir.mkdir(parents=True, exist_ok=True)  # a kill may have left a part of it
+            hydra_dir.mkdir(parents=True, exist_ok=True)  # a killed process may have left a part
             for name, text in hydra_files.items():
                 (hydra_dir / name).write_text(text, encoding="utf-8")
         except OSError as error:
@@ -72,13 +72,13 @@ class RunFolder:
         self.write_config(config.anchored())
 
     def begin(self, config: RunConfig) -> None:
-        """Writes the config, if it is not there yet, and that a run is under way: from here on it can be resumed.
+        """Writes the config if the run is new, and the state running: after this, the run can be resumed.
 
         Raises:
-            StorageError: If it can't; so do all that write.
+            StorageError: If a file can't be written; also raised by the other methods that write.
         """
         self._started = _now()
-        if not self.has_begun_before:  # one that was planned is written anew: device and data are settled by now
+        if not self.has_begun_before:  # the planned config is replaced: the device and data folder are settled now
             self.write_config(config)
         self.write_json("status.json", self._status("running"))
 
@@ -86,20 +86,20 @@ class RunFolder:
         """Writes config.yaml.
 
         Raises:
-            StorageError: If it can't.
+            StorageError: If it can't be written.
         """
         self.write_text("config.yaml", as_yaml(numbered(config)))
 
     def end(self, state: str, message: str, **details: str) -> None:
-        """Writes that the run failed or was interrupted, and why."""
+        """Writes the state in which the run ended without a result, failed or interrupted, and why."""
         self.write_json("status.json", self._status(state, ended=_now(), message=message, **details))
 
     def complete(self, result: dict[str, Any], **details: str) -> None:
-        """Writes result.json, the very last of a run's files: it exists only if all else could be written.
+        """Writes result.json, the last file of a run: it exists only if all other files could be written.
 
         Args:
-            result: What came out.
-            details: More to say in status.json.
+            result: The result of the run.
+            details: Further entries of status.json.
         """
         path = self.path / "result.json"
         prepare(path, _as_json(result))
@@ -108,7 +108,7 @@ class RunFolder:
             commit(path)
         except StorageError:
             with suppress(OSError):
-                path.unlink()  # it may have its name, but not for good
+                path.unlink()  # it was renamed, but the rename might not survive a power cut
             raise
         self._completed = True
 
@@ -116,24 +116,24 @@ class RunFolder:
         return {"state": state, "started": self._started, "host": platform.node(), "pid": os.getpid(), **details}
 
     def set_state(self, state: str, **details: str) -> None:
-        """Writes how it stands with a run that no process is at."""
+        """Writes the state of a run that no process is working on."""
         started = None
-        with suppress(RunFolderError):  # there is none yet, or it is damaged
+        with suppress(RunFolderError):  # status.json is missing or damaged
             started = self.read_json("status.json").get("started")
         self.write_json("status.json", {"state": state, "started": started, "since": _now(), **details})
 
     def state(self) -> dict[str, Any]:
-        """What status.json says; but completed is only what has a result, which comes last."""
+        """The content of status.json; the state is completed only if there is a result, which is written last."""
         status = self.read_json("status.json") if (self.path / "status.json").exists() else {"state": "not started"}
         if self.result() is not None:
             return {**status, "state": "completed"}
         return {**status, "state": "interrupted"} if status["state"] == "completed" else status
 
     def result(self) -> dict[str, Any] | None:
-        """What result.json holds; None if the run is not complete.
+        """The content of result.json; None if the run is not complete.
 
         Raises:
-            RunFolderError: If it is there, and is not what a run writes.
+            RunFolderError: If it exists but does not hold a result.
         """
         if not (self.path / "result.json").exists():
             return None
@@ -144,18 +144,18 @@ class RunFolder:
         return result
 
     def write_text(self, name: str, text: str) -> None:
-        """Any text, whole."""
+        """Writes a text file atomically."""
         write_atomically(self.path / name, text.encode())
 
     def write_json(self, name: str, values: dict[str, Any]) -> None:
-        """Any values, whole."""
+        """Writes a JSON file atomically."""
         write_atomically(self.path / name, _as_json(values))
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Values that were written.
+        """Reads a JSON file.
 
         Raises:
-            RunFolderError: If they are not there or damaged.
+            RunFolderError: If it is missing or damaged.
         """
 
         def parse(text: str) -> dict[str, Any]:
@@ -167,47 +167,47 @@ class RunFolder:
         return self.read(name, parse)
 
     def read(self, name: str, parse: Callable[[str], T]) -> T:
-        """What `parse` makes of a text that was written.
+        """Reads and parses a text file.
 
         Raises:
-            RunFolderError: If it is not there, or `parse` raises a ValueError.
+            RunFolderError: If it is missing, or `parse` raises a ValueError.
         """
         path = self.path / name
         try:
             return parse(path.read_text(encoding="utf-8"))
-        except ConfigError:  # a ValueError that says it already
+        except ConfigError:  # already has a message of its own
             raise
         except (OSError, ValueError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-            advice = "Start the run anew." if name in _NEEDED else "Remove it, and resume the run."
+            advice = "Start a new run." if name in _NEEDED else "Remove it, and resume the run."
             raise RunFolderError(f"{path} must hold what the run wrote, got: {reason}. {advice}") from error
 
     @property
     def checkpoints(self) -> CheckpointFolder:
-        """Where the run is saved."""
+        """The folder of the run's checkpoints."""
         return CheckpointFolder(self.path / "checkpoints")
 
     def saved(self) -> Found | None:
-        """The newest whole checkpoint, or None if there never was one. Nothing is touched.
+        """The newest whole checkpoint, or None if there never was one. Changes nothing.
 
         Raises:
-            RunFolderError: If none is whole, or all are gone.
+            RunFolderError: If all checkpoints are damaged or missing.
         """
         found = self.checkpoints.newest()
         path = self.path / "fingerprints.jsonl"
-        if found is None and path.exists() and path.stat().st_size:  # an epoch is saved before it is recorded
+        if found is None and path.exists() and path.stat().st_size:  # a checkpoint is written before its epoch is
             raise RunFolderError(
                 f"{self.checkpoints.path} must hold a whole checkpoint, since {path.name} has epochs, got none. "
-                "Start the run anew."
+                "Start a new run."
             )
         return found
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keeps other processes from the run; see `locked`."""
+        """Locks the run against other processes; see `locked`."""
         return locked(self.path)
 
     def is_in_use(self) -> bool:
-        """Whether another process is at the run; not, if it can't be found out: whoever begins it will see."""
+        """Whether another process is working on the run; False if unknown, since starting it would then report why."""
         try:
             with self.locked():
                 return False
@@ -215,7 +215,7 @@ class RunFolder:
             return isinstance(error, InUseError)
 
     def write_predictions(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
-        """predictions.npz with these arrays, all of the length of the test set and in its order.
+        """Writes predictions.npz; each array has an entry for each test image, in the order of the test set.
 
         Raises:
             StorageError: If it can't be written.
@@ -227,7 +227,7 @@ class RunFolder:
         write_atomically(self.path / "predictions.npz", content.getvalue())
 
     def write_metrics(self, history: Sequence[EpochMetrics], *, with_val: bool) -> None:
-        """metrics.csv with these epochs, a row each; evaluations that were not made stay empty."""
+        """Writes metrics.csv with a row for each epoch; evaluations that were not made are empty."""
         text = io.StringIO()
         if history:
             rows = [_metrics(metrics, with_val=with_val) for metrics in history]
@@ -237,7 +237,7 @@ class RunFolder:
         self.write_text("metrics.csv", text.getvalue())
 
     def write_fingerprints(self, history: Sequence[EpochMetrics]) -> None:
-        """fingerprints.jsonl with these epochs, an object each: `epoch`, then the digest of each tensor."""
+        """Writes fingerprints.jsonl with an object for each epoch: `epoch`, then the digest of each tensor."""
         lines = (json.dumps({"epoch": metrics.epoch, **metrics.fingerprint}) + "\n" for metrics in history)
         self.write_text("fingerprints.jsonl", "".join(lines))
 
@@ -245,23 +245,23 @@ class RunFolder:
         """The digest of each tensor by epoch.
 
         Raises:
-            RunFolderError: If they are not there or damaged.
+            RunFolderError: If the file is missing or damaged.
         """
 
         def parse(text: str) -> dict[int, dict[str, str]]:
             lines = [json.loads(line) for line in text.splitlines()]
             for epoch, line in enumerate(lines, start=1):
                 if not isinstance(line, dict) or line.pop("epoch", None) != epoch:
-                    raise ValueError(f"a line {epoch} that is not that of epoch {epoch}")
+                    raise ValueError(f"a line {epoch} that is not for epoch {epoch}")
             return dict(enumerate(lines, start=1))
 
         return self.read("fingerprints.jsonl", parse)
 
     def read_metrics(self) -> list[dict[str, str]]:
-        """The rows of metrics.csv as texts, without the seconds, in which equal runs differ.
+        """The rows of metrics.csv as strings, without the seconds, which differ between equal runs.
 
         Raises:
-            RunFolderError: If they are not there.
+            RunFolderError: If the file is missing.
         """
 
         def parse(text: str) -> list[dict[str, str]]:
@@ -271,7 +271,7 @@ class RunFolder:
 
 
 _NEEDED = ("config.yaml", "fingerprints.jsonl", "metrics.csv", "multirun.yaml")
-"""The files whose content is nowhere else in a run's folder."""
+"""The files whose content can't be restored from other files of the folder."""
 
 
 def _metrics(metrics: EpochMetrics, *, with_val: bool) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Files that exist whole or not at all, whatever ends the process, or the power."""
+"""Writes files that exist whole or not at all, even if the process is killed or the power fails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from era_cnn.errors import StorageError
 
 
 def write_shared(path: Path, content: bytes) -> None:
-    """As `write_atomically`, for a file that several processes may write at once.
+    """As `write_atomically`, for a file that several processes may write at the same time.
 
     Raises:
         StorageError: If it can't be written.
@@ -27,14 +27,14 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file that exists whole or not at all, even if power fails.
 
     Raises:
-        StorageError: If the disk is full, read-only or broken; an earlier file of that name is still there.
+        StorageError: If the disk is full, read-only or broken; an existing file of that name is unchanged.
     """
     prepare(path, content)
     commit(path)
 
 
 def prepare(path: Path, content: bytes) -> None:
-    """Puts the content on the disk under a provisional name, so that `commit` needs no room for it.
+    """Writes the content to disk under a temporary name, so that `commit` needs no further space.
 
     Raises:
         StorageError: If it can't be written.
@@ -46,16 +46,16 @@ def prepare(path: Path, content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:
-            with suppress(OSError):  # what was written takes up the room that is missing
+            with suppress(OSError):  # the partial file takes up space that is needed
                 _partial(path).unlink()
             raise
 
 
 def commit(path: Path) -> None:
-    """Gives what was prepared its name, for good.
+    """Renames the prepared file to its final name, durably.
 
     Raises:
-        StorageError: If the file system refuses.
+        StorageError: If it can't be renamed.
     """
     with _failure_names(path):
         os.replace(_partial(path), path)
@@ -63,7 +63,7 @@ def commit(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Makes a rename in a folder outlast a power cut."""
+    """Makes a rename in a folder survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -72,7 +72,7 @@ def sync_folder(path: Path) -> None:
 
 
 def files_sha256(folder: Path, pattern: str) -> str:
-    """Digest over the names and contents of the files of a folder, at any depth, that a pattern fits."""
+    """The digest over the names and contents of the files in a folder, at any depth, that match a pattern."""
     digest = hashlib.sha256()
     for path in sorted(folder.rglob(pattern)):
         digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
@@ -85,7 +85,7 @@ def _partial(path: Path) -> Path:
 
 
 PARTIAL = ".partial"
-"""Ends the name of a file that is not whole yet."""
+"""The suffix of a file that is not whole yet."""
 
 
 @contextmanager

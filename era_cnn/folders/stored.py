@@ -1,4 +1,4 @@
-"""A run that is there already: its folder, and the config that it was made from."""
+"""Opens the folder of an existing run, and reads its config."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from era_cnn.folders.run import RunFolder
 
 @dataclass(frozen=True)
 class StoredConfig:
-    """The config in a folder, whatever version wrote it, and its digest by the rules of that version."""
+    """The config stored in a folder, upgraded to this version, and its digest by the rules of its own version."""
 
     config: RunConfig
     sha256: str
@@ -28,13 +28,14 @@ def is_sweep(path: Path) -> bool:
 
 
 def run_folder(path: Path) -> RunFolder:
-    """The folder of a run that is there.
+    """The folder of an existing run.
 
     Raises:
-        ConfigError: If it is not.
+        ConfigError: If there is no such folder, or it is that of a sweep.
     """
     if not path.is_dir():
-        raise ConfigError([problem("RUN", "be the folder of a run", str(path), "Give the path that it ended with.")])
+        advice = "Give the path that the run printed at its end."
+        raise ConfigError([problem("RUN", "be the folder of a run", str(path), advice)])
     if is_sweep(path):
         advice = "Give the folder of one of its jobs."
         raise ConfigError([problem("RUN", "be the folder of a run", f"{path}, that of a sweep", advice)])
@@ -42,10 +43,10 @@ def run_folder(path: Path) -> RunFolder:
 
 
 def read_values(folder: RunFolder) -> dict[str, Any]:
-    """What config.yaml holds, as the version wrote it that made the run.
+    """The content of config.yaml, in the schema of the version that wrote it.
 
     Raises:
-        RunFolderError: If it is not there or damaged.
+        RunFolderError: If the file is missing or damaged.
     """
     try:
         return folder.read("config.yaml", lambda text: parse_yaml("config.yaml", text))
@@ -54,15 +55,15 @@ def read_values(folder: RunFolder) -> dict[str, Any]:
 
 
 def read_config(folder: RunFolder, data_root: str | None = None) -> StoredConfig:
-    """The config that a run was made from.
+    """The config of a run.
 
     Args:
-        folder: Of the run.
-        data_root: Where the data are by now, if not where they were.
+        folder: The folder of the run.
+        data_root: Where the data is now, if it was moved.
 
     Raises:
-        ConfigError: If the data were to be elsewhere, and are nowhere.
-        RunFolderError: If it is not there, was written by a newer version, or is no longer what a run writes.
+        ConfigError: If `data_root` is given, but the data set is not read from a folder.
+        RunFolderError: If the file is missing or damaged, or was written by a newer version.
     """
     path = folder.path / "config.yaml"
     values = read_values(folder)
@@ -70,10 +71,10 @@ def read_config(folder: RunFolder, data_root: str | None = None) -> StoredConfig
         config = parse(upgraded(values))
     except ConfigError as error:
         got = error.problems[0].rstrip(".")
-        advice = "If a plugin has it, name it with --plugin." if "must be one of" in got else "Start the run anew."
+        advice = "If a plugin has it, give --plugin." if "must be one of" in got else "Start a new run."
         raise RunFolderError(f"{path} must hold what the run wrote, got: {got}. {advice}") from error
-    except ValueError as error:  # of another version
-        raise RunFolderError(f"{path} must be of a version that is known, got {error}.") from error
+    except ValueError as error:  # another version wrote it
+        raise RunFolderError(f"{path} must have a known schema, got {error}.") from error
     stored = StoredConfig(config, stored_digest(values, config))
     if data_root is None:
         return stored

@@ -1,4 +1,4 @@
-"""The folder of a sweep: its jobs' folders, made before the first one starts, and the ledger."""
+"""The folder of a sweep: the folders of its jobs, created before the first one starts, and the ledger."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from era_cnn.folders.storage import write_atomically
 from era_cnn.folders.stored import read_config
 
 RECORD = "multirun.yaml"
-"""The composed config of the sweep, as Hydra writes it; it is there once all jobs are planned."""
+"""The composed config of the sweep, as Hydra writes it; it exists once all jobs are planned."""
 
 LEDGER, STUDY = "ledger.jsonl", "study.db"
 
 HALT = "halted"
-"""A file that keeps jobs from beginning which wait in a queue."""
+"""A file that keeps queued jobs from starting."""
 
 
 class PlannedJob(Protocol):
-    """What a sweep's folder must know of a job to make it."""
+    """The properties of a planned job that its folder is created from."""
 
     @property
     def number(self) -> int | None:
@@ -37,22 +37,22 @@ class PlannedJob(Protocol):
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """What was typed for it."""
+        """Its overrides, as they were typed."""
 
     @property
     def config(self) -> RunConfig:
-        """Its config, valid."""
+        """Its validated config."""
 
     @property
     def folder(self) -> str:
-        """Its folder within that of the sweep."""
+        """Its folder, relative to that of the sweep."""
 
     def hydra_files(self, path: Path, sweep_dir: Path | None = None) -> dict[str, str]:
-        """The texts of its .hydra by name of the file."""
+        """The contents of the files in its .hydra, by name."""
 
 
 class SweepFolder:
-    """The files of one sweep. A job is a run's folder like any other, with its config from the beginning."""
+    """The files of one sweep. The folder of a job is like that of any run, with its config from the beginning."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -60,14 +60,14 @@ class SweepFolder:
         self.study = path / STUDY
 
     def create(self, record: str, planned: Iterable[PlannedJob]) -> list[Job]:
-        """Makes the folders of all jobs, and then multirun.yaml and the ledger: with those, the sweep can be resumed.
+        """Creates the folders of all jobs, then multirun.yaml and the ledger: with those, the sweep can be resumed.
 
         Args:
             record: The composed config of the sweep, in YAML.
-            planned: Its jobs.
+            planned: The jobs of the sweep.
 
         Raises:
-            StorageError: If something can't be written.
+            StorageError: If a file can't be written.
         """
         jobs = [self._make(job, job.folder) for job in planned]
         write_atomically(self.path / RECORD, record.encode())
@@ -75,20 +75,20 @@ class SweepFolder:
         return jobs
 
     def add(self, planned: PlannedJob) -> Job:
-        """Makes the folder of one more job.
+        """Creates the folder of one more job.
 
         Raises:
-            StorageError: If something can't be written.
+            StorageError: If a file can't be written.
         """
         job = self._make(planned, planned.folder)
         self.ledger.add(Entry.now(job, "planned"))
         return job
 
     def read_request(self) -> dict[str, Any]:
-        """What multirun.yaml holds: the composed config of the sweep.
+        """The content of multirun.yaml: the composed config of the sweep.
 
         Raises:
-            RunFolderError: If it is not there or damaged.
+            RunFolderError: If the file is missing or damaged.
         """
 
         def parse(text: str) -> dict[str, Any]:
@@ -101,14 +101,14 @@ class SweepFolder:
         return RunFolder(self.path).read(RECORD, parse)
 
     def jobs(self) -> list[Job]:
-        """All jobs, by number: those of the ledger and, since it may be lost, damaged or cut short, of the folders.
+        """All jobs by number, from the ledger and, since that may be lost, damaged or truncated, from the folders.
 
         Raises:
-            RunFolderError: If there is no sweep, or it was not planned to the end.
+            RunFolderError: If there is no sweep, or it ended before all jobs were planned.
         """
         if not (self.path / RECORD).is_file():
             raise RunFolderError(
-                f"{self.path} must hold a sweep, got none, or one that ended before its first job. Start it anew."
+                f"{self.path} must hold a sweep, got none, or one that ended before its first job. Start a new sweep."
             )
         jobs = {entry.job.number: entry.job for entry in self.ledger.latest() or ()}
         known = {job.folder for job in jobs.values()}
@@ -117,7 +117,7 @@ class SweepFolder:
         return [jobs[number] for number in sorted(jobs)]
 
     def restore_ledger(self, jobs: Sequence[Job]) -> None:
-        """Writes the ledger anew, as the folders of the jobs stand, if it does not have all of them.
+        """Rewrites the ledger from the folders of the jobs if it does not list all of them.
 
         Raises:
             StorageError: If it can't be written.
@@ -126,16 +126,16 @@ class SweepFolder:
             self.ledger.create(jobs, {job.number: self.outcome(job).state for job in jobs})
 
     def make_again(self, planned: PlannedJob, job: Job) -> None:
-        """Makes the folder of a job that is gone.
+        """Creates the missing folder of a job again.
 
         Raises:
-            RunFolderError: If its config would be another one.
-            StorageError: If something can't be written.
+            RunFolderError: If its config would differ from the original one.
+            StorageError: If a file can't be written.
         """
         if digest(planned.config) != job.config_sha256:
             path = self.path / job.folder
             raise RunFolderError(
-                f"{path} must be there, got nothing, and conf/ no longer says what it held. Undo the change of conf/."
+                f"{path} must exist, got nothing, and the config files now describe another job. Undo their change."
             )
         self._make(planned, job.folder)
 
@@ -144,18 +144,18 @@ class SweepFolder:
         return RunFolder(self.path / job.folder)
 
     def outcome(self, job: Job) -> Outcome:
-        """What became of a job."""
+        """The outcome of a job."""
         return read_outcome(self.path / job.folder, job.number, job.overrides)
 
     def outcomes(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """What became of each."""
+        """The outcome of each job."""
         return [self.outcome(job) for job in jobs]
 
     def locked(self) -> AbstractContextManager[None]:
-        """Keeps other drivers from the sweep.
+        """Locks the sweep against other processes.
 
         Raises:
-            RunFolderError: If another process drives it, or the folder can't be written to.
+            RunFolderError: If another process runs the sweep, or the folder can't be written to.
         """
         return locked(self.path)
 
@@ -166,7 +166,7 @@ class SweepFolder:
         return _job(planned.number, planned.overrides, name, planned.config)
 
     def _jobs_on_disk(self, known: Collection[str]) -> Iterator[Job]:
-        """The jobs whose folders are there and whole, but for those that are known."""
+        """The jobs whose folders exist and are whole, except those in the folders `known`."""
         for name, subfolders, files in os.walk(self.path):
             if ".hydra" not in subfolders:
                 continue

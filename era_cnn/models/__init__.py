@@ -1,1 +1,1 @@
-"""Networks: the blocks, how a config becomes a network of them, and what is in it."""
+"""Networks: the blocks, how a config becomes a network, and its summary."""

@@ -1,7 +1,7 @@
 """The blocks that a network is made of. A new one is a class with a decorator, here or in a plugin.
 
-What a constructor takes by position is given to it by the network: any of `in_channels`, `in_size` (height, width) and
-`num_classes`. What it takes by keyword are the block's fields in YAML: see `config.choices`.
+The network passes a constructor's positional parameters: any of `in_channels`, `in_size` (height, width) and
+`num_classes`. The keyword parameters are the block's fields in YAML: see `config.choices`.
 
 Shapes: B images, C channels, H×W pixels, K classes.
 """
@@ -60,8 +60,8 @@ def make_norm(name: Norm, channels: int, groups: int) -> nn.Module | None:
 def make_activation(name: Activation, *, inplace: bool = True) -> nn.Module | None:
     """The activation called `name`, or None for `none`.
 
-    ReLU, whose gradient needs only its output, overwrites its input unless told not to: where that comes from another
-    part of the same block, nobody else sees it.
+    ReLU, whose gradient needs only its output, overwrites its input unless `inplace` is False. That is safe if the
+    input comes from another part of the same block, since nothing else reads it.
     """
     makers: dict[str, Callable[[], nn.Module]] = {
         "relu": lambda: nn.ReLU(inplace=inplace),
@@ -80,13 +80,13 @@ def make_pool(name: Pool, kernel_size: int) -> nn.Module | None:
 
 
 def check_pool_padding(kernel_size: int, padding: int) -> None:
-    """PyTorch's own rule for pooling, said before it is broken."""
+    """Raises a `FieldError` if the padding is too large for PyTorch's pooling."""
     if 2 * padding > kernel_size:
         raise FieldError("padding", f"be at most half of kernel_size, {kernel_size // 2}", padding, "Lower it.")
 
 
 class Parts(nn.Sequential):
-    """Named modules in a row; what is None is left out."""
+    """Named modules in sequence; those that are None are left out."""
 
     def __init__(self, **parts: nn.Module | None) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ def make_parts(
     dropout: float,
     order: Order,
 ) -> dict[str, nn.Module | None]:
-    """A convolution with what goes with it, in order; a norm before the convolution sees what comes in."""
+    """A convolution with norm, activation and dropout, in order; a norm before the convolution has `in_channels`."""
     if len(set(order)) < len(order):
         raise FieldError("order", "name every part once", order, "Write each part once.")
     normed_channels = out_channels if order.index("conv") < order.index("norm") else in_channels
@@ -120,14 +120,14 @@ def make_parts(
 
 
 def check_used(given: Mapping[str, object], fields: Mapping[str, object]) -> None:
-    """Refuses fields that a layer sets without effect: an option that does nothing is a misunderstanding.
+    """Refuses fields that a layer sets without effect, since they are likely a mistake.
 
     Args:
-        given: What the layer itself sets.
-        fields: All fields of its block, inherited ones and defaults included.
+        given: The fields that the layer itself sets.
+        fields: All fields of its block, including inherited ones and defaults.
 
     Raises:
-        FieldError: For the first of them.
+        FieldError: For the first field without effect.
     """
     after_conv = ("norm", "norm_groups", "activation", "dropout", "order")
     without_effect = [
@@ -167,7 +167,7 @@ class Conv(Parts):
         bare: Bare = False,
     ) -> None:
         if in_channels % groups or out_channels % groups:
-            rule = f"divide both the {in_channels} channels that come in and the {out_channels} that go out"
+            rule = f"divide both the {in_channels} input channels and the {out_channels} output channels"
             raise FieldError("groups", rule, groups, "Choose a common divisor.")
         conv = nn.Conv2d(
             in_channels,
@@ -225,8 +225,8 @@ class Transition(Parts):
 class DepthwiseSeparable(Parts):
     """A k×k convolution within each channel, then a 1×1 convolution across them (Howard et al. 2017, 1704.04861).
 
-    C k² + C out_channels weights where a full convolution has C k² out_channels. Norm and activation stand after
-    both, dropout after the second.
+    C k² + C out_channels weights, where a full convolution has C k² out_channels. Norm and activation follow both
+    convolutions, dropout only the second.
     """
 
     def __init__(
@@ -256,7 +256,7 @@ class DepthwiseSeparable(Parts):
 
 @block("residual")
 class Residual(nn.Module):
-    """Two padded 3×3 convolutions beside a shortcut, added (He et al. 2015, arXiv 1512.03385).
+    """The sum of two padded 3×3 convolutions and a shortcut (He et al. 2015, arXiv 1512.03385).
 
     (B, C, H, W) to (B, out_channels, H / stride, W / stride). With `shortcut: identity` the input must already have
     the output's shape; `shortcut: conv` brings it there by a 1×1 convolution.
@@ -277,10 +277,10 @@ class Residual(nn.Module):
     ) -> None:
         super().__init__()
         if shortcut == "identity" and in_channels != out_channels:
-            rule = f"equal the {in_channels} channels that come in, where shortcut is identity"
+            rule = f"equal the {in_channels} input channels if shortcut is identity"
             raise FieldError("out_channels", rule, out_channels, "Change it, or set shortcut: conv.")
         if shortcut == "identity" and stride != 1:
-            raise FieldError("stride", "be 1 where shortcut is identity", stride, "Set shortcut: conv.")
+            raise FieldError("stride", "be 1 if shortcut is identity", stride, "Set shortcut: conv.")
         self.body = Parts(
             conv1=nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=bias),
             norm1=make_norm(norm, out_channels, norm_groups),
@@ -324,7 +324,7 @@ class AvgPool(nn.AvgPool2d):
 
 @block("blur_pool")
 class BlurPool(nn.Module):
-    """Downsampling behind a fixed binomial low-pass filter (Zhang 2019, arXiv 1904.11486); no parameters.
+    """Downsampling after a fixed binomial low-pass filter (Zhang 2019, arXiv 1904.11486); no parameters.
 
     (B, C, H, W) to (B, C, H', W'), H' = (H - 1) / stride + 1 rounded down for an odd kernel: the border is reflected.
     """
@@ -357,9 +357,9 @@ class BlurPool(nn.Module):
 
 
 def reflect(images: Tensor, before: int, after: int, dim: int) -> Tensor:
-    """Mirrors the border of one dimension, the outermost pixel not repeated.
+    """Mirrors the border of one dimension without repeating the outermost pixel.
 
-    As `F.pad` with mode reflect, whose gradient PyTorch documents as nondeterministic on CUDA.
+    The same as `F.pad` with mode reflect, whose gradient PyTorch documents as nondeterministic on CUDA.
     """
     size = images.shape[dim]
     head = images.narrow(dim, 1, before).flip(dim)
@@ -369,7 +369,7 @@ def reflect(images: Tensor, before: int, after: int, dim: int) -> Tensor:
 
 @block("gap_head")
 class GapHead(Parts):
-    """Global average pooling, (B, C, H, W) to (B, C, 1, 1), and behind it, if asked for, a layer from C to K.
+    """Global average pooling, (B, C, H, W) to (B, C, 1, 1), and optionally a layer from C to K after it.
 
     Without a projection, C must be K (Lin et al. 2013, arXiv 1312.4400). `projection: conv` is a 1×1 convolution,
     `linear` a linear layer on the flattened means: (B, K).
@@ -382,12 +382,12 @@ class GapHead(Parts):
         num_classes: int,
         *,
         projection: Annotated[
-            Literal["none", "conv", "linear"], Field(description="the layer behind the pooling")
+            Literal["none", "conv", "linear"], Field(description="the layer after the pooling")
         ] = "none",
         bias: Bias = False,
     ) -> None:
         if projection == "none" and in_channels != num_classes:
-            rule = f"be conv or linear where {in_channels} channels come in for {num_classes} classes"
+            rule = f"be conv or linear if there are {in_channels} input channels for {num_classes} classes"
             raise FieldError("projection", rule, projection, "Set projection: conv.")
         super().__init__(pool=nn.AvgPool2d(in_size if in_size[0] != in_size[1] else in_size[0]))
         if projection == "conv":

@@ -1,4 +1,4 @@
-"""From YAML to a network: every field checked, shapes passed from layer to layer, one message for each mistake."""
+"""Builds a network from its config: checks every field, passes shapes from layer to layer, reports every mistake."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from era_cnn.randomness import key, seed_torch
 
 LAYERS = "model.layers"
 MAX_LAYER_PARAMS = 2**28
-"""Of a layer, with its buffers: 1 GiB, more than any for small images has reason to have."""
+"""The most values in a layer, including its buffers: 1 GiB, more than any layer for small images needs."""
 
 
 class Network(nn.Sequential):
-    """Layers in a row; images (B, C, H, W) to logits (B, K)."""
+    """Layers in sequence; images (B, C, H, W) to logits (B, K)."""
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102 - the class says it
         logits: Tensor = super().forward(images)  # type: ignore[no-untyped-call]
@@ -39,20 +39,20 @@ def build_network(
     seed: int,
     info: DataInfo,
 ) -> Network:
-    """Builds a network on the default device (`torch.device("meta")` as a context makes one without weights).
+    """Builds a network on the default device (within `torch.device("meta")`, it has no memory for weights).
 
-    Each layer's initial weights are a function of the seed and of the layer's name, so that adding, removing or
-    changing a layer leaves those of the others alone.
+    Each layer's initial weights depend only on the seed and the layer's name, so that adding, removing or changing a
+    layer does not affect those of the others.
 
     Args:
-        layers: From a layer's name to its block and the block's fields.
-        inherited: What a block takes if its layer does not set it.
-        seed: Of the initial weights.
-        info: Says which images come in, and how many classes must come out.
+        layers: Maps a layer's name to its block and the block's fields.
+        inherited: Values for the fields that a layer does not set.
+        seed: The seed of the initial weights.
+        info: The shape of the input images, and the number of classes.
 
     Raises:
-        ConfigError: With every wrong field; if all fields are right, with the first layer that does not fit the
-            shape that comes in.
+        ConfigError: With every wrong field; if all fields are valid, with the first layer that does not fit its input
+            shape.
     """
     problems = list(layer_problems(layers, inherited))
     if problems:
@@ -70,7 +70,7 @@ def build_network(
         network.add_module(name, layer)
     if shape.numel() != num_classes:
         got = " × ".join(map(str, shape[1:]))
-        rule = f"end in {num_classes} values for an image, its classes"
+        rule = f"output {num_classes} values for each image, one for each class"
         raise ConfigError([problem(LAYERS, rule, got, "Let the last layer be {block: gap_head}.")])
     return network
 
@@ -95,18 +95,18 @@ def build_from_config(config: RunConfig) -> Network:
 
 
 def check_network(config: RunConfig) -> None:
-    """Raises what `build_from_config` would, in milliseconds: no weight is stored or computed."""
+    """Raises the errors of `build_from_config`, in milliseconds: no weights are stored or computed."""
     with torch.device("meta"):
         build_from_config(config)
 
 
 def count_params(network: nn.Module) -> int:
-    """The number of trained values."""
+    """The number of trainable values."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def layer_problems(layers: Mapping[str, Mapping[str, Any]], inherited: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with names, blocks and their fields, without regard to shapes."""
+    """The problems of names, blocks and their fields, regardless of shapes."""
     reserved = set(dir(nn.Sequential()))
     for name, spec in layers.items():
         key = f"{LAYERS}.{name}"
@@ -134,7 +134,7 @@ def _fields_of_layer_problems(key: str, spec: Mapping[str, Any], inherited: Mapp
 
 
 def _own_name(field: str, spec: Mapping[str, Any]) -> str:
-    """What a block calls the field: a kernel within it may be its pool_size."""
+    """The block's own name of a field: the kernel size of a module within it may be its pool_size."""
     own = BLOCKS.section(spec["block"]).model_fields
     return "pool_size" if field == "kernel_size" and field not in own else field
 
@@ -144,7 +144,7 @@ def _given(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merged(spec: Mapping[str, Any], inherited: Mapping[str, Any]) -> Section:
-    """All fields of a block: the layer's own, else the model's, else the block's defaults."""
+    """All fields of a block: from the layer, or else the model, or else the block's defaults."""
     schema = BLOCKS.section(spec["block"])
     from_model = {field: value for field, value in inherited.items() if field in schema.model_fields}
     return schema.model_validate({**from_model, **_given(spec)})
@@ -152,7 +152,7 @@ def _merged(spec: Mapping[str, Any], inherited: Mapping[str, Any]) -> Section:
 
 def _construct(spec: Mapping[str, Any], inherited: Mapping[str, Any], shape: torch.Size, num_classes: int) -> nn.Module:
     if len(shape) != 4:
-        rule = "take what comes in"
+        rule = "fit its input"
         raise FieldError("block", rule, spec["block"], "Nothing can follow the flattened output before it.")
     layer: nn.Module = BLOCKS.make(
         spec["block"],
@@ -171,9 +171,9 @@ def _check_size(layer: nn.Module) -> None:
 
 
 def _output_shape(layer: nn.Module, shape: torch.Size) -> torch.Size:
-    """Sends a batch of no images through the layer, with weights that nobody has written: no arithmetic.
+    """The output shape of a layer, found by passing an empty batch through it with uninitialised weights.
 
-    PyTorch could also tell by a meta tensor, but would import its compiler for that, which takes more than a second.
+    A meta tensor would do as well, but PyTorch imports its compiler for that, which takes more than a second.
 
     Raises:
         FieldError: If the layer does not fit.
@@ -181,7 +181,7 @@ def _output_shape(layer: nn.Module, shape: torch.Size) -> torch.Size:
     tensors = dict((*layer.named_parameters(), *layer.named_buffers()))
     unwritten = {name: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu") for name, tensor in tensors.items()}
     hooks = [module.register_forward_pre_hook(_check_fits) for module in layer.modules()]
-    layer.eval()  # batch norm would ask for more than one value per channel
+    layer.eval()  # in training, batch norm requires more than one value per channel
     try:
         with torch.no_grad():
             output: Tensor = functional_call(layer, unwritten, (torch.empty((0, *shape[1:]), device="cpu"),))
@@ -203,7 +203,7 @@ def _check_group_norm(module: nn.GroupNorm, images: Tensor) -> None:
     if images.shape[1:].numel() == module.num_groups:
         kind = "layer" if module.num_groups == 1 else "group"
         rule = "have more than one value to normalise over"
-        raise FieldError("norm", rule, kind, "Set norm: none, or let more channels or pixels come in.")
+        raise FieldError("norm", rule, kind, "Set norm: none, or give it more channels or pixels.")
 
 
 def _check_kernel(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, images: Tensor) -> None:
@@ -220,12 +220,12 @@ def _check_kernel(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, images: Tenso
 
 
 def _first(value: int | str | tuple[int, ...]) -> int:
-    assert not isinstance(value, str), "no block pads by a word"
+    assert not isinstance(value, str), "no block uses padding='same'"
     return value[0] if isinstance(value, tuple) else value
 
 
 def _starved_norms(network: Network, config: RunConfig) -> Iterator[str]:
-    """Batch norm can't train on one value per channel: one image of one pixel, as the last batch may be."""
+    """Batch norm can't train on one value per channel, as in a last batch of one image at one pixel."""
     size = config.trainer.batch_size
     if size != 1 and config.num_train_images % size != 1:
         return
@@ -239,7 +239,7 @@ def _starved_norms(network: Network, config: RunConfig) -> Iterator[str]:
     for hook in hooks:
         hook.remove()
     if 1 in pixels:
-        rule = f"leave no single image for the last batch of {config.num_train_images:,}, with batch norm on one pixel"
+        rule = f"not leave one of {config.num_train_images:,} images for the last batch, with batch norm on one pixel"
         yield problem("trainer.batch_size", rule, size, "Change it by one, for example.")
 
 
@@ -250,4 +250,4 @@ def _unused_options(model: ModelConfig) -> Iterator[str]:
         if "dropout" in BLOCKS.section(spec["block"]).model_fields and "dropout" not in spec and not spec.get("bare")
     )
     if model.dropout and next(takers, None) is None:
-        yield problem("model.dropout", "be 0 where no layer takes it", model.dropout, "Set it in a layer.")
+        yield problem("model.dropout", "be 0 if no layer uses it", model.dropout, "Set it in a layer.")

@@ -1,9 +1,9 @@
-"""PyTorch's layers, trained faster on a CPU; anywhere else, and in evaluation, they are PyTorch's own.
+"""PyTorch's layers, trained faster on a CPU; on other devices, and in evaluation, they are PyTorch's own.
 
-Activations lie in memory channels last: pixel after pixel, the C values of each side by side. An operation that takes
-each channel by itself then works on rows of only C values, which makes PyTorch's own slow for small C; its sums over
-all pixels of a batch, one after the other in single precision, are also off by up to 1e-4. Here the H·W·C values of an
-image are one row, and what belongs to a channel is repeated along it.
+Activations are stored channels last: pixel after pixel, each with its C values. An operation on each channel then works
+on rows of only C values, which makes PyTorch's own layers slow for small C. Their sums over all pixels of a batch, in
+single precision, are also off by up to 1e-4. Here the H·W·C values of an image are one row, and the values of a channel
+are repeated along it.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class BatchNorm2d(nn.BatchNorm2d):
 
 
 class _BatchNorm(torch.autograd.Function):
-    """Normalises with the batch's own moments; also returns them, mean and biased variance, each (C,).
+    """Normalises with the batch's own moments; also returns these, mean and biased variance, each (C,).
 
-    The variance is E[x²] - E[x]², one pass over the activations instead of two. Summed in double precision from the
-    batch on, it is good as long as the mean is not thousands of deviations.
+    The variance is E[x²] - E[x]²: one pass over the activations instead of two. Sums over pixels are in double
+    precision, which is accurate unless the mean is thousands of standard deviations.
     """
 
     @staticmethod
@@ -76,12 +76,12 @@ def _takes_the_fast_way(layer: nn.Module, images: Tensor) -> bool:
 
 
 def _rows(images: Tensor) -> Tensor:
-    """(B, C, H, W) to (B, H·W·C); no copy if the images lie channels last."""
+    """(B, C, H, W) to (B, H·W·C); not a copy if the images are stored channels last."""
     return images.permute(0, 2, 3, 1).reshape(len(images), -1)
 
 
 def _sum(rows: Tensor, channels: int) -> Tensor:
-    """The sum over each channel, (C,), in double precision from the batch on."""
+    """The sum over each channel, (C,): over the batch in single precision, then over pixels in double precision."""
     return rows.sum(0).view(-1, channels).sum(0, dtype=torch.float64)
 
 
@@ -93,8 +93,8 @@ def _along(rows: Tensor, values: Tensor) -> Tensor:
 class Dropout(nn.Dropout):
     """Dropout (Srivastava et al. 2014): zeroes each activation with probability p, to the nearest 1 / 65,536.
 
-    The masks are made of 16-bit numbers of the training's own stream: a tenth of the time of PyTorch's own, which draws
-    a double for each activation, on one thread. A layer that was handed no stream is PyTorch's own.
+    The masks are made from 16-bit numbers of the training's own stream. This takes a tenth of the time of PyTorch's
+    dropout, which draws a double for each activation, on one thread. Without a stream, the layer is PyTorch's own.
     """
 
     stream: Stream | None = None

@@ -1,4 +1,4 @@
-"""What is in a network: a row for every layer, with its output shape, parameters and receptive field."""
+"""The summary of a network: a row for every layer, with its output shape, parameters and receptive field."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Row:
 class Summary:
     """A network's rows and totals.
 
-    `receptive_field` is what one position sees before a global pooling widens it to everything; `mult_adds` counts
-    a multiplication with its addition as one, for one image, over the layers with weights, as torchinfo does.
+    `receptive_field` is that of one position before a global pooling, which sees the whole image; `mult_adds` counts a
+    multiplication with its addition as one, for one image, over the layers with weights, as torchinfo does.
     """
 
     rows: tuple[Row, ...]
@@ -58,7 +58,7 @@ class Summary:
 
 
 def summarise(network: nn.Module, image_shape: tuple[int, int, int]) -> Summary:
-    """Counts with torchinfo what one image of shape (C, H, W) passes through."""
+    """Summarises a network, with torchinfo, for one image of shape (C, H, W)."""
     fields = _receptive_fields(network, image_shape)
     device = next(network.parameters()).device
     info = torchinfo.summary(network, input_data=torch.zeros(1, *image_shape, device=device), verbose=0, device=device)
@@ -78,7 +78,7 @@ def summarise(network: nn.Module, image_shape: tuple[int, int, int]) -> Summary:
 
 
 def _local_field(network: nn.Module, rows: Sequence[Row]) -> int:
-    """The widest field before a pooling to one pixel: from there on, each position sees everything."""
+    """The widest field before a pooling to one pixel; after that, each position sees the whole image."""
     widest = 1
     for row in rows:
         pools = isinstance(network.get_submodule(row.name), nn.AvgPool2d | nn.MaxPool2d)
@@ -89,13 +89,13 @@ def _local_field(network: nn.Module, rows: Sequence[Row]) -> int:
 
 
 def _receptive_fields(network: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:
-    """Follows one image through the layers, and with each tensor how far it sees and how far apart its pixels are.
+    """Passes one image through the layers, and tracks the receptive field and pixel distance of each tensor.
 
-    A kernel of k pixels that are `jump` input pixels apart widens the field by (k - 1) · jump, a stride s makes them
-    s · jump apart (Araujo, Norris and Sim 2019, Distill). A sum of branches sees what the widest branch does: a
-    tensor that no layer made takes the widest field so far.
+    A kernel of k pixels that are `jump` input pixels apart widens the field by (k - 1) · jump; a stride s makes them
+    s · jump apart (Araujo, Norris and Sim 2019, Distill). The field of a sum of branches is that of the widest branch:
+    a tensor that no layer produced gets the widest field so far.
     """
-    seen: dict[int, tuple[Tensor, int, int]] = {}  # by id; holding the tensor keeps the id its own
+    seen: dict[int, tuple[Tensor, int, int]] = {}  # by id; keeping the tensor alive keeps its id unique
     fields: dict[str, int] = {}
     widest = (1, 1)
 
@@ -132,7 +132,7 @@ def _size(module: nn.Module, name: str) -> int:
 
 
 def _torch_name(module: nn.Module) -> str:
-    """The name of the class in torch.nn that a layer is or grew from; a layer of our own keeps its own."""
+    """The name of the torch.nn class that a layer is or extends; otherwise the name of its own class."""
     names = [cls.__name__ for cls in type(module).__mro__ if cls.__module__.startswith("torch.nn")]
     return names[0] if names[0] != "Module" else type(module).__name__
 
@@ -142,6 +142,6 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:
-    """Words to the left, numbers to the right."""
+    """Joins cells to a line: text aligned to the left, numbers to the right."""
     pairs = zip(cells, widths, strict=True)
     return "  ".join(cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(pairs)).rstrip()

@@ -1,1 +1,1 @@
-"""What people read: tables over runs and sweeps, made from their folders alone."""
+"""Tables of runs and sweeps, made from their folders alone."""

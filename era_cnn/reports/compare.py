@@ -1,4 +1,4 @@
-"""`era-cnn compare`: the tables of any runs and sweeps, also while they are under way."""
+"""`era-cnn compare`: prints the tables of any runs and sweeps, including running ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from era_cnn.reports.tables import as_text, write_results
 
 
 def compare(paths: Sequence[Path]) -> int:
-    """Says how runs and the jobs of sweeps did, and writes the tables of each sweep into its folder; returns 0.
+    """Prints the outcomes of runs and of the jobs of sweeps, and writes the tables of each sweep; returns 0.
 
     Raises:
         ConfigError: If there is no such folder.
@@ -43,17 +43,17 @@ def _outcomes(path: Path) -> Iterator[Outcome]:
         yield read_outcome(path, None, tuple(overrides))
         return
     sweep = SweepFolder(path)
-    sweep.read_request()  # or it is damaged
+    sweep.read_request()  # raises if the sweep is damaged
     outcomes = sweep.outcomes(sweep.jobs())
     try:
         write_results(outcomes, path)
-    except StorageError as error:  # it is somebody else's, perhaps; the tables can be shown all the same
+    except StorageError as error:  # the folder may be read-only; the tables are shown anyway
         print(error, file=sys.stderr)
     yield from outcomes
 
 
 def _filled(outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
-    """The outcomes with what the config says of each key that was typed for another one."""
+    """The outcomes; a key that was typed only for others gets its value from the config."""
     keys = list(dict.fromkeys(key for outcome in outcomes for key in outcome.overrides))
     for outcome in outcomes:
         missing = [key for key in keys if key not in outcome.overrides]
@@ -67,7 +67,7 @@ def _read(folder: RunFolder, name: str) -> dict[str, Any]:
 
 
 def _at(config: Any, key: str) -> str | None:
-    """What a config says of a key, or of a group: its name."""
+    """The value of a key in a config; for a group, its name."""
     for part in ("name" if key == "experiment" else key.lstrip("+~")).split("."):
         config = config.get(part) if isinstance(config, dict) else None
     return str(config.get("name")) if isinstance(config, dict) else None if config is None else str(config)

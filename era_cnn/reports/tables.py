@@ -1,4 +1,4 @@
-"""The tables of a sweep, or of any runs: a row a job, and a row a setting with mean ± sd over its seeds."""
+"""The tables of a sweep or of any runs: a row for each job, and for each setting the mean ± sd over its seeds."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from era_cnn.folders.storage import write_shared
 SEED = "seed"
 
 Table = tuple[list[str], list[list[str]]]
-"""The head, and the rows."""
+"""The header and the rows."""
 
 
 def varied_keys(outcomes: Sequence[Outcome]) -> list[str]:
-    """The keys that tell the outcomes apart, in the order in which they were typed; of a single outcome, all."""
+    """The keys whose values differ between outcomes, in the order in which they were typed; all for one outcome."""
     keys = list(dict.fromkeys(key for outcome in outcomes for key in outcome.overrides))
-    keys = [key for key in keys if key.partition(".")[0] != "sweep"]  # of the sweep, not of its jobs
+    keys = [key for key in keys if key.partition(".")[0] != "sweep"]  # options of the sweep, not of its jobs
     if len(outcomes) == 1:
         return keys
     return [key for key in keys if len({outcome.overrides.get(key) for outcome in outcomes}) > 1]
 
 
 def jobs_table(outcomes: Sequence[Outcome], base: Path) -> Table:
-    """A row a job: what was varied, how it ended, accuracies in percent, and its folder as seen from `base`."""
+    """A row for each job: the varied keys, the state, accuracies in percent, and the folder relative to `base`."""
     keys = varied_keys(outcomes)
     with_val = _have_val(outcomes)
     head = ["job", *keys, "state", *(["best val", "final val"] if with_val else []), "best test", "final test"]
@@ -44,17 +44,17 @@ def jobs_table(outcomes: Sequence[Outcome], base: Path) -> Table:
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of a setting that have a result, apart from each other in their seeds only."""
+    """The runs of one setting that have a result; they differ only in their seeds."""
 
     settings: tuple[str, ...]
     outcomes: tuple[Outcome, ...]
 
     def mean(self, name: str) -> float:
-        """Of a number of their results."""
+        """The mean of a number in the results."""
         return statistics.fmean(self._values(name))
 
     def spread(self, name: str) -> str:
-        """Mean ± sample standard deviation in percent; of a single run, its accuracy alone."""
+        """Mean ± sample standard deviation in percent; for a single run, only its accuracy."""
         values = [100 * value for value in self._values(name)]
         sd = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
         return f"{statistics.fmean(values):.2f}{sd}"
@@ -74,12 +74,12 @@ def groups(outcomes: Sequence[Outcome]) -> tuple[list[str], list[Group]]:
 
 
 def criterion(outcomes: Sequence[Outcome]) -> str:
-    """The accuracy by which the best setting is chosen: of the validation images, where there are any."""
+    """The accuracy by which the best setting is chosen: on the validation images, if there are any."""
     return "final_val_accuracy" if _have_val(outcomes) else "final_test_accuracy"
 
 
 def groups_table(outcomes: Sequence[Outcome]) -> Table:
-    """A row a setting: n, mean ± sd of the accuracies in percent, parameters; the best one is marked."""
+    """A row for each setting: n, mean ± sd of the accuracies in percent, parameters; the best one is marked."""
     keys, found = groups(outcomes)
     with_val, by = _have_val(outcomes), criterion(outcomes)
     best = max((group.mean(by) for group in found), default=None)
@@ -98,15 +98,15 @@ def groups_table(outcomes: Sequence[Outcome]) -> Table:
 
 
 def note(outcomes: Sequence[Outcome]) -> str:
-    """How the figures are to be read."""
+    """The note that explains the numbers of the table."""
     spread = "Accuracies in percent, mean ± sample standard deviation over seeds."
     if len(groups(outcomes)[1]) < 2:
         return spread
     if _have_val(outcomes):
-        return f"{spread} The best setting is the one of the highest mean final accuracy on the validation images."
+        return f"{spread} The best setting has the highest mean final accuracy on the validation images."
     return (
-        f"{spread} The best setting is the one of the highest mean final test accuracy: chosen on the test set, and so "
-        "too high by the luck of the choice. data.val_size=5000 chooses on validation images."
+        f"{spread} The best setting has the highest mean final test accuracy: it was chosen on the test set, so that "
+        "accuracy is too optimistic. To choose on validation images, set data.val_size=5000."
     )
 
 
@@ -134,7 +134,7 @@ def as_markdown(outcomes: Sequence[Outcome], base: Path, title: str) -> str:
 
 
 def as_csv(outcomes: Sequence[Outcome], base: Path) -> str:
-    """A row a job, accuracies as fractions."""
+    """A row for each job, with accuracies as fractions."""
     keys = [key for key in varied_keys(outcomes) if key != SEED]
     columns: dict[str, Callable[[Outcome], object]] = {
         "job": lambda outcome: outcome.number,
@@ -168,7 +168,7 @@ def write_results(outcomes: Sequence[Outcome], sweep_dir: Path) -> None:
 
 
 def _messages(outcomes: Sequence[Outcome]) -> list[str]:
-    """What became of each job that is not done."""
+    """The message of each job that is not done."""
     return [
         f"job {outcome.number}: {outcome.message}"
         for outcome in outcomes

@@ -1,1 +1,1 @@
-"""Runs: the story of one, its folder and result, and what stands over several."""
+"""Carries out runs: starts, trains, saves, resumes and replays them."""

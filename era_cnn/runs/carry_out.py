@@ -1,7 +1,7 @@
-"""A run as a process carries it out: whatever happens is recorded in the run's folder, and becomes an exit code.
+"""Carries out the run in a folder: records whatever happens in the folder, and turns it into an exit code.
 
-This is the only way into a run: a new one, a job of a sweep, a resumed run and a replay all begin here, with a folder
-that holds their config.
+This is the only way to start a run: a new run, a job of a sweep, a resumed run and a replay all begin here, with a
+folder that holds their config.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ def carry_out(
     listeners: Sequence[Listener] = (),
     raises: bool = False,
 ) -> int:
-    """Runs, or continues, what a folder is for; returns the exit code. A completed run is left as it is.
+    """Runs or continues the run in a folder; returns the exit code. A completed run is left as it is.
 
-    Once the run has begun, no error is raised, whatever happens: a sweep continues, and its folder says what happened.
+    Once the run has begun, no error is raised, so that a sweep can continue; the folder records what happened.
 
     Args:
-        folder: It holds the run's config.
-        command: The words that asked for it, for the record.
+        folder: The folder of the run, with its config.
+        command: The command that started it, for provenance.json.
         data_root: Where the data is now, if it was moved.
         take_over: Completes the run from an equal one, if it finds any; called before the run begins.
-        quiet: Whether to say nothing but to run.log.
-        listeners: More of them; they hear of the training after those that show, save and write it.
-        raises: Whether what ends the run is raised once it is recorded, instead of becoming an exit code.
+        quiet: Whether to write messages only to run.log.
+        listeners: Further listeners; they are called after those that show, save and write the run.
+        raises: Whether to raise what ends the run, after recording it, instead of returning an exit code.
 
     Raises:
-        EraCnnError: If the run can't begin; then nothing was touched.
+        EraCnnError: If the run can't begin; then nothing was changed.
     """
-    stored = read_config(folder, data_root)  # before the lock, which would leave a file in what is no run's folder
+    stored = read_config(folder, data_root)  # before locking, which would create a file even if this is no run
     with folder.locked():
         if folder.result() is not None:
             if not quiet:
@@ -64,7 +64,7 @@ def carry_out(
             _recorded(folder, console, raises=raises) as ending,
         ):
             run(stored, folder, console, stop, command, listeners)
-            stop.check()  # what came too late to stop this run still stops the sweep
+            stop.check()  # a signal that came too late to stop this run still stops the sweep
     return ending.exit_code
 
 
@@ -77,38 +77,38 @@ class _Ending:
 
 @contextmanager
 def _recorded(folder: RunFolder, console: Console, *, raises: bool) -> Iterator[_Ending]:
-    """Records in the folder whatever ends the run within, says it, and turns it into an exit code.
+    """Records in the folder whatever ends the run, reports it, and turns it into an exit code.
 
     Raises:
         EraCnnError: If the run had not begun.
-        KeyboardInterrupt: If a second SIGINT stopped it at once.
-        BaseException: What ended the run, if it is to be raised; an interruption as a KeyboardInterrupt.
+        KeyboardInterrupt: If a second SIGINT stopped it immediately.
+        BaseException: What ended the run, if `raises` is true; an interruption as a KeyboardInterrupt.
     """
     ending = _Ending()
-    to_continue = f"era-cnn resume {shlex.quote(str(shown(folder.path)))}"
+    to_resume = f"era-cnn resume {shlex.quote(str(shown(folder.path)))}"
 
-    def end(state: str, message: str, code: int, say: str, **details: str) -> None:
+    def end(state: str, message: str, code: int, report: str, **details: str) -> None:
         ending.exit_code = code
-        console.complain(say)
+        console.complain(report)
         _record(folder, state, message, **details)
 
     try:
         yield ending
     except Interrupted as interrupted:
         if folder.is_complete:
-            console.complain("Interrupted, as the run was complete.")
+            console.complain("Interrupted after the run was complete.")
             ending.exit_code = interrupted.exit_code
         else:
-            end("interrupted", str(interrupted), interrupted.exit_code, f"Interrupted. To go on: {to_continue}")
+            end("interrupted", str(interrupted), interrupted.exit_code, f"Interrupted. To resume: {to_resume}")
         if raises:
             raise KeyboardInterrupt from interrupted
     except KeyboardInterrupt:
-        _record(folder, "interrupted", "stopped at once by a second SIGINT")
+        _record(folder, "interrupted", "stopped immediately by a second SIGINT")
         raise
     except EraCnnError as error:
         if not folder.has_begun:
             raise
-        then = f" Then go on: {to_continue}" if isinstance(error, StorageError | OutputError) else ""
+        then = f" Then resume: {to_resume}" if isinstance(error, StorageError | OutputError) else ""
         end("failed", str(error), error.exit_code, f"{error}{then}")
         if raises:
             raise

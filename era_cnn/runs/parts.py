@@ -1,4 +1,4 @@
-"""What a run trains and trains on, from its config: data, network, optimizer and schedule, on the device."""
+"""Builds the parts of a run from its config: data, network, optimizer and schedule, on the device."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from era_cnn.training.state import TrainingState
 
 @dataclass(frozen=True)
 class Parts:
-    """All that is trained and trained on, on its device, as it is before the first step."""
+    """The training state, the schedule and the batches, on their device, before the first step."""
 
     state: TrainingState
     schedule: Schedule
@@ -61,15 +61,15 @@ def make_parts(config: RunConfig, arrays: Arrays, device: torch.device) -> Parts
 
 
 def settled(config: RunConfig, device: torch.device) -> RunConfig:
-    """The config with what depends on where it is started: the device, and the folder of the data from its root on."""
+    """The config with the values that depend on where it runs: the actual device and an absolute data folder."""
     return config.anchored().model_copy(update={"device": device.type})
 
 
 def read_data(config: RunConfig) -> Arrays:
-    """The data of a run, verified; the runs of a process share them.
+    """The verified data of a run; the runs of a process share it.
 
     Raises:
-        DataError: If they are missing, damaged, or not what the data set says of itself.
+        DataError: If it is missing or damaged, or does not match the description of the data set.
     """
     section = config.anchored().data
     entry = DATASETS[section.name]
@@ -121,7 +121,7 @@ def make_evaluation_batches(split: Split, config: RunConfig) -> EvaluationBatche
 
 
 def check(config: RunConfig) -> None:
-    """Raises what a run would before it reads any data."""
+    """Raises the errors that a run would raise before it reads any data."""
     pick_device(config.device)
     check_threads(config.threads)
     check_network(config)

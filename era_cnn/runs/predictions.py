@@ -1,4 +1,4 @@
-"""What a trained network predicts for the test set, for predictions.npz."""
+"""The predictions of a trained network for the test set, for predictions.npz."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def predict_test_set(
     if best is history[-1]:
         return {**arrays, **_named(final, "best_")}
     content = checkpoints.best(epoch=best.epoch)
-    if content is None:  # it was damaged: its weights can't be had any more
+    if content is None:  # the checkpoint was damaged: the weights are lost
         return arrays
     final_weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     try:

@@ -1,4 +1,4 @@
-"""The process that a run is in: its device, its threads, and what holds for all of it."""
+"""Settings of the process that a run is in: device, threads and determinism."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from era_cnn.errors import ConfigError, problem
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called `name`; for `auto`, the first of cuda, mps and cpu that is there.
+    """The device called `name`; for `auto`, the first of cuda, mps and cpu that is available.
 
     Raises:
-        ConfigError: If it is not there.
+        ConfigError: If it is not available.
     """
     available = ["cpu"]
     if torch.backends.mps.is_available():
@@ -23,28 +23,28 @@ def pick_device(name: str) -> torch.device:
     if torch.cuda.is_available():
         available.insert(0, "cuda")
     if name != "auto" and name not in available:
-        rule = f"be there: this machine has {', '.join(available)}"
+        rule = f"be available: this machine has {', '.join(available)}"
         raise ConfigError([problem("device", rule, name, "Use device=auto for the fastest one.")])
     return torch.device(available[0] if name == "auto" else name)
 
 
 def check_threads(threads: int) -> None:
-    """Raises a `ConfigError` if OpenMP may not give that many: PyTorch would wait for the missing ones for ever."""
+    """Raises a `ConfigError` if OpenMP may start fewer threads: PyTorch would wait for the missing ones forever."""
     if threads > 1 and os.environ.get("OMP_DYNAMIC", "").strip().lower() == "true":
-        rule = "be 1 where the environment's OMP_DYNAMIC is true, which leaves out threads on a busy machine"
+        rule = "be 1 if the environment variable OMP_DYNAMIC is true, which drops threads on a busy machine"
         raise ConfigError([problem("threads", rule, threads, "Lower it, or unset the variable.")])
     limit = os.environ.get("OMP_THREAD_LIMIT", "")
     if limit.isdecimal() and int(limit) < threads:
-        rule = f"be at most {limit}, as the environment's OMP_THREAD_LIMIT says"
+        rule = f"be at most {limit}, the value of the environment variable OMP_THREAD_LIMIT"
         raise ConfigError([problem("threads", rule, threads, "Lower it, or unset the variable.")])
 
 
 @contextmanager
 def set_up(threads: int) -> Iterator[None]:
-    """Sets what the bits of a result depend on, for as long as the context lasts.
+    """Within the context, sets the options of PyTorch that results depend on.
 
     Raises:
-        ConfigError: If there can't be so many threads.
+        ConfigError: If that number of threads is not available.
     """
     check_threads(threads)
     backends, deterministic = torch.backends.cudnn, torch.utils.deterministic
@@ -57,10 +57,10 @@ def set_up(threads: int) -> Iterator[None]:
         torch.get_rng_state(),
     )
     torch.set_num_threads(threads)
-    os.environ.setdefault(_WORKSPACE, ":4096:8")  # else cuBLAS may differ from call to call
-    torch.set_deterministic_debug_mode("error")  # as use_deterministic_algorithms(True), which imports the compiler
+    os.environ.setdefault(_WORKSPACE, ":4096:8")  # otherwise cuBLAS may differ from call to call
+    torch.set_deterministic_debug_mode("error")  # like use_deterministic_algorithms(True), which imports the compiler
     backends.benchmark = False
-    # Filling fresh memory shows reads of it, at a price in each step; the tests of equal bits show them too.
+    # Filling fresh memory exposes reads of it, but slows each step; the reproducibility tests expose them too.
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield

@@ -39,9 +39,9 @@ ENVIRONMENT = (
     "ONEDNN_MAX_CPU_ISA",
     "SLURM_JOB_ID",
 )
-"""The environment variables that are recorded, since they can change a result or say where it came to be.
+"""The environment variables that are recorded, since they can change a result or say where it was computed.
 
-No other is: one may hold a secret.
+No others are recorded, since they may hold secrets.
 """
 
 
@@ -71,15 +71,15 @@ def collect(config: RunConfig, device: torch.device) -> dict[str, Any]:
 
 
 def code_sha256() -> str:
-    """Digest over the names and contents of the package's Python files."""
+    """The digest over the names and contents of the package's Python files."""
     return files_sha256(PACKAGE_DIR, "*.py")
 
 
 def _git() -> dict[str, Any] | None:
-    """Commit, changes and new files of the checkout that the package was imported from; None outside of one.
+    """Commit, changes and new files of the checkout that the package was imported from; None if it is not in one.
 
-    An installed package may lie in somebody else's repository (a virtual environment within a project), so its own
-    files must be tracked. New files are those that a run can be made of: any other may hold a secret.
+    An installed package may be inside another repository (a virtual environment within a project), so its own files
+    must be tracked. Only new files that a run can use are recorded, since others may hold secrets.
     """
     if _run_git("ls-files", "--error-unmatch", "__init__.py") is None:
         return None

@@ -1,4 +1,4 @@
-"""Doing a run again from its folder alone, to see whether it comes to the same bits."""
+"""Replays a run from its folder alone, and checks that the results match bit for bit."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from era_cnn.training.listeners import Listener
 
 
 def replay(path: Path, command: Sequence[str], *, epochs: int | None = None, data_root: str | None = None) -> int:
-    """Trains again what a run's folder holds, in a new folder, and compares after each epoch.
+    """Trains a run again in a new folder, and compares after each epoch.
 
-    Stops at the first epoch that differs, and says which tensor does and why that may be.
+    Stops at the first epoch that differs, and reports which tensor differs and the likely cause.
 
     Args:
         path: The run's folder; it is only read.
-        command: The words that asked for it, for the record.
-        epochs: To compare, from the first on; None for all that the run has recorded.
-        data_root: Where the data lie by now, if not where they lay.
+        command: The command that started the replay, for provenance.json.
+        epochs: The number of epochs to compare, from the first; None for all that the run has recorded.
+        data_root: Where the data is now, if it was moved.
 
     Returns:
-        0 if all is equal, 1 if something differs.
+        0 if everything is equal, 1 if something differs.
 
     Raises:
-        ConfigError: If there is no such folder, or it has not that many epochs.
-        DataError: If the data can't be had.
+        ConfigError: If there is no such folder, or it has fewer epochs.
+        DataError: If the data is missing or damaged.
         RunFolderError: If the folder does not hold a run with an epoch to compare.
     """
     recorded = run_folder(path)
@@ -69,12 +69,12 @@ def replay(path: Path, command: Sequence[str], *, epochs: int | None = None, dat
     if original.result is not None and is_whole:
         _compare_results(original.result, folder.read_json("result.json"), stored)
         compared += " and the result"
-    say(f"Equal, bit for bit: {compared} of {shown(recorded.path)} (order of the images, weights, optimizer, metrics).")
+    say(f"Equal, bit for bit: {compared} of {shown(recorded.path)} (image order, weights, optimizer, metrics).")
     return 0
 
 
 class _Comparison(Listener):
-    """Stops a repetition at the first tensor that is not what the original run left after that epoch."""
+    """Stops a replay at the first tensor that differs from the original run after the same epoch."""
 
     is_essential = True
 
@@ -101,7 +101,7 @@ _WORDS = {"order": "the order of the images"}
 
 @dataclass(frozen=True)
 class _Original:
-    """What a run has recorded of itself, whole and without contradiction."""
+    """The records of the original run, complete and consistent."""
 
     fingerprints: dict[int, dict[str, str]]
     metrics: list[dict[str, str]]
@@ -109,10 +109,10 @@ class _Original:
 
     @classmethod
     def of(cls, folder: RunFolder) -> _Original:
-        """Reads it.
+        """Reads the records from a folder.
 
         Raises:
-            RunFolderError: If something is missing or damaged.
+            RunFolderError: If a record is missing or damaged.
         """
         original = cls(folder.read_fingerprints(), folder.read_metrics(), folder.result())
         got = f"{len(original.fingerprints)} in fingerprints.jsonl and {len(original.metrics)} in metrics.csv"
@@ -120,9 +120,9 @@ class _Original:
             raise RunFolderError(f"{folder.path} must have the same epochs in both files, got {got}. {_RESUME}")
         if original.result is not None and len(original.metrics) != original.result["epochs"]:
             rule = f"must have all of its {original.result['epochs']} epochs, since it has a result"
-            raise RunFolderError(f"{folder.path} {rule}, got {got}. The folder was changed: it proves nothing.")
+            raise RunFolderError(f"{folder.path} {rule}, got {got}. The folder was changed, so nothing can be checked.")
         if not original.metrics:
-            raise RunFolderError(f"{folder.path} must hold a whole epoch, got none. {_RESUME}")
+            raise RunFolderError(f"{folder.path} must hold a complete epoch, got none. {_RESUME}")
         return original
 
 
@@ -132,14 +132,14 @@ _RESUME = "Resume the run first."
 def _epochs_to_compare(original: _Original, wanted: int | None) -> int:
     recorded = len(original.metrics)
     if wanted is not None and not 1 <= wanted <= recorded:
-        rule = f"be from 1 to {recorded}, the epochs that were recorded"
-        raise ConfigError([problem("--epochs", rule, wanted, "Leave it out for all of them.")])
+        rule = f"be from 1 to {recorded}, the number of recorded epochs"
+        raise ConfigError([problem("--epochs", rule, wanted, "Leave it out to compare all.")])
     return wanted or recorded
 
 
 def _changes(folder: RunFolder, stored: StoredConfig) -> list[str]:
-    """What differs from when the run began or was resumed."""
-    with set_up(stored.config.threads):  # as when it was recorded: it sets a variable of the environment
+    """The differences from when the run began or was resumed."""
+    with set_up(stored.config.threads):  # sets an environment variable that was recorded within it
         collected = provenance.collect(stored.config, pick_device(stored.config.device))
     now = {"config_sha256": stored.sha256, "data_sha256": read_data(stored.config).sha256, **collected}
     began = folder.read_json("provenance.json")
@@ -151,12 +151,12 @@ def _likely_cause(name: str, changes: Sequence[str]) -> str:
     if changes:
         return f"Likely cause: {changes[0]}."
     if name == "order":
-        return "Likely cause: another seed, or a record that was changed: all else is as it was."
-    return "Nothing that is recorded has changed: the record was, or the machine computes differently."
+        return "Likely cause: another seed, or a changed record; everything else is as it was."
+    return "Likely cause: a changed record, or a machine that computes differently; no other record changed."
 
 
 def _compare_rows(before: list[dict[str, str]], now: list[dict[str, str]], *, to_the_end: bool) -> None:
-    """Compares metrics.csv; the last epoch of a shortened repetition is evaluated though the run's was not."""
+    """Compares metrics.csv. A shortened replay evaluates its last epoch, which the run may not have evaluated."""
     for row, other in zip(before, now, strict=True):
         for key in row:
             if row[key] != other.get(key) and (row[key] or to_the_end):
@@ -167,7 +167,7 @@ def _compare_rows(before: list[dict[str, str]], now: list[dict[str, str]], *, to
 
 
 def _compare_results(before: dict[str, Any], now: dict[str, Any], stored: StoredConfig) -> None:
-    """Compares result.json; its digest of the config is by the rules of the version that wrote it."""
+    """Compares result.json, whose config digest follows the rules of the version that wrote it."""
     expected = {**now, "config_sha256": stored.sha256}
     for key in {**before, **expected}:
         if key not in TIMES and before.get(key) != expected.get(key):

@@ -1,4 +1,4 @@
-"""Draws the result from what a training gave."""
+"""Computes the result of a run from its history."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def make_result(
     """The result of a completed run.
 
     Args:
-        config: Of the run.
-        history: All its epochs; the last one was tested.
-        network: With its final weights.
-        num_train_images: In an epoch.
+        config: The config of the run.
+        history: All epochs; the last one was evaluated on the test set.
+        network: The network with its final weights.
+        num_train_images: The number of images in an epoch.
         origin: The digests of config and data, `config_sha256` and `data_sha256`.
     """
     final, best_test, best_val = history[-1], history.best("test"), history.best("val")
@@ -58,7 +58,7 @@ def make_result(
 
 
 def _is_met(config: RunConfig, best_test_accuracy: float) -> bool | None:
-    """Whether the target was reached; its limits are enforced beforehand. None if not all test images were used."""
+    """Whether the target accuracy was reached; None if not all test images were used. Limits are enforced earlier."""
     wanted = config.target.test_accuracy
     if wanted is not None and config.trainer.limit_test_images is not None:
         return None

@@ -42,29 +42,29 @@ def run(
     command: Sequence[str] = (),
     listeners: Sequence[Listener] = (),
 ) -> Result:
-    """Trains the network of a config and leaves in `folder` what tells, proves and repeats it.
+    """Trains the network of a config, and writes to `folder` all that describes the run and reproduces it.
 
-    If the folder holds a checkpoint, it continues from there, and ends with the very same result.
+    If the folder holds a checkpoint, the run continues from there, and ends with exactly the same result.
 
     Args:
         stored: The config of the folder; its device may still be `auto`.
-        folder: Claimed for this run.
-        console: Shows the run as it proceeds.
-        stop: Asks the run to end after the present step, saved.
-        command: The words that started it, for the record.
-        listeners: More of them; they hear of the training after those that show, save and write it.
+        folder: The locked folder of the run.
+        console: Shows the progress of the run.
+        stop: Requests that the run saves and stops after the current step.
+        command: The command that started it, for provenance.json.
+        listeners: Further listeners; they are called after those that show, save and write the run.
 
     Raises:
-        ConfigError: If the device is not there, or the network can't be built.
-        DataError: If the data can't be had.
+        ConfigError: If the device is not available, or the network can't be built.
+        DataError: If the data is missing or damaged.
         TrainingError: If the loss or a weight is no longer finite.
         RunFolderError: If the folder's checkpoints are all damaged, the run began with another config or other data, or
-            this version computes other bits.
+            this version has other numerics.
         StorageError: If a file can't be written.
         OutputError: If standard output can't be written to.
         Interrupted: If it was asked to stop.
     """
-    # Settle what is trained, and on what. From `begin` on, the run can be resumed.
+    # Settle the device, the config and the data. From `begin` on, the run can be resumed.
     device = pick_device(stored.config.device)
     config = settled(stored.config, device)
     found = folder.saved()
@@ -75,7 +75,7 @@ def run(
     config_sha256 = stored.sha256 if folder.has_begun_before else digest(config)
     origin = {"config_sha256": config_sha256, "data_sha256": arrays.sha256}
 
-    # A run that is resumed must be the same run: all is verified before anything is touched.
+    # A resumed run must be the same run: everything is verified before anything is changed.
     if folder.has_begun_before:
         check_origin(folder.read_json("provenance.json"), origin)
         check_numerics(folder)
@@ -89,7 +89,7 @@ def run(
         collected = provenance.collect(config, device)
         write_origin(folder, {"command": list(command), **origin, **collected}, console.say)
 
-        # Everybody who listens hears of the training in this order.
+        # The listeners are called in this order.
         history = checkpoint.history if checkpoint else History()
         saver = Saver(folder.checkpoints, origin=origin, every_seconds=config.trainer.checkpoint_every_seconds)
         writer = Writer(folder)
@@ -102,14 +102,14 @@ def run(
                 parts.state.load_state_dict(checkpoint.state)
                 start = checkpoint.position
                 console.say(f"Resuming in epoch {start.epoch} after {start.steps_done} of {len(parts.train)} steps")
-            writer.write()  # an interrupted run may have come further than its last checkpoint
+            writer.write()  # the files may hold epochs after the last checkpoint, which are trained again
             stop.check()
 
             # Train.
             for metrics in epochs_of(config, parts, history, start, stop, everybody):
                 everybody.on_epoch(metrics)
 
-            # Conclude: what the final weights predict, then the result, which is the last file.
+            # Conclude: write the predictions of the final weights, then the result, which is the last file.
             folder.write_predictions(predict_test_set(config, parts, history, folder.checkpoints, stop))
             result = make_result(
                 config, history, parts.state.network, num_train_images=len(parts.train.split), origin=origin
@@ -129,7 +129,7 @@ def run(
 def epochs_of(
     config: RunConfig, parts: Parts, history: History, start: Position, stop: StopRequest, everybody: Listeners
 ) -> Iterator[EpochMetrics]:
-    """The epochs of a run, trained as they are asked for."""
+    """The epochs of a run; each is trained when the iterator reaches it."""
     return fit(
         parts.state,
         parts.schedule,
@@ -148,16 +148,16 @@ def epochs_of(
 
 
 def take(found: Found, folder: RunFolder, origin: dict[str, str], device: torch.device, console: Console) -> Checkpoint:
-    """The checkpoint that was found; damaged ones are named and set aside.
+    """The checkpoint that was found; damaged ones are reported and set aside.
 
     Raises:
-        RunFolderError: If another version wrote it, or it is that of another config or of other data.
+        RunFolderError: If a newer version wrote it, or it belongs to another config or other data.
         StorageError: If the damaged ones can't be set aside, or the log can't be written.
     """
     checkpoint = Checkpoint.from_bytes(found.content, device)
     check_origin(checkpoint.origin, origin)
     for path, complaint in found.damaged.items():
-        console.warn(f"{complaint} It is set aside as {path.name}.damaged.")
+        console.warn(f"{complaint} It was renamed to {path.name}.damaged.")
     folder.checkpoints.set_aside(found.damaged)
     return checkpoint
 
@@ -166,7 +166,7 @@ def check_origin(before: dict[str, Any], now: dict[str, str]) -> None:
     """Raises a `RunFolderError` if a run began with another config or other data."""
     for name, what, advice in (
         ("config_sha256", "The config", "Undo the change of config.yaml."),
-        ("data_sha256", "The data", "Point to it with --data-root."),
+        ("data_sha256", "The data", "Give its folder with --data-root."),
     ):
         if before.get(name) != now[name]:
             raise RunFolderError(

@@ -1,4 +1,4 @@
-"""A new run: everything is checked, a folder is claimed for it, and it is carried out from there."""
+"""Starts a new run: checks its config, claims a folder, and carries it out from there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from era_cnn.training.listeners import Listener
 
 
 def no_files(folder: Path) -> Mapping[str, str]:
-    """No .hydra/, for a config that Hydra did not compose."""
+    """No files for .hydra/, for a config that Hydra did not compose."""
     return {}
 
 
@@ -32,21 +32,21 @@ def start(
     raises: bool = False,
     on_claim: Callable[[Path], object] = lambda folder: None,
 ) -> int:
-    """Does a single run in a new folder; returns the exit code.
+    """Carries out a single run in a new folder; returns the exit code.
 
     Args:
-        config: What is run.
-        wanted: The folder; if it is taken, a number is added to its name.
-        command: The words that asked for it, for provenance.
-        hydra_files: What Hydra would write into .hydra/ of the run's folder: text by name of the file.
-        verbose: Loggers that say all that they can.
+        config: The config of the run.
+        wanted: The folder; if it exists, a number is added to its name.
+        command: The command that started it, for provenance.json.
+        hydra_files: The files that Hydra would write into .hydra/ of the run's folder: content by name.
+        verbose: The loggers to set to DEBUG.
         listeners: See `carry_out`; likewise `quiet` and `raises`.
-        quiet: Whether to say nothing but to run.log.
-        raises: Whether what ends the run is raised.
-        on_claim: Told which folder it became.
+        quiet: Whether to write messages only to run.log.
+        raises: Whether to raise what ends the run.
+        on_claim: Called with the folder that was claimed.
 
     Raises:
-        EraCnnError: If the run can't begin; then no folder is left.
+        EraCnnError: If the run can't begin; then no folder is left behind.
     """
     check(config)
     claimed = claim(wanted)
@@ -59,14 +59,14 @@ def start(
             code = carry_out(folder, command, listeners=listeners, quiet=quiet, raises=raises)
         return code
     finally:
-        # With these codes, the data was not there or the network could not be built, unless provenance is written.
+        # Codes 2 to 4 without provenance.json: the data was missing or the network could not be built.
         if not (folder.has_begun_before if code in (2, 3, 4) else folder.has_begun):
             claimed.give_back()
 
 
 @contextmanager
 def _verbose(loggers: Sequence[str]) -> Iterator[None]:
-    """Lets loggers say all that they can, as `hydra.verbose` asks."""
+    """Sets loggers to DEBUG, as `hydra.verbose` asks."""
     before = {name: logging.getLogger(name).level for name in loggers}
     for name in loggers:
         logging.getLogger(name).setLevel(logging.DEBUG)

@@ -1,4 +1,4 @@
-"""Signals as a wish that a run fulfils where it can be continued: after the present step."""
+"""Turns signals into requests to stop, which a run follows after the current step, where it can be continued."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from era_cnn.data.batches import Batch, EvaluationBatches
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-"""SIGUSR1 and SIGUSR2 are what Slurm is asked to send before it preempts a job or its time is up (`--signal`)."""
+"""Slurm is asked to send SIGUSR1 or SIGUSR2 before it preempts a job or the time limit ends it (`--signal`)."""
 
 
 class Interrupted(BaseException):
-    """A run stops because it was asked to; `exit_code` is 130 after SIGINT and 143 after all others.
+    """A run stops on request; `exit_code` is 130 after SIGINT and 143 after any other signal.
 
-    Not an `Exception`, so that no library takes it for a failure of its own.
+    It is not an `Exception`, so that no library catches it as a failure of its own.
     """
 
     def __init__(self, number: int) -> None:
@@ -28,25 +28,25 @@ class Interrupted(BaseException):
 
 
 def exit_code_of(number: int) -> int:
-    """130 for SIGINT, 143 for all others that ask to stop."""
+    """130 for SIGINT, 143 for any other signal."""
     return 128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
 
 class StopRequest:
-    """Whether a signal has come. Handlers only note it: work in a handler could meet a half-written file."""
+    """Whether a signal was received. Handlers only record it, since a file may be half written at that moment."""
 
     def __init__(self) -> None:
         self.number: int | None = None
         self._at_once = False
 
     def check(self) -> None:
-        """Raises `Interrupted` if a signal has come."""
+        """Raises `Interrupted` if a signal was received."""
         if self.number is not None:
             raise Interrupted(self.number)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Within, a signal raises `Interrupted` where it comes: for what may take long, and leaves nothing to save."""
+        """Within the context, a signal raises `Interrupted` immediately: for slow work that leaves nothing to save."""
         self._at_once = True
         try:
             self.check()
@@ -55,7 +55,7 @@ class StopRequest:
             self._at_once = False
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """Handles a signal; a second SIGINT stops at once."""
+        """Handles a signal; a second SIGINT stops immediately."""
         if self.number is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.number = number
@@ -64,7 +64,7 @@ class StopRequest:
 
 
 class Interruptible:
-    """Evaluation batches that end early if a signal comes."""
+    """Evaluation batches that stop early, with `Interrupted`, if a signal is received."""
 
     def __init__(self, batches: EvaluationBatches, stop: StopRequest) -> None:
         self.batches, self.stop = batches, stop
@@ -77,9 +77,9 @@ class Interruptible:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Notes signals for as long as the context lasts, or leaves that to a context around it, so that none gets lost.
+    """Records signals within the context; a nested context shares the request of the outer one, so that none is lost.
 
-    Only the main thread can; elsewhere they are left as they are.
+    Only the main thread can handle signals; in other threads, the handlers are left as they are.
     """
     around = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     stop = around if isinstance(around, StopRequest) else StopRequest()

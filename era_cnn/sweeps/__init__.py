@@ -1,1 +1,1 @@
-"""Many runs: planned, done by any launcher, resumed, and compared."""
+"""Sweeps: plans many runs, carries them out with any launcher, and resumes them."""

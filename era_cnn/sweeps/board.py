@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: a line for each job under way and the totals in a terminal, lines elsewhere."""
+"""Shows a sweep: a line for each running job and the totals in a terminal, a line for each change elsewhere."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from era_cnn.output import say
 REFRESH_SECONDS = 0.5
 
 WIDE = 60
-"""Columns from which on there is room for bars."""
+"""The fewest columns of a terminal in which bars are shown."""
 
 
 class Board:
-    """Shows how a sweep goes on. Where nobody can see lines move, each change is a line of its own.
+    """Shows the progress of a sweep. Without a terminal, each change is printed as a line.
 
     Args:
-        expected: How many jobs are still to be done, and how many epochs they have together.
-        done: How many are done already.
-        common: Overrides that all jobs have: they tell none apart.
-        is_terminal: Whether lines can move.
+        expected: The number of jobs that are not done, and the number of their epochs.
+        done: The number of jobs that are done already.
+        common: Overrides that all jobs share, which are not shown.
+        is_terminal: Whether lines can be redrawn; detected if None.
     """
 
     def __init__(
@@ -42,21 +42,21 @@ class Board:
         self._height = 0
 
     def on_start(self, job: Job) -> None:
-        """Says that a job has begun."""
+        """Prints that a job has started."""
         if not self.is_terminal:
             say(f"{self._name(job)} started")
 
     def on_end(self, job: Job, outcome: Outcome, *, again: bool) -> None:
-        """Says how a job ended, and whether it is tried again."""
+        """Prints how a job ended, and whether it is tried again."""
         if not again:
             self._counts["done" if outcome.state in DONE else "failed"] += 1
             self._ended_epochs += job.epochs
-        self._say(f"{self._name(job)} {outcome.state}{_outcome(outcome)}{'; it is tried again' if again else ''}")
+        self._say(f"{self._name(job)} {outcome.state}{_outcome(outcome)}{'; trying again' if again else ''}")
         if not self.is_terminal:
             say(self._totals(0))
 
     def refresh(self, read: Callable[[], Mapping[Job, Progress]]) -> None:
-        """Moves the lines, now and then; only then reads how far the jobs have come."""
+        """Redraws the lines at intervals; `read` returns the progress of the running jobs."""
         now = time.monotonic()
         if not self.is_terminal or now - self._shown_at < REFRESH_SECONDS:
             return
@@ -71,7 +71,7 @@ class Board:
         self._draw([*lines, self._totals(under_way)[: size.columns]])
 
     def close(self) -> None:
-        """Leaves the terminal as it was."""
+        """Removes the lines from the terminal."""
         if self.is_terminal:
             self._draw([])
 
@@ -90,11 +90,11 @@ class Board:
             say(f"{up}\033[J" + "".join(f"{line}\n" for line in lines), end="")
 
     def _totals(self, epochs_under_way: int) -> str:
-        failed = f", {self._counts['failed']} not" if self._counts["failed"] else ""
+        failed = f", {self._counts['failed']} failed or interrupted" if self._counts["failed"] else ""
         elapsed = time.monotonic() - self._started
         done = self._ended_epochs + epochs_under_way
         left = self._todo - done
-        estimate = f", about {tqdm.format_interval(elapsed * left / done)} to go" if done and left > 0 else ""
+        estimate = f", about {tqdm.format_interval(elapsed * left / done)} left" if done and left > 0 else ""
         return f"{self._counts['done']} of {self._total} jobs done{failed}, {tqdm.format_interval(elapsed)}{estimate}"
 
 

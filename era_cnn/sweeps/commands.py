@@ -1,4 +1,4 @@
-"""From words to a sweep, and from a sweep's folder to where it continues: `era-cnn -m …` and `era-cnn resume SWEEP`."""
+"""Starts and resumes sweeps: `era-cnn -m …` and `era-cnn resume SWEEP`."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from era_cnn.sweeps.request import Request
 from era_cnn.sweeps.sweep import Drive, Listed, Source
 
 OWN_NAMES = (RECORD, LEDGER, STUDY, "sweep.csv", "sweep.md", ".lock", ".submitit", HALT)
-"""What else lies in the folder of a sweep."""
+"""The other files in the folder of a sweep."""
 
 CHANGEABLE = ("hydra/launcher", "sweep.on_error", "sweep.retries", "sweep.reuse", "hydra.sweeper.n_trials")
-"""Overrides that `resume` may change, besides the launcher's keys: how jobs are done, not what they are."""
+"""Overrides that `resume` may change, besides the launcher's keys: how jobs run, not what they compute."""
 
 
 def start(words: Words, composed: Composed, typed: Sequence[str]) -> int:
-    """Plans a sweep, and does it; returns the exit code.
+    """Plans a sweep, and runs it; returns the exit code. If it raises, nothing was created.
 
     Raises:
-        ConfigError: With every problem of any job; then nothing was created. So do the others.
-        DataError: If the data of a job can't be had.
+        ConfigError: If a job is wrong; lists every problem of every job.
+        DataError: If the data of a job is missing or damaged.
         RunFolderError: If the folder can't be created.
     """
     # Every job is composed and checked before anything is created.
@@ -53,14 +53,14 @@ def start(words: Words, composed: Composed, typed: Sequence[str]) -> int:
     prepare_workers(composed, planned[0].config)
     _check(planned)
 
-    # The sweep has its folder, and each job its own in there.
+    # The sweep gets a folder, and each job a folder within it.
     claimed = claim(Path(_sweep_dir(composed)))
     sweep = SweepFolder(claimed.path)
     try:
         with sweep.locked(), stop_requests() as stop:
             jobs = sweep.create(as_yaml(composed), [] if options.search else planned)
 
-            # They are done, wherever that is.
+            # The jobs are carried out, wherever the launcher runs them.
             manner = _manner(sweep, options, ["era-cnn", *typed], plugins=words.plugins)
             executor = make_executor(sweep.path, words, composed, options, manner)
             source = _search(options.search, planner, sweep, (), planned) if options.search else Listed(jobs)
@@ -73,20 +73,20 @@ def start(words: Words, composed: Composed, typed: Sequence[str]) -> int:
 def resume(
     path: Path, overrides: Sequence[str], typed: Sequence[str], data_root: str | None = None, words: Words | None = None
 ) -> int:
-    """Does what is left of a sweep: interrupted jobs continue, failed and missing ones run; returns the exit code.
+    """Resumes a sweep: interrupted jobs continue, failed and missing ones run again; returns the exit code.
 
     Args:
         path: The sweep's folder.
         overrides: Options of the sweep and its launcher to change, such as hydra/launcher=local.
-        typed: The words that asked for it, for the outcomes.
+        typed: The command that resumed it, for the provenance.json of the jobs.
         data_root: Where the data is now, if it was moved.
-        words: Say which plugins are loaded, and where the folder of the user's own configs is now, if it was moved.
+        words: The loaded plugins, and the user's own config folder, if it was moved.
 
     Raises:
-        ConfigError: If an override is none of those.
-        RunFolderError: If there is no sweep, or another process drives it.
+        ConfigError: If an override can't be changed.
+        RunFolderError: If there is no sweep, or another process runs it.
     """
-    # What was asked for when the sweep began, and how it is done from now on.
+    # The recorded request, with the options that were changed.
     words = words or Words()
     _check_changes(overrides)
     sweep = SweepFolder(path.absolute())
@@ -94,9 +94,9 @@ def resume(
     composed = request.composed(overrides)
     options = sweep_options(composed)
     if options.search is None and any("hydra.sweeper.n_trials" in text for text in overrides):
-        raise ConfigError(["hydra.sweeper.n_trials must go with a search, got a sweep that is none. Leave it out."])
+        raise ConfigError(["hydra.sweeper.n_trials must be used with a search, got another sweep. Leave it out."])
     with sweep.locked(), stop_requests() as stop:
-        # What an earlier driver left is put in order.
+        # Clean up after an earlier driver: its queued jobs, the ledger, and missing folders.
         if (sweep.path / ".submitit").exists():
             from era_cnn.sweeps.plugin import withdraw
 
@@ -105,7 +105,7 @@ def resume(
         sweep.restore_ledger(jobs)
         _make_missing(sweep, jobs, request)
 
-        # What is not done is done; jobs that another process still works at come last.
+        # Run the jobs that are not done; those that another process still works on come last.
         pending = [job for job in jobs if sweep.outcome(job).state not in DONE]
         for job in pending[:1]:
             with suppress(RunFolderError):  # reported again when the job is started
@@ -124,8 +124,8 @@ def resume(
 def _sweep_dir(composed: Composed) -> str:
     sweep_dir = resolved(composed, "hydra.sweep.dir")
     if "%" in sweep_dir and is_submitit(composed):
-        advice = "Choose another: submitit puts the number of a job there."
-        raise ConfigError([problem("hydra.sweep.dir", "have no %", sweep_dir, advice)])
+        advice = "Choose another folder: submitit replaces % by the number of a job."
+        raise ConfigError([problem("hydra.sweep.dir", "not contain %", sweep_dir, advice)])
     return sweep_dir
 
 
@@ -139,7 +139,7 @@ def _make_missing(sweep: SweepFolder, jobs: Sequence[Job], request: Request) -> 
 
 
 def _corners(options: OptunaSweeper, planner: Planner) -> list[Planned]:
-    from era_cnn.sweeps.search import plan_corners  # and with it torch
+    from era_cnn.sweeps.search import plan_corners  # imports torch
 
     return plan_corners(options, planner)
 
@@ -147,7 +147,7 @@ def _corners(options: OptunaSweeper, planner: Planner) -> list[Planned]:
 def _search(
     options: OptunaSweeper, planner: Planner, sweep: SweepFolder, jobs: Sequence[Job], corners: Sequence[Planned]
 ) -> Source:
-    from era_cnn.sweeps.search import Search  # and with it torch and Optuna
+    from era_cnn.sweeps.search import Search  # imports torch and Optuna
 
     return Search(options, planner, sweep, jobs, corners[0].config.trainer.epochs_to_run)
 
@@ -161,24 +161,24 @@ def _drive(
     overrides: Sequence[tuple[str, ...]],
     done: int = 0,
 ) -> int:
-    """Does what a source has, shows it, and says what became of it; returns the exit code."""
-    common = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()  # it tells no job apart
+    """Runs the jobs of a source, shows their progress, and reports the outcomes; returns the exit code."""
+    common = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()  # the board leaves these out
     board = Board(source.expected(), done, common)
     Drive(sweep=sweep, source=source, executor=executor, config=options.sweep, board=board, stop=stop).go()
     return _conclude(sweep, stop)
 
 
 def _conclude(sweep: SweepFolder, stop: StopRequest) -> int:
-    """Writes and says what became of a sweep; returns the exit code.
+    """Prints and writes the outcomes of a sweep; returns the exit code.
 
     Raises:
-        StorageError: If it can't be written; it is said before.
+        StorageError: If they can't be written; they are printed first.
     """
     outcomes = sweep.outcomes(sweep.jobs())
     say(f"\n{as_text(outcomes, sweep.path)}")
     is_done = all(outcome.state in DONE for outcome in outcomes)
     if not is_done:
-        say(f"To go on with what is not done: era-cnn resume {shlex.quote(str(shown(sweep.path)))}")
+        say(f"To resume what is not done: era-cnn resume {shlex.quote(str(shown(sweep.path)))}")
     say(f"Sweep folder: {shown(sweep.path)}")
     write_results(outcomes, sweep.path)
     if stop.number is not None:
@@ -198,8 +198,8 @@ def _manner(
 
 
 def _check(jobs: Sequence[Planned]) -> None:
-    """Raises what the jobs would before they train; data sets are read and verified once each."""
-    from era_cnn.runs.parts import check, read_data  # and with them torch
+    """Raises the errors that jobs would raise before they train; reads and verifies each data set once."""
+    from era_cnn.runs.parts import check, read_data  # imports torch
 
     subdirs: dict[str, Planned] = {}
     alike: dict[str, Planned] = {}
@@ -209,7 +209,7 @@ def _check(jobs: Sequence[Planned]) -> None:
             both = f"{first} and {job}, whose configs are the same"
             raise ConfigError([f"A sweep must have jobs that differ, got {both}. Remove one."])
         if job.folder.split("/")[0] in OWN_NAMES:
-            rule = "be a name that the sweep does not use itself"
+            rule = "not be the name of a file of the sweep itself"
             raise ConfigError([problem("hydra.sweep.subdir", rule, job.folder, "Choose another.")])
         if job.folder in subdirs:
             rule = f"give each job a folder of its own, unlike {subdirs[job.folder]}"
@@ -218,25 +218,25 @@ def _check(jobs: Sequence[Planned]) -> None:
         try:
             check(job.config)
         except ConfigError as error:
-            for said in error.problems:
-                problems.setdefault(said, []).append(str(job))
+            for each in error.problems:
+                problems.setdefault(each, []).append(str(job))
     raise_problems_of_jobs(problems, len(jobs))
     for config in {job.config.data.model_dump_json(): job.config for job in jobs}.values():
         read_data(config)
 
 
 def _check_changes(typed: Sequence[str]) -> None:
-    """Raises a `ConfigError` if an override of a resumed sweep is more than another way to do its jobs."""
+    """Raises a `ConfigError` if an override of a resumed sweep would change what its jobs compute."""
     problems = []
     for override in parse_changes(typed):
         key, value = override.key_or_group, (override.input_line or "").partition("=")[2]
         is_launchers = key.startswith("hydra.launcher.")
         if not is_launchers and key not in CHANGEABLE:
-            advice = f"What may change is {', '.join(CHANGEABLE)} and the launcher's keys."
-            problems.append(problem(key, "stay as it was: the jobs are planned", value, advice))
+            advice = f"You can change {', '.join(CHANGEABLE)} and the launcher's keys."
+            problems.append(problem(key, "not change: the jobs are planned already", value, advice))
         elif override.is_sweep_override():
             problems.append(one_for_all_jobs(override))
         elif override.is_delete() or ((override.input_line or "").startswith("+") and not is_launchers):
-            problems.append(f"{key} must be given as {key}=…, got {override.input_line}. Write it so.")
+            problems.append(f"{key} must be given as {key}=…, got {override.input_line}. Use that form.")
     if problems:
         raise ConfigError(problems)

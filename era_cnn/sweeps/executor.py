@@ -1,4 +1,4 @@
-"""What the driver of a sweep asks of whatever does its jobs."""
+"""The interface between the driver of a sweep and whatever runs its jobs."""
 
 from __future__ import annotations
 
@@ -12,56 +12,56 @@ from era_cnn.folders.ledger import Job
 
 @dataclass(frozen=True)
 class Manner:
-    """How all jobs of a sweep are done."""
+    """How all jobs of a sweep are run."""
 
     command: tuple[str, ...]
-    """The words that asked for it, for the outcomes."""
+    """The command that started the sweep, for the provenance.json of the jobs."""
 
     reuse_from: tuple[Path, ...] = ()
-    """Folders in which completed runs are looked for; none if every job is to be trained."""
+    """Folders to search for equal completed runs; empty if every job must be trained."""
 
     data_root: str | None = None
     """Where the data is now, if it was moved."""
 
     plugins: tuple[str, ...] = ()
-    """Files of the user's own code that a process loads before its first job."""
+    """Plugin files that a process loads before its first job."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A job that is no longer worked at; its folder says how far it came."""
+    """A job that has stopped running; its folder holds the outcome."""
 
     job: Job
     death: str = ""
-    """What its process died of; empty if it ended by itself."""
+    """Why its process died; empty if the job ended normally."""
 
 
 class Executor(Protocol):
-    """Does jobs, in their folders."""
+    """Runs jobs in their folders."""
 
     first_state: str
-    """The state of a job that was started: `running`, or `queued` if it may have to wait."""
+    """The state of a job after `start`: `running`, or `queued` if it may have to wait."""
 
     can_stop_one: bool
-    """Whether `stop` can stop one job alone."""
+    """Whether `stop` can stop a single job."""
 
     def is_full(self) -> bool:
-        """Whether no job whatever would begin at once."""
+        """Whether no job at all could start now."""
 
     def has_room(self, job: Job) -> bool:
-        """Whether the job would begin at once."""
+        """Whether the job could start now."""
 
     def start(self, job: Job) -> None:
-        """Begins a job, or hands it over to be begun."""
+        """Starts a job, or hands it over to be started."""
 
     def ended(self, seconds: float) -> Sequence[Ended]:
-        """The jobs that have ended since the last call; waits some seconds for the first."""
+        """The jobs that have ended since the last call; waits up to `seconds` for the first."""
 
     def stop(self, job: Job | None = None) -> Sequence[Job]:
-        """Asks all jobs that are under way to save and stop, or one of them; returns those that go on nevertheless."""
+        """Asks all running jobs, or one of them, to save and stop; returns those that continue anyway."""
 
     def halt(self) -> None:
-        """Keeps jobs that were handed over, and still wait, from beginning."""
+        """Keeps jobs that were handed over, but still wait, from starting."""
 
     def close(self) -> None:
-        """Lets go of all that it holds."""
+        """Releases all resources."""

@@ -1,4 +1,4 @@
-"""The choice of whatever does the jobs of a sweep."""
+"""Chooses the executor that runs the jobs of a sweep."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from era_cnn.sweeps.options import SweepOptions
 
 
 def make_executor(sweep_dir: Path, words: Words, composed: Composed, options: SweepOptions, manner: Manner) -> Executor:
-    """Whatever does the jobs of a sweep, as `hydra.launcher` says.
+    """The executor for the jobs of a sweep, according to `hydra.launcher`.
 
     Raises:
-        ConfigError: If the plugin that it names can't be made.
+        ConfigError: If the launcher plugin can't be created.
     """
     if is_plugin(composed):
         from era_cnn.sweeps.plugin import PluginExecutor
@@ -31,7 +31,7 @@ def make_executor(sweep_dir: Path, words: Words, composed: Composed, options: Sw
 
 
 def prepare_workers(composed: Composed, config: RunConfig) -> None:
-    """Lets workers on this machine import in the meantime what they need for jobs like this one."""
+    """Starts importing, in the background, what workers on this machine need for jobs like this one."""
     if not is_plugin(composed):
         from era_cnn.sweeps.pool import prepare
 

@@ -1,4 +1,4 @@
-"""What a sweep is asked to be: the sections `sweep`, `hydra.launcher` and `hydra.sweeper` of its config, typed."""
+"""The options of a sweep, typed: the sections `sweep`, `hydra.launcher` and `hydra.sweeper` of its config."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from era_cnn.errors import ConfigError, problem
 
 
 class SweepConfig(Section):
-    """How a sweep takes failures, and whether it takes results from elsewhere."""
+    """How a sweep handles failures, and whether it reuses existing results."""
 
     name: Name
-    on_error: Literal["continue", "stop"] = Field(description="what a job that failed means for those to come")
-    retries: int = Field(ge=0, le=100, description="how often a job that failed is tried again, 0 to 100")
-    reuse: bool = Field(description="true or false: whether equal runs that are complete are taken from where they lie")
-    reuse_from: list[str] = Field(description="folders in which equal runs are looked for, as [outputs,multirun]")
+    on_error: Literal["continue", "stop"] = Field(description="what to do with the remaining jobs after one failed")
+    retries: int = Field(ge=0, le=100, description="the number of times to try a failed job again, 0 to 100")
+    reuse: bool = Field(description="true or false: whether to reuse the results of equal runs that are complete")
+    reuse_from: list[str] = Field(description="the folders to search for equal runs, as [outputs,multirun]")
 
 
 class LocalLauncher(Section):
-    """A process for each job, as many at once as the cores can take."""
+    """A process for each job, as many at a time as there are cores for."""
 
     name: Literal["local"]
-    n_jobs: int | None = Field(ge=1, le=1024, description="the most jobs at a time, null for as many as the cores take")
+    n_jobs: int | None = Field(ge=1, le=1024, description="the most jobs at a time, null for one per available core")
 
 
 class OptunaSweeper(Section):
@@ -36,16 +36,14 @@ class OptunaSweeper(Section):
 
     name: Literal["optuna"]
     n_trials: int = Field(ge=1, le=10_000, description="the number of trials")
-    metric: Literal["val_accuracy", "test_accuracy"] = Field(
-        description="the final accuracy that is to be as high as can be"
-    )
+    metric: Literal["val_accuracy", "test_accuracy"] = Field(description="the final accuracy to maximize")
     optimise_on_test_set: bool = Field(
-        description="true or false: whether you accept that the test set makes the choice"
+        description="true or false: whether you accept that the choice is made on the test set"
     )
-    sampler: Literal["tpe", "random"] = Field(description="how values are chosen")
-    pruner: Literal["none", "median", "successive_halving"] = Field(description="how hopeless trials are recognised")
+    sampler: Literal["tpe", "random"] = Field(description="the method that chooses values")
+    pruner: Literal["none", "median", "successive_halving"] = Field(description="the method that stops poor trials")
     seed: int = Field(ge=0, lt=2**32, description="the seed of the choices, a whole number from 0 to 2^32 - 1")
-    params: dict[str, Any] = Field(description="what is searched, by key, as {model.dropout: 'interval(0, 0.2)'}")
+    params: dict[str, Any] = Field(description="the search space by key, as {model.dropout: 'interval(0, 0.2)'}")
 
 
 class _Hydra(Section):
@@ -54,19 +52,19 @@ class _Hydra(Section):
 
 
 class SweepOptions(Section):
-    """All of them. Where `launcher` is none, it is Hydra's basic one or a plugin's; where `sweeper` is, a grid."""
+    """All options. A `launcher` of None is Hydra's basic one or a plugin; a `sweeper` of None is a grid."""
 
     sweep: SweepConfig
     hydra: _Hydra
 
     @property
     def launcher(self) -> LocalLauncher | None:
-        """The launcher, if it is one of era_cnn's own."""
+        """The launcher, if it is era_cnn's own."""
         return self.hydra.launcher
 
     @property
     def search(self) -> OptunaSweeper | None:
-        """The search, if it is one."""
+        """The search, if the sweep is one."""
         return self.hydra.sweeper
 
 
@@ -74,7 +72,7 @@ def sweep_options(composed: Composed) -> SweepOptions:
     """Takes the options of a sweep from its composed config.
 
     Raises:
-        ConfigError: With every problem that they have.
+        ConfigError: If they are wrong; lists every problem.
     """
     values = plain(composed)
     launcher, sweeper = values["hydra"]["launcher"], values["hydra"]["sweeper"]

@@ -1,7 +1,7 @@
-"""Jobs wherever a launcher plugin of Hydra takes them: to Slurm, to Ray, to others.
+"""Runs jobs through Hydra's launcher plugins, such as those for Slurm and Ray.
 
-A plugin takes lists of overrides, blocks until all of its jobs have returned, and fails with the first one that did
-not. Here it is given nothing but the folder of each job, in a thread of its own; what became of a job stands in there.
+A plugin takes lists of overrides, blocks until all jobs have returned, and fails with the first one that did not. Here
+it runs in a separate thread and gets only the folder of each job; the outcome of a job is read from that folder.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class PluginExecutor:
     """Hands jobs to a launcher plugin.
 
     Args:
-        sweep_dir: Where the folders of the jobs lie; the machines that do them must see it.
-        words: What composed the config.
-        composed: The config of the sweep; its `hydra.launcher` says which plugin.
-        manner: How all jobs are done.
+        sweep_dir: The folder of the sweep; the machines that run the jobs must have access to it.
+        words: The words that the config was composed from.
+        composed: The config of the sweep; its `hydra.launcher` names the plugin.
+        manner: How all jobs are run.
     """
 
     first_state, can_stop_one = "queued", False
@@ -54,20 +54,20 @@ class PluginExecutor:
         self._patience.enter_context(_patient(self._launcher.module))
 
     def is_full(self) -> bool:
-        """Never: queueing is the plugin's."""
+        """Always False: the plugin queues jobs itself."""
         return False
 
     def has_room(self, job: Job) -> bool:
-        """Always, likewise."""
+        """Always True: the plugin queues jobs itself."""
         return True
 
     def start(self, job: Job) -> None:
-        """Adds it to those that are handed over next."""
-        RunFolder(self._sweep_dir / job.folder).set_state("queued")  # else it might be taken for what it was before
+        """Adds a job to those that are handed over next."""
+        RunFolder(self._sweep_dir / job.folder).set_state("queued")  # replaces the state of an earlier attempt
         self._batch.append(job)
 
     def ended(self, seconds: float) -> list[Ended]:
-        """The jobs whose folder says that they ended, and those that were left when the plugin had returned."""
+        """The jobs that ended according to their folders, and those that were left when the plugin returned."""
         if self._batch:
             self._launch(self._batch)
             self._batch = []
@@ -90,27 +90,27 @@ class PluginExecutor:
             return "damaged"
 
     def _death(self, job: Job) -> str:
-        """What a job died of that was returned without an end; nothing if it was saved, or goes on elsewhere."""
+        """Why a job that the plugin returned has no outcome; empty if it was saved, or is still running elsewhere."""
         if self._state(job) == "interrupted" or RunFolder(self._sweep_dir / job.folder).is_in_use():
             return ""
-        return self._errors.get(job.number, "its process was killed, or never began")
+        return self._errors.get(job.number, "its process was killed, or never started")
 
     def stop(self, job: Job | None = None) -> list[Job]:
-        """Leaves those under way to the plugin, where they go on or wait; one alone can't be stopped."""
+        """Leaves all jobs to the plugin, where they continue or wait; a single job can't be stopped."""
         if job is not None:
             return []
         left = [*self._batch, *(job for _, jobs in self._launches for job in jobs)]
         self._batch, self._launches = [], []
         if left:
-            say(f"{len(left)} jobs are left to the launcher: those under way go on there.")
+            say(f"{len(left)} jobs are left to the launcher; those that are running continue.")
         return left
 
     def halt(self) -> None:
-        """Keeps those that wait in a queue from beginning."""
+        """Keeps queued jobs from starting."""
         (self._sweep_dir / HALT).touch()
 
     def close(self) -> None:
-        """Leaves the plugin as it was."""
+        """Restores the plugin."""
         self._patience.close()
 
     def _launch(self, jobs: Sequence[Job]) -> None:
@@ -121,17 +121,17 @@ class PluginExecutor:
     def _launch_and_wait(self, jobs: Sequence[Job]) -> None:
         try:
             self._launcher.launch([job.folder for job in jobs], first=jobs[0].number)
-        except Exception as error:  # noqa: BLE001 - whatever a plugin raises; the folders say what was done
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the folders hold the outcomes
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             for job in jobs:
                 self._errors.setdefault(job.number, reason)
 
 
 def do_remotely(manner: Manner, sweep_dir: Path, path: Path) -> int:
-    """A job, in the process where a plugin started it; returns its exit code.
+    """Runs a job in the process that a plugin started for it; returns its exit code.
 
-    A signal that stopped it is raised once more, for the plugin's own handler: submitit's puts the job back into the
-    queue, from where it continues with what was saved.
+    A signal that stopped the job is raised again for the plugin's own handler: submitit's puts the job back into the
+    queue, from where it continues with its checkpoint.
     """
     if (sweep_dir / HALT).exists():
         return 0
@@ -144,9 +144,9 @@ def do_remotely(manner: Manner, sweep_dir: Path, path: Path) -> int:
 
 @contextmanager
 def _patient(module: str) -> Iterator[None]:
-    """Lets submitit and Ray wait for all jobs, where they would raise with the first that died, and leave the others.
+    """Makes submitit and Ray wait for all jobs; otherwise they raise when the first job dies, and leave the others.
 
-    Another plugin is left as it is.
+    Other plugins are left as they are.
     """
     place: Any
     if "submitit" in module:
@@ -163,7 +163,7 @@ def _patient(module: str) -> Iterator[None]:
             return _wait_for_slurm(job)
         try:
             return original(job)
-        except Exception as error:  # noqa: BLE001 - whatever it died of: its folder says how far it came
+        except Exception as error:  # noqa: BLE001 - a job may die of anything; its folder holds the outcome
             return [error]
 
     setattr(place, name, wait)
@@ -174,37 +174,37 @@ def _patient(module: str) -> Iterator[None]:
 
 
 def withdraw(sweep_dir: Path) -> None:
-    """Takes jobs that wait in Slurm's queue since an earlier driver out of it: whoever goes on hands them over anew.
+    """Removes the jobs of an earlier driver from Slurm's queue, since the current one submits them again.
 
-    They are known by the script that submitit wrote for them into the sweep's folder.
+    The jobs are recognised by the script that submitit wrote for them into the sweep's folder.
     """
     if shutil.which("squeue") is None:
         return
     command = ["squeue", "--me", "--noheader", "--states=PENDING", "--format=%F %o"]
-    with suppress(subprocess.TimeoutExpired):  # then they find their jobs locked or done
+    with suppress(subprocess.TimeoutExpired):  # if they start after all, they find their jobs locked or done
         answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SLURM_SECONDS)
         waiting = (line.split(" ", 1) for line in answer.stdout.splitlines() if " " in line)
         arrays = {array for array, script in waiting if Path(script).is_relative_to(sweep_dir / ".submitit")}
         if arrays:
             command = ["scancel", "--state=PENDING", *sorted(arrays)]
             subprocess.run(command, capture_output=True, check=False, timeout=SLURM_SECONDS)
-            say("What waited in Slurm's queue is taken out of it, to be handed over anew.")
+            say("The waiting jobs were removed from Slurm's queue, and will be submitted again.")
 
 
 SLURM_SECONDS = 30.0
-"""That an answer of Slurm is waited for."""
+"""How long to wait for an answer from Slurm."""
 
 SQUEUE_SECONDS = 2.0
-"""Between two questions to Slurm."""
+"""The time between two calls of squeue."""
 
 
 def _wait_for_slurm(job: Any) -> list[None]:
     """Waits until a job of submitit has a result, or is no longer in Slurm's queue.
 
-    Submitit asks the accounting, which not every cluster keeps, and would wait for ever for a job that was killed.
+    Submitit asks Slurm's accounting, which not every cluster has, and would wait forever for a killed job.
     """
     missed = 0
-    while not job.paths.result_pickle.exists() and missed < 2:  # the file may show up later than the job's end
+    while not job.paths.result_pickle.exists() and missed < 2:  # the file may appear after the job's end
         time.sleep(SQUEUE_SECONDS)
         command = ["squeue", "--noheader", "--format=%i", f"--jobs={job.job_id}"]
         answer = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Jobs on this machine, in worker processes that survive a failing job."""
+"""Runs jobs on this machine, in worker processes that survive a failing job."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from era_cnn.runs.stopping import SIGNALS
 from era_cnn.sweeps.executor import Ended, Manner
 from era_cnn.sweeps.worker import serve
 
-# Elsewhere, the system's libraries do not outlive a fork; an older Python would import what lies where one stands.
+# Other systems' libraries do not survive a fork, and an older Python would import from the current directory.
 _FORKS = sys.platform == "linux" and sys.version_info >= (3, 11)
 _CONTEXT: Any = multiprocessing.get_context("forkserver" if _FORKS else "spawn")
 
 
 def prepare(modules: Sequence[str] = ()) -> None:
-    """Begins to import what a job needs, in a process from which the workers are forked: so that it is done once.
+    """Starts the process that workers are forked from, and lets it import what jobs need, so that it happens once.
 
     That process computes nothing, since threads do not survive a fork. It ends with the last of its workers and this
     process.
 
     Args:
-        modules: What the jobs of this sweep need besides.
+        modules: Further modules that the jobs of this sweep need.
     """
     if _FORKS:
         from multiprocessing import forkserver, resource_tracker
 
-        resource_tracker.ensure_running()  # within the following, it would let signals through again
+        resource_tracker.ensure_running()  # started below, it would unblock signals again
         _CONTEXT.set_forkserver_preload(["era_cnn.runs.carry_out", "era_cnn.sweeps.reuse", *modules])
         with _signals_blocked(), _same_modules():
             forkserver.ensure_running()
@@ -49,7 +49,7 @@ def prepare(modules: Sequence[str] = ()) -> None:
 
 @contextmanager
 def _same_modules() -> Iterator[None]:
-    """A Python that is begun within finds the modules that this one finds: not those where the user stands."""
+    """A Python started within the context imports the same modules as this one, none from the current directory."""
     before = {name: os.environ.get(name) for name in ("PYTHONPATH", "PYTHONSAFEPATH")}
     paths = [*(before["PYTHONPATH"] or "").split(os.pathsep), *map(os.path.abspath, sys.path)]
     os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, paths)), PYTHONSAFEPATH="1")
@@ -64,7 +64,7 @@ def _same_modules() -> Iterator[None]:
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """A process that is begun within, and all that are forked from it, get no signal until they can note it."""
+    """A process started within the context, and its forks, receive no signals until they unblock them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -83,17 +83,16 @@ class _Worker:
 
 
 class Pool:
-    """Does jobs in worker processes.
+    """Runs jobs in worker processes.
 
-    A worker that dies takes its own job with it and no other. All workers stop, saved, when this process ends, however
-    that happens.
+    A worker that dies affects only its own job. All workers save and stop when this process ends, however that happens.
 
     Args:
-        sweep_dir: Where the folders of the jobs lie.
-        manner: How all jobs are done.
-        at_once: The most jobs at a time; None for as many as the cores can take.
-        own_process: Whether each job has a process of its own, on cores of its own (as many as its threads), and sees
-            one GPU, if there are several. Else a worker does job after job, on any core, and reads the data once.
+        sweep_dir: The folder of the sweep.
+        manner: How all jobs are run.
+        at_once: The most jobs at a time; None for as many as there are cores for.
+        own_process: Whether each job has its own process, on its own cores (as many as its threads), and sees one GPU
+            if there are several. Otherwise a worker runs job after job, on any core, and reads the data once.
     """
 
     first_state, can_stop_one = "running", True
@@ -107,7 +106,7 @@ class Pool:
         self._workers: list[_Worker] = []
 
     def is_full(self) -> bool:
-        """Whether all workers that there may be are busy."""
+        """Whether no worker is free and no new one may be started."""
         busy = sum(worker.job is not None for worker in self._workers)
         return (self._at_once is not None and busy >= self._at_once) or (self._own_process and not self._free)
 
@@ -116,28 +115,28 @@ class Pool:
         return not self.is_full() and (not self._own_process or len(self._free) >= self._cores_of(job))
 
     def start(self, job: Job) -> None:
-        """Sends it to an idle worker, or to a new one."""
+        """Sends a job to an idle worker, or to a new one."""
         worker = next((worker for worker in self._workers if worker.job is None), None) or self._new_worker(job)
         worker.job = job
-        with suppress(OSError):  # it is dead, and will be found so
+        with suppress(OSError):  # the worker is dead, which `ended` detects
             worker.connection.send(self._sweep_dir / job.folder)
 
     def ended(self, seconds: float) -> list[Ended]:
-        """The jobs that have ended since the last call; waits some seconds for the first."""
+        """The jobs that have ended since the last call; waits up to `seconds` for the first."""
         busy = {worker.connection: worker for worker in self._workers if worker.job is not None}
         if not busy:
             time.sleep(seconds)
         return [self._ended(busy[connection]) for connection in wait(list(busy), seconds)]  # type: ignore[index]
 
     def stop(self, job: Job | None = None) -> list[Job]:
-        """Asks all jobs to save and stop, or one; none goes on."""
+        """Asks all jobs, or one, to save and stop; none continues."""
         for worker in self._workers:
             if job is None or worker.job == job:
                 worker.process.terminate()
         return []
 
     def halt(self) -> None:
-        """Nothing waits here."""
+        """Does nothing, since no job waits here."""
 
     def close(self) -> None:
         """Ends the workers, which are idle."""
@@ -164,7 +163,7 @@ class Pool:
         environment = dict(os.environ) | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
         connection, their_connection = _CONTEXT.Pipe()
         their_lifeline, lifeline = _CONTEXT.Pipe(duplex=False)
-        prepare()  # if that was not done yet, or that process has died
+        prepare()  # if it was not called yet, or that process has died
         with _signals_blocked():
             arguments = (their_connection, their_lifeline, self._manner, cores, environment)
             process = _CONTEXT.Process(target=serve, args=arguments)
@@ -173,7 +172,7 @@ class Pool:
             except (EOFError, OSError) as error:
                 rule = "must be able to start processes for its jobs"
                 raise ProcessError(
-                    f"A sweep {rule}, got: {reason_of(error)}. See what takes the machine's memory."
+                    f"A sweep {rule}, got: {reason_of(error)}. Check what uses the machine's memory."
                 ) from error
         their_connection.close()
         their_lifeline.close()
@@ -182,7 +181,7 @@ class Pool:
         return worker
 
     def _idlest_gpu(self) -> str | None:
-        """The GPU that the fewest workers have; None if they are left to see all there are."""
+        """The GPU that the fewest workers use; None if there are fewer than two, so that workers see all."""
         if len(self._gpus) < 2:
             return None
         taken = Counter(worker.gpu for worker in self._workers)
@@ -208,14 +207,14 @@ def available_gpus() -> list[str]:
 
 
 UNKNOWN = 255
-"""What multiprocessing says where the process that it was forked from ended first."""
+"""The exit code that multiprocessing reports if the process that a worker was forked from ended first."""
 
 
 def _death(exit_code: int) -> str:
     if exit_code == UNKNOWN:
         return "its process ended for an unknown reason"
     if exit_code >= 0:
-        return f"its process ended by itself, with exit code {exit_code}"
+        return f"its process exited with code {exit_code}"
     with suppress(ValueError):
         name = signal.Signals(-exit_code).name
         return f"its process was killed by {name}{', as when memory runs out' if name == 'SIGKILL' else ''}"

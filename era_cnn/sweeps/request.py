@@ -1,4 +1,4 @@
-"""What was asked for when a sweep began, from its folder."""
+"""The request that started a sweep, read from its folder."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from era_cnn.folders.sweep import RECORD, SweepFolder
 
 @dataclass(frozen=True)
 class Request:
-    """How jobs are done stands in multirun.yaml, composed, so that no change of conf/ since then matters.
+    """The options of a sweep, composed when it started, so that later edits to the YAML files do not affect them.
 
-    `typed` are the words that began the sweep. They compose it anew where that is needed: for the trials of a search
-    that are still to come, and for a job whose folder is gone.
+    `typed` are the words that started the sweep. They are composed again where needed: for the remaining trials of a
+    search, and for a job whose folder is missing.
     """
 
     typed: Words
@@ -30,10 +30,10 @@ class Request:
 
     @classmethod
     def of(cls, sweep: SweepFolder) -> Request:
-        """Reads it.
+        """Reads the request from multirun.yaml.
 
         Raises:
-            RunFolderError: If it is not there or damaged.
+            RunFolderError: If the file is missing or damaged.
         """
         values = sweep.read_request()
         try:
@@ -50,20 +50,20 @@ class Request:
             ) from error
 
     def composed(self, changes: Sequence[str]) -> Composed:
-        """The config of the sweep, as far as it says how jobs are done.
+        """The config of the sweep, as far as it decides how jobs run.
 
         Args:
-            changes: Overrides of how they are done from now on, such as `hydra/launcher=local` and `sweep.retries=2`.
+            changes: Overrides of options to change, such as `hydra/launcher=local` and `sweep.retries=2`.
 
         Raises:
-            ConfigError: If one is wrong, or the file would run code.
+            ConfigError: If an override is wrong, or the file would run code.
         """
         return changed(self.typed, self.sweep, self.launcher, self.sweeper, changes)
 
     def moved(self, config_dir: str | None) -> Request:
-        """The same with the folder of the user's own configs elsewhere, if it is given."""
+        """The same request with another folder of the user's own configs, if it is given."""
         return replace(self, typed=replace(self.typed, config_dir=config_dir)) if config_dir else self
 
     def planner(self) -> Planner:
-        """Composes jobs as they were composed when the sweep began."""
+        """A planner that composes jobs from the words that started the sweep."""
         return Planner(self.typed, compose_sweep(self.typed))

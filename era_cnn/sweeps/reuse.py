@@ -1,4 +1,4 @@
-"""Taking the result of a run from an equal one that is complete, instead of training it once more."""
+"""Reuses the result of an equal completed run instead of training again."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from era_cnn.runs.parts import read_data, settled
 from era_cnn.runs.process import pick_device, set_up
 
 LINKED = ("summary.txt", "metrics.csv", "fingerprints.jsonl", "predictions.npz", "provenance.json")
-"""What a run leaves besides its config, its log, its checkpoints and its result; last what says that it has begun."""
+"""The files of a run besides config, log, checkpoints and result. The last one marks a run as begun."""
 
 
 def take_over(folder: RunFolder, config: RunConfig, places: Sequence[Path]) -> bool:
-    """Completes a job from an equal run that lies in one of the places; False if there is none.
+    """Completes a job from an equal run in one of the folders `places`; False if there is none.
 
-    Equal is what trains to the same bits: the resolved config, the data and the code, by their digests, and the
-    packages, the machine and the variables that provenance.json holds. The files are hard links, so that they outlive
-    the run that they come from; status.json says where that lay. A job that has begun already is left alone.
+    Runs are equal if they train to the same bits: the digests of the resolved config, the data and the code, and the
+    packages, machine and environment variables in provenance.json are the same. The files are hard links, so that they
+    survive the removal of the other run; status.json records its path. A job that has begun already is left alone.
 
     Raises:
-        ConfigError: If the device is not there.
-        DataError: If the data can't be had.
+        ConfigError: If the device is not available.
+        DataError: If the data is missing or damaged.
         StorageError: If a file can't be written.
     """
     if folder.has_begun_before:
@@ -37,7 +37,7 @@ def take_over(folder: RunFolder, config: RunConfig, places: Sequence[Path]) -> b
     device = pick_device(config.device)
     config = settled(config, device)
     origin = {"config_sha256": digest(config), "data_sha256": read_data(config).sha256}
-    with set_up(config.threads):  # as when it is recorded: it sets a variable of the environment
+    with set_up(config.threads):  # sets an environment variable that is recorded within it
         now = {**origin, **provenance.collect(config, device)}
     for source in _completed(places, origin):
         before = source.read_json("provenance.json")
@@ -45,18 +45,18 @@ def take_over(folder: RunFolder, config: RunConfig, places: Sequence[Path]) -> b
             continue
         try:
             _link(source, folder, config)
-        except FileNotFoundError:  # somebody removes it just now
+        except FileNotFoundError:  # the other run has just been removed
             continue
         return True
     return False
 
 
 def _completed(places: Sequence[Path], origin: dict[str, str]) -> Iterator[RunFolder]:
-    """The completed runs of these digests; folders that hold no run, or a damaged one, are passed over."""
+    """The completed runs with these digests; folders without a run, or with a damaged one, are skipped."""
     for place in places:
         for path, subfolders, files in os.walk(place):
             if "config.yaml" in files:
-                subfolders.clear()  # a run: nothing of interest below it
+                subfolders.clear()  # a run, which contains no other runs
             subfolders.sort()
             if "result.json" not in files:
                 continue
@@ -70,7 +70,7 @@ def _completed(places: Sequence[Path], origin: dict[str, str]) -> Iterator[RunFo
 
 
 def _is_whole(source: RunFolder) -> bool:
-    """Whether all files of a run are there, and the newest and the best checkpoint have the digests in their names."""
+    """Whether all files of a run exist, and the newest and the best checkpoint match the digests in their names."""
     source.read_json("provenance.json")
     found = source.checkpoints.newest()
     return found is not None and not found.damaged and all((source.path / name).is_file() for name in LINKED)
@@ -79,7 +79,7 @@ def _is_whole(source: RunFolder) -> bool:
 def _link(source: RunFolder, folder: RunFolder, config: RunConfig) -> None:
     folder.begin(config)
     folder.checkpoints.path.mkdir(exist_ok=True)
-    for path in source.checkpoints.path.glob("*.pt"):  # first: without them, the other files could not be gone on with
+    for path in source.checkpoints.path.glob("*.pt"):  # first: without them the run could not be resumed
         _link_file(path, folder.checkpoints.path / path.name)
     for name in LINKED:
         _link_file(source.path / name, folder.path / name)
@@ -93,7 +93,7 @@ def _link_file(source: Path, target: Path) -> None:
         target.unlink(missing_ok=True)
         try:
             os.link(source, target)
-        except OSError:  # another file system, or one without links
+        except OSError:  # on another file system, or one without hard links
             shutil.copyfile(source, target)
     except FileNotFoundError:
         raise

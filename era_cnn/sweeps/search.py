@@ -1,4 +1,4 @@
-"""A search by Optuna: it says which values to try next, and which trials are hopeless; the sweep does the rest."""
+"""A search by Optuna, which chooses the values to try next and the trials to stop; the sweep does the rest."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 
 
 PRUNE_SECONDS = 1.0
-"""Between two looks at the trials that are under way."""
+"""The time between two checks of the running trials."""
 
 
 class Search:
-    """A source of jobs that Optuna proposes; job N is trial N of the study, which lies in the sweep's folder.
+    """A source of jobs that Optuna proposes; job N is trial N of the study, which is stored in the sweep's folder.
 
-    A proposal depends on the seed, its number and the trials that are known by then, so a search goes on after a kill
-    as it would have without; trials that were under way are taken up again.
+    A proposal depends only on the seed, its number and the trials known at that time, so a killed search continues as
+    it would have without the kill; trials that were running are resumed.
 
     Args:
-        options: What is searched for, and how.
+        options: The options of the search.
         planner: Composes the trials.
-        sweep: Locked by this process.
-        jobs: Those that it has already.
-        epochs: Of a trial, for the estimate of time.
+        sweep: The folder of the sweep, locked by this process.
+        jobs: The jobs that exist already.
+        epochs: The number of epochs of a trial, for the estimate of time.
     """
 
     def __init__(
@@ -49,16 +49,16 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._optuna, self._options, self._planner, self._sweep, self._epochs = optuna, options, planner, sweep, epochs
         self._space = Space(planner.task)
-        # Not by its URL, in which a path with ? or % means something else.
+        # Not opened by a URL, in which ? and % have a special meaning.
         creator = {"creator": lambda: sqlite3.connect(sweep.study)}
         try:
             self._storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs=creator)
             self._study = self._open()
             trials = self._study.get_trials()
-        except Exception as error:  # whatever SQLAlchemy, SQLite and Optuna make of a file that is no study
+        except Exception as error:  # SQLAlchemy, SQLite and Optuna raise various types
             reason = " ".join(str(error).split())[:200]
             raise RunFolderError(
-                f"{sweep.study} must hold the study, got: {reason}. Remove it: it is made again from the jobs."
+                f"{sweep.study} must hold the study, got: {reason}. Remove it; it is rebuilt from the jobs."
             ) from error
         self._looked_at = 0.0
         self._again: deque[Job] = deque()
@@ -78,7 +78,7 @@ class Search:
         )
 
     def _reopen(self, trials: Sequence[optuna.trial.FrozenTrial], known: dict[int, Job]) -> None:
-        """Makes the study anew where trials that had ended may go on: Optuna takes no second word of one."""
+        """Rebuilds the study if ended trials may continue, since Optuna can't reopen a trial."""
         states = self._optuna.trial.TrialState
         ended = [trial for trial in trials if trial.number in known and trial.state.is_finished()]
         again = [
@@ -95,7 +95,7 @@ class Search:
         self._study.add_trials(trials)
 
     def _take_up(self, known: dict[int, Job]) -> None:
-        """Tells Optuna what has become of trials in the meantime; those that are not done are to go on."""
+        """Reports to Optuna the trials that ended in the meantime, and queues those that are not done."""
         for trial in self._study.get_trials():
             if trial.state != self._optuna.trial.TrialState.RUNNING:
                 continue
@@ -109,12 +109,12 @@ class Search:
                 self._again.append(proposed)
 
     def expected(self) -> tuple[int, int]:
-        """The trials that are left."""
+        """The number of remaining trials, and of their epochs."""
         count = len(self._again) + max(0, self._options.n_trials - len(self._study.get_trials(deepcopy=False)))
         return count, count * self._epochs
 
     def next(self) -> Job | None:
-        """The next trial, until there are as many as were asked for."""
+        """The next trial, or None if there are `n_trials`."""
         if self._again:
             return self._again.popleft()
         while (number := len(self._study.get_trials(deepcopy=False))) < self._options.n_trials:
@@ -125,11 +125,11 @@ class Search:
         return None
 
     def again(self, job: Job) -> None:
-        """Appends it."""
+        """Puts a job at the end of the queue."""
         self._again.append(job)
 
     def tell(self, job: Job, outcome: Outcome) -> None:
-        """Lets Optuna know how a trial ended, unless it does already, or the trial is to go on."""
+        """Reports to Optuna how a trial ended, unless that was reported already or the trial will continue."""
         states = self._optuna.trial.TrialState
         if self._study.get_trials(deepcopy=False)[job.number].state != states.RUNNING:
             return
@@ -140,7 +140,7 @@ class Search:
             self._study.tell(job.number, state=states.PRUNED if outcome.state == "pruned" else states.FAIL)
 
     def hopeless(self, running: Sequence[Job]) -> list[Job]:
-        """The trials that the pruner gives up, after what their epochs have shown."""
+        """The running trials that the pruner stops, judged by their epochs so far."""
         if self._options.pruner == "none" or time.monotonic() - self._looked_at < PRUNE_SECONDS:
             return []
         self._looked_at = time.monotonic()
@@ -154,7 +154,7 @@ class Search:
         return self._optuna.trial.Trial(self._study, frozen._trial_id).should_prune()
 
     def _report(self, job: Job) -> int:
-        """Lets Optuna know the epochs that it does not know yet; returns how many they were."""
+        """Reports the new epochs of a trial to Optuna; returns their number."""
         frozen = self._study.get_trials(deepcopy=False)[job.number]
         trial = self._optuna.trial.Trial(self._study, frozen._trial_id)
         curve = read_curve(self._sweep.path / job.folder, self._options.metric)
@@ -164,7 +164,7 @@ class Search:
         return len(new)
 
     def _add(self, job: Job | None) -> None:
-        """Adds the trial of a job to a study that was lost; of none, one whose config turned out to be wrong."""
+        """Adds the trial of a job to a study that was lost; for None, a failed trial, whose config was invalid."""
         states = self._optuna.trial.TrialState
         if job is None:
             self._study.add_trial(self._optuna.trial.create_trial(state=states.FAIL))
@@ -177,7 +177,7 @@ class Search:
         self._study.add_trial(trial)
 
     def _job(self, number: int, values: dict[str, Any]) -> Job | None:
-        """The job of a trial; None if its config turns out to be wrong, which fails it."""
+        """The job of a trial; None if its config is invalid, which fails the trial."""
         try:
             (planned,) = self._planner.plan([self._space.overrides(values)], first=number)
         except ConfigError as error:
@@ -188,10 +188,11 @@ class Search:
 
 
 def plan_corners(options: OptunaSweeper, planner: Planner) -> list[Planned]:
-    """Trials at the ends of what is searched, to be checked before the first one starts.
+    """Trials at the bounds of the search space, to be checked before the first trial starts.
 
     Raises:
-        ConfigError: If Optuna is not there, nothing is searched, a config is wrong, or the test set would choose.
+        ConfigError: If Optuna is not installed, nothing is searched, a config is wrong, or the choice would be made on
+            the test set without consent.
     """
     if importlib.util.find_spec("optuna") is None:
         raise ConfigError(
@@ -202,7 +203,7 @@ def plan_corners(options: OptunaSweeper, planner: Planner) -> list[Planned]:
     has_val = all(job.config.data.val_size for job in planned)
     if options.metric == "val_accuracy" and not has_val:
         advice = "Give the number of training images to validate on, data.val_size=5000 for example."
-        raise ConfigError([problem("data.val_size", "be given for a search, which makes choices", 0, advice)])
+        raise ConfigError([problem("data.val_size", "be greater than 0 for a search", 0, advice)])
     if (options.metric == "test_accuracy") != options.optimise_on_test_set:
         rule = f"be {str(options.metric == 'test_accuracy').lower()} with hydra.sweeper.metric={options.metric}"
         advice = "To choose on validation images, set hydra.sweeper.metric=val_accuracy and data.val_size."

@@ -1,4 +1,4 @@
-"""What a search by Optuna chooses from, read off the overrides that sweep."""
+"""The search space of a search by Optuna, read from the overrides that sweep."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class Space:
-    """What is searched: from the key of each override that sweeps to what it may be.
+    """The search space: maps the key of each override that sweeps to a distribution.
 
     `a,b,c` and `choice(…)` are categories, `range(…)` numbers in steps, `interval(…)` all numbers between two, on a
     logarithmic scale if it is tagged `log`.
 
     Raises:
-        ConfigError: If nothing is searched, or something has no values.
+        ConfigError: If nothing is searched, or a key has no values.
     """
 
     def __init__(self, overrides: Iterable[Override]) -> None:
@@ -48,11 +48,11 @@ class Space:
             )
 
     def overrides(self, values: dict[str, Any]) -> tuple[str, ...]:
-        """Those of a trial with these values."""
+        """The overrides of a trial with these values."""
         return (*self.fixed, *(f"{name}={typed(value)}" for name, value in values.items()))
 
     def corners(self) -> Iterator[dict[str, Any]]:
-        """Values at which the configs of a search are likely to be wrong if any is: the ends of each, one at a time."""
+        """The values at which configs are likeliest to be invalid: the bounds of each key, one key at a time."""
         ends = {name: _ends(distribution) for name, distribution in self.distributions.items()}
         first = {name: values[0] for name, values in ends.items()}
         yield first
@@ -78,12 +78,12 @@ def _distribution(values: Choices | Interval | Range) -> optuna.distributions.Ba
 
 
 def typed(value: Any) -> str:
-    """A value as it is typed; of a float, six digits say enough."""
+    """A value as it is typed in an override; a float has six digits."""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def untyped(text: str, distribution: Any) -> Any:
-    """The value that was typed so."""
+    """The value of a typed string."""
     if hasattr(distribution, "choices"):
         return text
     return int(text) if isinstance(distribution.low, int) else float(text)

@@ -1,4 +1,4 @@
-"""The story of a sweep: from where its jobs stand to where all are done, whatever happens on the way."""
+"""Drives a sweep until all of its jobs are done or have failed."""
 
 from __future__ import annotations
 
@@ -21,60 +21,61 @@ POLL_SECONDS = 0.2
 
 
 class Source(Protocol):
-    """Says which job comes next."""
+    """Provides the jobs of a sweep."""
 
     def expected(self) -> tuple[int, int]:
-        """How many jobs are still to come, and how many epochs they have together."""
+        """The number of remaining jobs, and of their epochs."""
 
     def next(self) -> Job | None:
-        """The job to begin now; None if there is none at present."""
+        """The next job to start; None if there is none now."""
 
     def again(self, job: Job) -> None:
-        """Puts back a job that failed, to be tried once more."""
+        """Puts a job back, to be tried again."""
 
     def tell(self, job: Job, outcome: Outcome) -> None:
-        """Takes note of how a job ended for good."""
+        """Receives the final outcome of a job."""
 
     def hopeless(self, running: Sequence[Job]) -> Sequence[Job]:
-        """Those of the jobs under way that are to be stopped, since no more is to be learned from them."""
+        """The running jobs to stop, since their results are not worth the time."""
 
 
 class Listed:
-    """A source of jobs that are all known beforehand."""
+    """A source of jobs that are all known in advance."""
 
     def __init__(self, jobs: Iterable[Job]) -> None:
         self._jobs = deque(jobs)
 
     def expected(self) -> tuple[int, int]:
-        """Those that are left."""
+        """The number of remaining jobs, and of their epochs."""
         return len(self._jobs), sum(job.epochs for job in self._jobs)
 
     def next(self) -> Job | None:
-        """The first of those that are left."""
+        """The first remaining job."""
         return self._jobs.popleft() if self._jobs else None
 
     def again(self, job: Job) -> None:
-        """Appends it."""
+        """Puts a job at the end of the queue."""
         self._jobs.append(job)
 
     def tell(self, job: Job, outcome: Outcome) -> None:
-        """Nothing follows from it."""
+        """Does nothing: outcomes do not affect the list."""
 
     def hopeless(self, running: Sequence[Job]) -> Sequence[Job]:
-        """None: each job is asked for."""
+        """No jobs: each one was requested."""
         return ()
 
 
 @dataclass
 class Drive:
-    """The driver of a sweep: begins jobs as there is room for them, records how they end, tries failed ones again.
+    """The driver of a sweep: starts jobs when there is room, records how they end, and tries failed ones again.
 
     Attributes:
-        sweep: Locked by this process.
-        source: The jobs that are not done.
-        executor: Does them.
-        board: Shows how they go on.
-        stop: Asks to end, all jobs saved.
+        sweep: The folder of the sweep, locked by this process.
+        source: Provides the jobs that are not done.
+        executor: Runs the jobs.
+        config: The options of the sweep.
+        board: Shows the progress.
+        stop: Requests that all jobs save and stop.
     """
 
     sweep: SweepFolder
@@ -88,14 +89,14 @@ class Drive:
     _pruned: set[int] = field(default_factory=set)
     _next: Job | None = None
     _halted: bool = False
-    """Whether no further job is begun."""
+    """Whether no further jobs are started."""
 
     def go(self) -> None:
         """Drives the sweep until nothing is left to do, or it is stopped.
 
         Raises:
-            StorageError: If the ledger can't be written; the jobs are stopped before.
-            OutputError: If standard output can't; likewise.
+            StorageError: If the ledger can't be written; the jobs are stopped first.
+            OutputError: If standard output can't be written to; the jobs are stopped first.
         """
         asked = False
         try:
@@ -118,20 +119,20 @@ class Drive:
         return {job: read_progress(self.sweep.path / job.folder) for job in self._running.values()}
 
     def _abandon(self) -> None:
-        """Stops all jobs, saved, where no more can be recorded of them."""
+        """Lets all jobs save and stop, without recording their outcomes."""
         self._stop()
         while self._running:
             for ended in self.executor.ended(POLL_SECONDS):
                 self._running.pop(ended.job.number, None)
 
     def _begin(self) -> bool:
-        """Begins what there is room for; whether any job is still to come."""
+        """Starts jobs while there is room; returns whether there are more."""
         while not self._is_ending() and not self.executor.is_full():
             self._next = self._next or self.source.next()
             if self._next is None or not self._can_begin(self._next):
                 break
             job, self._next = self._next, None
-            if (outcome := self.sweep.outcome(job)).state in DONE:  # by somebody else, in the meantime
+            if (outcome := self.sweep.outcome(job)).state in DONE:  # another process did it in the meantime
                 self._take_note(job, outcome)
                 continue
             self.sweep.ledger.add(Entry.now(job, self.executor.first_state))
@@ -167,15 +168,15 @@ class Drive:
         self._take_note(job, outcome)
 
     def _judged(self, job: Job, outcome: Outcome, death: str) -> Outcome:
-        """The outcome of a job that is not done, with what its own process could not say."""
+        """The outcome of a job that is not done, with what its own process could not record."""
         if job.number in self._pruned and outcome.state == "interrupted":
-            self.sweep.run(job).set_state("pruned", message="It was behind the others.")
+            self.sweep.run(job).set_state("pruned", message="The pruner stopped it.")
             return self.sweep.outcome(job)
         ended_by_itself = outcome.state in ("interrupted", "failed", "damaged") and not death
         if ended_by_itself or self.sweep.run(job).is_in_use():
             return outcome
-        message = f"The job must live to its end, got: {death or 'it left no word, as when a disk is full'}."
-        with suppress(StorageError):  # the ledger has it all the same
+        message = f"The job ended without a result: {death or 'it recorded no reason, as when the disk is full'}."
+        with suppress(StorageError):  # the ledger records it anyway
             self.sweep.run(job).set_state("failed", message=message)
         return replace(outcome, state="failed", message=message)
 
@@ -188,7 +189,7 @@ class Drive:
         elif has_failed:
             again = self._attempts[job.number] <= self.config.retries
         else:
-            again = outcome.state not in DONE  # somebody stopped this job alone, or is at it
+            again = outcome.state not in DONE  # another process stopped this job alone, or is working on it
             self._attempts[job.number] -= 1
         self.board.on_end(job, outcome, again=again)
         if again:

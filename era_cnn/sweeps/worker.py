@@ -1,4 +1,4 @@
-"""A process in which jobs are done, one after another, as the driver of a sweep sends their folders."""
+"""A worker process, which runs jobs one after another as the driver of a sweep sends their folders."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def serve(
     cores: Sequence[int],
     environment: Mapping[str, str],
 ) -> None:
-    """Does the jobs whose folders come, until the driver closes the connection or a signal comes.
+    """Runs the jobs whose folders it receives, until the driver closes the connection or a signal arrives.
 
-    Each is answered with whether another may come.
+    After each job it sends back whether it can take another one.
 
     Args:
-        connection: Brings folders, and takes answers.
-        lifeline: Ends when the driver does; the job is then saved and stopped, as if by SIGTERM.
-        manner: How all jobs are done.
-        cores: The processor's cores to stay on; empty for all.
-        environment: The variables; those that this process was forked with may be older.
+        connection: Receives folders and sends answers.
+        lifeline: Closes when the driver ends; the job then saves and stops, as after SIGTERM.
+        manner: How all jobs are run.
+        cores: The processor cores to use; empty for all.
+        environment: The environment variables; those that this process was forked with may be outdated.
     """
     os.environ.clear()
     os.environ.update(environment)
@@ -46,37 +46,37 @@ def serve(
         os.sched_setaffinity(0, cores)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     with stop_requests() as stop:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the driver blocked them until they can be noted
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the driver blocked them until they can be handled
         while stop.number is None:
             try:
                 folder: Path = connection.recv()
             except EOFError:
                 return
             _do_quietly(folder, manner)
-            with suppress(OSError):  # there may be no driver any more
+            with suppress(OSError):  # the driver may have ended
                 connection.send(stop.number is None)
 
 
 def do_job(path: Path, manner: Manner, *, quiet: bool) -> int:
-    """Does a job, wherever it is done; returns the exit code. Nobody watches, so its folder says what happened.
+    """Runs a job in this process; returns the exit code. What happened is recorded in its folder.
 
     Args:
         path: The job's folder, with its config.
-        manner: What all jobs of the sweep have in common.
-        quiet: Whether to leave the terminal to others.
+        manner: How all jobs of the sweep are run.
+        quiet: Whether to print nothing to the terminal.
     """
     folder = RunFolder(path)
     try:
         load_plugins(manner.plugins)
-        from era_cnn.runs.carry_out import carry_out  # and with it torch
+        from era_cnn.runs.carry_out import carry_out  # imports torch
         from era_cnn.sweeps.reuse import take_over
 
         keep_memory()
         take = functools.partial(take_over, places=manner.reuse_from) if manner.reuse_from else None
         return carry_out(folder, manner.command, data_root=manner.data_root, take_over=take, quiet=quiet)
-    except InUseError as error:  # by another process, which records what happens
+    except InUseError as error:  # another process runs the job, and records what happens
         return error.exit_code
-    except EraCnnError as error:  # before the run had begun
+    except EraCnnError as error:  # raised before the run had begun
         with suppress(EraCnnError), folder.locked():
             if folder.result() is None:
                 folder.end("failed", str(error))
@@ -90,11 +90,11 @@ def _end_with(lifeline: Connection) -> None:
 
 
 def _do_quietly(folder: Path, manner: Manner) -> None:
-    """Does a job; what libraries print, and what a crash leaves, goes into its run.log."""
+    """Runs a job; what libraries print, and the traceback of a crash, goes into its run.log."""
     try:
         log = (folder / "run.log").open("a", encoding="utf-8")
     except OSError as error:
-        with suppress(StorageError):  # the driver says that it left no word
+        with suppress(StorageError):  # the driver then reports that the job recorded no reason
             RunFolder(folder).set_state("failed", message=str(StorageError.of(folder / "run.log", error)))
         return
     with log:
@@ -104,7 +104,7 @@ def _do_quietly(folder: Path, manner: Manner) -> None:
         try:
             do_job(folder, manner, quiet=True)
         finally:
-            for stream_of_python in (sys.stdout, sys.stderr):  # else it would go into the log of the next job
+            for stream_of_python in (sys.stdout, sys.stderr):  # or the next job's log would get the output
                 if stream_of_python is not None:
                     stream_of_python.flush()
             faulthandler.disable()

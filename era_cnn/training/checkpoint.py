@@ -1,6 +1,6 @@
-"""What a training needs to go on exactly, as tensors and plain values.
+"""Checkpoints: all that a training needs to continue exactly, as tensors and plain values.
 
-No generator state: every random number is a function of seed, purpose and position.
+They hold no generator state, since each random number depends only on the seed, what it is for and the step.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ SCHEMA = 3
 class Checkpoint:
     """A training at a position: its state, and the history of the epochs before.
 
-    `origin` holds the digests of what it is a training of, `config_sha256` and `data_sha256`: with others, it is none.
+    `origin` holds the digests of the config and the data, `config_sha256` and `data_sha256`. A checkpoint is valid only
+    for these.
     """
 
     origin: dict[str, str]
@@ -34,7 +35,7 @@ class Checkpoint:
     history: History
 
     def to_bytes(self) -> bytes:
-        """As PyTorch saves it; `torch.load(..., weights_only=True)` reads it."""
+        """The checkpoint in PyTorch's file format; `torch.load(..., weights_only=True)` reads it."""
         position = self.position
         values = {
             "schema": SCHEMA,
@@ -52,10 +53,10 @@ class Checkpoint:
 
     @classmethod
     def from_bytes(cls, content: bytes, device: torch.device) -> Checkpoint:
-        """What `to_bytes` gave, on a device; also what earlier versions wrote.
+        """The checkpoint that `to_bytes` returned, in this or an earlier version, with its tensors on `device`.
 
         Raises:
-            RunFolderError: If a later version gave it.
+            RunFolderError: If a newer version wrote it.
         """
         values = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
         if values.get("schema") == 2:
@@ -63,7 +64,7 @@ class Checkpoint:
         if values.get("schema") != SCHEMA:
             raise RunFolderError(
                 f"A checkpoint must have a schema up to {SCHEMA}, got {values.get('schema')}: another version wrote "
-                "it. Go on with that version."
+                "it. Resume with that version."
             )
         tally = Tally.from_state(values["tally"], device) if values["tally"] else None
         return cls(
@@ -75,7 +76,7 @@ class Checkpoint:
 
 
 def _from_schema_2(values: dict[str, Any]) -> dict[str, Any]:
-    """Before there was a state with members."""
+    """Upgrades a checkpoint from before the state had members."""
     state = {"network": values["weights"], "optimizer": values["optimizer"]}
     return {**values, "schema": SCHEMA, "state": state, "history": values["records"]}
 
@@ -86,10 +87,10 @@ def _metrics(values: dict[str, Any]) -> EpochMetrics:
 
 
 def capture(origin: dict[str, str], position: Position, state: TrainingState, history: History) -> Checkpoint:
-    """A training as it is now; to be written before it goes on, since nothing is copied.
+    """The current checkpoint of a training. Nothing is copied, so it must be written before the training continues.
 
     Raises:
-        TrainingError: If a tensor is not finite, so that no such checkpoint takes a finite one's place.
+        TrainingError: If a tensor is not finite, so that such a checkpoint never replaces a finite one.
     """
     for name, tensor in state.tensors().items():
         if not math.isfinite(tensor.sum()) and not tensor.isfinite().all():  # the sum costs less, and may overflow

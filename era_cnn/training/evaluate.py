@@ -19,9 +19,9 @@ from era_cnn.training.precision import autocast
 
 
 class Tally:
-    """Sums over the images seen so far, kept on their device: reading a mean waits for it, adding does not.
+    """Sums over the images seen so far, kept on their device: only reading a mean waits for the device.
 
-    Sums, not means of means: the smaller last batch weighs what it should.
+    Sums rather than means of means, so that the smaller last batch has the right weight.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -39,7 +39,7 @@ class Tally:
         self.num_images += len(labels)
 
     def state(self) -> dict[str, Tensor | int]:
-        """All that a tally of the same images would hold."""
+        """The state of the tally, as tensors and numbers."""
         return {
             "loss_sum": self.loss_sum,
             "num_correct": self.num_correct,
@@ -49,7 +49,7 @@ class Tally:
 
     @classmethod
     def from_state(cls, state: dict[str, Any], device: torch.device) -> Tally:
-        """The tally that gave `state`, on a device."""
+        """The tally with this state, on a device."""
         tally = cls(device)
         for name, value in state.items():
             setattr(tally, name, value.to(device) if isinstance(value, Tensor) else value)
@@ -57,12 +57,12 @@ class Tally:
 
     @property
     def loss(self) -> float:
-        """Mean over the images, in nats."""
+        """Mean loss over the images, in nats."""
         return self.loss_sum.item() / self.num_images
 
     @property
     def accuracy(self) -> float:
-        """Share of the images whose largest logit is at their label."""
+        """Fraction of the images whose largest logit is at their label."""
         return self.num_correct.item() / self.num_images
 
 
@@ -70,7 +70,7 @@ class Tally:
 class Evaluation:
     """The logits (N, K), float32, and labels (N,) of a split, in its order, on the device of the network.
 
-    `batch_sizes` says how they were evaluated: the sums behind the scores are taken batch by batch.
+    `batch_sizes` are those of the evaluation, since the sums behind the scores are taken batch by batch.
     """
 
     logits: Tensor

@@ -1,4 +1,4 @@
-"""Digests of a training's tensors: what two trainings have to have in common to be the same."""
+"""Digests of a training's tensors, which are equal if two trainings are equal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from era_cnn.training.state import TrainingState
 def weights_sha256(network: nn.Module) -> str:
     """SHA-256 over the network's tensors, sorted by name: name, dtype, shape and raw bytes of each.
 
-    Over the values, not over a file: two files with the same tensors may differ.
+    It covers the values rather than a file, since two files with the same tensors may differ.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
@@ -23,14 +23,14 @@ def weights_sha256(network: nn.Module) -> str:
 
 
 def fingerprint(state: TrainingState, order: Tensor) -> dict[str, str]:
-    """The first 16 hexadecimal digits of the SHA-256 of each tensor of a training, as an epoch left it.
+    """The first 16 hexadecimal digits of the SHA-256 of each tensor of a training after an epoch.
 
-    First the order of the images (`order`), then the tensors of the state, in which one comes of the other: so the
+    The order of the images (`order`) comes first, then the tensors of the state. Each depends on earlier ones, so the
     first that differs points to the cause.
 
     Args:
-        state: As it is after an epoch.
-        order: Of the training images in that epoch, shape (N,).
+        state: The state after an epoch.
+        order: The order of the training images in that epoch, shape (N,).
     """
     tensors = {"order": order, **state.tensors()}
     return {name: hashlib.sha256(_described(tensor)).hexdigest()[:16] for name, tensor in tensors.items()}

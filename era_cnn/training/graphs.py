@@ -9,14 +9,14 @@ from era_cnn.training.precision import autocast
 
 
 def record_graphs(model: nn.Module, images: Tensor, precision: str) -> None:
-    """Lets `model` replay its forward and backward pass in training, for batches of the shape of `images` (B, C, H, W).
+    """Makes `model` replay its forward and backward pass in training, for batches shaped like `images` (B, C, H, W).
 
-    Batches of another shape, such as an epoch's last one, and evaluation take the usual way. Recording runs some steps;
-    what they leave in the buffers, batch norm's moments, is undone.
+    Batches of another shape, such as the last of an epoch, and evaluation use the normal forward pass. Recording runs a
+    few steps; their changes to the buffers, batch norm's moments, are undone.
     """
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     usual = model.forward
-    with autocast(images.device, precision, cache_enabled=False):  # a cached weight would be that of the recording
+    with autocast(images.device, precision, cache_enabled=False):  # a cached weight would be stale
         torch.cuda.make_graphed_callables(model.train(), (images,))
     replay = model.forward
     for name, buffer in model.named_buffers():

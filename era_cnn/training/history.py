@@ -1,4 +1,4 @@
-"""What the epochs of a training gave, and which of them is the best."""
+"""The metrics of a training's epochs, and the choice of the best epoch."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Scores:
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One pass over the training set and the evaluations after it.
+    """The metrics of one pass over the training set, and of the evaluations after it.
 
-    Accuracies in [0, 1], losses in nats; those of the training set are the means over the epoch, in training mode, as
-    the batches came. `lr` is that of the epoch's last update, `seconds` are those of the training alone. `fingerprint`
-    holds the digest of each tensor as the epoch left it.
+    Accuracies are in [0, 1], losses in nats. Those of the training set are means over the batches as they were trained,
+    in training mode. `lr` is the learning rate of the epoch's last update, `seconds` the training time without
+    evaluations. `fingerprint` holds the digest of each tensor after the epoch.
     """
 
     epoch: int
@@ -37,14 +37,14 @@ class EpochMetrics:
 
 
 class History(Sequence[EpochMetrics]):
-    """The metrics of all epochs so far; the one place that decides which epoch is the best."""
+    """The metrics of all epochs so far. Only this class decides which epoch is the best."""
 
     def __init__(self, epochs: Iterable[EpochMetrics] = ()) -> None:
         self._epochs = list(epochs)
 
     def append(self, metrics: EpochMetrics) -> None:
         """Adds the next epoch."""
-        assert metrics.epoch == len(self) + 1, "epochs come one after the other"
+        assert metrics.epoch == len(self) + 1, "epochs must be appended in order"
         self._epochs.append(metrics)
 
     @overload
@@ -68,10 +68,10 @@ class History(Sequence[EpochMetrics]):
         return "val" if any(metrics.val for metrics in self) else "test"
 
     def best(self, split: str | None = None) -> EpochMetrics | None:
-        """The epoch of the highest accuracy on a split, the first of equals; None before the first evaluation.
+        """The epoch with the highest accuracy on a split, the first one if several are equal; None if none was scored.
 
         Args:
-            split: val or test; None for the one that chooses.
+            split: val or test; None for `choosing_split`.
         """
         split = split or self.choosing_split
         scored = [metrics for metrics in self if getattr(metrics, split)]

@@ -1,4 +1,4 @@
-"""Listeners hear what happens in a training: they show, save, write, compare. `fit` does none of that itself."""
+"""Listeners are called during a training: they show, save, write and compare. `fit` does none of that itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from era_cnn.training.state import TrainingState
 
 @dataclass(frozen=True)
 class Training:
-    """What a listener may look at: `state` and `history` change as the training goes on."""
+    """What a listener may read: `state` and `history` change during the training."""
 
     config: RunConfig
     state: TrainingState
@@ -25,7 +25,7 @@ class Training:
 
 
 class Listener:
-    """Hears of a training; what is not overridden does nothing.
+    """Base class of listeners; a method that is not overridden does nothing.
 
     Attributes:
         is_essential: Whether its failure ends the run. Otherwise it is reported once, and the listener is dropped.
@@ -34,27 +34,27 @@ class Listener:
     is_essential: bool = False
 
     def on_start(self, training: Training) -> None:
-        """Before the first step, and before a checkpoint is loaded: members may be added to the state here."""
+        """Called before the first step, and before a checkpoint is loaded: members may be added to the state here."""
 
     def on_step(self, step: Step) -> None:
-        """After a parameter update."""
+        """Called after a parameter update."""
 
     def on_epoch(self, metrics: EpochMetrics) -> None:
-        """After an epoch and its evaluations, which are the last of the history by then."""
+        """Called after an epoch and its evaluations, when `metrics` is the last entry of the history."""
 
     def on_end(self, result: dict[str, Any]) -> None:
-        """After the last epoch of a completed run, with what result.json will hold."""
+        """Called after the last epoch of a completed run, with the content of result.json."""
 
     def close(self) -> None:
-        """Lets go of what it holds, however the run ended."""
+        """Releases resources; called however the run ended."""
 
 
 class Listeners(Listener):
-    """Several listeners as one: each hears everything, in their order.
+    """Several listeners as one; each call goes to all of them, in order.
 
     Args:
-        listeners: In order.
-        warn: Takes the message about one that failed.
+        listeners: The listeners, in order.
+        warn: Called with the message about a listener that failed.
     """
 
     def __init__(self, listeners: Sequence[Listener], warn: Callable[[str], None]) -> None:
@@ -89,4 +89,4 @@ class Listeners(Listener):
                 raise
             self._listeners.remove(listener)
             name, reason = type(listener).__name__, f"{type(error).__name__}: {error}"
-            self._warn(f"The listener {name} failed in {event} and is left out from now on, got {reason}.")
+            self._warn(f"The listener {name} failed in {event} and is no longer called, got {reason}.")

@@ -28,7 +28,7 @@ from era_cnn.training.state import TrainingState
 
 @dataclass(frozen=True)
 class Step:
-    """What can be said after a parameter update; epoch from 1, step from 0 within it, `seconds` since it began."""
+    """A finished parameter update: epoch from 1, step from 0 within the epoch, `seconds` since the epoch began."""
 
     epoch: int
     step: int
@@ -40,9 +40,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Position:
-    """Where a training is: `steps_done` updates of `epoch` are made, and tallied in so many seconds.
+    """Where a training is: `steps_done` updates of `epoch` are done, with their tally and training time in `seconds`.
 
-    If all of them are, only the evaluations after the epoch are missing.
+    If all updates of the epoch are done, only the evaluations after it are missing.
     """
 
     epoch: int = 1
@@ -72,31 +72,31 @@ def fit(
     ends_after: Callable[[Sequence[EpochMetrics]], bool] = _never,
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> Iterator[EpochMetrics]:
-    """Trains the network in place; after each epoch appends its metrics to the history, and yields them.
+    """Trains the network in place; after each epoch, appends its metrics to the history and yields them.
 
-    What it does from a position on depends on that position, the state and the history alone, so that a training that
-    was interrupted goes on exactly. With validation images, the test set is looked at once, after the last epoch.
+    What it does from a position on depends only on the position, the state and the history, so that an interrupted
+    training continues exactly. With validation images, the test set is evaluated only once, after the last epoch.
 
     Args:
-        state: On the device of the batches; the optimizer's learning rate is the one that the schedule scales.
-        schedule: From the step over the whole training to the factor on the learning rate.
+        state: The state, on the device of the batches; the schedule scales the optimizer's learning rate.
+        schedule: Maps the step, counted over the whole training, to the learning rate's factor.
         train: Shuffled and augmented batches.
-        epochs: To train at most.
-        seed: Of dropout, together with epoch and step.
+        epochs: The most epochs to train.
+        seed: The seed of dropout, together with epoch and step.
         history: The epochs before `start`.
         label_smoothing: Probability mass taken from the true class, in [0, 1).
-        precision: Of the network's arithmetic, fp32 or bf16.
+        precision: The network's arithmetic, fp32 or bf16.
         val: Images for every choice, or None.
         test: Images that were not trained on.
-        eval_every_epochs: Epochs from one evaluation to the next; after the last epoch there always is one.
-        start: Where to begin; the state must be that of this position.
-        ends_after: Whether these epochs are enough: a pure function of them, so that it decides the same after an
+        eval_every_epochs: Epochs from one evaluation to the next; there is always one after the last epoch.
+        start: Where to begin; must be the position of the state.
+        ends_after: Whether to stop after these epochs; a pure function of them, so that it decides the same after an
             interruption and in a replay.
         on_step: Called after each parameter update.
 
     Raises:
         TrainingError: At the first step whose loss, or a weight after it, is not finite; on a device other than the
-            CPU, where looking would wait for it, at the end of that epoch. Also if an evaluation's loss is not.
+            CPU, where each check would wait for it, at the end of that epoch. Also if an evaluation's loss is not.
     """
     network, optimizer, device = state.network, state.optimizer, state.device
     weights = [_flat(parameter) for parameter in network.parameters()]
@@ -128,7 +128,7 @@ def fit(
                 _check_finite("largest weight", _largest(weights), epoch, step)
             tally.add(loss, logits, batch.labels)
             on_step(Step(epoch, step, len(train), base_lrs[0] * factor, tally, time.perf_counter() - started))
-        train_loss = tally.loss  # waits for the device, so that the clock is read after the work
+        train_loss = tally.loss  # waits for the device, so that the time includes all of its work
         seconds = time.perf_counter() - started
         _check_finite("training loss", train_loss, epoch, len(train) - 1)
         _check_finite("largest weight", _largest(weights), epoch, len(train) - 1)
@@ -143,7 +143,7 @@ def fit(
             fingerprint=fingerprint(state, train.order(epoch)),
         )
 
-        # Evaluate: what chooses when it is due, and everything after the last epoch.
+        # Evaluate: the choosing split when it is due, and every split after the last epoch.
         if epoch % eval_every_epochs == 0:
             metrics = _evaluated(metrics, network, {"val": val} if val else {"test": test}, precision)
         if epoch == epochs or ends_after([*history, metrics]):
@@ -174,7 +174,7 @@ def _check_finite(what: str, value: float | Tensor, epoch: int, step: int) -> No
 
 
 def _flat(parameter: Tensor) -> Tensor:
-    """The values of a parameter in the order in which they lie in memory; no copy, so it changes as they do."""
+    """A view of a parameter's values in memory order; not a copy, so it changes with the parameter."""
     return parameter.detach().as_strided((parameter.numel(),), (1,))
 
 

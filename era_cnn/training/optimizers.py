@@ -1,6 +1,6 @@
 """Optimizers by name, with PyTorch's own options; all parameters are updated by one fused kernel.
 
-Torch is imported when one is made, so that a config can be checked without it.
+Torch is imported when an optimizer is created, so that a config can be checked without it.
 """
 
 from __future__ import annotations
@@ -69,23 +69,23 @@ def make_optimizer(section: Choice, parameters: Iterable[nn.Parameter]) -> torch
     """The optimizer of a section over some parameters.
 
     Raises:
-        FieldError: If the fields of the section do not fit each other.
+        FieldError: If the fields of the section contradict each other.
     """
     made: torch.optim.Optimizer = OPTIMIZERS.make(section.name, section, parameters=parameters)
     return made
 
 
 def fused(name: str, parameters: Iterable[nn.Parameter], **options: Any) -> torch.optim.Optimizer:
-    """PyTorch's optimizer of that name, its update one kernel for all parameters."""
+    """PyTorch's optimizer of that name, with one fused kernel that updates all parameters."""
     made: torch.optim.Optimizer = _without_compiler(name)(parameters, fused=True, **options)
     return made
 
 
 @functools.cache
 def _without_compiler(name: str) -> Any:
-    """PyTorch's optimizer with the methods unwrapped that PyTorch wraps for `torch.compile`.
+    """PyTorch's optimizer without the wrappers that PyTorch adds to its methods for `torch.compile`.
 
-    The wrappers import the compiler, which nothing here uses: a second at each start, and 170 MiB.
+    The wrappers import the compiler, which nothing here uses and which costs a second at each start, and 170 MiB.
     """
     import torch
 

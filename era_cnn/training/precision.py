@@ -1,4 +1,4 @@
-"""The arithmetic of a network: full precision, or bfloat16 where PyTorch's autocast deems it safe."""
+"""The arithmetic of a network: full precision, or bfloat16 where PyTorch's autocast considers it safe."""
 
 from __future__ import annotations
 

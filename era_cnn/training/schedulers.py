@@ -1,6 +1,6 @@
-"""Learning-rate schedules by name; the one place where epochs become steps.
+"""Learning-rate schedules by name; only here are durations in epochs converted to steps.
 
-A schedule is a pure function of the step: the state of a training is its position, nothing else.
+A schedule is a pure function of the step, so it has no state to save.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from era_cnn.config.choices import scheduler
 from era_cnn.config.sections import FieldError
 
 Schedule = Callable[[int], float]
-"""From a step, counted from 0 over the whole training, to the factor on the optimizer's learning rate."""
+"""Maps a step, counted from 0 over the whole training, to the factor on the optimizer's learning rate."""
 
 Epochs = Annotated[float, Field(gt=0, le=1e6, description="a duration in epochs, greater than 0")]
 WarmupEpochs = Annotated[
@@ -24,7 +24,7 @@ WarmupEpochs = Annotated[
 
 
 def in_steps(epochs: float, steps_per_epoch: int) -> int:
-    """A duration in epochs as steps: at least one, unless it is none."""
+    """A duration in epochs as a number of steps: at least 1, unless the duration is 0."""
     return max(1, round(epochs * steps_per_epoch)) if epochs else 0
 
 

@@ -21,16 +21,17 @@ class Member(ABC):
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes on what `state_dict` gave."""
+        """Restores the state that `state_dict` returned."""
 
-    def after_step(self) -> None:  # noqa: B027 - some members follow something else
-        """Changes with the training: called after each parameter update, before anybody hears of it or saves it."""
+    def after_step(self) -> None:  # noqa: B027 - optional to override
+        """Called after each parameter update, before listeners are called and the state is saved."""
 
 
 class TrainingState:
-    """Network, optimizer and whatever else was added.
+    """Network, optimizer and further members.
 
-    A checkpoint is this state plus a position and the history; what is not part of it does not outlive an interruption.
+    A checkpoint is this state plus a position and the history. Anything that is not part of it is lost in an
+    interruption.
     """
 
     def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -43,25 +44,25 @@ class TrainingState:
         return next(self.network.parameters()).device
 
     def add(self, name: str, member: Member) -> None:
-        """Makes something part of the state, before the training begins: its tensors are saved, restored and compared.
+        """Adds a member to the state before the training begins: its tensors are saved, restored and compared.
 
         Args:
-            name: Begins the names of its tensors.
-            member: What it depends on must be part of the state as well.
+            name: The prefix of the names of its tensors.
+            member: The member; anything it depends on must be part of the state as well.
         """
         assert name not in ("network", "weights", "optimizer", *self._members), f"{name} is part of the state already"
         self._members[name] = member
 
     def after_step(self) -> None:
-        """Lets the members follow a parameter update."""
+        """Calls `after_step` of each member."""
         for member in self._members.values():
             member.after_step()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor by name, in the order in which one comes of the other.
+        """Every tensor by name, ordered so that each depends on earlier ones.
 
-        The network's from its first layer to its last (`weights.NAME`), the optimizer's (`optimizer.NAME.MOMENT`), and
-        those of each member (`MEMBER.NAME`).
+        First the network's, from its first layer to its last (`weights.NAME`), then the optimizer's
+        (`optimizer.NAME.MOMENT`), then those of each member (`MEMBER.NAME`).
         """
         tensors = {f"weights.{name}": tensor for name, tensor in self.network.state_dict().items()}
         for name, parameter in self.network.named_parameters():
@@ -81,10 +82,10 @@ class TrainingState:
         return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), **members}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes on what `state_dict` gave; the optimizer's options stay those of the config.
+        """Restores the state that `state_dict` returned; the optimizer keeps the options of the config.
 
         Raises:
-            RunFolderError: If it has other members.
+            RunFolderError: If the members differ.
         """
         wanted = {"network", "optimizer", *self._members}
         if state.keys() != wanted:

@@ -1,1 +1,1 @@
-"""Use of trained networks and of the catalogue of experiments."""
+"""Loads trained networks, and lists the experiments."""

@@ -1,4 +1,4 @@
-"""What can be run: every experiment with the size of its network and its target."""
+"""The catalogue: every experiment with the size of its network and its target."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from era_cnn.errors import StorageError
 from era_cnn.folders.storage import files_sha256, write_atomically
 
 if TYPE_CHECKING:
-    from era_cnn.config.schema import RunConfig  # what computes is imported where nothing is stored yet
+    from era_cnn.config.schema import RunConfig  # torch is imported only if nothing is cached
     from era_cnn.models.summary import Summary
 
 
@@ -37,14 +37,14 @@ class Entry:
     mult_adds: int
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """The entry as plain values."""
         return asdict(self)
 
 
 def catalogue(words: Words) -> list[Entry]:
-    """Composes and builds every experiment, or reads what came of that the last time, if nothing has changed since.
+    """Composes and builds every experiment, or reads the cached entries if nothing has changed since.
 
-    With a folder of the user's own, or with plugins, it is made anew each time.
+    With the user's own config folder, or with plugins, nothing is cached.
 
     Raises:
         ConfigError: If one can't be composed or built.
@@ -52,27 +52,27 @@ def catalogue(words: Words) -> list[Entry]:
     if words.config_dir or words.plugins or config_folders():
         return list(_entries(words))
     path = _cache_dir() / f"models_{_digest()}.json"
-    with suppress(OSError, ValueError):  # not there, or damaged
+    with suppress(OSError, ValueError):  # missing or damaged
         sha256, _, text = path.read_text(encoding="utf-8").partition("\n")
         if hashlib.sha256(text.encode()).hexdigest() == sha256:
             return [Entry(**values) for values in json.loads(text)]
     entries = list(_entries(words))
     text = json.dumps([entry.to_json() for entry in entries])
-    with suppress(OSError, StorageError):  # it is only slower without
+    with suppress(OSError, StorageError):  # without a cache, the next call is only slower
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}".encode())
     return entries
 
 
 def _cache_dir() -> Path:
-    """Where programs of this user keep what they can make anew."""
-    with suppress(RuntimeError):  # there may be no home
+    """The cache folder of the user."""
+    with suppress(RuntimeError):  # the user may have no home directory
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "era_cnn")
     return Path(os.devnull)
 
 
 def _digest() -> str:
-    """Of all that the catalogue depends on: the files of the package and of the configs, and what counts with them."""
+    """The digest of all that the catalogue depends on: the code, the configs, and the packages that it uses."""
     versions = [metadata.version(name) for name in ("torch", "torchinfo", "hydra-core", "omegaconf", "pydantic")]
     code = files_sha256(Path(era_cnn.__file__).parent, "*.py")
     configs = files_sha256(Path(*import_module(CONFIG_MODULE).__path__), "*.yaml")
@@ -101,17 +101,17 @@ def describe(config: RunConfig) -> Summary:
     """The rows and totals of a config's network.
 
     Raises:
-        ConfigError: If it can't be built, or is too large to.
+        ConfigError: If it can't be built, or is too large.
     """
     from era_cnn.models.build import build_from_config, check_network
     from era_cnn.models.summary import summarise
 
-    check_network(config)  # before any weight has room
+    check_network(config)  # before memory for the weights is allocated
     return summarise(build_from_config(config), config.info.shape)
 
 
 def catalogue_table(entries: Sequence[Entry]) -> str:
-    """A row an experiment, for people."""
+    """The table of experiments, a row for each."""
     head = ("experiment", "params", "max", "epochs", "max", "target", "field", "multiply-adds")
     rows = [
         (

@@ -1,4 +1,4 @@
-"""From a run's folder to its trained network."""
+"""Loads a run and its trained network from the run's folder."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from era_cnn.training.checkpoint import Checkpoint
 
 
 class Run:
-    """A run that is there, whatever version of the program made it. Its folder is only read.
+    """An existing run, from any version of era_cnn. Its folder is only read.
 
     Raises:
         ConfigError: If there is no such folder, or it is that of a sweep.
-        RunFolderError: If its config is not there or damaged.
+        RunFolderError: If its config is missing or damaged.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -34,44 +34,44 @@ class Run:
 
     @property
     def path(self) -> Path:
-        """Its folder."""
+        """The folder of the run."""
         return self._folder.path
 
     @property
     def config(self) -> RunConfig:
-        """The config that it was made from."""
+        """The config of the run."""
         return self._stored.config
 
     @property
     def state(self) -> str:
-        """What is known of it: running, completed, failed or interrupted, or not started.
+        """The state of the run: running, completed, failed, interrupted or not started.
 
         Raises:
-            RunFolderError: If a file is damaged; so do the others.
+            RunFolderError: If a file is damaged; also raised by the other properties.
         """
         return str(self._folder.state()["state"])
 
     @property
     def result(self) -> dict[str, Any] | None:
-        """What result.json holds; None if the run is not complete."""
+        """The content of result.json; None if the run is not complete."""
         return self._folder.result()
 
     @property
     def metrics(self) -> list[dict[str, int | float | None]]:
-        """A row for each epoch, as in metrics.csv; None where nothing was evaluated."""
+        """A row for each epoch, as in metrics.csv; None for evaluations that were not made."""
         return self._folder.read("metrics.csv", _rows)
 
     def network(self, which: Literal["last", "best"] = "last", *, device: str = "cpu") -> Network:
         """The trained network, in evaluation mode; images (B, C, H, W), normalised, to logits (B, K).
 
         Args:
-            which: last, the weights of the newest checkpoint, or best, those of the best epoch (chosen on the
-                validation images if there are any, else on the test images).
-            device: As PyTorch names it.
+            which: last, for the weights of the newest checkpoint, or best, for those of the best epoch (chosen on the
+                validation images if there are any, otherwise on the test images).
+            device: The device, as PyTorch names it.
 
         Raises:
-            ConfigError: If `which` is neither.
-            RunFolderError: If there is no such checkpoint, it is damaged, or its weights are those of another network.
+            ConfigError: If `which` is neither of the two.
+            RunFolderError: If there is no such checkpoint, it is damaged, or its weights belong to another network.
         """
         if which not in ("last", "best"):
             raise ConfigError([problem("which", one_of(("last", "best")), which, "Choose one of the two.")])
@@ -82,7 +82,7 @@ class Run:
         except (RuntimeError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise RunFolderError(
-                f"The checkpoint of {self.path} must hold the weights of its network, got: {reason}. Train it anew."
+                f"The checkpoint of {self.path} must hold the weights of its network, got: {reason}. Start a new run."
             ) from error
         return network.to(device).to(memory_format=torch.channels_last).eval()
 

@@ -50,7 +50,7 @@ def refused(command: Any, words: list[str], message: str, tmp_path: Path) -> Non
     assert sorted(tmp_path.rglob("*")) == before
 
 
-READS = "must read no variable of the environment but ERA_CNN_DATA, got 'SECRET'. Write the value itself"
+READS = "must read no environment variable but ERA_CNN_DATA, got 'SECRET'. Write the value itself"
 CODE = "a config can't run code"
 
 
@@ -63,7 +63,7 @@ CODE = "a config can't run code"
         (["name='${oc.decode:${oc.env:SECRET}}'"], f"name {READS}"),
         (["name='${oc.env:${model.name}}'", "model.name=SECRET"], f"${{oc.env:…}} {READS}"),
         (["name='${oc.${y}:SECRET}'"], "name must have a value, got"),
-        (["name=${oc.env:null}"], "name must read no variable of the environment but ERA_CNN_DATA, got 'null'."),
+        (["name=${oc.env:null}"], "name must read no environment variable but ERA_CNN_DATA, got 'null'."),
         (["model.layers.conv1={block:'${oc.env:SECRET}'}"], READS),
         (["hydra.run.dir=${oc.env:SECRET}"], f"hydra.run.dir {READS}"),
         (["hydra.run.dir='${oc.env:${name}}'", "name=SECRET"], f"${{oc.env:…}} {READS}"),
@@ -75,7 +75,7 @@ CODE = "a config can't run code"
         # Code
         (["+hydra.job.env_set.LD_PRELOAD=x"], f"hydra.job.env_set must be empty: {CODE}"),
         (["+hydra.callbacks.x._target_=os.getcwd"], f"hydra.callbacks must be empty: {CODE}"),
-        (["hydra.launcher._target_=os.getcwd"], "hydra.launcher._target_ must be that of an installed plugin"),
+        (["hydra.launcher._target_=os.getcwd"], "hydra.launcher._target_ must name an installed plugin"),
         (["+hydra.launcher.x={_target_:os.getcwd}"], f"hydra.launcher.x._target_ must not be given: {CODE}"),
         (["+hydra.launcher.x.y=[{_target_:os.getcwd}]"], "hydra.launcher.x.y.0._target_ must not be given"),
         (["-m", "+hydra.launcher.setup=[reboot]"], "hydra.launcher.setup must be null: a config can't run code, got ['reboot']."),
@@ -86,11 +86,11 @@ CODE = "a config can't run code"
         (["+model.layers.conv1._target_=os.getcwd"], f"model.layers.conv1._target_ must not be given: {CODE}"),
         (["name='${oc.create:{_target_:os.getcwd}}'"], "${oc.create:…} must not be used"),
         (["name='${oc.decode:x}'"], "${oc.decode:…} must not be used"),
-        (["name='${oc.select:nope,{_target_:os.getcwd}}'"], "${oc.select:…} must have one plain value as default"),
+        (["name='${oc.select:nope,{_target_:os.getcwd}}'"], "${oc.select:…} must have a plain value as its default"),
         (["hydra/job_logging=default"], f"hydra.job_logging must be left alone: {CODE}"),
         (["hydra/hydra_logging=default"], f"hydra.hydra_logging must be left alone: {CODE}"),
         (["--help", "hydra.hydra_logging.root={}"], f"hydra.hydra_logging must be left alone: {CODE}"),
-        (["--hydra-help", "hydra.hydra_logging.root={}"], "--hydra-help must stand alone"),
+        (["--hydra-help", "hydra.hydra_logging.root={}"], "--hydra-help must be used alone"),
         (["+hydra.job_logging.handlers.x.class=a"], f"hydra.job_logging must be left alone: {CODE}"),
         (["hydra.searchpath=[pkg://this]"], "hydra.searchpath must be empty: the groups are era_cnn's"),
         (["++hydra.searchpath=[pkg://this]"], "hydra.searchpath must be empty"),
@@ -111,11 +111,11 @@ CODE = "a config can't run code"
         (["-m", "hydra.sweep.subdir=/x"], "hydra.sweep.subdir must be a folder within that of the sweep"),
         (["-m", "hydra.sweep.subdir=${name}//x", "name=a", "seed=1,2"], "hydra.sweep.subdir must give each job a folder"),
         # Hydra's other keys
-        (["hydra.job.chdir=true"], "hydra.job.chdir must be false: data.root would move, got true."),
+        (["hydra.job.chdir=true"], "hydra.job.chdir must be false: data.root is relative to the current directory, got true."),
         (["hydra.mode=${x}"], "hydra.mode must be RUN or MULTIRUN"),
         (["hydra.verbose=1"], "hydra.verbose must be true, false or names of loggers, got 1."),
         (["hydra.sweeper.max_batch_size=0"], "hydra.sweeper.max_batch_size must be null or at least 1, got 0."),
-        (["hydra.overrides.task=[a]"], "hydra.overrides must hold what was typed alone"),
+        (["hydra.overrides.task=[a]"], "hydra.overrides must hold only what was typed"),
         (["+hydra.x=1"], "hydra.x must be a key of Hydra's, got 1."),
         # The parser
         (["seed=" + "9" * 5000], "must have at most 4,000 characters, got 5,005."),
@@ -125,7 +125,7 @@ CODE = "a config can't run code"
         (["x=" + "[" * 3000], "'x' must be nested at most 20 levels deep, got 3000."),
         (["+" + "a." * 21 + "b=1"], "must be nested at most 20 levels deep, got 21."),
         ([f"+a{i}={'x' * 3000}" for i in range(4)], "All overrides must have at most 10,000 characters, got 12,0"),
-        (["name='\udcff'"], "must be written in UTF-8"),
+        (["name='\udcff'"], "must be valid UTF-8"),
         (["\x1b[31mx=1"], r"\x1b[31mx=1 must be key=value"),
         (["a" * 3000 + "=1"], "must be a key of the config, got 1."),
         (["model=" + "a" * 3000], "model must be one of model_1"),
@@ -169,22 +169,22 @@ ECHOES_SELECTED = ECHOES.replace("${.", "${oc.select:optimizer.")
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (LAUGHS, "optimizer/own.yaml must come to at most 10,000 entries, got "),
-        (MERGES, "optimizer/own.yaml must come to at most 10,000 entries, got "),
-        (ECHOES, "Interpolations must come to at most 10,000 values and characters in all, got more."),
-        (ECHOING_MAPPINGS, "Interpolations must come to at most 10,000 values and characters in all, got more."),
-        (ECHOES_SELECTED, "Interpolations must come to at most 10,000 values and characters in all, got more."),
-        ("a: &a [*a]", "optimizer/own.yaml must come to an end, got an alias within what it names."),
-        ("a: &a {b: *a}", "optimizer/own.yaml must come to an end"),
+        (LAUGHS, "optimizer/own.yaml must have at most 10,000 entries, got "),
+        (MERGES, "optimizer/own.yaml must have at most 10,000 entries, got "),
+        (ECHOES, "Interpolations must expand to at most 10,000 values and characters in all, got more."),
+        (ECHOING_MAPPINGS, "Interpolations must expand to at most 10,000 values and characters in all, got more."),
+        (ECHOES_SELECTED, "Interpolations must expand to at most 10,000 values and characters in all, got more."),
+        ("a: &a [*a]", "optimizer/own.yaml must be finite, got an alias that contains itself."),
+        ("a: &a {b: *a}", "optimizer/own.yaml must be finite"),
         ("a: " + "[" * 30 + "]" * 30, "optimizer/own.yaml must be nested at most 20 levels deep, got 31."),
         ("a: " + "[" * 5000, "optimizer/own.yaml must be nested at most 20 levels deep, got many more."),
-        ("[" + "1," * 20_000 + "]", "optimizer/own.yaml must come to at most 10,000 entries, got 20,001."),
+        ("[" + "1," * 20_000 + "]", "optimizer/own.yaml must have at most 10,000 entries, got 20,001."),
         ("x: " + "y" * 70_000, "optimizer/own.yaml must have at most 65,536 bytes, got 70,003 bytes."),
         ("- a", "optimizer/own.yaml must hold a mapping, got ['a']."),
         ("'a: &a [x]'", "optimizer/own.yaml must hold a mapping"),
         ("lr: 1\nlr: 2", "found duplicate key lr"),
-        ("a:\n\tb: c", "optimizer/own.yaml must be written in YAML, got: "),
-        ("a: \x01", "optimizer/own.yaml must be written in YAML, got: "),
+        ("a:\n\tb: c", "optimizer/own.yaml must be valid YAML, got: "),
+        ("a: \x01", "optimizer/own.yaml must be valid YAML, got: "),
         ("a: !!python/object/apply:os.system [':']", "could not determine a constructor"),
         ("a: !!python/name:os.system", "could not determine a constructor"),
         ("a: !!set {b, c}", "could not determine a constructor"),
@@ -298,7 +298,7 @@ def test_a_message_is_no_longer_than_a_terminal_takes() -> None:
     assert max(map(len, lines)) <= 1000
     assert lines[-1] == "There are 980 more problems."
     assert len(error.problems) == 1000
-    assert show(10**5000) == "a number of thousands of digits"
+    assert show(10**5000) == "a number with thousands of digits"
     assert str(ConfigError(["x\x1b[2J\ny must be z"])) == r"x\x1b[2J\ny must be z"
 
 

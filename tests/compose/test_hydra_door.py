@@ -107,7 +107,7 @@ def test_another_hydra_is_refused_at_first_use(module: str, version: str, words:
     assert os.listdir() == []
 
 
-AROUND = "A config must pass era_cnn's guard before it is used, got one that Hydra composed around it."
+AROUND = "A config must pass era_cnn's guard before it is used, got one that Hydra composed without it."
 
 WAYS_IN = {
     "run": SMALL,

@@ -24,7 +24,7 @@ def jobs_of(*overrides: str) -> list[RunConfig]:
     ("override", "message"),
     [
         ("optimizer=sdg", "optimizer must be one of adam, adamw, sgd, got 'sdg'. Did you mean sgd?"),
-        ("optimizer=null", "optimizer must be one of adam, adamw, sgd, got null. To do without, write ~optimizer."),
+        ("optimizer=null", "optimizer must be one of adam, adamw, sgd, got null. To remove it, write ~optimizer."),
         ("optimizer=3", "optimizer must be one of adam, adamw, sgd, got 3."),
         ("experiment=model3", "experiment must be one of model_1, model_2,"),
         ("experiment=model3", "got 'model3'. Did you mean model_3?"),
@@ -33,7 +33,7 @@ def jobs_of(*overrides: str) -> list[RunConfig]:
         ("sede=1", "sede must be a key of the config, got 1. Did you mean seed?"),
         ("qqqqqq=1", "qqqqqq must be a key of the config, got 1. See all keys: era-cnn --cfg job"),
         ("~model.layers.conv9", "model.layers.conv9 must be a key of the config, got a deletion. Did you mean model."),
-        ("model.layers.conv1.stride=2", "To set a field that the layer does not state, write +model.layers.conv1.stri"),
+        ("model.layers.conv1.stride=2", "To add a field to the layer, write +model.layers.conv1.stri"),
         ("optimizer.lr=[", "optimizer.lr=[ must be key=value, got: no viable alternative"),
         ("replai", "replai must be key=value or one of models, describe, data, resume, replay, compare, got: missing EQUAL"),
         ("model.dropout=0.1,0.2", "model.dropout must have one value in a single run, got 0.1,0.2. To sweep over it, "),
@@ -129,7 +129,7 @@ def test_a_job_is_composed_as_hydra_would_compose_it(words: list[str]) -> None:
         ),
         (
             ["model.layers.conv5.out_channels=8,9", "~model.layers.conv5"],
-            "model.layers.conv5.out_channels must stand without ~model.layers.conv5, got both. Remove one.",
+            "model.layers.conv5.out_channels must be used without ~model.layers.conv5, got both. Remove one.",
         ),
     ],
 )

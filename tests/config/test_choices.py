@@ -244,7 +244,7 @@ def test_an_annotation_that_names_nothing_is_refused() -> None:
     def entry(*, size: Nowhere) -> None: ...  # noqa: F821
 
     (said,) = refused(lambda: register(entry))
-    assert ".entry must have an annotation for size, got: name 'Nowhere' is not defined. Import what it names" in said
+    assert ".entry must have an annotation for size, got: name 'Nowhere' is not defined. Import the type at run" in said
 
 
 def test_what_is_given_by_the_program_needs_no_annotation_that_can_be_resolved() -> None:

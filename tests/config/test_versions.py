@@ -201,7 +201,7 @@ def test_a_folder_of_an_unknown_version_is_refused_and_left_as_it_is(number, sai
     folder.path.mkdir()
     text = yaml.safe_dump({**numbered(as_composed([])), "schema": number}, sort_keys=False)
     (folder.path / "config.yaml").write_text(text, encoding="utf-8")
-    with pytest.raises(RunFolderError, match=r"config.yaml must be of a version that is known, got ") as caught:
+    with pytest.raises(RunFolderError, match=r"config.yaml must have a known schema, got ") as caught:
         read_config(folder)
     assert said in str(caught.value)
     code, out, err = command(verb, "run")

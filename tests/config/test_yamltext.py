@@ -31,14 +31,14 @@ def test_what_is_written_is_read_again(value: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: 1\na: 2", "x.yaml must be written in YAML, got: .*found duplicate key a"),
+        ("a: 1\na: 2", "x.yaml must be valid YAML, got: .*found duplicate key a"),
         ("- a", r"x.yaml must hold a mapping, got \['a'\]. Write it as key: value."),
         ("a: " + "[" * 30 + "]" * 30, f"x.yaml must be nested at most {MAX_DEPTH} levels deep, got 31."),
         ("a: " + "[" * 5000, "x.yaml must be nested at most 20 levels deep, got many more."),
         (f"a: {'9' * 101}", f"x.yaml must hold no number of more than {MAX_DIGITS} digits"),
-        ("a: [" + "1," * MAX_ENTRIES + "]", f"x.yaml must come to at most {MAX_ENTRIES:,} entries"),
-        ("a: &a [*a]", "x.yaml must come to an end, got an alias within what it names."),
-        ("b: &b [1, 1]\n" + "".join(f"b{i}: &b{i} [*b{i - 1 or ''}, *b{i - 1 or ''}]\n" for i in range(1, 15)), "x.yaml must come to at most"),
+        ("a: [" + "1," * MAX_ENTRIES + "]", f"x.yaml must have at most {MAX_ENTRIES:,} entries"),
+        ("a: &a [*a]", "x.yaml must be finite, got an alias that contains itself."),
+        ("b: &b [1, 1]\n" + "".join(f"b{i}: &b{i} [*b{i - 1 or ''}, *b{i - 1 or ''}]\n" for i in range(1, 15)), "x.yaml must have at most"),
         ("a: " + "${b}" * 201, f"x.yaml must hold at most {MAX_INTERPOLATIONS} interpolations, got 201."),
         ("a: !!python/object/apply:os.system ['touch sprung']", "could not determine a constructor"),
         ("a: !!python/object/apply:pathlib.Path [a]", "could not determine a constructor"),

@@ -116,7 +116,7 @@ def test_what_contradicts_the_data_set_is_refused(case: str) -> None:
     changes, message = WRONG[case]
     with pytest.raises(DataError) as caught:
         check_against(replace(arrays_of(), **changes), INFO, "mine")
-    assert str(caught.value).startswith(f"The data set mine must hold what it says of itself: {message}")
+    assert str(caught.value).startswith(f"The data set mine must match its description: {message}")
     assert str(caught.value).endswith(". Fix the data set.")
     assert caught.value.exit_code == 3
 
@@ -150,9 +150,7 @@ def test_a_run_reads_its_data_and_checks_them_each_time(mine: dict[str, Any]) ->
     parts._read.cache_clear()
     mine["train_labels"] = np.zeros(6, dtype=np.int64)
     for _ in range(2):  # what was refused is not remembered as read
-        with pytest.raises(
-            DataError, match="The data set mine must hold what it says of itself: training labels of shape"
-        ):
+        with pytest.raises(DataError, match="The data set mine must match its description: training labels of shape"):
             read_data(of_mine())
 
 

@@ -402,7 +402,7 @@ def _signals(where: Path, trials: int, seed: int, expected: dict[str, Any], seco
             report.failures.append(f"{case}: ended with {code}: {child.err[-500:]}")
         elif state == "none":
             ended["before anything had begun"] += 1
-        elif state != "interrupted" or "Interrupted. To go on: era-cnn resume " not in child.err:
+        elif state != "interrupted" or "Interrupted. To resume: era-cnn resume " not in child.err:
             report.failures.append(f"{case}: left the state {state}: {child.err[-500:]}")
         else:
             ended["saved"] += 1

@@ -126,9 +126,7 @@ def test_a_config_of_a_newer_version_is_refused(verb: str, earlier: Path, comman
     assert {each: each.read_bytes() for each in before} == before
 
 
-@pytest.mark.parametrize(
-    ("version", "advice"), [(2, "Update era_cnn."), ("x", "Compare it as it is, or train it anew.")]
-)
+@pytest.mark.parametrize(("version", "advice"), [(2, "Update era_cnn."), ("x", "Use it as it is, or start a new run.")])
 @pytest.mark.parametrize("verb", ["resume", "replay"])
 def test_another_arithmetic_is_refused_but_compared(
     verb: str, version: object, advice: str, earlier: Path, command
@@ -137,6 +135,6 @@ def test_another_arithmetic_is_refused_but_compared(
     folder.write_json("provenance.json", {**folder.read_json("provenance.json"), "numerics": version})
     code, _, err = command(verb, "interrupted")
     assert code == 4
-    assert f"must have numerics version 1 to be trained to the same bits, got {version}" in err
+    assert f"must have numerics version 1 to be reproduced bit for bit, got {version}" in err
     assert advice in err
     assert command("compare", "interrupted")[0] == 0

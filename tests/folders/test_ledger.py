@@ -59,5 +59,5 @@ def test_of_a_lost_or_damaged_one_nothing_is_believed(ledger: Ledger) -> None:
 
 def test_one_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "ledger.jsonl").mkdir()
-    with pytest.raises(StorageError, match=r"ledger\.jsonl must be written, got: Is a directory\. Make room"):
+    with pytest.raises(StorageError, match=r"ledger\.jsonl must be written, got: Is a directory\. Free some space"):
         Ledger(tmp_path / "ledger.jsonl").add(Entry.now(JOBS[0], "running"))

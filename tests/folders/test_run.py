@@ -46,13 +46,13 @@ def test_the_first_claim_gets_the_name_and_the_next_a_number(tmp_path: Path) -> 
 @pytest.mark.parametrize("place", ["file/run", "file/day/run"])
 def test_a_place_where_nothing_can_be_created(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(RunFolderError, match=r"must be a folder.*Choose another place: hydra.run.dir=…"):
+    with pytest.raises(RunFolderError, match=r"must be a folder.*Choose another folder: hydra.run.dir=…"):
         claim(tmp_path / place)
 
 
 @pytest.mark.parametrize("place", [".", "..", "/"])
 def test_a_folder_that_one_stands_in_is_never_claimed_nor_numbered(place: str, tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match="must be a folder of its own, got one that you stand in"):
+    with pytest.raises(RunFolderError, match="must be a new folder, got one that contains the current directory"):
         claim(Path(place))
     assert not list(tmp_path.parent.glob(f"{tmp_path.name}_2"))
 
@@ -173,7 +173,9 @@ def test_a_result_that_is_not_on_the_disk_for_good_is_none(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fail_once)
-    with pytest.raises(StorageError, match="must be written, got: Input/output error. Make room, or mend the disk."):
+    with pytest.raises(
+        StorageError, match="must be written, got: Input/output error. Free some space, or check the disk."
+    ):
         folder.complete(RESULT)
     assert not (tmp_path / "result.json").exists()
     assert next(calls) == count + 1

@@ -21,7 +21,7 @@ def test_a_file_is_written_whole_or_not_at_all(name: str, tmp_path: Path, monkey
         patch.setattr(os, name, fail)
         with pytest.raises(StorageError) as caught:
             write_atomically(path, b"new")
-    said = f"{path} must be written, got: No space left on device. Make room, or mend the disk."
+    said = f"{path} must be written, got: No space left on device. Free some space, or check the disk."
     assert str(caught.value) == said
     assert path.read_bytes() == b"old"
     write_atomically(path, b"new")

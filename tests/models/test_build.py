@@ -18,8 +18,8 @@ from tests.models.test_blocks import INHERITED
         (["model.layers.conv1.block=convv"], "got 'convv'. Did you mean conv?"),
         (["~model.layers.conv1.block"], "model.layers.conv1.block must be given, got nothing. Choose one: avg_pool,"),
         (["model.layers.conv1.block=[1]"], "model.layers.conv1.block must be one of avg_pool"),
-        (["~model.layers.gap"], "model.layers must end in 10 values for an image, its classes, got '10 × 5 × 5'."),
-        (["model.layers.logits.out_channels=12"], "model.layers.gap.projection must be conv or linear where 12 channels"),
+        (["~model.layers.gap"], "model.layers must output 10 values for each image, one for each class, got '10 × 5 × 5'."),
+        (["model.layers.logits.out_channels=12"], "model.layers.gap.projection must be conv or linear if there are 12"),
         (["+model.layers.forward={block: max_pool}"], "model.layers.forward must have a plain name"),
         (["+model.layers.a-b={block: max_pool}"], "model.layers.a-b must have a plain name (letters, digits, _), got 'a-b'"),
         (["+model.layers.more={block: max_pool}"], "model.layers.more.kernel_size must be at most 1: its input is 1 px"),
@@ -27,7 +27,7 @@ from tests.models.test_blocks import INHERITED
         (["target.max_params=7615"], "got 7,616. Make the network smaller, or raise target.max_params."),
         (
             ["experiment=model_1", "model.dropout=0.1", *[f"+model.layers.conv{i}.dropout=0.0" for i in range(1, 7)]],
-            "model.dropout must be 0 where no layer takes it, got 0.1. Set it in a layer.",
+            "model.dropout must be 0 if no layer uses it, got 0.1. Set it in a layer.",
         ),
         (["+model.layers.gap.projection=linear", "+model.layers.more={block: max_pool}"], "model.layers.more.block must"),
     ],
@@ -123,12 +123,12 @@ def test_a_network_for_other_classes_is_refused() -> None:
     }
     del layers["head"]
     with pytest.raises(
-        ConfigError, match=r"gap.projection must be conv or linear where 10 channels come in for 7 classes"
+        ConfigError, match=r"gap.projection must be conv or linear if there are 10 input channels for 7 classes"
     ):
         build_network(layers, INHERITED, seed=1, info=COLOUR)
     without = {name: layers[name] for name in list(layers)[:3]}
     with pytest.raises(
-        ConfigError, match="model.layers must end in 7 values for an image, its classes, got '12 × 5 × 8'"
+        ConfigError, match="model.layers must output 7 values for each image, one for each class, got '12 × 5 × 8'"
     ):
         build_network(without, INHERITED, seed=1, info=COLOUR)
 

@@ -72,7 +72,7 @@ def test_the_load_of_others_is_what_a_run_does_not_use(
 @pytest.mark.parametrize("value", ["true", "TRUE", " True "])
 def test_threads_that_openmp_may_leave_out_are_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_DYNAMIC", value)
-    with pytest.raises(ConfigError, match="^threads must be 1 where the environment's OMP_DYNAMIC is true"):
+    with pytest.raises(ConfigError, match="^threads must be 1 if the environment variable OMP_DYNAMIC is true"):
         check_threads(2)
     check_threads(1)
     monkeypatch.setenv("OMP_DYNAMIC", "false")

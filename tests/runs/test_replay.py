@@ -58,7 +58,7 @@ def test_a_run_can_be_done_again_from_its_folder(run: Path, command, tmp_path: P
     code, out, err = command("replay", "run")
     assert (code, err) == (0, "")
     assert out.splitlines()[-1] == (
-        "Equal, bit for bit: all 3 epochs and the result of run (order of the images, weights, optimizer, metrics)."
+        "Equal, bit for bit: all 3 epochs and the result of run (image order, weights, optimizer, metrics)."
     )
     assert "This differs" not in out
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
@@ -98,7 +98,7 @@ def test_the_first_epoch_and_tensor_that_differ_are_named(name: str, said: str, 
     assert code == 1
     assert said in err
     assert "EPOCH:3" not in out
-    cause = "Likely cause: another seed" if name == "order" else "Nothing that is recorded has changed"
+    cause = "Likely cause: another seed" if name == "order" else "no other record changed"
     assert cause in err
 
 
@@ -135,9 +135,9 @@ def assert_refused(outcome: tuple[int, str, str], code: int, message: str) -> No
     ("words", "code", "message"),
     [
         (["nowhere"], 2, "RUN must be the folder of a run, got 'nowhere'."),
-        (["run", "--epochs", "4"], 2, "--epochs must be from 1 to 3, the epochs that were recorded, got 4."),
+        (["run", "--epochs", "4"], 2, "--epochs must be from 1 to 3, the number of recorded epochs, got 4."),
         (["run", "--epochs", "0"], 2, "--epochs must be from 1 to 3"),
-        (["run", "--data-root", "x"], 2, "--data-root must not be given: digits lies in no folder, got 'x'."),
+        (["run", "--data-root", "x"], 2, "--data-root must not be given: digits is not read from a folder, got 'x'."),
     ],
 )
 def test_what_cannot_be_replayed_has_its_message(words: list[str], code: int, message: str, run: Path, command) -> None:

@@ -280,7 +280,7 @@ def test_what_is_no_run_is_left_as_it_is(command, tmp_path: Path) -> None:
     code, _, err = command("resume", "foreign")
     assert code == 4
     assert err == (
-        f"{tmp_path / 'foreign' / 'multirun.yaml'} must hold what the run wrote, got: no 'hydra'. Start the run anew.\n"
+        f"{tmp_path / 'foreign' / 'multirun.yaml'} must hold what the run wrote, got: no 'hydra'. Start a new run.\n"
     )
     code, _, err = command("replay", "foreign")
     assert code == 2
@@ -311,10 +311,10 @@ def test_a_completed_run_says_so(command, tmp_path: Path) -> None:
         (None, "config.yaml must hold what the run wrote, got: No such file"),
         (
             "a: [",
-            "config.yaml must hold what the run wrote, got: config.yaml must be written in YAML, got: while parsing",
+            "config.yaml must hold what the run wrote, got: config.yaml must be valid YAML, got: while parsing",
         ),
         ("[" * 3000, "config.yaml must be nested at most 20 levels deep"),
-        ("a: &a [1]\nb: [" + "*a, " * 9000 + "]", "config.yaml must come to at most 10,000 entries"),
+        ("a: &a [1]\nb: [" + "*a, " * 9000 + "]", "config.yaml must have at most 10,000 entries"),
         ("a: 1", "config.yaml must hold what the run wrote, got: name must be given"),
     ],
 )
@@ -409,6 +409,6 @@ def test_a_checkpoint_that_reads_back_differently_is_an_error(tmp_path: Path, mo
     monkeypatch.setattr(
         "era_cnn.folders.checkpoints.write_atomically", lambda path, content: path.write_bytes(b"other")
     )
-    with pytest.raises(StorageError, match="It was written a moment ago: check the disk."):
+    with pytest.raises(StorageError, match="It was written a moment ago. Check the disk."):
         store.save(b"two", epoch=2, steps_done=0)
     assert list(store.path.iterdir()) == [first]

@@ -151,7 +151,9 @@ def test_the_digest_of_the_weights_is_over_names_types_shapes_and_values() -> No
 
 def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ConfigError, match=r"device must be there: this machine has .*cpu, got 'cuda'. Use device=auto"):
+    with pytest.raises(
+        ConfigError, match=r"device must be available: this machine has .*cpu, got 'cuda'. Use device=auto"
+    ):
         pick_device("cuda")
 
 
@@ -217,7 +219,7 @@ def test_a_listener_that_fails_is_left_out_and_the_run_goes_on(
     assert result.epochs == 3
     assert failing.events == ALL[: ALL.index("epoch 2") + 1]
     assert other.events == ALL
-    said = "The listener Heard failed in on_epoch and is left out from now on, got RuntimeError: of no use."
+    said = "The listener Heard failed in on_epoch and is no longer called, got RuntimeError: of no use."
     assert capsys.readouterr().err.count(said) == 1
     assert (tmp_path / "run" / "result.json").exists()
 

@@ -30,11 +30,11 @@ from tests.sweeps.fakes import KILLED, FakeExecutor, Script, ledger_of
 SWEEP = ["-m", *SMALL, "hydra.sweep.dir=sweep"]
 FOUR_EPOCHS = [*(word for word in SWEEP if "limit_epochs" not in word), "trainer.limit_epochs=4"]
 LAUNCHERS = {"basic": [], "local": ["hydra/launcher=local", "hydra.launcher.n_jobs=3"]}
-SILENT = "it left no word, as when a disk is full"
+SILENT = "it recorded no reason, as when the disk is full"
 FAILURES = {
     "raise": ("failed", "RuntimeError: on purpose"),
-    "SIGKILL": ("failed", f"The job must live to its end, got: {KILLED}."),
-    "silent": ("failed", f"The job must live to its end, got: {SILENT}."),
+    "SIGKILL": ("failed", f"The job ended without a result: {KILLED}."),
+    "silent": ("failed", f"The job ended without a result: {SILENT}."),
     "damage": ("damaged", "result.json must hold what the run wrote, got: Expecting"),
 }
 """What is recorded of a job that fails in a way: its state, and what its message holds."""
@@ -60,7 +60,7 @@ def test_a_failure_is_recorded_and_the_others_go_on(way: str, launcher: str, fak
         [(number, each) for number in range(3) for each in ("planned", "running")]
         + [(0, "completed"), (1, state), (2, "completed")]
     )
-    assert "To go on with what is not done: era-cnn resume sweep\n" in done.stdout
+    assert "To resume what is not done: era-cnn resume sweep\n" in done.stdout
     assert re.search(rf"^1 +1 +{state}", done.stdout, re.MULTILINE)
 
 
@@ -71,7 +71,7 @@ def test_a_job_is_tried_as_often_as_was_asked(way: str, retries: int, fake_sweep
     assert done.returncode == 1
     assert states() == [FAILURES[way][0], "completed"]
     assert [number for number, _ in script.started].count(0) == 1 + retries
-    assert done.stdout.count("; it is tried again") == retries
+    assert done.stdout.count("; trying again") == retries
 
 
 @pytest.mark.parametrize("way", [way for way in FAILURES if way != "damage"])
@@ -138,7 +138,7 @@ def test_a_signal_stops_all_jobs_and_the_sweep_goes_on(
     assert states() == ["interrupted"] * under_way + ["planned"] * (4 - under_way)
     assert script.stopped == list(range(under_way))
     assert ledger()[-under_way:] == [(job, "interrupted") for job in range(under_way)]
-    assert "To go on with what is not done: era-cnn resume sweep" in done.stdout
+    assert "To resume what is not done: era-cnn resume sweep" in done.stdout
     assert fake_sweep("resume", "sweep").returncode == 0
     assert states() == ["completed"] * 4
     assert [epoch for job, epoch in script.started if job == 0] == [1, 3]
@@ -228,7 +228,7 @@ def test_a_hopeless_job_is_stopped_once_and_counts_as_done(drive, script: Script
     driver = drive(script, hopeless=[0, 2])
     driver.go()
     assert states() == ["pruned", "completed", "pruned"]
-    assert outcomes_of()[0].message == "It was behind the others."
+    assert outcomes_of()[0].message == "The pruner stopped it."
     assert script.stopped == [0, 2]
     assert sorted(driver.source.told) == [(0, "pruned"), (1, "completed"), (2, "pruned")]
 

@@ -55,7 +55,7 @@ def test_jobs_fail_alone_and_come_to_the_same_bits(launcher: list[str], sweep_pr
     assert states == ["completed", "failed", "failed", "failed"]
     messages = [outcome.message for outcome in outcomes_of()]
     assert messages[1:3] == ["RuntimeError: on purpose", "SystemExit: 3"]
-    assert messages[3].startswith("The job must live to its end, got: ")
+    assert messages[3].startswith("The job ended without a result: ")
     done = sweep_process("resume", "sweep", *launcher)
     assert done.returncode == 0, done.stdout + done.stderr
     assert weights_of(outcomes_of()) == expected()[:4]

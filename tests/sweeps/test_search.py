@@ -79,7 +79,7 @@ def test_a_space_that_is_none(words: list[str], said: str) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["model.dropout=0,0.1"], "data.val_size must be given for a search, which makes choices, got 0."),
+        (["model.dropout=0,0.1"], "data.val_size must be greater than 0 for a search, got 0."),
         (
             ["model.dropout=0,0.1", "hydra.sweeper.metric=test_accuracy"],
             "hydra.sweeper.optimise_on_test_set must be true with hydra.sweeper.metric=test_accuracy, got false.",

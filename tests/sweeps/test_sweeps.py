@@ -26,7 +26,7 @@ LAUNCHERS = ["basic", "local"]
 WAYS = {
     "raise": "RuntimeError: on purpose",
     "sys.exit": "SystemExit: 3",
-    "os._exit": "its process ended by itself, with exit code 7",
+    "os._exit": "its process exited with code 7",
     "SIGKILL": "its process was killed by SIGKILL, as when memory runs out",
     "SIGSEGV": "its process was killed by SIGSEGV",
     "SIGABRT": "its process was killed by SIGABRT",
@@ -68,8 +68,8 @@ def test_failures_stay_where_they_happen(launcher: str, ways: list[str], sweep) 
             assert "Traceback (most recent call last)" in log
         if way == "SIGSEGV":
             assert "Fatal Python error: Segmentation fault" in log
-    assert f"1 of {len(ways) + 1} jobs done, {len(ways)} not" in done.stdout
-    assert "To go on with what is not done: era-cnn resume sweep\n" in done.stdout
+    assert f"1 of {len(ways) + 1} jobs done, {len(ways)} failed or interrupted" in done.stdout
+    assert "To resume what is not done: era-cnn resume sweep\n" in done.stdout
     assert done.stdout.splitlines()[-1] == "Sweep folder: sweep"
 
 
@@ -89,7 +89,7 @@ def test_a_failed_job_is_tried_again_from_its_checkpoint(sweep, expected, tmp_pa
     done = sweep(*words, "sweep.retries=1", sabotage={1: "once raise", 2: "once SIGKILL", 3: "raise"})
     assert done.returncode == 1
     assert states() == ["completed", "completed", "failed"]
-    assert done.stdout.count("it is tried again") == 3
+    assert done.stdout.count("trying again") == 3
     assert "Resuming in epoch 2" in (tmp_path / "sweep" / "0_model_4_digits" / "run.log").read_text(encoding="utf-8")
     assert weights_of(outcomes_of())[:2] == expected()[1:3]
 
@@ -163,7 +163,7 @@ def test_a_sweep_that_is_stopped_goes_on(
     assert process.returncode == code
     assert err == ""
     if code > 0:
-        assert "To go on with what is not done: era-cnn resume sweep" in out
+        assert "To resume what is not done: era-cnn resume sweep" in out
         assert "interrupted" in states()
     done = sweep("resume", "sweep")
     assert done.returncode == 0, done.stderr
@@ -225,7 +225,7 @@ def test_a_folder_that_is_gone_is_made_again(fake_sweep, tmp_path: Path) -> None
     group.write_text("defaults: [sgd]\nlr: 0.02\n", encoding="utf-8")
     done = fake_sweep("resume", "sweep")
     assert done.returncode == 4
-    assert "must be there, got nothing, and conf/ no longer says what it held. Undo the change of conf/." in done.stderr
+    assert "must exist, got nothing, and the config files now describe another job. Undo their change." in done.stderr
     group.write_text("defaults: [sgd]\nlr: 0.01\n", encoding="utf-8")
     assert fake_sweep("resume", "sweep").returncode == 0
     assert weights_of(outcomes_of()) == before
@@ -259,8 +259,8 @@ def test_a_full_disk_ends_a_sweep_with_one_line(sweep) -> None:
     )
     done = run_command("-m", *SMALL, "seed=0,1", "hydra.sweep.dir=sweep", before=full)
     assert done.returncode == 1
-    assert "tried again" not in done.stdout
-    assert "it left no word, as when a disk is full" in done.stdout
+    assert "trying again" not in done.stdout
+    assert "it recorded no reason, as when the disk is full" in done.stdout
     assert sweep("resume", "sweep").returncode == 0
 
 
@@ -407,7 +407,7 @@ def test_the_results_are_written_and_can_be_asked_for(fake_sweep, command, tmp_p
         (["seed=1,2", "~sweep"], "sweep must be a mapping, got null."),
         (
             ["seed=1,2", "hydra.sweep.subdir='study.db/${seed}'"],
-            "hydra.sweep.subdir must be a name that the sweep does not",
+            "hydra.sweep.subdir must not be the name of a file of the sweep",
         ),
         (["hydra.sweeper.max_batch_size=2"], "hydra.sweeper.max_batch_size must be null: a job starts as soon as"),
         (
@@ -425,7 +425,7 @@ def test_bad_sweeps_are_refused_before_anything_is_made(words: list[str], said: 
 
 def test_options_of_sweeps_have_no_effect_on_a_run_and_are_refused(command, tmp_path: Path) -> None:
     code, _, err = command("data=digits", "sweep.retries=2")
-    assert (code, err) == (2, "sweep.retries must go with a sweep, got a single run. Add -m, or leave it out.\n")
+    assert (code, err) == (2, "sweep.retries must be used with a sweep, got a single run. Add -m, or remove it.\n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -433,13 +433,13 @@ def test_what_a_sweep_is_cannot_change_when_it_goes_on(fake_sweep, command) -> N
     fake_sweep("-m", *SMALL, "seed=1", "hydra.sweep.dir=sweep")
     code, _, err = command("resume", "sweep", "seed=2")
     assert code == 2
-    assert err.startswith("seed must stay as it was: the jobs are planned, got '2'.")
+    assert err.startswith("seed must not change: the jobs are planned already, got '2'.")
     for word, said in {
         "+hydra/launcher=local": "hydra/launcher must be given as hydra/launcher=…, got +hydra/launcher=local.",
-        "hydra/launcherx=1": "hydra/launcherx must stay as it was: the jobs are planned, got '1'.",
+        "hydra/launcherx=1": "hydra/launcherx must not change: the jobs are planned already, got '1'.",
         "sweep.retries=1,2": "sweep.retries must have one value for all jobs, got 1,2.",
         "~sweep.retries": "sweep.retries must be given as sweep.retries=…, got ~sweep.retries.",
-        "hydra.sweeper.n_trials=60": "hydra.sweeper.n_trials must go with a search, got a sweep that is none.",
+        "hydra.sweeper.n_trials=60": "hydra.sweeper.n_trials must be used with a search, got another sweep.",
         "retries": "retries must be key=value, got: ",
     }.items():
         code, _, err = command("resume", "sweep", word)

@@ -125,7 +125,7 @@ def test_a_history_that_is_not_restored_is_noticed(split: Split) -> None:
     unbroken = Training(split)
     unbroken.run()
     resumed = Training(split)
-    with pytest.raises(AssertionError, match="epochs come one after the other"):
+    with pytest.raises(AssertionError, match="epochs must be appended in order"):
         resumed.run(replace(Checkpoint.from_bytes(unbroken.saved[5], CPU), history=History()))
 
 

@@ -78,7 +78,7 @@ def test_it_is_a_sequence() -> None:
 @pytest.mark.parametrize("number", [1, 2, 4])
 def test_epochs_come_one_after_the_other(number: int) -> None:
     history = history_of((None, 0.1), (None, 0.2))
-    with pytest.raises(AssertionError, match="one after the other"):
+    with pytest.raises(AssertionError, match="appended in order"):
         history.append(epoch(number))
     assert len(history) == 2
 

@@ -1,1 +1,1 @@
-"""Listeners of a run: what people see, what is saved, what is written."""
+"""Listeners of a run: they show it, save it, write its files and stop it."""

@@ -1,6 +1,6 @@
-"""What a person sees of a run: a bar and the test line in a terminal, a line an epoch elsewhere.
+"""Shows a run: a progress bar and the test line in a terminal, a line for each epoch elsewhere.
 
-The wording is that of the reference runs' logs; epochs are counted from 1, as everywhere here.
+The wording is that of the reference runs' logs; epochs are counted from 1, as everywhere in this package.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from era_cnn.training.history import EpochMetrics, Scores
 from era_cnn.training.listeners import Listener
 from era_cnn.training.loop import Step
 
-log = logging.getLogger("era_cnn")  # into run.log: see log_to
+log = logging.getLogger("era_cnn")  # goes into run.log: see log_to
 
 REFRESH_SECONDS = 0.1
-"""Between two readings of the loss: each one waits for the device."""
+"""The time between two readings of the loss, since each one waits for the device."""
 
 
 class Console(Listener):
-    """Shows a run as it goes on, and keeps what was said in run.log. Reads the tallies, changes nothing.
+    """Shows the progress of a run, and logs its messages to run.log. Reads the tallies, changes nothing.
 
     Args:
-        is_terminal: Whether there is a terminal for a bar; found out if None.
-        quiet: Whether all that is said goes into run.log alone.
+        is_terminal: Whether there is a terminal for a bar; detected if None.
+        quiet: Whether to write messages only to run.log.
     """
 
     is_essential = True
@@ -49,10 +49,10 @@ class Console(Listener):
         self._shown_at = 0.0
 
     def say(self, text: str) -> None:
-        """To standard output.
+        """Prints a message to standard output.
 
         Raises:
-            OutputError: If nothing can be written there any more.
+            OutputError: If standard output can no longer be written to.
             StorageError: If the log can't be written.
         """
         if not self._quiet:
@@ -60,12 +60,12 @@ class Console(Listener):
         log.info("%s", text)
 
     def complain(self, text: str) -> None:
-        """To standard error, below a bar that is under way. Nothing is raised: this is where errors are said."""
+        """Prints an error to standard error, below an open bar. Raises nothing, since it reports errors itself."""
         with suppress(StorageError):
             self.warn(text)
 
     def warn(self, text: str) -> None:
-        """To standard error, of what a run goes on in spite of.
+        """Prints a warning to standard error; the run continues.
 
         Raises:
             StorageError: If the log can't be written.
@@ -77,7 +77,7 @@ class Console(Listener):
         log.error("%s", text)
 
     def on_step(self, step: Step) -> None:
-        """Moves the bar; without one, says after the last step of an epoch what it would show."""
+        """Moves the bar; without one, prints its last line at the end of an epoch."""
         is_last = step.step + 1 == step.num_steps
         if self.is_terminal and not self._quiet:
             self._move_bar(step, is_last)
@@ -87,14 +87,14 @@ class Console(Listener):
             self.say(describe_step(step))
 
     def on_epoch(self, metrics: EpochMetrics) -> None:
-        """Says how the evaluations after an epoch went."""
+        """Prints the scores of the evaluations after an epoch."""
         if metrics.val:
             self.say(describe_scores("Validation set", metrics.val))
         if metrics.test:
             self.say(describe_scores("Test set", metrics.test))
 
     def close(self) -> None:
-        """Ends a bar that an interruption left open."""
+        """Closes the bar if an interruption left it open."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -113,7 +113,7 @@ class Console(Listener):
 
 
 class RunLog(logging.FileHandler):
-    """run.log. A line that can't be written stops the run, as any other file of it does."""
+    """The handler of run.log. A line that can't be written stops the run, as with any other of its files."""
 
     def _open(self) -> TextIOWrapper:
         try:
@@ -122,7 +122,7 @@ class RunLog(logging.FileHandler):
             raise StorageError.of(self.baseFilename, error) from error
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Raises what logging would else print as a traceback, and forget."""
+        """Raises the error, which logging would only print as a traceback."""
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
             raise StorageError.of(self.baseFilename, error) from error
@@ -131,7 +131,7 @@ class RunLog(logging.FileHandler):
 
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
-    """Adds to run.log whatever is logged within; creates it with the first line."""
+    """Appends to run.log whatever is logged within the context; creates the file with the first line."""
     handler = RunLog(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     root, level = logging.getLogger(), logging.getLogger().level
@@ -142,12 +142,12 @@ def log_to(path: Path) -> Iterator[None]:
     finally:
         root.setLevel(level)
         root.removeHandler(handler)
-        with suppress(OSError):  # each line was flushed as it came, and complained of if it could not be
+        with suppress(OSError):  # each line was flushed already, and a failure reported
             handler.close()
 
 
 def describe_step(step: Step) -> str:
-    """The words beside the bar: the loss of the last batch, the accuracy over the epoch so far in percent."""
+    """The text next to the bar: the loss of the last batch, and the accuracy over the epoch so far in percent."""
     return (
         f"EPOCH:{step.epoch} Loss={step.tally.last_loss.item():.4f} Batch_id={step.step} "
         f"Accuracy={100 * step.tally.accuracy:.2f} LR={step.lr:.6g}"
@@ -155,7 +155,7 @@ def describe_step(step: Step) -> str:
 
 
 def describe_scores(name: str, scores: Scores) -> str:
-    """The line of an evaluation, with the share in percent."""
+    """The line of an evaluation, with the accuracy also in percent."""
     return (
         f"{name}: Average loss: {scores.loss:.4f}, Accuracy: {scores.num_correct}/{scores.num_images} "
         f"({100 * scores.accuracy:.2f}%)"
@@ -164,12 +164,12 @@ def describe_scores(name: str, scores: Scores) -> str:
 
 PROMISE = (
     "Promise: bitwise equal results for the same packages, kind of processor or GPU, and threads; "
-    "else equal statistics."
+    "otherwise equal statistics."
 )
 
 
 def describe_start(config: RunConfig, parts: Parts) -> str:
-    """The first line: what is trained, on what."""
+    """The first line: the network, the data and the device."""
     sizes = {
         "training": len(parts.train.split),
         "validation": len(parts.val.split) if parts.val else 0,
@@ -186,8 +186,8 @@ def describe_start(config: RunConfig, parts: Parts) -> str:
 
 
 def describe_result(result: Result, config: RunConfig) -> str:
-    """The last lines but one: accuracies in percent, the target, the speed, what may be expected of a repetition."""
-    chosen = "one look at the test set" if result.best_val_accuracy is not None else "chosen on the test set"
+    """The lines at the end: accuracies in percent, the target, the speed, and what can be expected of a replay."""
+    chosen = "test set evaluated once" if result.best_val_accuracy is not None else "chosen on the test set"
     lines = [
         f"Best test accuracy:   {100 * result.best_test_accuracy:.2f}% in epoch {result.best_test_epoch} ({chosen})",
         f"Final test accuracy:  {100 * result.final_test_accuracy:.2f}%",
@@ -199,14 +199,14 @@ def describe_result(result: Result, config: RunConfig) -> str:
         )
     lines += [
         f"Target: {describe_target(result, config)}",
-        f"Speed: {result.images_per_second:,.0f} images/s, {result.seconds / result.epochs:.1f} s an epoch in training",
+        f"Speed: {result.images_per_second:,.0f} images/s, {result.seconds / result.epochs:.1f} s per training epoch",
         PROMISE,
     ]
     return "\n".join(lines)
 
 
 def describe_target(result: Result, config: RunConfig) -> str:
-    """What was to be reached, and whether it was; both accuracies count, and only the best one is the reference's."""
+    """The target, and whether it was met; if the best epoch met it but the last one did not, says so."""
     target = config.target
     wants = [
         f"at most {target.max_params:,} parameters" if target.max_params else "",
@@ -217,7 +217,7 @@ def describe_target(result: Result, config: RunConfig) -> str:
     if not stated:
         return "none set"
     if result.target["met"] is None:
-        return f"{stated}: not judged, since trainer.limit_test_images is set"
+        return f"{stated}: not evaluated, since trainer.limit_test_images is set"
     if not result.target["met"]:
         return f"{stated}: not met"
     if target.test_accuracy is not None and result.final_test_accuracy < target.test_accuracy:

@@ -1,4 +1,4 @@
-"""Notices a run that is much slower than it could be, and says what helps."""
+"""Warns about a run that is much slower than it could be, and says what helps."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from era_cnn.training.listeners import Listener, Training
 from era_cnn.training.loop import Step
 
 WINDOW_SECONDS = 10.0
-"""Steps are timed over windows of so much training: single ones vary."""
+"""The length of the windows over which steps are timed, since single steps vary."""
 
 SLOWER = 3.0
 """How many times slower than the fastest window a window must be to count as slow."""
 
 
 class Pace(Listener):
-    """Says once if steps become much slower than they were, or if other processes leave too few cores for the threads.
+    """Warns once if steps become much slower than before, or if other processes leave too few cores for the threads.
 
     Args:
-        warn: Takes the message.
-        busy_cores: How many cores other processes use, where the run has so many threads.
-        num_cores: Of the machine.
+        warn: Called with the message.
+        busy_cores: Returns how many cores other processes use, given the number of threads of the run.
+        num_cores: The number of cores of the machine.
     """
 
     def __init__(
@@ -33,18 +33,18 @@ class Pace(Listener):
         num_cores: int | None = None,
     ) -> None:
         self._warn, self._busy_cores = warn, busy_cores
-        self._num_cores = num_cores or os.cpu_count() or 1  # the load is that of the whole machine
+        self._num_cores = num_cores or os.cpu_count() or 1  # the load average covers the whole machine
         self._fastest: float | None = None
         self._has_warned = False
         self._previous: Step | None = None
         self._seconds, self._steps = 0.0, 0
 
     def on_start(self, training: Training) -> None:
-        """Remembers what the run uses."""
+        """Stores the run's threads and device."""
         self._threads, self._device = training.config.threads, training.config.device
 
     def on_step(self, step: Step) -> None:
-        """Looks at each window that is over. Evaluations between epochs are no part of it."""
+        """Judges each window that is complete. Evaluations between epochs do not count."""
         previous, self._previous = self._previous, step
         if previous is None or previous.epoch != step.epoch:
             return
@@ -55,13 +55,13 @@ class Pace(Listener):
             self._seconds, self._steps = 0.0, 0
 
     def _judge(self, seconds: float) -> None:
-        """Compares the mean step of a window with the fastest one, and the load with the cores."""
+        """Compares the mean step time of a window with the fastest one, and the load with the cores."""
         busy = self._busy_cores(self._threads) if self._device == "cpu" else 0.0
         is_crowded = busy > self._num_cores - self._threads + 0.5
         is_slower = self._fastest is not None and seconds > SLOWER * self._fastest
         self._fastest = min(seconds, self._fastest or seconds)
         if is_slower:
-            self._say(f"Steps take {1000 * seconds:.0f} ms, where they took {1000 * self._fastest:.0f} ms.")
+            self._say(f"Steps take {1000 * seconds:.0f} ms; earlier they took {1000 * self._fastest:.0f} ms.")
         elif is_crowded:
             cores = f"{self._num_cores} core{'s' if self._num_cores > 1 else ''}"
             self._say(f"Other processes use about {busy:.1f} of {cores}, and this run has {self._threads} threads.")
@@ -69,7 +69,7 @@ class Pace(Listener):
     def _say(self, what: str) -> None:
         self._has_warned = True
         remedy = (
-            "Wait for the other processes, or start runs with threads=1, which suffers least from them "
-            "(another number of threads comes to other bits)."
+            "Wait for the other processes, or start runs with threads=1, which they slow down least "
+            "(another number of threads changes the results)."
         )
         self._warn(f"{what} {remedy if self._device == 'cpu' else 'See what else uses the device.'}")

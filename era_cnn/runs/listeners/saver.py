@@ -1,4 +1,4 @@
-"""Decides when a run is saved, and as what."""
+"""Saves the checkpoints of a run."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from era_cnn.training.loop import Position, Step
 
 
 class Saver(Listener):
-    """Saves at the end of each epoch, every so many seconds within it, and whenever it is asked to.
+    """Saves at the end of each epoch, at intervals within it, and on request.
 
     Args:
-        folder: Takes the checkpoints.
-        origin: The digests of config and data, for each checkpoint.
-        every_seconds: Between two checkpoints within an epoch; None for none.
+        folder: The folder of the checkpoints.
+        origin: The digests of config and data, stored in each checkpoint.
+        every_seconds: The time between two checkpoints within an epoch; None for none.
     """
 
     is_essential = True
 
     def __init__(self, folder: CheckpointFolder, *, origin: dict[str, str], every_seconds: float | None) -> None:
         self.folder, self.origin, self.every_seconds = folder, origin, every_seconds
-        self._position: Position | None = None  # of the last update that was made since the last save
+        self._position: Position | None = None  # after the last update, if it is not saved yet
         self._saved_at = time.monotonic()
 
     def on_start(self, training: Training) -> None:
-        """Remembers what is to be saved."""
+        """Stores references to what will be saved."""
         self._state, self._history = training.state, training.history
 
     def on_step(self, step: Step) -> None:
-        """Remembers where the training is; saves it if the time has come."""
+        """Records the position of the training; saves it if the interval is over."""
         self._position = Position(step.epoch, step.step + 1, step.tally, step.seconds)
         if self.every_seconds is not None and time.monotonic() - self._saved_at >= self.every_seconds:
             self.save()
@@ -45,7 +45,7 @@ class Saver(Listener):
         self.save()
 
     def save(self) -> None:
-        """Saves what has come since the last save."""
+        """Saves the training, unless nothing has changed since the last save."""
         if self._position is None:
             return
         content = self._content(self._position)

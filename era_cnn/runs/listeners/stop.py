@@ -1,4 +1,4 @@
-"""Ends a run where it can be continued."""
+"""Stops a run where it can be continued."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from era_cnn.training.loop import Step
 
 
 class StopWhenAsked(Listener):
-    """Raises `Interrupted` after the present step or epoch if a signal has come; the last of the listeners."""
+    """Raises `Interrupted` after the current step or epoch if a signal was received; the last listener."""
 
     is_essential = True
 
@@ -17,9 +17,9 @@ class StopWhenAsked(Listener):
         self.stop = stop
 
     def on_step(self, step: Step) -> None:
-        """After a step."""
+        """Checks for a signal after a step."""
         self.stop.check()
 
     def on_epoch(self, metrics: EpochMetrics) -> None:
-        """After an epoch."""
+        """Checks for a signal after an epoch."""
         self.stop.check()

@@ -8,7 +8,7 @@ from era_cnn.training.listeners import Listener, Training
 
 
 class Writer(Listener):
-    """Keeps metrics.csv and fingerprints.jsonl as the history is."""
+    """Keeps metrics.csv and fingerprints.jsonl in step with the history."""
 
     is_essential = True
 
@@ -16,14 +16,14 @@ class Writer(Listener):
         self.folder = folder
 
     def on_start(self, training: Training) -> None:
-        """Remembers what is to be written."""
+        """Stores a reference to what will be written."""
         self._history, self._with_val = training.history, training.config.data.val_size > 0
 
     def on_epoch(self, metrics: EpochMetrics) -> None:
-        """Writes both files anew."""
+        """Rewrites both files."""
         self.write()
 
     def write(self) -> None:
-        """Writes both files as the history is now: a run may have come further than its last checkpoint."""
+        """Writes both files from the history, which may be shorter than the files after a resume."""
         self.folder.write_metrics(self._history, with_val=self._with_val)
         self.folder.write_fingerprints(self._history)

@@ -101,8 +101,8 @@ def test_the_best_accuracy_never_stands_alone() -> None:
     lines = describe_result(result_of(), config_of()).splitlines()
     assert lines[0] == "Best test accuracy:   99.35% in epoch 8 (chosen on the test set)"
     assert lines[1] == "Final test accuracy:  99.33%"
-    assert "2,000 images/s, 30.0 s an epoch" in lines[4]
+    assert "2,000 images/s, 30.0 s per training epoch" in lines[4]
     with_val = result_of(best_val_accuracy=0.99, best_val_epoch=3, final_val_accuracy=0.98)
     text = describe_result(with_val, config_of())
-    assert "(one look at the test set)" in text
+    assert "(test set evaluated once)" in text
     assert "Best validation accuracy: 99.00% in epoch 3" in text

@@ -33,7 +33,9 @@ def test_an_even_pace_is_not_mentioned() -> None:
 
 def test_steps_that_become_much_slower_are_mentioned_once() -> None:
     (said,) = messages([0.01, 0.01, 0.05, 0.05, 0.05])
-    assert said.startswith("Steps take 50 ms, where they took 10 ms. Wait for the other processes, or start runs with")
+    assert said.startswith(
+        "Steps take 50 ms; earlier they took 10 ms. Wait for the other processes, or start runs with"
+    )
     assert "threads=1" in said
 
 
@@ -53,7 +55,7 @@ def test_short_epochs_make_up_a_window_together() -> None:
 
 def test_on_another_device_threads_are_no_remedy() -> None:
     (said,) = messages([0.01, 0.05], busy=5.0, device="cuda")
-    assert said == "Steps take 50 ms, where they took 10 ms. See what else uses the device."
+    assert said == "Steps take 50 ms; earlier they took 10 ms. See what else uses the device."
 
 
 def test_its_failure_never_ends_a_run() -> None:

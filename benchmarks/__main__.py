@@ -247,7 +247,7 @@ def evaluation(rounds: int) -> dict[str, float]:
     import torch
 
     from benchmarks.era import config_of
-    from era_cnn.runs.machine import keep_memory
+    from era_cnn.machine import keep_memory
     from era_cnn.runs.parts import make_parts, read_data
     from era_cnn.runs.process import set_up
     from era_cnn.training.evaluate import evaluate

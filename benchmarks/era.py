@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from era_cnn.runs.machine import keep_memory, spin_briefly
+from era_cnn.machine import keep_memory, spin_briefly
 
 spin_briefly()  # as the command does, before torch is imported
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from era_cnn.config.schema import RunConfig
 from era_cnn.errors import ConfigError, problem
-from era_cnn.runs.machine import spin_briefly
+from era_cnn.machine import spin_briefly
 
 if TYPE_CHECKING:
     from era_cnn.compose.words import Words

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from era_cnn.errors import ConfigError, problem
-from era_cnn.runs.machine import keep_memory
+from era_cnn.machine import keep_memory
 from era_cnn.terminal import Terminated, flushed, own_the_process, report
 
 if TYPE_CHECKING:

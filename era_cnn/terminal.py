@@ -11,7 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 from era_cnn.errors import EraCnnError
-from era_cnn.runs.machine import spin_briefly
+from era_cnn.machine import spin_briefly
 
 
 def own_the_process() -> None:

@@ -41,7 +41,7 @@ def nothing_stays_registered() -> Iterator[None]:
     before = {kind: registry.imported() for kind, registry in REGISTRIES.items()}
     checks = {kind: dict(registry._checks) for kind, registry in REGISTRIES.items()}
     imported = dict(plugins._imported)
-    plugins.entry_points.cache_clear()
+    plugins._all_entry_points.cache_clear()
     try:
         yield
     finally:
@@ -50,4 +50,4 @@ def nothing_stays_registered() -> Iterator[None]:
             registry._checks = checks[kind]
         plugins._imported.clear()
         plugins._imported.update(imported)
-        plugins.entry_points.cache_clear()
+        plugins._all_entry_points.cache_clear()

@@ -1,5 +1,21 @@
-"""Composes, checks and types configs; the only package that imports Hydra."""
+"""How a run is asked for: the only package that knows Hydra."""
+
+import sys
+from types import ModuleType
+from typing import Any
 
 from era_cnn.compose.hydra_versions import check_versions
 
-check_versions()  # before hydra_door imports private names that another version may lack
+check_versions()  # before hydra_door imports names that another Hydra may not have
+
+
+class _Package(ModuleType):
+    """`era_cnn.compose` is this package and, in the Python API, a function: importing the package hides the function."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        from era_cnn.api import compose
+
+        return compose(*arguments, **options)
+
+
+sys.modules[__name__].__class__ = _Package

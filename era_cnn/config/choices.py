@@ -318,6 +318,7 @@ def _file_of(entry: Any) -> str:
 
 
 def _source_of(entry: Any) -> str:
+    """The source of an entry; of one that was typed at a prompt, what its functions compute."""
     try:
         return inspect.getsource(entry)
     except (OSError, TypeError):  # typed at a prompt

@@ -6,6 +6,7 @@ A config never imports anything. An entry point is in the group `era_cnn.plugins
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
 import importlib
@@ -98,15 +99,14 @@ def forget(path: Path) -> None:
     _imported.pop(str(path.resolve()), None)
 
 
-@functools.cache
 def entry_points(kind: str) -> dict[str, metadata.EntryPoint]:
-    """The entry points of installed plugins for one kind, by name; imports nothing.
+    """The entry points of installed plugins for one kind, by name; nothing is imported.
 
     Raises:
         ConfigError: If two of them have the same name.
     """
     found: dict[str, metadata.EntryPoint] = {}
-    for point in metadata.entry_points(group=GROUP):
+    for point in _all_entry_points():
         of_kind, _, name = point.name.partition(".")
         if of_kind != kind or not name:
             continue
@@ -115,6 +115,11 @@ def entry_points(kind: str) -> dict[str, metadata.EntryPoint]:
             raise ConfigError([f"{point.name} must be registered once, got {both}. Uninstall one of the two."])
         found[name] = point
     return found
+
+
+@functools.cache
+def _all_entry_points() -> tuple[metadata.EntryPoint, ...]:
+    return tuple(metadata.entry_points(group=GROUP))
 
 
 @contextmanager
@@ -151,25 +156,43 @@ def _note(name: str, module: ModuleType) -> None:
     for file in files:
         digest.update(f"{Path(file).name}\0".encode() + Path(file).read_bytes())
     folder = getattr(module, "CONFIG_DIR", None)
-    _imported[name] = Plugin(name, digest.hexdigest(), frozenset(files), str(folder) if folder else None)
+    config_dir = str(Path(module.__file__ or "").parent / folder) if folder else None
+    _imported[name] = Plugin(name, digest.hexdigest(), frozenset(files), config_dir)
 
 
 def _files_of(module: ModuleType) -> set[str]:
-    """The file of a module, those of its package, and those of the user's other modules that its names come from."""
+    """The file of a module, those of its package, and those of the user's own that they import, at any depth."""
     package = module.__name__.partition(".")[0]
     siblings = [each for name, each in sys.modules.items() if name.partition(".")[0] == package]
-    files, seen, pending = set(), set(), [module, *siblings]
+    files: set[str] = set()
+    pending = {file for each in (module, *siblings) if (file := getattr(each, "__file__", None))}
     while pending:
-        each = pending.pop()
-        file = getattr(each, "__file__", None)
-        if each.__name__ in seen or not file or not (_own_file(each) or each.__name__.partition(".")[0] == package):
-            continue
-        seen.add(each.__name__)
-        files.add(file)
-        names = {value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-                 for value in vars(each).values()}  # fmt: skip
-        pending += [sys.modules[name] for name in names if isinstance(name, str) and name in sys.modules]
+        files.add(file := pending.pop())
+        found = {own for name in _imports_of(file) if (own := _own_file_of(name))}
+        pending |= found - files
     return files
+
+
+def _imports_of(file: str) -> set[str]:
+    """The names of all modules that a file of Python code imports, also within functions."""
+    names: set[str] = set()
+    if not file.endswith(".py"):
+        return names
+    for node in ast.walk(ast.parse(Path(file).read_bytes())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def _own_file_of(name: str) -> str | None:
+    """The file of a module of the user's own, by its name; nothing is imported."""
+    if name in sys.modules:
+        return _own_file(sys.modules[name])
+    if "." in name or (spec := util.find_spec(name)) is None or not spec.origin or not spec.origin.endswith(".py"):
+        return None
+    return None if _is_installed(spec.origin) else spec.origin
 
 
 def _own_file(module: ModuleType) -> str | None:

@@ -19,7 +19,7 @@ from typing import Any
 from era_cnn.compose.complaints import reason_of
 from era_cnn.errors import ProcessError
 from era_cnn.folders.ledger import Job
-from era_cnn.runs.machine import available_cores
+from era_cnn.machine import available_cores
 from era_cnn.runs.stopping import SIGNALS
 from era_cnn.sweeps.executor import Ended, Manner
 from era_cnn.sweeps.worker import serve

@@ -17,7 +17,7 @@ from era_cnn.config.choices import load_plugins
 from era_cnn.errors import EraCnnError, StorageError
 from era_cnn.folders.claims import InUseError
 from era_cnn.folders.run import RunFolder
-from era_cnn.runs.machine import keep_memory
+from era_cnn.machine import keep_memory
 from era_cnn.runs.stopping import SIGNALS, stop_requests
 from era_cnn.sweeps.executor import Manner
 

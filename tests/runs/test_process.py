@@ -36,7 +36,7 @@ def test_memory_that_was_freed_is_not_asked_for_again() -> None:
         command = [sys.executable, "-c", FAULTS.format(prepare=prepare)]
         return int(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 
-    assert pages("from era_cnn.runs.machine import keep_memory; keep_memory(); torch.set_num_threads(1)") < 1000
+    assert pages("from era_cnn.machine import keep_memory; keep_memory(); torch.set_num_threads(1)") < 1000
     assert pages("torch.set_num_threads(1)") > 10_000  # 40 MiB a time, in pages of 4 KiB
 
 

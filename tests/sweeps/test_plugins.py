@@ -76,7 +76,7 @@ def test_a_preempted_job_goes_on_where_it_was(sweep, tmp_path: Path) -> None:
     assert process.returncode == 0, out
     log = (run / "run.log").read_text(encoding="utf-8")
     assert "Interrupted." in log
-    assert log.count("Going on in epoch ") == 1
+    assert log.count("Resuming in epoch ") == 1
     sweep(*words, "hydra.sweep.dir=basic")
     assert weights_of(outcomes_of()) == weights_of(outcomes_of("basic"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from era_cnn.runs.machine import load_of_others
+from era_cnn.machine import load_of_others
 from era_cnn.training.listeners import Listener, Training
 from era_cnn.training.loop import Step
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from era_cnn.errors import ConfigError
-from era_cnn.runs.machine import SPIN_COUNT, available_cores, cpu_quota, load_of_others, spin_briefly
+from era_cnn.machine import SPIN_COUNT, available_cores, cpu_quota, load_of_others, spin_briefly
 from era_cnn.runs.process import check_threads
 
 
@@ -44,7 +44,7 @@ def test_without_control_groups_nothing_limits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("quota", "count"), [(math.inf, 4), (9.0, 4), (2.5, 2), (0.5, 1)])
 def test_cores_are_counted_within_affinity_and_quota(quota: float, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {7, 1, 3, 5}, raising=False)
-    monkeypatch.setattr("era_cnn.runs.machine.cpu_quota", lambda: quota)
+    monkeypatch.setattr("era_cnn.machine.cpu_quota", lambda: quota)
     assert available_cores() == [1, 3, 5, 7][:count]
 
 

@@ -251,7 +251,9 @@ def test_elsewhere_interpolations_are_omegaconfs_own(monkeypatch: pytest.MonkeyP
         with limited():
             with limited():
                 pass
-            with pytest.raises(omegaconf.errors.InterpolationResolutionError, match="must read no variable"):
+            with pytest.raises(
+                omegaconf.errors.InterpolationResolutionError, match="must read no environment variable"
+            ):
                 config.read  # noqa: B018
             elsewhere: list[str] = []
             thread = threading.Thread(target=lambda: elsewhere.extend([config.read, config.decoded, config.long]))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from era_cnn.api import compose, load, resume, train
+    from era_cnn.api import compose, load, replay, resume, train
     from era_cnn.config.choices import block, dataset, optimizer, scheduler, transform
     from era_cnn.config.data_info import DataInfo
     from era_cnn.config.schema import RunConfig
@@ -42,6 +42,7 @@ _PLACES = {
     "dataset": "config.choices",
     "load": "api",
     "optimizer": "config.choices",
+    "replay": "api",
     "resume": "api",
     "scheduler": "config.choices",
     "train": "api",
@@ -68,6 +69,7 @@ __all__ = [
     "dataset",
     "load",
     "optimizer",
+    "replay",
     "resume",
     "scheduler",
     "train",

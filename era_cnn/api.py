@@ -6,6 +6,7 @@ random state.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -58,10 +59,14 @@ def train(
         EraCnnError: If an error ended the run; its folder records the error as well.
         KeyboardInterrupt: If the run was interrupted. It was saved first; `resume` continues it.
     """
-    spin_briefly()
+    _import_torch()
     from era_cnn.runs.start import no_files, start
 
+    _check_listeners(listeners)
+
     if isinstance(config, RunConfig):
+        if config_dir is not None:
+            raise ConfigError([problem("config_dir", "go with overrides", str(config_dir), "Give it to compose.")])
         now = datetime.now()
         settled, wanted = config, f"outputs/{now:%Y-%m-%d}/{now:%H-%M-%S}_{config.name}"
         files: Callable[[Path], Mapping[str, str]] = no_files
@@ -102,7 +107,8 @@ def resume(
         EraCnnError: If the run can't be continued, or an error ended it.
         KeyboardInterrupt: If the run was interrupted again.
     """
-    spin_briefly()
+    _import_torch()
+    _check_listeners(listeners)
     from era_cnn.folders.stored import run_folder
     from era_cnn.runs.carry_out import carry_out
 
@@ -119,15 +125,62 @@ def load(path: str | Path) -> Run:
         ConfigError: If there is no such folder, or it is that of a sweep.
         RunFolderError: If its config is missing or damaged.
     """
-    spin_briefly()
+    _import_torch()
     from era_cnn.use.network import Run
 
     return Run(path)
 
 
+def replay(
+    path: str | Path,
+    *,
+    epochs: int | None = None,
+    listeners: Sequence[Listener] = (),
+    data_root: str | Path | None = None,
+) -> bool:
+    """Trains a run again from its folder; returns whether the result is the same, bit for bit, and prints the answer.
+
+    Args:
+        path: The folder of the run; it is only read.
+        epochs: Compare only the first of them; None for all.
+        listeners: Those that added members to the state of the original run.
+        data_root: Where the data is now, if it was moved.
+
+    Raises:
+        EraCnnError: If it can't be repeated.
+    """
+    _import_torch()
+    _check_listeners(listeners)
+    from era_cnn.runs.replay import replay as replay_run
+
+    root = None if data_root is None else str(data_root)
+    command = ["era_cnn.replay", str(path)]
+    return replay_run(Path(path), command, epochs=epochs, data_root=root, listeners=listeners) == 0
+
+
+def _import_torch() -> None:
+    """Imports torch with the way of waiting that a run wants; the environment is then as it was."""
+    before = dict(os.environ)
+    spin_briefly()
+    import torch  # noqa: F401 - OpenMP reads the environment now
+
+    if "GOMP_SPINCOUNT" not in before:
+        os.environ.pop("GOMP_SPINCOUNT", None)
+
+
+def _check_listeners(listeners: Sequence[Listener]) -> None:
+    from era_cnn.training.listeners import Listener
+
+    for each in listeners:
+        if not isinstance(each, Listener):
+            raise ConfigError([problem("listeners", "hold objects of era_cnn.Listener", each, "Subclass it.")])
+
+
 def _words(overrides: Sequence[str], config_dir: str | Path | None) -> Words:
     from era_cnn.compose.words import Words
 
-    if isinstance(overrides, str):
+    if isinstance(overrides, str) or not all(isinstance(each, str) for each in overrides or ()):
         raise ConfigError([problem("overrides", "be a list of strings", overrides, "Put it into brackets.")])
-    return Words(list(overrides), config_dir=None if config_dir is None else str(config_dir))
+    if config_dir is not None and not Path(config_dir).is_dir():
+        raise ConfigError([problem("config_dir", "be a folder", str(config_dir), "Create it.")])
+    return Words(list(overrides or ()), config_dir=None if config_dir is None else str(config_dir))

@@ -170,7 +170,7 @@ def _describe(line: Line) -> int:
 
 def _data(line: Line) -> int:
     parser = argparse.ArgumentParser("era-cnn data", description="Downloads a data set if needed, and verifies it.")
-    parser.add_argument("name", help="mnist, fashion_mnist, kmnist or digits")
+    parser.add_argument("name", help="as data=NAME chooses it, such as mnist")
     parser.add_argument("overrides", nargs="*", help="overrides, such as data.root=FOLDER")
     args = _parsed(parser, line)
     from era_cnn.compose.composition import compose, validated

@@ -10,7 +10,7 @@ check_versions()  # before hydra_door imports names that another Hydra may not h
 
 
 class _Package(ModuleType):
-    """`era_cnn.compose` is this package and, in the Python API, a function: importing the package hides the function."""
+    """Makes the package callable: the function `era_cnn.compose` has its name, and is hidden once it is imported."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         from era_cnn.api import compose

@@ -16,11 +16,9 @@ either when the entry is created or, without any import, in the `check` that the
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
 import inspect
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,10 +44,11 @@ class Registry(Mapping[str, E], Generic[E]):
         kind: The kind of entry, such as block; the prefix of entry point names.
         built_in: The module that registers the built-in entries.
         base: The section that the schemas of entries extend.
+        given: What the program gives an entry by position, by name.
     """
 
-    def __init__(self, kind: str, built_in: str, base: type[Section]) -> None:
-        self.kind, self.base = kind, base
+    def __init__(self, kind: str, built_in: str, base: type[Section], given: tuple[str, ...] = ()) -> None:
+        self.kind, self.base, self.given = kind, base, given
         self._built_in = built_in
         self._entries: dict[str, E] = {}
         self._checks: dict[str, Check] = {}
@@ -70,7 +69,7 @@ class Registry(Mapping[str, E], Generic[E]):
             raise ConfigError([problem(f"The name of a {self.kind}", rule, name, "Rename it.")])
 
         def enter(entry: E) -> E:
-            if not _is_own(entry):
+            if not is_own(entry):
                 importlib.import_module(self._built_in)  # so that their names are taken
             before = self._entries.get(name)
             if before is not None and not _is_redefinition(before, entry):
@@ -86,7 +85,11 @@ class Registry(Mapping[str, E], Generic[E]):
 
     def __getitem__(self, name: str) -> E:
         importlib.import_module(self._built_in)
-        if name not in self._entries and (point := plugins.entry_points(self.kind).get(name)):
+        point = plugins.entry_points(self.kind).get(name)
+        if name in self._entries and point and point.module != self._entries[name].__module__:
+            both = f"{_place(self._entries[name])} and {point.value}"
+            raise ConfigError([f"{self.kind}.{name} must be registered once, got {both}. Uninstall the plugin."])
+        if name not in self._entries and point:
             with _all_or_nothing():
                 plugins.import_entry_point(point)
             if name not in self._entries:
@@ -112,7 +115,7 @@ class Registry(Mapping[str, E], Generic[E]):
             KeyError: If there is no such entry.
             ConfigError: If it comes from a plugin that can't be imported, or a field has no range.
         """
-        return _section(self.kind, self.base, name, self[name])
+        return _section(self.kind, self.base, self.given, name, self[name])
 
     def check(self, name: str, section: Section) -> None:
         """Raises a `FieldError` if the fields of an entry contradict each other."""
@@ -140,7 +143,7 @@ class Registry(Mapping[str, E], Generic[E]):
 
         The built-in module may have been imported since then, and would not be imported again.
         """
-        own = {name: entry for name, entry in self._entries.items() if _is_own(entry)}
+        own = {name: entry for name, entry in self._entries.items() if is_own(entry)}
         self._entries = {**own, **entries}
 
 
@@ -148,7 +151,7 @@ def _is_redefinition(before: Any, entry: Any) -> bool:
     return bool(entry.__module__ == "__main__" and _place(before) == _place(entry))
 
 
-def _is_own(entry: Any) -> bool:
+def is_own(entry: Any) -> bool:
     """Whether an entry is built in."""
     return bool(entry.__module__.startswith("era_cnn."))
 
@@ -169,8 +172,11 @@ def given_parameters(entry: Callable[..., Any]) -> list[str]:
 
 
 @functools.cache
-def _section(kind: str, base: type[Section], name: str, entry: Callable[..., Any]) -> type[Section]:
+def _section(
+    kind: str, base: type[Section], given: tuple[str, ...], name: str, entry: Callable[..., Any]
+) -> type[Section]:
     """The schema of an entry's fields, made from the keyword parameters of its constructor or function."""
+    _check_parameters(f"{kind}.{name}", given, entry)
     fields: dict[str, Any] = {"name": (Literal[name], ...)} if issubclass(base, Choice) else {}
     reserved = {"block"} if kind == "block" else {*fields}
     for parameter in keyword_parameters(entry):
@@ -184,9 +190,19 @@ def _section(kind: str, base: type[Section], name: str, entry: Callable[..., Any
     except Exception as error:  # pydantic raises various types for a plugin's annotations
         reason = " ".join(str(error).split())
         raise ConfigError([f"{kind}.{name} must have annotated fields, got: {reason}. Fix them."]) from error
-    if not _is_own(entry) and (problems := list(_unbounded(kind, name, section))):
+    if not is_own(entry) and (problems := list(_unbounded(kind, name, section))):
         raise ConfigError(problems)
     return section
+
+
+def _check_parameters(name: str, given: tuple[str, ...], entry: Callable[..., Any]) -> None:
+    """Raises a `ConfigError` if an entry takes what nobody gives it."""
+    for each in inspect.signature(entry).parameters.values():
+        is_given = each.kind is each.POSITIONAL_OR_KEYWORD and each.name in given
+        if not (is_given or each.kind is each.KEYWORD_ONLY):
+            known = f"any of {', '.join(given)}" if given else "nothing"
+            rule = f"take {known} by position, and its fields behind a *"
+            raise ConfigError([f"{name} must {rule}, got the parameter {each}. Change its signature."])
 
 
 def _annotation(entry: Any, parameter: inspect.Parameter) -> Any:
@@ -246,11 +262,11 @@ class DataSection(Choice):
     )
 
 
-BLOCKS: Registry[Any] = Registry("block", "era_cnn.models.blocks", Section)
+BLOCKS: Registry[Any] = Registry("block", "era_cnn.models.blocks", Section, ("in_channels", "in_size", "num_classes"))
 DATASETS: Registry[Any] = Registry("dataset", "era_cnn.data.sets", DataSection)
-TRANSFORMS: Registry[Any] = Registry("transform", "era_cnn.data.transforms", Section)
-OPTIMIZERS: Registry[Any] = Registry("optimizer", "era_cnn.training.optimizers", Choice)
-SCHEDULERS: Registry[Any] = Registry("scheduler", "era_cnn.training.schedulers", Choice)
+TRANSFORMS: Registry[Any] = Registry("transform", "era_cnn.data.transforms", Section, ("info",))
+OPTIMIZERS: Registry[Any] = Registry("optimizer", "era_cnn.training.optimizers", Choice, ("parameters",))
+SCHEDULERS: Registry[Any] = Registry("scheduler", "era_cnn.training.schedulers", Choice, ("epochs", "steps_per_epoch"))
 
 REGISTRIES: dict[str, Registry[Any]] = {
     registry.kind: registry for registry in (BLOCKS, DATASETS, TRANSFORMS, OPTIMIZERS, SCHEDULERS)
@@ -297,29 +313,3 @@ def _check_sections(before: Mapping[str, Mapping[str, Any]]) -> None:
         for name in registry.imported().keys() - before[kind].keys():
             if registry.imported()[name].__module__.startswith(plugins.PREFIX):
                 registry.section(name)
-
-
-def plugin_digests() -> dict[str, str]:
-    """The digest of the code of each entry that is not built in, by kind and name, such as `block.squeeze`.
-
-    It covers all files of the entry's plugin; for an entry that was registered by hand, as in a notebook, its source.
-    """
-    by_file = {file: plugin.sha256 for plugin in plugins.imported() for file in plugin.files}
-    return {
-        f"{kind}.{name}": by_file.get(_file_of(entry)) or hashlib.sha256(_source_of(entry).encode()).hexdigest()
-        for kind, registry in REGISTRIES.items()
-        for name, entry in registry.imported().items()
-        if not _is_own(entry)
-    }
-
-
-def _file_of(entry: Any) -> str:
-    return getattr(sys.modules.get(entry.__module__), "__file__", None) or ""
-
-
-def _source_of(entry: Any) -> str:
-    """The source of an entry; of one that was typed at a prompt, what its functions compute."""
-    try:
-        return inspect.getsource(entry)
-    except (OSError, TypeError):  # typed at a prompt
-        return f"{_place(entry)}, whose source is not known"

@@ -26,6 +26,8 @@ class DataInfo:
         sizes = (*self.shape, self.train_size, self.test_size)
         if len(self.shape) != 3 or not all(isinstance(size, int) and size > 0 for size in sizes):
             raise ValueError(f"A DataInfo must have a shape (C, H, W) and sizes of at least 1, got {self}.")
+        if isinstance(self.class_names, str) or not all(isinstance(name, str) for name in self.class_names):
+            raise ValueError(f"A DataInfo must have class names that are strings, got {self.class_names!r}.")
         if len(self.class_names) < 2 or len(set(self.class_names)) < len(self.class_names):
             raise ValueError(f"A DataInfo must have two or more classes with different names, got {self.class_names}.")
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError, create_model
 
 from era_cnn.config.choices import GROUPS, SCHEDULERS, DataSection
+from era_cnn.config.data_info import DataInfo
 from era_cnn.config.messages import field_problems
 from era_cnn.config.schema import (
     Augmentation,
@@ -20,7 +21,6 @@ from era_cnn.config.schema import (
     info_of,
     make_schedule,
     num_train_images,
-    steps_per_epoch,
 )
 from era_cnn.config.sections import Choice, FieldError, Section, values_of
 from era_cnn.errors import ConfigError, problem
@@ -53,6 +53,10 @@ def _chosen(key: str, value: Any, problems: list[str]) -> Any:
     """The type of the section at a key whose entry is chosen by name; appends what is wrong with the name."""
     if not isinstance(value, dict):
         return RunConfig.model_fields[key].annotation
+    if key == "augmentation" and ("name" in value or not all(isinstance(each, dict) for each in value.values())):
+        rule = "map each transform to its fields, as {rotate: {degrees: 7.0, fill: 1}}"
+        problems.append(problem(key, rule, value, "Write the name of the transform as its key."))
+        return Any
     if key == "augmentation":
         return _augmentation(tuple((name, _section_of(key, key, name, problems)) for name in value))
     if "name" not in value:
@@ -103,6 +107,14 @@ def _sound_sections(schema: type[RunConfig], values: Any) -> dict[str, Any]:
 
 def _problems_between_keys(sections: Mapping[str, Any]) -> Iterator[str]:
     """The problems found by the rules whose sections are all valid by themselves."""
+    sections = dict(sections)
+    try:
+        if isinstance(data := sections.get("data"), DataSection):
+            sections["info"] = info_of(data)
+    except FieldError as error:
+        yield error.at("data")
+    except ConfigError as error:
+        yield from error.problems
     for rule in RULES:
         needed = inspect.signature(rule).parameters
         if needed.keys() <= sections.keys():
@@ -137,19 +149,20 @@ def _data_fits(data: DataSection) -> Iterator[str]:
     yield from _entries_fit_themselves("data", {data.name: data})
 
 
-def _schedule_fits(data: DataSection, scheduler: Choice, trainer: TrainerConfig) -> Iterator[str]:
+def _schedule_fits(info: DataInfo, data: DataSection, scheduler: Choice, trainer: TrainerConfig) -> Iterator[str]:
     """Creates the schedule, which takes no time, to see whether it fits the training."""
-    if num_train_images(data, trainer) < 1:
+    steps_per_epoch = -(-num_train_images(info, data, trainer) // trainer.batch_size)
+    if steps_per_epoch < 1:
         return
     try:
         SCHEDULERS.check(scheduler.name, scheduler)
-        make_schedule(scheduler, epochs=trainer.epochs, steps_per_epoch=steps_per_epoch(data, trainer))
+        make_schedule(scheduler, epochs=trainer.epochs, steps_per_epoch=steps_per_epoch)
     except FieldError as error:
         yield error.at("scheduler")
 
 
-def _pixels_fit_the_channels(data: DataSection) -> Iterator[str]:
-    channels = info_of(data).shape[0]
+def _pixels_fit_the_channels(info: DataInfo, data: DataSection) -> Iterator[str]:
+    channels = info.shape[0]
     for key in ("mean", "std"):
         values = getattr(data, key)
         if len(values) != channels:
@@ -157,8 +170,7 @@ def _pixels_fit_the_channels(data: DataSection) -> Iterator[str]:
             yield problem(f"data.{key}", rule, values, "Write it as a list.")
 
 
-def _both_sides_of_the_split_have_every_class(data: DataSection) -> Iterator[str]:
-    info = info_of(data)
+def _both_sides_of_the_split_have_every_class(info: DataInfo, data: DataSection) -> Iterator[str]:
     largest = info.train_size - info.num_classes
     if data.val_size and not info.num_classes <= data.val_size <= largest:
         rule = f"be 0, or from {info.num_classes} to {largest:,}: at least one image of each class on both sides"

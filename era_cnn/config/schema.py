@@ -14,8 +14,8 @@ from pydantic import Field
 
 from era_cnn.config.choices import DATASETS, SCHEDULERS, DataSection
 from era_cnn.config.data_info import DataInfo
-from era_cnn.config.sections import Choice, Count, Name, NoEffect, Section
-from era_cnn.errors import ConfigError, problem
+from era_cnn.config.sections import Choice, Count, FieldError, Name, NoEffect, Section
+from era_cnn.errors import ConfigError, EraCnnError, problem
 
 Limit = Count | None
 
@@ -127,6 +127,12 @@ class RunConfig(Section):
     trainer: TrainerConfig = Field(description="a group: trainer=default")
     target: Target = Field(default=Target(), description="a mapping, such as {test_accuracy: 0.99}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the values: the class itself is made for the entries that a config names."""
+        from era_cnn.config.parsing import parse
+
+        return parse, (self.model_dump(),)
+
     @property
     def info(self) -> DataInfo:
         """The description of the data set."""
@@ -135,7 +141,7 @@ class RunConfig(Section):
     @property
     def num_train_images(self) -> int:
         """Images in an epoch: the training images without validation images, up to the trainer's limit."""
-        return num_train_images(self.data, self.trainer)
+        return num_train_images(self.info, self.data, self.trainer)
 
     def anchored(self) -> RunConfig:
         """The same config with an absolute `data.root`, so that it works from any directory."""
@@ -170,20 +176,24 @@ def info_of(data: DataSection) -> DataInfo:
 
     Raises:
         FieldError: If the fields of the section contradict each other.
+        ConfigError: If the data set of a plugin describes itself wrongly.
     """
-    info: DataInfo = DATASETS.make(data.name, data).info()
+    try:
+        info = DATASETS.make(data.name, data).info()
+    except (FieldError, EraCnnError):
+        raise
+    except Exception as error:  # whatever the code of a plugin raises
+        got = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
+        raise ConfigError([f"dataset.{data.name} must describe itself, got {got}. Fix its info()."]) from error
+    if not isinstance(info, DataInfo):
+        raise ConfigError([problem(f"dataset.{data.name}", "return a DataInfo from info()", info, "Fix it.")])
     return info
 
 
-def num_train_images(data: DataSection, trainer: TrainerConfig) -> int:
+def num_train_images(info: DataInfo, data: DataSection, trainer: TrainerConfig) -> int:
     """Images in an epoch: the training images without validation images, up to the trainer's limit."""
-    available = info_of(data).train_size - data.val_size
+    available = info.train_size - data.val_size
     return min(available, trainer.limit_train_images or available)
-
-
-def steps_per_epoch(data: DataSection, trainer: TrainerConfig) -> int:
-    """The parameter updates of an epoch; the last batch may be smaller."""
-    return -(-num_train_images(data, trainer) // trainer.batch_size)
 
 
 def make_schedule(scheduler: Choice, *, epochs: int, steps_per_epoch: int) -> Callable[[int], float]:

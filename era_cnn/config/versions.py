@@ -114,6 +114,19 @@ def stored_digest(values: Mapping[str, Any], config: RunConfig) -> str:
     return _digest_of_schema_1(values) if schema_of(values) == 1 else digest(config)
 
 
+def digest_as_schema_1(config: RunConfig) -> str | None:
+    """The digest that the first version gave a config; None if it could not express the config."""
+    values = config.model_dump()
+    data, chosen = values["data"], list(values["augmentation"].items())
+    if len(chosen) > 1 or len(data["mean"]) > 1:
+        return None
+    order = [key for key in ("name", "root", "train_size", "mean", "std", "val_size") if key in data]
+    per_channel = {key: data[key][0] for key in ("mean", "std")}
+    values["data"] = {key: {**data, **per_channel}[key] for key in order}
+    values["augmentation"] = {"name": chosen[0][0], **chosen[0][1]} if chosen else {"name": "none"}
+    return _digest_of_schema_1(values)
+
+
 def _digest_of_schema_1(values: Mapping[str, Any]) -> str:
     kept = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items() if key != "name"}
     for section, key in (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 SCHEMA = 1
@@ -47,4 +47,5 @@ class Result:
         return asdict(self)
 
 
-RESULT_KEYS = tuple(field.name for field in fields(Result))
+RESULT_KEYS = tuple(field.name for field in fields(Result) if field.default is MISSING)
+"""The keys that every version wrote. A new key gets a default, since older results do not have it."""

@@ -20,6 +20,7 @@ from era_cnn.errors import ConfigError, RunFolderError, StorageError, show
 from era_cnn.folders.checkpoints import CheckpointFolder, Found
 from era_cnn.folders.claims import InUseError, locked
 from era_cnn.folders.result import RESULT_KEYS
+from era_cnn.folders.result import SCHEMA as RESULT_SCHEMA
 from era_cnn.folders.storage import commit, prepare, write_atomically
 
 if TYPE_CHECKING:
@@ -138,6 +139,9 @@ class RunFolder:
         if not (self.path / "result.json").exists():
             return None
         result = self.read_json("result.json")
+        if isinstance(version := result.get("schema"), int) and version > RESULT_SCHEMA:
+            path = self.path / "result.json"
+            raise RunFolderError(f"{path} must have a schema up to {RESULT_SCHEMA}, got {version}. Update era_cnn.")
         if any(key not in result for key in RESULT_KEYS):
             path = self.path / "result.json"
             raise RunFolderError(f"{path} must hold a result, got {show(list(result))}. Remove it, and resume the run.")

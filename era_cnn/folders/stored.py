@@ -22,6 +22,10 @@ class StoredConfig:
     sha256: str
 
 
+_ENTRY_KEYS = ("data.name", "augmentation", "optimizer.name", "scheduler.name")
+"""The keys that name entries, which plugins may have."""
+
+
 def is_sweep(path: Path) -> bool:
     """Whether a folder is that of a sweep."""
     return (path / "multirun.yaml").exists() or (path / "ledger.jsonl").exists()
@@ -71,7 +75,8 @@ def read_config(folder: RunFolder, data_root: str | None = None) -> StoredConfig
         config = parse(upgraded(values))
     except ConfigError as error:
         got = error.problems[0].rstrip(".")
-        advice = "If a plugin has it, give --plugin." if "must be one of" in got else "Start a new run."
+        is_entry = got.startswith(tuple(f"{key} must be one of" for key in _ENTRY_KEYS))
+        advice = "If a plugin has it, give --plugin." if is_entry else "Start a new run."
         raise RunFolderError(f"{path} must hold what the run wrote, got: {got}. {advice}") from error
     except ValueError as error:  # another version wrote it
         raise RunFolderError(f"{path} must have a known schema, got {error}.") from error

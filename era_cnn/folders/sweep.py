@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from era_cnn.config.schema import RunConfig
-from era_cnn.config.versions import digest
+from era_cnn.config.versions import digest, digest_as_schema_1
 from era_cnn.config.yamltext import parse_yaml
 from era_cnn.errors import RunFolderError
 from era_cnn.folders.claims import locked
@@ -132,7 +132,7 @@ class SweepFolder:
             RunFolderError: If its config would differ from the original one.
             StorageError: If a file can't be written.
         """
-        if digest(planned.config) != job.config_sha256:
+        if job.config_sha256 not in (digest(planned.config), digest_as_schema_1(planned.config)):
             path = self.path / job.folder
             raise RunFolderError(
                 f"{path} must exist, got nothing, and the config files now describe another job. Undo their change."

@@ -57,6 +57,14 @@ def build_network(
     problems = list(layer_problems(layers, inherited))
     if problems:
         raise ConfigError(problems)
+    generator_state = torch.get_rng_state()  # the caller's random numbers stay the caller's
+    try:
+        return _build(layers, inherited, seed, info)
+    finally:
+        torch.set_rng_state(generator_state)
+
+
+def _build(layers: Mapping[str, Mapping[str, Any]], inherited: Mapping[str, Any], seed: int, info: DataInfo) -> Network:
     network, shape, num_classes = Network(), torch.Size((1, *info.shape)), info.num_classes
     for name, spec in layers.items():
         seed_torch(torch.device("cpu"), key(seed, "init", name))

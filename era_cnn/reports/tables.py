@@ -106,7 +106,7 @@ def note(outcomes: Sequence[Outcome]) -> str:
         return f"{spread} The best setting has the highest mean final accuracy on the validation images."
     return (
         f"{spread} The best setting has the highest mean final test accuracy: it was chosen on the test set, so that "
-        "accuracy is too optimistic. To choose on validation images, set data.val_size=5000."
+        "accuracy is too optimistic. To choose on validation images, set data.val_size."
     )
 
 

@@ -6,17 +6,18 @@ import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from era_cnn.config.choices import DATASETS, keyword_parameters
+from era_cnn.config.choices import BLOCKS, DATASETS, is_own, keyword_parameters
 from era_cnn.config.schema import RunConfig, make_schedule
 from era_cnn.config.sections import FieldError
 from era_cnn.data.arrays import Arrays, check_against
 from era_cnn.data.batches import EvaluationBatches, Normalise, Split, TrainingBatches, split_off_val
 from era_cnn.data.sets import Dataset
 from era_cnn.data.transforms import make_pipeline
-from era_cnn.errors import ConfigError
+from era_cnn.errors import ConfigError, DataError, EraCnnError, RunFolderError
 from era_cnn.models.build import build_from_config, check_network
 from era_cnn.runs.process import check_threads, pick_device
 from era_cnn.training.graphs import record_graphs
@@ -66,23 +67,30 @@ def settled(config: RunConfig, device: torch.device) -> RunConfig:
 
 
 def read_data(config: RunConfig) -> Arrays:
-    """The verified data of a run; the runs of a process share it.
+    """The data of a run, verified; the runs of a process share that of built-in data sets.
 
     Raises:
-        DataError: If it is missing or damaged, or does not match the description of the data set.
+        DataError: If it is missing, damaged, or does not match the description of the data set.
     """
     section = config.anchored().data
     entry = DATASETS[section.name]
-    fields = section.model_dump(include={each.name for each in keyword_parameters(entry)})
-    return _read(section.name, entry, json.dumps(fields))
-
-
-@functools.lru_cache(maxsize=3)  # MNIST has 52 MiB
-def _read(name: str, entry: Callable[..., Dataset], fields: str) -> Arrays:
-    data = entry(**json.loads(fields))
-    arrays = data.read()
-    check_against(arrays, data.info(), name)
+    fields = json.dumps(section.model_dump(include={each.name for each in keyword_parameters(entry)}))
+    arrays = _shared(section.name, entry, fields) if is_own(entry) else _read(section.name, entry, fields)
+    check_against(arrays, config.info, section.name)
     return arrays
+
+
+def _read(name: str, entry: Callable[..., Dataset], fields: str) -> Arrays:
+    try:
+        return entry(**json.loads(fields)).read()
+    except EraCnnError:
+        raise
+    except (OSError, ValueError) as error:  # of a plugin
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(f"The data set {name} must be readable, got {reason}. Check its files.") from error
+
+
+_shared = functools.lru_cache(maxsize=3)(_read)  # MNIST has 52 MiB
 
 
 def make_splits(arrays: Arrays, config: RunConfig, device: torch.device) -> tuple[Split, Split | None, Split]:
@@ -118,6 +126,16 @@ def make_evaluation_batches(split: Split, config: RunConfig) -> EvaluationBatche
     """The batches that a run is evaluated on."""
     normalise = Normalise(config.data.mean, config.data.std)
     return EvaluationBatches(split, batch_size=config.trainer.eval_batch_size, normalise=normalise)
+
+
+def check_blocks(config: RunConfig, path: Path) -> None:
+    """Raises a `RunFolderError` if the config in a folder names blocks that are not there."""
+    unknown = sorted({str(spec.get("block")) for spec in config.model.layers.values()} - set(BLOCKS))
+    if unknown:
+        got = f"{', '.join(unknown)}, which is not registered"
+        raise RunFolderError(
+            f"{path} must hold a network of known blocks, got {got}. If a plugin has it, give --plugin."
+        )
 
 
 def check(config: RunConfig) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 import era_cnn
-from era_cnn.config.choices import plugin_digests
+from era_cnn.config.code_digests import plugin_digests
 from era_cnn.config.schema import RunConfig, used_entries
 from era_cnn.config.versions import NUMERICS
 from era_cnn.folders.storage import files_sha256

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from era_cnn.errors import ConfigError, ReplayError, RunFolderError, problem
-from era_cnn.folders.claims import claim
 from era_cnn.folders.provenance import DIFFERS, check_numerics, differences
 from era_cnn.folders.result import TIMES
 from era_cnn.folders.run import RunFolder
@@ -17,13 +16,21 @@ from era_cnn.folders.stored import StoredConfig, read_config, run_folder
 from era_cnn.output import say, shown
 from era_cnn.runs import provenance
 from era_cnn.runs.carry_out import carry_out
-from era_cnn.runs.parts import read_data
+from era_cnn.runs.parts import check_blocks, read_data
 from era_cnn.runs.process import pick_device, set_up
+from era_cnn.runs.start import new_folder
 from era_cnn.training.history import EpochMetrics
 from era_cnn.training.listeners import Listener
 
 
-def replay(path: Path, command: Sequence[str], *, epochs: int | None = None, data_root: str | None = None) -> int:
+def replay(
+    path: Path,
+    command: Sequence[str],
+    *,
+    epochs: int | None = None,
+    data_root: str | None = None,
+    listeners: Sequence[Listener] = (),
+) -> int:
     """Trains a run again in a new folder, and compares after each epoch.
 
     Stops at the first epoch that differs, and reports which tensor differs and the likely cause.
@@ -33,6 +40,7 @@ def replay(path: Path, command: Sequence[str], *, epochs: int | None = None, dat
         command: The command that started the replay, for provenance.json.
         epochs: The number of epochs to compare, from the first; None for all that the run has recorded.
         data_root: Where the data is now, if it was moved.
+        listeners: Those that added members to the state of the original run.
 
     Returns:
         0 if everything is equal, 1 if something differs.
@@ -44,24 +52,24 @@ def replay(path: Path, command: Sequence[str], *, epochs: int | None = None, dat
     """
     recorded = run_folder(path)
     stored = read_config(recorded, data_root)
+    check_blocks(stored.config, recorded.path)
     check_numerics(recorded)
     config = stored.config
     original = _Original.of(recorded)
+    _check_members(recorded, original, listeners)
     count = _epochs_to_compare(original, epochs)
     changes = _changes(recorded, stored)
     if changes:
         say(f"{DIFFERS}{'; '.join(changes)}")
     now = datetime.now()
-    claimed = claim(Path("outputs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{config.name}_replay")
-    folder = RunFolder(claimed.path)
+    wanted = Path("outputs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{config.name}_replay"
     is_whole = original.result is not None and count == len(original.metrics)
     shortened = config.model_copy(update={"trainer": config.trainer.model_copy(update={"limit_epochs": count})})
-    try:
+    with new_folder(wanted) as attempt:
+        folder = attempt.folder
         folder.write_config((config if is_whole else shortened).anchored())
-        code = carry_out(folder, command, listeners=[_Comparison(original.fingerprints, changes)])
-    finally:
-        if not folder.has_begun:
-            claimed.give_back()
+        comparison = _Comparison(original.fingerprints, changes)
+        attempt.exit_code = code = carry_out(folder, command, listeners=[*listeners, comparison])
     if code:
         return code
     _compare_rows(original.metrics[:count], folder.read_metrics(), to_the_end=is_whole)
@@ -127,6 +135,17 @@ class _Original:
 
 
 _RESUME = "Resume the run first."
+
+
+def _check_members(folder: RunFolder, original: _Original, listeners: Sequence[Listener]) -> None:
+    """Raises a `RunFolderError` if the run was trained with members of the state that nobody adds here."""
+    kinds = {name.partition(".")[0] for name in original.fingerprints[1]}
+    members = sorted(kinds - {"order", "weights", "optimizer"})
+    if members and not listeners:
+        raise RunFolderError(
+            f"{folder.path} must be replayed with the listeners that it was trained with, since its state has "
+            f"{', '.join(members)}. Use era_cnn.replay in Python."
+        )
 
 
 def _epochs_to_compare(original: _Original, wanted: int | None) -> int:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from era_cnn.config.schema import RunConfig
+from era_cnn.errors import EraCnnError
 from era_cnn.folders.claims import claim
 from era_cnn.folders.run import RunFolder
 from era_cnn.runs.carry_out import carry_out
@@ -49,18 +51,41 @@ def start(
         EraCnnError: If the run can't begin; then no folder is left behind.
     """
     check(config)
-    claimed = claim(wanted)
-    folder = RunFolder(claimed.path)
-    on_claim(folder.path)
-    code = None
-    try:
+    with new_folder(wanted) as attempt:
+        folder = attempt.folder
+        on_claim(folder.path)
         folder.plan(config, hydra_files(folder.path))
         with _verbose(verbose):
-            code = carry_out(folder, command, listeners=listeners, quiet=quiet, raises=raises)
-        return code
+            attempt.exit_code = carry_out(folder, command, listeners=listeners, quiet=quiet, raises=raises)
+    return attempt.exit_code
+
+
+@dataclass
+class Attempt:
+    """A run in a new folder, and how it ended."""
+
+    folder: RunFolder
+    exit_code: int = 0
+
+
+@contextmanager
+def new_folder(wanted: Path) -> Iterator[Attempt]:
+    """Claims a new folder for a run, and removes it if the run within never began.
+
+    Raises:
+        RunFolderError: If no folder can be created there.
+    """
+    claimed = claim(wanted)
+    attempt = Attempt(RunFolder(claimed.path))
+    try:
+        yield attempt
+    except EraCnnError as error:
+        attempt.exit_code = error.exit_code
+        raise
     finally:
         # Codes 2 to 4 without provenance.json: the data was missing or the network could not be built.
-        if not (folder.has_begun_before if code in (2, 3, 4) else folder.has_begun):
+        is_refused, folder = attempt.exit_code in (2, 3, 4), attempt.folder
+        if not (folder.has_begun_before if is_refused else folder.has_begun):
             claimed.give_back()
 
 

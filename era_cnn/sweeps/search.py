@@ -202,7 +202,7 @@ def plan_corners(options: OptunaSweeper, planner: Planner) -> list[Planned]:
     planned = planner.plan([space.overrides(values) for values in space.corners()])
     has_val = all(job.config.data.val_size for job in planned)
     if options.metric == "val_accuracy" and not has_val:
-        advice = "Give the number of training images to validate on, data.val_size=5000 for example."
+        advice = "Give the number of training images to validate on."
         raise ConfigError([problem("data.val_size", "be greater than 0 for a search", 0, advice)])
     if (options.metric == "test_accuracy") != options.optimise_on_test_set:
         rule = f"be {str(options.metric == 'test_accuracy').lower()} with hydra.sweeper.metric={options.metric}"

@@ -56,8 +56,18 @@ class Checkpoint:
         """The checkpoint that `to_bytes` returned, in this or an earlier version, with its tensors on `device`.
 
         Raises:
-            RunFolderError: If a newer version wrote it.
+            RunFolderError: If a newer version wrote it, or it is no checkpoint.
         """
+        try:
+            return cls._from_bytes(content, device)
+        except RunFolderError:
+            raise
+        except Exception as error:  # torch.load raises anything for bytes that torch.save did not write
+            got = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise RunFolderError(f"A checkpoint must hold a training, got {got}. Start a new run.") from error
+
+    @classmethod
+    def _from_bytes(cls, content: bytes, device: torch.device) -> Checkpoint:
         values = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
         if values.get("schema") == 2:
             values = _from_schema_2(values)

@@ -23,7 +23,8 @@ class EpochMetrics:
 
     Accuracies are in [0, 1], losses in nats. Those of the training set are means over the batches as they were trained,
     in training mode. `lr` is the learning rate of the epoch's last update, `seconds` the training time without
-    evaluations. `fingerprint` holds the digest of each tensor after the epoch.
+    evaluations. `fingerprint` holds the digest of each tensor after the epoch. `is_last` means that the training ended
+    with this epoch.
     """
 
     epoch: int
@@ -34,6 +35,7 @@ class EpochMetrics:
     val: Scores | None
     test: Scores | None
     fingerprint: dict[str, str]
+    is_last: bool = False
 
 
 class History(Sequence[EpochMetrics]):

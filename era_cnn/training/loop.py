@@ -104,7 +104,7 @@ def fit(
     stream = Stream()
     hand_out(stream, network)
     for epoch in range(start.epoch, epochs + 1):
-        if ends_after(history):
+        if history and history[-1].is_last:
             return
         position = start if epoch == start.epoch else Position(epoch)
         tally = position.tally or Tally(device)
@@ -147,6 +147,7 @@ def fit(
         if epoch % eval_every_epochs == 0:
             metrics = _evaluated(metrics, network, {"val": val} if val else {"test": test}, precision)
         if epoch == epochs or ends_after([*history, metrics]):
+            metrics = replace(metrics, is_last=True)  # decided once: the scores that follow are not asked about
             metrics = _evaluated(metrics, network, {"val": val, "test": test}, precision)
         history.append(metrics)
         yield metrics

@@ -50,7 +50,9 @@ class TrainingState:
             name: The prefix of the names of its tensors.
             member: The member; anything it depends on must be part of the state as well.
         """
-        assert name not in ("network", "weights", "optimizer", *self._members), f"{name} is part of the state already"
+        if name in ("network", "weights", "optimizer", "order", *self._members):
+            raise ValueError(f"The name of a member must be free, got {name!r}. Choose another name.")
+        _check_storable(name, member.state_dict())
         self._members[name] = member
 
     def after_step(self) -> None:
@@ -79,6 +81,8 @@ class TrainingState:
     def state_dict(self) -> dict[str, Any]:
         """The state as tensors and plain values; nothing is copied."""
         members = {name: member.state_dict() for name, member in self._members.items()}
+        for name, values in members.items():
+            _check_storable(name, values)
         return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), **members}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -99,6 +103,18 @@ class TrainingState:
         self.optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": own_options})
         for name, member in self._members.items():
             member.load_state_dict(state[name])
+
+
+def _check_storable(name: str, value: Any) -> None:
+    """Raises a `ValueError` if a checkpoint with this value could not be read back."""
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            _check_storable(f"{name}.{key}", each)
+    elif type(value) in (list, tuple):
+        for number, each in enumerate(value):
+            _check_storable(f"{name}.{number}", each)
+    elif not isinstance(value, Tensor) and type(value) not in (int, float, bool, str, type(None)):
+        raise ValueError(f"{name} must be a tensor or a plain value, got {type(value).__name__}. Convert it.")
 
 
 def _tensors_in(values: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:

@@ -14,6 +14,7 @@ from era_cnn.errors import ConfigError, RunFolderError, one_of, problem
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_config, run_folder
 from era_cnn.models.build import Network, build_from_config
+from era_cnn.runs.process import pick_device
 from era_cnn.training.checkpoint import Checkpoint
 
 
@@ -67,16 +68,17 @@ class Run:
         Args:
             which: last, for the weights of the newest checkpoint, or best, for those of the best epoch (chosen on the
                 validation images if there are any, otherwise on the test images).
-            device: The device, as PyTorch names it.
+            device: cpu, cuda, mps, or auto for the first of cuda, mps and cpu that is available.
 
         Raises:
-            ConfigError: If `which` is neither of the two.
+            ConfigError: If `which` is neither of the two, or the device is not available.
             RunFolderError: If there is no such checkpoint, it is damaged, or its weights belong to another network.
         """
         if which not in ("last", "best"):
             raise ConfigError([problem("which", one_of(("last", "best")), which, "Choose one of the two.")])
         checkpoint = Checkpoint.from_bytes(self._content(which), torch.device("cpu"))
-        network = self._untrained
+        target = pick_device(device)
+        network = build_from_config(self.config)
         try:
             network.load_state_dict(checkpoint.state["network"])
         except (RuntimeError, TypeError) as error:
@@ -84,7 +86,7 @@ class Run:
             raise RunFolderError(
                 f"The checkpoint of {self.path} must hold the weights of its network, got: {reason}. Start a new run."
             ) from error
-        return network.to(device).to(memory_format=torch.channels_last).eval()
+        return network.to(target).to(memory_format=torch.channels_last).eval()
 
     def _content(self, which: str) -> bytes:
         if which == "best":
@@ -95,14 +97,6 @@ class Run:
         if content is None:
             raise RunFolderError(f"{self.path} must hold a whole checkpoint ({which}), got none. Resume the run.")
         return content
-
-    @property
-    def _untrained(self) -> Network:
-        before = torch.get_rng_state()
-        try:
-            return build_from_config(self.config)
-        finally:
-            torch.set_rng_state(before)
 
 
 def _rows(text: str) -> list[dict[str, int | float | None]]:

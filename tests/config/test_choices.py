@@ -21,8 +21,8 @@ from era_cnn.config.choices import (
     TRANSFORMS,
     Registry,
     load_plugins,
-    plugin_digests,
 )
+from era_cnn.config.code_digests import plugin_digests
 from era_cnn.config.parsing import parse
 from era_cnn.config.sections import Choice, FieldError, Section
 from era_cnn.errors import ConfigError
@@ -557,7 +557,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
         (folder / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
         for module, text in modules.items():
             (site / f"{module}.py").write_text(text, encoding="utf-8")
-        plugins.entry_points.cache_clear()
+        plugins._all_entry_points.cache_clear()
 
     return make
 

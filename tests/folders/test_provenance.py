@@ -118,14 +118,12 @@ def test_the_arithmetic_of_a_run_must_be_that_of_today(tmp_path: Path, monkeypat
     check_numerics(folder)
     monkeypatch.setattr(provenance, "NUMERICS", 2)
     monkeypatch.setattr(provenance, "NUMERICS_CHANGES", {2: "dropout draws other numbers"})
-    message = (
-        r"must have numerics version 2 .*, got 1 \(2: dropout draws other numbers\). Compare it as it is, or train it"
-    )
+    message = r"must have numerics version 2 .*, got 1 \(2: dropout draws other numbers\). Use it as it is, or start"
     with pytest.raises(RunFolderError, match=message):
         check_numerics(folder)
     folder.write_json("provenance.json", {"numerics": 3})
     with pytest.raises(
-        RunFolderError, match="must have numerics version 2 to be trained to the same bits, got 3. Update"
+        RunFolderError, match="must have numerics version 2 to be reproduced bit for bit, got 3. Update"
     ):
         check_numerics(folder)
     folder.write_json("provenance.json", {"numerics": "x"})

@@ -21,7 +21,7 @@ def test_a_data_set_is_the_same_however_its_root_is_written(tmp_path: Path, monk
     read = []
     monkeypatch.setattr("era_cnn.data.idx.read_idx_data", lambda name, root: read.append((name, root)))
     monkeypatch.setattr(parts, "check_against", lambda arrays, info, name: None)
-    parts._read.cache_clear()
+    parts._shared.cache_clear()
     for root in ("data", "./data", str(tmp_path / "data")):
         read_data(config_of(f"data.root={root}"))
     assert read == [("mnist", tmp_path / "data")]

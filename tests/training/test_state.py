@@ -138,7 +138,7 @@ def test_a_checkpoint_with_other_members_is_refused_and_nothing_is_loaded(
 @pytest.mark.parametrize("name", ["network", "weights", "optimizer", "average"])
 def test_a_name_that_is_taken_is_refused(name: str, split: Split) -> None:
     training = Averaged(split)
-    with pytest.raises(AssertionError, match=f"{name} is part of the state already"):
+    with pytest.raises(ValueError, match=f"The name of a member must be free, got '{name}'"):
         training.state.add(name, training.average)
 
 

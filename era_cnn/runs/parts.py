@@ -132,9 +132,8 @@ def check_blocks(config: RunConfig, path: Path) -> None:
     """Raises a `RunFolderError` if the config in a folder names blocks that are not there."""
     unknown = sorted({str(spec.get("block")) for spec in config.model.layers.values()} - set(BLOCKS))
     if unknown:
-        got = f"{', '.join(unknown)}, which is not registered"
         raise RunFolderError(
-            f"{path} must hold a network of known blocks, got {got}. If a plugin has it, give --plugin."
+            f"{path} must hold a network of known blocks, got {', '.join(unknown)}. If a plugin has it, give --plugin."
         )
 
 

@@ -5,6 +5,7 @@ import yaml
 
 from era_cnn.compose.composition import compose
 from era_cnn.compose.words import Words
+from era_cnn.config.parsing import parse
 from era_cnn.errors import ConfigError
 from era_cnn.sweeps.options import sweep_options
 from tests.conftest import CONF_DIR, EXPERIMENTS, config_of
@@ -160,3 +161,10 @@ def test_all_problems_are_said_at_once_those_of_the_layers_included() -> None:
 def test_a_limit_ends_a_recipe_sooner_and_never_makes_it_longer() -> None:
     assert config_of("trainer=smoke").trainer.epochs_to_run == 1
     assert config_of("trainer.limit_epochs=99").trainer.epochs_to_run == 15
+
+
+@pytest.mark.parametrize("augmentation", [{"name": "rotate", "degrees": 5.0, "fill": 0}, {"rotate": 5.0}])
+def test_an_augmentation_is_a_mapping_of_transforms(augmentation: dict[str, object]) -> None:
+    values = {**config_of("data=digits").model_dump(), "augmentation": augmentation}
+    with pytest.raises(ConfigError, match="^augmentation must map each transform to its fields, as {rotate: {degrees"):
+        parse(values)

@@ -138,3 +138,18 @@ def test_another_arithmetic_is_refused_but_compared(
     assert f"must have numerics version 1 to be reproduced bit for bit, got {version}" in err
     assert advice in err
     assert command("compare", "interrupted")[0] == 0
+
+
+def test_a_job_of_before_whose_folder_is_gone_is_made_again(earlier: Path, command) -> None:
+    shutil.rmtree(earlier / "sweep" / "2_model_4_digits")
+    code, out, err = command("resume", "sweep")
+    assert code == 0, out + err
+    assert_as_expected(earlier / "sweep" / "2_model_4_digits", seed=3)
+
+
+def test_a_result_of_a_newer_version_is_not_damaged(earlier: Path, command) -> None:
+    folder = RunFolder(earlier / "completed")
+    folder.write_json("result.json", {**folder.read_json("result.json"), "schema": 9, "more": 1})
+    code, _, err = command("replay", "completed")
+    assert code == 4
+    assert "result.json must have a schema up to 1, got 9. Update era_cnn." in err

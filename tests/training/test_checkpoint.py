@@ -197,3 +197,9 @@ def test_weights_whose_sum_overflows_are_finite(split: Split) -> None:
     training = Training(split)
     training.state.network.state_dict()["conv1.conv.weight"][:] = 3e38
     training.save_at(Position())
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"PK\x03\x04", b"\x80\x02}q\x00."])
+def test_what_is_no_checkpoint_has_a_message(content: bytes) -> None:
+    with pytest.raises(RunFolderError, match="^A checkpoint must hold a training, got "):
+        Checkpoint.from_bytes(content, CPU)

@@ -169,3 +169,16 @@ def test_the_tensors_are_named_in_the_order_in_which_one_comes_of_the_other() ->
     moments = ("exp_avg", "exp_avg_sq", "step")
     assert list(adam.tensors()) == [*weights, *(f"optimizer.{name}.{each}" for name in names for each in moments)]
     assert sgd.device == CPU
+
+
+def test_what_a_checkpoint_could_not_give_back_is_refused_at_once(split: Split) -> None:
+    training = Averaged(split)
+
+    class Strange(Member):
+        def state_dict(self) -> dict[str, Any]:
+            return {"plain": [1, 2.0, "x", None, True, {"deep": object()}]}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+    with pytest.raises(ValueError, match=r"^strange\.plain\.5\.deep must be a tensor or a plain value, got object"):
+        training.state.add("strange", Strange())

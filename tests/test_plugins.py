@@ -1,0 +1,203 @@
+"""Plugins as a user meets them: on the command line, with a run, a sweep, and everything that can be wrong with one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from era_cnn.config import plugins
+from era_cnn.config.choices import BLOCKS
+from tests.helpers import nothing_stays_registered
+
+SMALL = [
+    "data=digits", "trainer=smoke", "threads=1", "device=cpu", "trainer.limit_train_images=64",
+    "trainer.limit_test_images=50",
+]  # fmt: skip
+SCALED = [
+    *SMALL, "+model.layers.scaled={block: scaled}", "~model.layers.gap", "+model.layers.end={block: gap_head}",
+]  # fmt: skip
+HEAD = """
+from typing import Annotated
+import numpy as np
+from pydantic import Field
+from torch import nn
+import era_cnn
+"""
+SCALE = (
+    HEAD
+    + """
+from helper_of_scale import SCALE
+
+@era_cnn.block("scaled")
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+
+    def forward(self, images):
+        return images * SCALE
+"""
+)
+SHAPES = (
+    HEAD
+    + """
+@era_cnn.dataset("shapes")
+class Shapes:
+    def __init__(self, *, size: Annotated[int, Field(ge=4, le=64, description="the size")] = 8) -> None:
+        CONSTRUCTOR
+        self.size = size
+
+    def info(self):
+        return INFO
+
+    def read(self):
+        READ
+        images = np.zeros((40, 2, self.size, self.size), np.uint8)
+        return era_cnn.Arrays(images, np.arange(40) % 3, images[:10], np.arange(10) % 3)
+"""
+)
+RIGHT = "era_cnn.DataInfo((2, self.size, self.size), ('a', 'b', 'c'), 40, 10)"
+SHAPED = ["data=shapes", "data.mean=[0,0]", "data.std=[1,1]", "trainer=smoke", "threads=1", "device=cpu"]
+
+
+@pytest.fixture(autouse=True)
+def _forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with nothing_stays_registered():
+        yield
+    sys.modules.pop("helper_of_scale", None)
+
+
+def write(path: str, text: str) -> str:
+    Path(path).write_text(textwrap.dedent(text), encoding="utf-8")
+    return path
+
+
+def shapes(constructor: str = "pass", info: str = RIGHT, read: str = "pass") -> str:
+    return write("shapes.py", SHAPES.replace("CONSTRUCTOR", constructor).replace("INFO", info).replace("READ", read))
+
+
+def scale(value: str) -> str:
+    sys.modules.pop("helper_of_scale", None)
+    write("helper_of_scale.py", f"SCALE = {value}\n")
+    return write("scale.py", SCALE)
+
+
+def left(tmp_path: Path) -> set[str]:
+    return {path.name for path in tmp_path.iterdir()} - {"shapes.py", "scale.py", "helper_of_scale.py", "__pycache__"}
+
+
+def test_a_data_set_without_a_file_of_its_own_is_an_option_of_its_group(command) -> None:
+    plugin = shapes()
+    code, out, err = command("--plugin", plugin, "--cfg", "job", "-p", "data", "data=shapes")
+    assert (code, err) == (0, "")
+    assert "size: 8" in out
+    code, _, err = command("--plugin", plugin, "data=shapes", "data.size=2", "data.mean=[0,0]", "data.std=[1,1]")
+    assert code == 2
+    assert "data.size must be at least 4, got 2." in err
+
+
+@pytest.mark.parametrize(
+    ("parts", "code", "message"),
+    [
+        (
+            {"constructor": "raise era_cnn.FieldError('size', 'be even', size, 'Round it.')"},
+            2,
+            "data.size must be even, got 8. Round it.",
+        ),
+        ({"info": "era_cnn.DataInfo((2, 0, 8), ('a', 'b'), 40, 10)"}, 2, "dataset.shapes must describe itself, got "),
+        ({"info": "era_cnn.DataInfo((2, 8, 8), 'ab', 40, 10)"}, 2, "dataset.shapes must describe itself, got "),
+        ({"info": "{}['nothing']"}, 2, "dataset.shapes must describe itself, got KeyError: 'nothing'."),
+        ({"info": "(2, 8, 8)"}, 2, "dataset.shapes must return a DataInfo from info(), got (2, 8, 8)."),
+        ({"read": "open('nowhere')"}, 3, "The data set shapes must be readable, got FileNotFoundError: "),
+        ({"info": RIGHT.replace("40, 10", "41, 10")}, 3, "The data set shapes must "),
+    ],
+)
+def test_a_data_set_that_is_wrong_has_one_message_and_leaves_nothing(
+    parts: dict[str, str], code: int, message: str, command, tmp_path: Path
+) -> None:
+    plugin = shapes(**parts)
+    padded = [f"+model.layers.{name}.padding=1" for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "logits")]
+    words = ["--plugin", plugin, *SHAPED, "model.layers.logits.out_channels=3", "~model.layers.pool", *padded]
+    got, _, err = command(*words)
+    assert (got, err.count("\n")) == (code, 1), err
+    assert message in err
+    assert left(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "@era_cnn.optimizer('lion')\ndef lion(params, *, lr: Annotated[float, Field(gt=0, le=1)]): ...",
+            "optimizer.lion must take any of parameters by position, and its fields behind a *, got the parameter params.",
+        ),
+        ("@era_cnn.scheduler('any')\ndef schedule(**options): ...", "got the parameter **options."),
+        ("@era_cnn.dataset('any')\nclass Any:\n    def __init__(self, root): ...", "must take nothing by position"),
+    ],
+)
+def test_a_signature_that_nobody_can_call_is_refused(text: str, message: str, command, tmp_path: Path) -> None:
+    plugin = write("shapes.py", HEAD + text)
+    code, _, err = command("--plugin", plugin, *SMALL)
+    assert code == 2
+    assert message in err
+    assert left(tmp_path) == set()
+
+
+def test_an_edited_helper_is_noticed_by_replay_and_reuse(command, tmp_path: Path) -> None:
+    plugin = scale("2.0")
+    assert command("--plugin", plugin, *SCALED, "hydra.run.dir=run")[0] == 0
+    sweep = ["-m", "--plugin", plugin, *SCALED, "seed=1,2", "sweep.reuse=true", "sweep.reuse_from=[run,one]"]
+    assert command(*sweep, "hydra.sweep.dir=one")[0] == 0
+    states = [json.loads(path.read_text())["state"] for path in sorted((tmp_path / "one").glob("*/status.json"))]
+    assert states == ["completed", "completed"]
+    assert "reused_from" in (tmp_path / "one" / "0_model_4" / "status.json").read_text(encoding="utf-8")
+    with nothing_stays_registered():
+        plugins._imported.clear()
+        BLOCKS.restore({name: entry for name, entry in BLOCKS.imported().items() if name != "scaled"})
+        scale("3.0")
+        assert command(*sweep, "hydra.sweep.dir=two")[0] == 0
+        assert "reused_from" not in (tmp_path / "two" / "0_model_4" / "status.json").read_text(encoding="utf-8")
+        code, out, err = command("replay", "run", "--plugin", plugin)
+        assert code == 1
+        assert "plugin block.scaled " in out
+        assert "Likely cause: " in err
+
+
+@pytest.mark.parametrize("verb", ["resume", "replay"])
+def test_a_run_without_its_plugin_says_so_and_leaves_nothing(verb: str, command, tmp_path: Path) -> None:
+    with nothing_stays_registered():
+        assert command("--plugin", scale("2.0"), *SCALED, "hydra.run.dir=run")[0] == 0
+    if verb == "resume":
+        (tmp_path / "run" / "result.json").unlink()
+    code, _, err = command(verb, "run")
+    assert code == 4
+    assert "run must hold a network of known blocks, got scaled. If a plugin has it, give --plugin." in err
+    assert command("compare", "run")[0] == 0
+    assert left(tmp_path) == {"run"}
+
+
+def test_jobs_of_a_sweep_load_the_plugin(command, tmp_path: Path) -> None:
+    words = ["-m", *SCALED, "seed=1,2", "hydra/launcher=local", "hydra.sweep.dir=sweep"]
+    assert command("--plugin", scale("2.0"), *words)[0] == 0
+    shutil.rmtree(tmp_path / "sweep" / "1_model_4")
+    assert command("resume", "sweep", "--plugin", "scale.py")[0] == 0
+
+
+def test_groups_that_a_plugin_brings_are_found_from_anywhere(command, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "conf" / "experiment").mkdir(parents=True)
+    text = "# @package _global_\ndefaults: [model_4]\nname: mine\n"
+    (tmp_path / "elsewhere" / "conf" / "experiment" / "mine.yaml").write_text(text, encoding="utf-8")
+    plugin = write("elsewhere/brings.py", 'CONFIG_DIR = "conf"\n')
+    code, out, err = command("--plugin", plugin, "models", "--json")
+    assert (code, err) == (0, "")
+    assert "mine" in [entry["experiment"] for entry in json.loads(out)]
+    write("elsewhere/brings_nothing.py", 'CONFIG_DIR = "nowhere"\n')
+    code, _, err = command("--plugin", "elsewhere/brings_nothing.py", "models")
+    assert code == 2
+    assert "CONFIG_DIR of a plugin must be a folder, got '" in err

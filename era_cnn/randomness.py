@@ -7,6 +7,7 @@ a new use of randomness does not affect the others.
 from __future__ import annotations
 
 import hashlib
+import threading
 
 import numpy as np
 import torch
@@ -24,6 +25,13 @@ def key(seed: int, purpose: str, *position: int | str) -> int:
 def generator(seed: int, purpose: str, *position: int | str) -> torch.Generator:
     """A generator on the CPU for one stream; its numbers do not depend on the device of the training."""
     return torch.Generator().manual_seed(key(seed, purpose, *position))
+
+
+ONE_AT_A_TIME = threading.RLock()
+"""Held while PyTorch's own generator is used, and by a run for as long as it lasts.
+
+That generator, the number of threads, determinism and the log belong to the whole process, so other threads wait.
+"""
 
 
 def seed_torch(device: torch.device, value: int) -> None:

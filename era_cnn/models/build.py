@@ -17,7 +17,7 @@ from era_cnn.config.schema import ModelConfig, RunConfig
 from era_cnn.config.sections import FieldError, Section
 from era_cnn.errors import ConfigError, problem
 from era_cnn.models.blocks import check_used
-from era_cnn.randomness import key, seed_torch
+from era_cnn.randomness import ONE_AT_A_TIME, key, seed_torch
 
 LAYERS = "model.layers"
 MAX_LAYER_PARAMS = 2**28
@@ -57,11 +57,12 @@ def build_network(
     problems = list(layer_problems(layers, inherited))
     if problems:
         raise ConfigError(problems)
-    generator_state = torch.get_rng_state()  # the caller's random numbers stay the caller's
-    try:
-        return _build(layers, inherited, seed, info)
-    finally:
-        torch.set_rng_state(generator_state)
+    with ONE_AT_A_TIME:
+        generator_state = torch.get_rng_state()  # the caller's random numbers stay the caller's
+        try:
+            return _build(layers, inherited, seed, info)
+        finally:
+            torch.set_rng_state(generator_state)
 
 
 def _build(layers: Mapping[str, Mapping[str, Any]], inherited: Mapping[str, Any], seed: int, info: DataInfo) -> Network:

@@ -7,7 +7,6 @@ folder that holds their config.
 from __future__ import annotations
 
 import shlex
-import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,14 +17,12 @@ from era_cnn.errors import EraCnnError, OutputError, StorageError
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_config
 from era_cnn.output import say, shown
+from era_cnn.randomness import ONE_AT_A_TIME
 from era_cnn.runs.listeners.console import Console, log_to
 from era_cnn.runs.parts import check_blocks
 from era_cnn.runs.run import run
 from era_cnn.runs.stopping import Interrupted, stop_requests
 from era_cnn.training.listeners import Listener
-
-_ONE_AT_A_TIME = threading.RLock()
-"""Threads, determinism, PyTorch's generator and the log are settings of the whole process: other threads wait."""
 
 
 def carry_out(
@@ -56,7 +53,7 @@ def carry_out(
     """
     stored = read_config(folder, data_root)  # before locking, which would create a file even if this is no run
     check_blocks(stored.config, folder.path)
-    with folder.locked(), _ONE_AT_A_TIME:
+    with folder.locked(), ONE_AT_A_TIME:
         if folder.result() is not None:
             if not quiet:
                 say(f"Nothing to do: the run is complete. Run folder: {shown(folder.path)}")

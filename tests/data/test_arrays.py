@@ -135,9 +135,9 @@ def mine() -> Iterator[dict[str, Any]]:
 
     with nothing_stays_registered():
         DATASETS.register("mine")(Mine)
-        parts._read.cache_clear()
+        parts._shared.cache_clear()
         yield changes
-    parts._read.cache_clear()
+    parts._shared.cache_clear()
 
 
 def of_mine() -> RunConfig:
@@ -147,7 +147,7 @@ def of_mine() -> RunConfig:
 
 def test_a_run_reads_its_data_and_checks_them_each_time(mine: dict[str, Any]) -> None:
     assert read_data(of_mine()).sha256 == arrays_of().sha256
-    parts._read.cache_clear()
+    parts._shared.cache_clear()
     mine["train_labels"] = np.zeros(6, dtype=np.int64)
     for _ in range(2):  # what was refused is not remembered as read
         with pytest.raises(DataError, match="The data set mine must match its description: training labels of shape"):

@@ -91,7 +91,7 @@ def test_what_a_run_sets_in_the_process_is_as_before_when_it_has_ended(
 def test_more_threads_than_openmp_gives_are_refused_and_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_THREAD_LIMIT", "2")
     before = settings()
-    message = "threads must be at most 2, as the environment's OMP_THREAD_LIMIT says, got 3. Lower it, or unset the var"
+    message = "threads must be at most 2, the value of the environment variable OMP_THREAD_LIMIT, got 3. Lower it, or"
     with pytest.raises(ConfigError, match=message), set_up(3):
         pass
     assert settings() == before

@@ -130,11 +130,11 @@ PLUGINS = {"slurm": ("slurm", "hydra_submitit_launcher"), "ray_cluster": ("ray",
 
 def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str]) -> Iterator[str]:
     key = override.key_or_group
-    if override.is_add() or _select(composed, key) is not _ABSENT:
-        return
     parent, _, name = key.rpartition(".")
     node = _select(composed, parent) if parent else composed
     siblings = [str(child) for child in node if child != "hydra"] if isinstance(node, DictConfig) else []
+    if override.is_add() or name in siblings or _select(composed, key) is not _ABSENT:  # ??? counts as a key
+        return
     if parent.startswith("model.layers.") and siblings:
         advice = f"To add a field to the layer, write +{key}=…"
     else:

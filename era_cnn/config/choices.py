@@ -3,7 +3,8 @@
 An entry is a decorated class or function, built in or from a plugin. The program passes its positional parameters:
 
 - a block, a class of `nn.Module`: any of `in_channels`, `in_size` (height, width) and `num_classes`;
-- a data set, a class with the methods `info() -> DataInfo` and `read() -> Arrays`: nothing;
+- a data set, a class with the methods `info() -> DataInfo` and `read() -> Arrays`: nothing; one that is read from a
+  folder calls that field `root`, so that `--data-root` and relative paths work;
 - a transform, a function that returns a `Transform`: the `DataInfo`;
 - an optimizer, a function that returns one of PyTorch's: the parameters;
 - a scheduler, a function that returns a `Schedule`: any of `epochs` and `steps_per_epoch`.

@@ -111,7 +111,8 @@ def stored_digest(values: Mapping[str, Any], config: RunConfig) -> str:
         values: The content of the file.
         config: The config that was parsed from it.
     """
-    return _digest_of_schema_1(values) if schema_of(values) == 1 else digest(config)
+    former = FORMER_DIGESTS.get(schema_of(values))
+    return former(values) if former else digest(config)
 
 
 def digest_as_schema_1(config: RunConfig) -> str | None:
@@ -137,6 +138,10 @@ def _digest_of_schema_1(values: Mapping[str, Any]) -> str:
     ):
         kept[section].pop(key, None)
     return _sha256(kept)
+
+
+FORMER_DIGESTS: dict[int, Callable[[Mapping[str, Any]], str]] = {1: _digest_of_schema_1}
+"""Maps each former schema number to the digest of its files, which their folders hold."""
 
 
 def _sha256(values: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,12 @@ from era_cnn.training.history import History
 
 
 def predict_test_set(
-    config: RunConfig, parts: Parts, history: History, checkpoints: CheckpointFolder, stop: StopRequest
+    config: RunConfig,
+    parts: Parts,
+    history: History,
+    checkpoints: CheckpointFolder,
+    stop: StopRequest,
+    warn: Callable[[str], None],
 ) -> dict[str, NDArray[Any]]:
     """Evaluates the final weights on the test set and, if validation images chose the best ones, those as well.
 
@@ -34,7 +40,8 @@ def predict_test_set(
     if best is history[-1]:
         return {**arrays, **_named(final, "best_")}
     content = checkpoints.best(epoch=best.epoch)
-    if content is None:  # the checkpoint was damaged: the weights are lost
+    if content is None:
+        warn("The best checkpoint is damaged or missing, so predictions.npz has no predictions of the best weights.")
         return arrays
     final_weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     try:

@@ -110,7 +110,7 @@ def run(
                 everybody.on_epoch(metrics)
 
             # Conclude: write the predictions of the final weights, then the result, which is the last file.
-            folder.write_predictions(predict_test_set(config, parts, history, folder.checkpoints, stop))
+            folder.write_predictions(predict_test_set(config, parts, history, folder.checkpoints, stop, console.warn))
             result = make_result(
                 config, history, parts.state.network, num_train_images=len(parts.train.split), origin=origin
             )

@@ -13,7 +13,7 @@ from era_cnn.config.choices import GROUPS
 from era_cnn.config.parsing import parse
 from era_cnn.config.schema import Augmentation, ModelConfig, RunConfig, Target, TrainerConfig
 from era_cnn.config.sections import NoEffect, Section, values_of
-from era_cnn.config.versions import SCHEMA, STEPS, digest, numbered, schema_of, stored_digest, upgraded
+from era_cnn.config.versions import FORMER_DIGESTS, SCHEMA, STEPS, digest, numbered, schema_of, stored_digest, upgraded
 from era_cnn.errors import RunFolderError
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_config
@@ -362,3 +362,9 @@ def test_the_order_of_the_transforms_matters() -> None:
 @pytest.mark.parametrize(("one", "other"), [("optimizer.lr=1", "optimizer.lr=1.0"), ("data.root=x", "data.root=./x")])
 def test_how_a_value_is_written_does_not_matter(one: str, other: str) -> None:
     assert digest(config_of(one)) == digest(config_of(other))
+
+
+def test_each_former_schema_has_a_step_and_its_digest() -> None:
+    former = set(range(1, SCHEMA))
+    assert set(STEPS) == former
+    assert set(FORMER_DIGESTS) == former

@@ -16,6 +16,10 @@ SLOWER = 3.0
 """How many times slower than the fastest window a window must be to count as slow."""
 
 
+SPARE_CORES = 0.9
+"""How many cores more than are free other processes must use to count: a short burst of theirs does not."""
+
+
 class Pace(Listener):
     """Warns once if steps become much slower than before, or if other processes leave too few cores for the threads.
 
@@ -57,7 +61,7 @@ class Pace(Listener):
     def _judge(self, seconds: float) -> None:
         """Compares the mean step time of a window with the fastest one, and the load with the cores."""
         busy = self._busy_cores(self._threads) if self._device == "cpu" else 0.0
-        is_crowded = busy > self._num_cores - self._threads + 0.5
+        is_crowded = busy > self._num_cores - self._threads + SPARE_CORES
         is_slower = self._fastest is not None and seconds > SLOWER * self._fastest
         self._fastest = min(seconds, self._fastest or seconds)
         if is_slower:

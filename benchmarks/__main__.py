@@ -175,11 +175,13 @@ def busy(rounds: int) -> dict[str, Any]:
     ways = {way: Contender("era_cnn", threads=CORES, **options, **environment) for way, environment in WAITING.items()}
     ways["threads=1"] = Contender("era_cnn", threads=1, **options)
     speeds: dict[str, dict[str, list[float]]] = {way: {"idle": [], "busy": []} for way in ways}
-    for _ in range(rounds):
+    for number in range(rounds):
+        order = list(ways)[number % len(ways) :] + list(ways)[: number % len(ways)]  # none is always the first
         for state in ("idle", "busy"):
             other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if state == "busy" else None
-            for way, contender in ways.items():
-                speeds[way][state].append(contender.round())
+            time.sleep(1)
+            for way in order:
+                speeds[way][state].append(ways[way].round())
             if other is not None:
                 other.kill()
                 other.wait()

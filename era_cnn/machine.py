@@ -14,13 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 
 SPIN_COUNT = "10000"
-"""Rounds for which an OpenMP thread spins before it sleeps: see benchmarks/README.md for how it was chosen."""
+"""Rounds for which an OpenMP thread spins before it sleeps; benchmarks/README.md has figures."""
 
 
 def spin_briefly(environment: MutableMapping[str, str] = os.environ) -> None:
     """Lets OpenMP's threads sleep soon while they wait, unless the user has set OMP_WAIT_POLICY.
 
-    By default they spin until all threads are done, which slows a run tenfold if other processes use the same cores.
+    By default they spin until all threads are done, which can slow a run if other processes use the same cores.
     OpenMP reads the setting when torch is imported; it does not affect results.
     """
     if "OMP_WAIT_POLICY" not in environment:

@@ -39,7 +39,6 @@ def schedule_of(name: str, *, epochs: int, steps_per_epoch: int, **fields: Any) 
 def nothing_stays_registered() -> Iterator[None]:
     """Takes back what is registered or imported as a plugin within."""
     before = {kind: registry.imported() for kind, registry in REGISTRIES.items()}
-    checks = {kind: dict(registry._checks) for kind, registry in REGISTRIES.items()}
     imported = dict(plugins._imported)
     plugins._all_entry_points.cache_clear()
     try:
@@ -47,7 +46,6 @@ def nothing_stays_registered() -> Iterator[None]:
     finally:
         for kind, registry in REGISTRIES.items():
             registry.restore(before[kind])
-            registry._checks = checks[kind]
         plugins._imported.clear()
         plugins._imported.update(imported)
         plugins._all_entry_points.cache_clear()

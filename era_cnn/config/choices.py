@@ -52,7 +52,7 @@ class Registry(Mapping[str, E], Generic[E]):
         self.kind, self.base, self.given = kind, base, given
         self._built_in = built_in
         self._entries: dict[str, E] = {}
-        self._checks: dict[str, Check] = {}
+        self._checks: dict[tuple[str, E], Check | None] = {}  # so that a check goes with its entry
 
     def register(self, name: str, *, check: Check | None = None) -> Callable[[E], E]:
         """Registers the decorated class or function under `name`.
@@ -77,9 +77,7 @@ class Registry(Mapping[str, E], Generic[E]):
                 both = f"{_place(before)} and {_place(entry)}"
                 raise ConfigError([f"{self.kind}.{name} must be registered once, got {both}. Rename one of the two."])
             self._entries[name] = entry
-            self._checks.pop(name, None)
-            if check is not None:
-                self._checks[name] = check
+            self._checks[name, entry] = check
             return entry
 
         return enter
@@ -120,8 +118,9 @@ class Registry(Mapping[str, E], Generic[E]):
 
     def check(self, name: str, section: Section) -> None:
         """Raises a `FieldError` if the fields of an entry contradict each other."""
-        if name in self._checks:
-            self._checks[name](section)
+        check = self._checks.get((name, self[name]))
+        if check is not None:
+            check(section)
 
     def unknown(self, key: str, name: object) -> str:
         """The message about an unknown name."""

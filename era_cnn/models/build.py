@@ -137,7 +137,9 @@ def _fields_of_layer_problems(key: str, spec: Mapping[str, Any], inherited: Mapp
         yield from field_problems(error, schema, prefix=f"{key}.")
         return
     try:
-        check_used(given, _merged(spec, inherited).model_dump())
+        merged = _merged(spec, inherited)
+        check_used(given, merged.model_dump())
+        BLOCKS.check(spec["block"], merged)
     except FieldError as error:
         yield problem(f"{key}.{error.field}", error.rule, error.got, error.advice)
 

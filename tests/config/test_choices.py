@@ -23,10 +23,11 @@ from era_cnn.config.choices import (
     load_plugins,
 )
 from era_cnn.config.code_digests import plugin_digests
+from era_cnn.config.data_info import DataInfo
 from era_cnn.config.parsing import parse
 from era_cnn.config.sections import Choice, FieldError, Section
 from era_cnn.errors import ConfigError
-from era_cnn.models.build import check_network
+from era_cnn.models.build import check_network, layer_problems
 from tests.conftest import config_of
 from tests.helpers import nothing_stays_registered
 
@@ -145,6 +146,10 @@ def test_what_is_defined_once_more_at_a_prompt_replaces_the_first() -> None:
     BLOCKS.register("mine")(second)
     assert BLOCKS["mine"] is second
     assert BLOCKS.section("mine")().model_dump() == {"size": 2}
+    BLOCKS.check("mine", BLOCKS.section("mine")())
+    before = BLOCKS.imported()
+    BLOCKS.register("mine", check=lambda section: pytest.fail("of what was taken back"))(define("__main__", 3))
+    BLOCKS.restore(before)  # as after a plugin that failed
     BLOCKS.check("mine", BLOCKS.section("mine")())
     BLOCKS.register("other")(define("a_module", 1))
     assert refused(lambda: BLOCKS.register("other")(define("a_module", 2)))
@@ -277,6 +282,33 @@ def test_a_check_of_an_entry_is_reported_at_its_field() -> None:
     values = config_of().model_dump()
     values["augmentation"] = {"wobble": {"size": 2}}
     assert refused(lambda: parse(values)) == ("augmentation.wobble.size must be odd, got 2. Change it.",)
+
+
+def test_a_check_of_an_entry_is_asked_whatever_its_kind() -> None:
+    def no(section: Any) -> None:
+        raise FieldError("size", "be odd", section.size, "Change it.")
+
+    def mine(*, size: Annotated[int, Field(ge=1, le=9)] = 2) -> None: ...
+
+    class Mine:
+        def __init__(self, *, size: Annotated[int, Field(ge=1, le=9)] = 2) -> None: ...
+
+        def info(self) -> DataInfo:
+            return DataInfo((1, 28, 28), tuple("0123456789"), train_size=1437, test_size=360)
+
+    message = "size must be odd, got 2. Change it."
+    for kind, registry in REGISTRIES.items():
+        registry.register("mine", check=no)(Mine if kind == "dataset" else mine)
+        values = config_of().model_dump()
+        if kind == "block":
+            spec = {"block": "mine", "size": 2}
+            assert list(layer_problems({"first": spec}, {})) == [f"model.layers.first.{message}"]
+        else:
+            (group,) = [name for name, chosen in GROUPS.items() if chosen is registry]
+            extra = {"mean": [0.1], "std": [0.3]} if kind == "dataset" else {}
+            values[group] = {"mine": {}} if kind == "transform" else {"name": "mine", "size": 2, **extra}
+            place = "augmentation.mine" if kind == "transform" else group
+            assert f"{place}.{message}" in refused(lambda values=values: parse(values)), kind
 
 
 # Unknown names

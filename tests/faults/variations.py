@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -135,7 +136,8 @@ def _in_a_terminal(command: Sequence[str], options: dict[str, Any]) -> str:
         try:
             while chunk := os.read(leader, 4096):
                 said += chunk
-        except OSError:  # how a terminal says that nobody writes to it any more
-            pass
+        except OSError as error:
+            if error.errno != errno.EIO:  # how a terminal says that nobody writes to it any more
+                raise
     os.close(leader)
     return f"ended with {process.returncode}: {said.decode(errors='replace')[-500:]}"

@@ -20,7 +20,7 @@ class EraCnnError(ValueError):
 
     def __str__(self) -> str:
         """The message with its control characters escaped: it may quote input that contains terminal commands."""
-        return "\n".join(map(_written_out, super().__str__().split("\n")))
+        return "\n".join(map(harmless, super().__str__().split("\n")))
 
 
 class ConfigError(EraCnnError):
@@ -103,7 +103,8 @@ def shortened(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 3] + "..."
 
 
-def _written_out(text: str) -> str:
+def harmless(text: str) -> str:
+    """Text from outside on one line: line breaks, terminal commands and invisible characters are escaped."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 

@@ -192,7 +192,8 @@ def _resume(line: Line) -> int:
     parser.add_argument("--data-root", metavar="FOLDER", help="where the data is now, if it was moved")
     args = _parsed(parser, line)
     path = Path(args.path)
-    from era_cnn.folders.stored import is_sweep, run_folder
+    from era_cnn.folders.run import is_sweep
+    from era_cnn.folders.stored import run_folder
 
     if is_sweep(path):
         from era_cnn.sweeps.commands import resume as resume_sweep

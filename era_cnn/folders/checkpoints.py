@@ -7,6 +7,7 @@ of a damaged file no longer matches its content.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -14,10 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from era_cnn.errors import RunFolderError, StorageError
+from era_cnn.folders.plain import names_of, read_plain
 from era_cnn.folders.storage import PARTIAL, sync_folder, write_atomically
 
 KEPT = 2
 """The number of latest checkpoints to keep: if the newest one is damaged, the one before it is used."""
+
+MAX_BYTES = 2**31
+"""The most bytes in a checkpoint: the weights and both moments of 170 million parameters."""
 
 _LATEST = re.compile(r"epoch-(\d+)_step-(\d+)_([0-9a-f]{64})\.pt")
 _BEST = re.compile(r"best_epoch-(\d+)_([0-9a-f]{64})\.pt")
@@ -45,7 +50,7 @@ class CheckpointFolder:
         """
         path = self._write(f"epoch-{epoch:05d}_step-{steps_done:07d}", content)
         latest = [path, *(old for old in self._latest() if old != path)]
-        self._prune([*latest[KEPT:], *self.path.glob(f"*{PARTIAL}")])
+        self._prune([*latest[KEPT:], *(self.path / name for name in names_of(self.path) if name.endswith(PARTIAL))])
         return path
 
     def save_best(self, content: bytes, *, epoch: int) -> Path:
@@ -98,7 +103,7 @@ class CheckpointFolder:
         sha256 = hashlib.sha256(content).hexdigest()
         path = self.path / f"{name}_{sha256}.pt"
         try:
-            if not self.path.is_dir():
+            if not os.path.lexists(self.path):
                 self.path.mkdir()
                 sync_folder(self.path.parent)
         except OSError as error:
@@ -122,9 +127,7 @@ class CheckpointFolder:
         return sorted(self._matching(_LATEST), key=_position, reverse=True)
 
     def _matching(self, pattern: re.Pattern[str]) -> list[Path]:
-        if not self.path.is_dir():
-            return []
-        return [path for path in self.path.iterdir() if pattern.fullmatch(path.name)]
+        return [self.path / name for name in names_of(self.path) if pattern.fullmatch(name)]
 
 
 def _position(path: Path) -> tuple[int, int]:
@@ -136,7 +139,7 @@ def _position(path: Path) -> tuple[int, int]:
 def _read_whole(path: Path) -> tuple[bytes | None, str]:
     """The content of a checkpoint and an empty string; if it is damaged, None and what is wrong."""
     try:
-        content = path.read_bytes()
+        content = read_plain(path, MAX_BYTES)
     except OSError as error:
         return None, f"{path} must be readable, got: {error.strerror}."
     expected, found = path.stem.rpartition("_")[2], hashlib.sha256(content).hexdigest()

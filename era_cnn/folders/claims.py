@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, SoftFileLock, Timeout
 
 from era_cnn.errors import RunFolderError
+from era_cnn.folders.plain import check_entries
 from era_cnn.folders.storage import sync_folder
 
 
@@ -90,6 +91,7 @@ def locked(path: Path) -> Iterator[None]:
         InUseError: If another process has locked it.
         RunFolderError: If it can't be written to, or its file system does not support locks.
     """
+    check_entries(path, [".lock"])
     lock = FileLock(path / ".lock", timeout=0)
     try:
         with warnings.catch_warnings():

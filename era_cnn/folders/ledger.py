@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from era_cnn.errors import StorageError
+from era_cnn.folders.formats import JobLine, checked
+from era_cnn.folders.plain import open_to_append, read_plain
 from era_cnn.folders.storage import write_atomically
 
 
@@ -61,13 +62,11 @@ class Entry:
         Raises:
             ValueError: If it is not a line of a ledger.
         """
-        try:
-            values: dict[str, Any] = json.loads(line)
-            fields = {name: values[name] for name in Job.__dataclass_fields__}
-            job = Job(**{**fields, "overrides": tuple(fields["overrides"])})
-            return cls(job, values["state"], values["time"], values.get("message", ""))
-        except (KeyError, TypeError) as error:
-            raise ValueError("not a line of a ledger") from error
+        values: JobLine = checked(lambda: JobLine.model_validate_json(line))
+        job = Job(
+            values.number, tuple(values.overrides), values.folder, values.config_sha256, values.epochs, values.threads
+        )
+        return cls(job, values.state, values.time, values.message)
 
 
 class Ledger:
@@ -88,7 +87,7 @@ class Ledger:
     def add(self, *entries: Entry) -> None:
         """Adds lines, and waits until they are on the disk."""
         try:
-            with self.path.open("ab+", buffering=0) as file:
+            with open_to_append(self.path, "ab+", buffering=0) as file:
                 file.truncate(_end_of_lines(file.fileno()))
                 file.write("".join(entry.line() for entry in entries).encode())
                 os.fsync(file.fileno())
@@ -102,14 +101,16 @@ class Ledger:
             ValueError: If another line is damaged.
             OSError: If the file can't be read.
         """
-        lines = self.path.read_bytes().split(b"\n")[:-1]  # the last part is empty or torn
+        lines = read_plain(self.path, MAX_BYTES).split(b"\n")[:-1]  # the last part is empty or torn
         return [Entry.of_line(line.decode()) for line in lines]
 
     def latest(self) -> list[Entry] | None:
-        """The last line of each job, by number; None if the file is lost, empty or damaged."""
+        """The last line of each job, by number; None if the file is lost, empty or damaged, or jobs share a folder."""
         try:
             latest = {entry.job.number: entry for entry in self.entries()}
         except (OSError, ValueError):
+            return None
+        if len({entry.job.folder for entry in latest.values()}) < len(latest):
             return None
         return [latest[number] for number in sorted(latest)] or None
 
@@ -121,6 +122,8 @@ def _end_of_lines(descriptor: int) -> int:
     tail = os.pread(descriptor, size - start, start)
     return start + tail.rfind(b"\n") + 1 if b"\n" in tail else 0 if start == 0 else size
 
+
+MAX_BYTES = 2**30
 
 MAX_LINE = 2**20
 """The most bytes in a line; an override has at most a few thousand characters."""

@@ -39,6 +39,7 @@ def read_outcome(path: Path, number: int | None, overrides: tuple[str, ...]) -> 
     values = {key: value for key, _, value in (override.partition("=") for override in overrides)}
     folder = RunFolder(path)
     try:
+        folder.check()
         status, result = folder.state(), folder.result()
     except RunFolderError as error:
         return Outcome(number, values, "damaged", str(error), None, path)
@@ -60,6 +61,8 @@ def _is_alive(status: dict[str, Any]) -> bool:
     """Whether the process that wrote a status is running; on another machine, it is assumed to be."""
     if status.get("host", platform.node()) != platform.node():
         return True
+    if "pid" not in status:
+        return False
     try:
         os.kill(status["pid"], 0)
     except ProcessLookupError:

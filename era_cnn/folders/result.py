@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, asdict, dataclass, fields
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+from pydantic import ConfigDict, Field
 
 SCHEMA = 1
 
 TIMES = ("seconds", "images_per_second")
 """The keys that differ between equal runs."""
+
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True)
@@ -21,24 +28,26 @@ class Result:
     of the config's schema.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, allow_inf_nan=False)
+
     schema: int
     experiment: str
-    seed: int
-    params: int
-    epochs: int
-    best_test_accuracy: float
-    best_test_epoch: int
-    final_test_accuracy: float
-    best_train_accuracy: float
-    final_train_accuracy: float
+    seed: Count
+    params: Count
+    epochs: Count
+    best_test_accuracy: Fraction
+    best_test_epoch: Count
+    final_test_accuracy: Fraction
+    best_train_accuracy: Fraction
+    final_train_accuracy: Fraction
     final_test_loss: float
-    best_val_accuracy: float | None
-    best_val_epoch: int | None
-    final_val_accuracy: float | None
-    target: dict[str, Any]
-    weights_sha256: str
-    config_sha256: str
-    data_sha256: str
+    best_val_accuracy: Fraction | None
+    best_val_epoch: Count | None
+    final_val_accuracy: Fraction | None
+    target: dict[str, str | int | float | bool | None]
+    weights_sha256: Sha256
+    config_sha256: Sha256
+    data_sha256: Sha256
     seconds: float
     images_per_second: float
 

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from era_cnn.config.schema import RunConfig
 from era_cnn.config.versions import numbered
-from era_cnn.config.yamltext import as_yaml
-from era_cnn.errors import ConfigError, RunFolderError, StorageError, show
+from era_cnn.config.yamltext import as_yaml, parse_yaml
+from era_cnn.errors import EraCnnError, RunFolderError, StorageError
 from era_cnn.folders.checkpoints import CheckpointFolder, Found
 from era_cnn.folders.claims import InUseError, locked
-from era_cnn.folders.result import RESULT_KEYS
+from era_cnn.folders.formats import HydraFile, checked, parse_fingerprints, parse_json, parse_metrics
+from era_cnn.folders.plain import check_entries, check_way, read_plain
 from era_cnn.folders.result import SCHEMA as RESULT_SCHEMA
-from era_cnn.folders.storage import commit, prepare, write_atomically
+from era_cnn.folders.storage import PARTIAL, commit, create, prepare, write_atomically
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +31,17 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+
+FILES = (
+    "config.yaml", "summary.txt", "run.log", "metrics.csv", "fingerprints.jsonl", "predictions.npz", "result.json",
+    "provenance.json", "status.json",
+)  # fmt: skip
+"""The files of a run that this version reads or writes."""
+
+FOLDERS = (".hydra", "checkpoints")
+
+SWEEP_FILES = ("multirun.yaml", "ledger.jsonl")
+"""The files that make a folder that of a sweep."""
 
 
 class RunFolder:
@@ -53,7 +65,18 @@ class RunFolder:
     @property
     def has_begun_before(self) -> bool:
         """Whether provenance.json exists: the run has begun, and its config no longer changes."""
-        return (self.path / "provenance.json").exists()
+        return os.path.lexists(self.path / "provenance.json")
+
+    def check(self) -> None:
+        """Checks that everything in it that may be read or written is a plain file or folder; it may not exist yet.
+
+        Raises:
+            RunFolderError: If something is not, or if the folder of a job is reached by a link within its sweep.
+        """
+        for sweep_dir in [each for each in self.path.parents if is_sweep(each)][-1:]:
+            check_way(self.path, sweep_dir)
+        if os.path.lexists(self.path):
+            check_entries(self.path, (*FILES, *(f"{name}{PARTIAL}" for name in FILES), ".lock"), FOLDERS)
 
     def plan(self, config: RunConfig, hydra_files: Mapping[str, str]) -> None:
         """Writes all that a run needs to begin: the files of .hydra (content by name), and config.yaml last.
@@ -63,13 +86,14 @@ class RunFolder:
         Raises:
             StorageError: If a file can't be written.
         """
+        self.check()
         hydra_dir = self.path / ".hydra"
         try:
             hydra_dir.mkdir(parents=True, exist_ok=True)  # a killed process may have left a part
-            for name, text in hydra_files.items():
-                (hydra_dir / name).write_text(text, encoding="utf-8")
         except OSError as error:
             raise StorageError.of(self.path, error) from error
+        for name, text in hydra_files.items():
+            create(hydra_dir / name, text.encode())
         self.write_config(config.anchored())
 
     def begin(self, config: RunConfig) -> None:
@@ -118,6 +142,7 @@ class RunFolder:
 
     def set_state(self, state: str, **details: str) -> None:
         """Writes the state of a run that no process is working on."""
+        self.check()
         started = None
         with suppress(RunFolderError):  # status.json is missing or damaged
             started = self.read_json("status.json").get("started")
@@ -125,7 +150,8 @@ class RunFolder:
 
     def state(self) -> dict[str, Any]:
         """The content of status.json; the state is completed only if there is a result, which is written last."""
-        status = self.read_json("status.json") if (self.path / "status.json").exists() else {"state": "not started"}
+        has_status = os.path.lexists(self.path / "status.json")
+        status = self.read_json("status.json") if has_status else {"state": "not started"}
         if self.result() is not None:
             return {**status, "state": "completed"}
         return {**status, "state": "interrupted"} if status["state"] == "completed" else status
@@ -136,15 +162,12 @@ class RunFolder:
         Raises:
             RunFolderError: If it exists but does not hold a result.
         """
-        if not (self.path / "result.json").exists():
+        path = self.path / "result.json"
+        if not os.path.lexists(path):
             return None
         result = self.read_json("result.json")
-        if isinstance(version := result.get("schema"), int) and version > RESULT_SCHEMA:
-            path = self.path / "result.json"
+        if (version := result["schema"]) > RESULT_SCHEMA:
             raise RunFolderError(f"{path} must have a schema up to {RESULT_SCHEMA}, got {version}. Update era_cnn.")
-        if any(key not in result for key in RESULT_KEYS):
-            path = self.path / "result.json"
-            raise RunFolderError(f"{path} must hold a result, got {show(list(result))}. Remove it, and resume the run.")
         return result
 
     def write_text(self, name: str, text: str) -> None:
@@ -156,30 +179,39 @@ class RunFolder:
         write_atomically(self.path / name, _as_json(values))
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """Reads a JSON file.
+        """Reads status.json, provenance.json or result.json.
 
         Raises:
             RunFolderError: If it is missing or damaged.
         """
+        return self.read(name, lambda text: parse_json(name, text))
 
-        def parse(text: str) -> dict[str, Any]:
-            values = json.loads(text)
-            if not isinstance(values, dict):
-                raise ValueError("not an object")
-            return values
+    def read_task(self) -> tuple[int | None, tuple[str, ...]]:
+        """The number of the run in its sweep, or None, and its overrides, as Hydra recorded them in .hydra/hydra.yaml.
 
-        return self.read(name, parse)
+        Raises:
+            RunFolderError: If the file is missing or damaged.
+        """
+
+        def parse(text: str) -> HydraFile:
+            values = parse_yaml("hydra.yaml", text)
+            found: HydraFile = checked(lambda: HydraFile.model_validate(values))
+            return found
+
+        hydra = self.read(".hydra/hydra.yaml", parse).hydra
+        number = hydra.job.num if isinstance(hydra.job.num, int) else None
+        return number, tuple(hydra.overrides.task)
 
     def read(self, name: str, parse: Callable[[str], T]) -> T:
         """Reads and parses a text file.
 
         Raises:
-            RunFolderError: If it is missing, or `parse` raises a ValueError.
+            RunFolderError: If it is missing, is not a plain file, is too large, or `parse` raises a ValueError.
         """
         path = self.path / name
         try:
-            return parse(path.read_text(encoding="utf-8"))
-        except ConfigError:  # already has a message of its own
+            return parse(read_plain(path).decode())
+        except EraCnnError:  # already has a message of its own
             raise
         except (OSError, ValueError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
@@ -199,7 +231,9 @@ class RunFolder:
         """
         found = self.checkpoints.newest()
         path = self.path / "fingerprints.jsonl"
-        if found is None and path.exists() and path.stat().st_size:  # a checkpoint is written before its epoch is
+        if (
+            found is None and os.path.lexists(path) and path.lstat().st_size
+        ):  # a checkpoint is written before its epoch is
             raise RunFolderError(
                 f"{self.checkpoints.path} must hold a whole checkpoint, since {path.name} has epochs, got none. "
                 "Start a new run."
@@ -207,7 +241,8 @@ class RunFolder:
         return found
 
     def locked(self) -> AbstractContextManager[None]:
-        """Locks the run against other processes; see `locked`."""
+        """Locks the run against other processes; see `locked`. Before, the kinds of its files are checked."""
+        self.check()
         return locked(self.path)
 
     def is_in_use(self) -> bool:
@@ -251,27 +286,21 @@ class RunFolder:
         Raises:
             RunFolderError: If the file is missing or damaged.
         """
-
-        def parse(text: str) -> dict[int, dict[str, str]]:
-            lines = [json.loads(line) for line in text.splitlines()]
-            for epoch, line in enumerate(lines, start=1):
-                if not isinstance(line, dict) or line.pop("epoch", None) != epoch:
-                    raise ValueError(f"a line {epoch} that is not for epoch {epoch}")
-            return dict(enumerate(lines, start=1))
-
-        return self.read("fingerprints.jsonl", parse)
+        return self.read("fingerprints.jsonl", parse_fingerprints)
 
     def read_metrics(self) -> list[dict[str, str]]:
         """The rows of metrics.csv as strings, without the seconds, which differ between equal runs.
 
         Raises:
-            RunFolderError: If the file is missing.
+            RunFolderError: If the file is missing or damaged.
         """
+        rows = self.read("metrics.csv", parse_metrics)
+        return [{key: row[key] for key in row if key != "seconds"} for row in rows]
 
-        def parse(text: str) -> list[dict[str, str]]:
-            return [{key: row[key] for key in row if key != "seconds"} for row in csv.DictReader(io.StringIO(text))]
 
-        return self.read("metrics.csv", parse)
+def is_sweep(path: Path) -> bool:
+    """Whether a folder is that of a sweep."""
+    return any(os.path.lexists(path / name) for name in SWEEP_FILES)
 
 
 _NEEDED = ("config.yaml", "fingerprints.jsonl", "metrics.csv", "multirun.yaml")

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from era_cnn.errors import StorageError
 
@@ -41,7 +42,7 @@ def prepare(path: Path, content: bytes) -> None:
     """
     with _failure_names(path):
         try:
-            with _partial(path).open("wb") as file:
+            with _new_file(_partial(path)) as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -78,6 +79,24 @@ def files_sha256(folder: Path, pattern: str) -> str:
         digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def create(path: Path, content: bytes) -> None:
+    """Writes a file that may be torn by a kill; whatever has its name is replaced, and not followed if it is a link.
+
+    Raises:
+        StorageError: If it can't be written.
+    """
+    with _failure_names(path), _new_file(path) as file:
+        file.write(content)
+
+
+def _new_file(path: Path) -> BinaryIO:
+    try:
+        return path.open("xb")
+    except FileExistsError:  # left by a killed process; or a link or a pipe, from someone else
+        path.unlink()
+        return path.open("xb")
 
 
 def _partial(path: Path) -> Path:

@@ -11,7 +11,7 @@ from era_cnn.config.schema import RunConfig
 from era_cnn.config.versions import stored_digest, upgraded
 from era_cnn.config.yamltext import parse_yaml
 from era_cnn.errors import ConfigError, RunFolderError, problem
-from era_cnn.folders.run import RunFolder
+from era_cnn.folders.run import RunFolder, is_sweep
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,12 @@ _ENTRY_KEYS = ("data.name", "augmentation", "optimizer.name", "scheduler.name")
 """The keys that name entries, which plugins may have."""
 
 
-def is_sweep(path: Path) -> bool:
-    """Whether a folder is that of a sweep."""
-    return (path / "multirun.yaml").exists() or (path / "ledger.jsonl").exists()
-
-
 def run_folder(path: Path) -> RunFolder:
     """The folder of an existing run.
 
     Raises:
         ConfigError: If there is no such folder, or it is that of a sweep.
+        RunFolderError: If one of its files is no plain file.
     """
     if not path.is_dir():
         advice = "Give the path that the run printed at its end."
@@ -43,7 +39,9 @@ def run_folder(path: Path) -> RunFolder:
     if is_sweep(path):
         advice = "Give the folder of one of its jobs."
         raise ConfigError([problem("RUN", "be the folder of a run", f"{path}, that of a sweep", advice)])
-    return RunFolder(path.absolute())
+    folder = RunFolder(path.absolute())
+    folder.check()
+    return folder
 
 
 def read_values(folder: RunFolder) -> dict[str, Any]:

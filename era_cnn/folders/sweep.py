@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,17 +15,27 @@ from era_cnn.errors import RunFolderError
 from era_cnn.folders.claims import locked
 from era_cnn.folders.ledger import Entry, Job, Ledger
 from era_cnn.folders.outcome import Outcome, read_outcome
-from era_cnn.folders.run import RunFolder
-from era_cnn.folders.storage import write_atomically
+from era_cnn.folders.plain import check_entries
+from era_cnn.folders.run import SWEEP_FILES, RunFolder
+from era_cnn.folders.storage import PARTIAL, write_atomically
 from era_cnn.folders.stored import read_config
 
-RECORD = "multirun.yaml"
-"""The composed config of the sweep, as Hydra writes it; it exists once all jobs are planned."""
+RECORD, LEDGER = SWEEP_FILES
+"""The composed config of the sweep, as Hydra writes it, which exists once all jobs are planned; and the ledger."""
 
-LEDGER, STUDY = "ledger.jsonl", "study.db"
+STUDY = "study.db"
+
+SUBMITIT = ".submitit"
+"""The folder in which submitit keeps what it hands to Slurm."""
 
 HALT = "halted"
 """A file that keeps queued jobs from starting."""
+
+_FILES = (
+    *SWEEP_FILES, *(f"{name}{PARTIAL}" for name in SWEEP_FILES), STUDY, f"{STUDY}-journal", f"{STUDY}-wal",
+    f"{STUDY}-shm", "sweep.csv", "sweep.md", HALT, ".lock",
+)  # fmt: skip
+"""The files of a sweep that this version reads or writes."""
 
 
 class PlannedJob(Protocol):
@@ -59,6 +69,10 @@ class SweepFolder:
         self.ledger = Ledger(path / LEDGER)
         self.study = path / STUDY
 
+    def check(self) -> None:
+        """Raises a `RunFolderError` if something that may be read or written in it is no plain file or folder."""
+        check_entries(self.path, _FILES, [SUBMITIT], deep=False)
+
     def create(self, record: str, planned: Iterable[PlannedJob]) -> list[Job]:
         """Creates the folders of all jobs, then multirun.yaml and the ledger: with those, the sweep can be resumed.
 
@@ -90,6 +104,7 @@ class SweepFolder:
         Raises:
             RunFolderError: If the file is missing or damaged.
         """
+        self.check()
 
         def parse(text: str) -> dict[str, Any]:
             values = parse_yaml(RECORD, text)
@@ -100,19 +115,23 @@ class SweepFolder:
 
         return RunFolder(self.path).read(RECORD, parse)
 
-    def jobs(self) -> list[Job]:
+    def jobs(self, on_damage: Callable[[RunFolderError], object] | None = None) -> list[Job]:
         """All jobs by number, from the ledger and, since that may be lost, damaged or truncated, from the folders.
+
+        Args:
+            on_damage: Called for each folder that is damaged and not in the ledger; if None, it is an error.
 
         Raises:
             RunFolderError: If there is no sweep, or it ended before all jobs were planned.
         """
+        self.check()
         if not (self.path / RECORD).is_file():
             raise RunFolderError(
                 f"{self.path} must hold a sweep, got none, or one that ended before its first job. Start a new sweep."
             )
         jobs = {entry.job.number: entry.job for entry in self.ledger.latest() or ()}
         known = {job.folder for job in jobs.values()}
-        for job in self._jobs_on_disk(known):
+        for job in self._jobs_on_disk(known, on_damage):
             jobs.setdefault(job.number, job)
         return [jobs[number] for number in sorted(jobs)]
 
@@ -157,6 +176,7 @@ class SweepFolder:
         Raises:
             RunFolderError: If another process runs the sweep, or the folder can't be written to.
         """
+        self.check()
         return locked(self.path)
 
     def _make(self, planned: PlannedJob, name: str) -> Job:
@@ -165,21 +185,32 @@ class SweepFolder:
         RunFolder(path).plan(planned.config, planned.hydra_files(path, self.path))
         return _job(planned.number, planned.overrides, name, planned.config)
 
-    def _jobs_on_disk(self, known: Collection[str]) -> Iterator[Job]:
+    def _jobs_on_disk(
+        self, known: Collection[str], on_damage: Callable[[RunFolderError], object] | None
+    ) -> Iterator[Job]:
         """The jobs whose folders exist and are whole, except those in the folders `known`."""
         for name, subfolders, files in os.walk(self.path):
             if ".hydra" not in subfolders:
                 continue
             subfolders.clear()
-            path = Path(name)
-            if path.relative_to(self.path).as_posix() in known or "config.yaml" not in files:
+            where = Path(name).relative_to(self.path).as_posix()
+            if where in known or "config.yaml" not in files:
                 continue
-            folder = RunFolder(path)
-            hydra = folder.read(".hydra/hydra.yaml", lambda text: parse_yaml("hydra.yaml", text))["hydra"]
-            overrides = tuple(hydra["overrides"]["task"])
-            yield _job(
-                hydra["job"]["num"], overrides, path.relative_to(self.path).as_posix(), read_config(folder).config
-            )
+            try:
+                yield _read_job(RunFolder(Path(name)), where)
+            except RunFolderError as error:
+                if on_damage is None:
+                    raise
+                on_damage(error)
+
+
+def _read_job(folder: RunFolder, where: str) -> Job:
+    folder.check()
+    number, overrides = folder.read_task()
+    if number is None:
+        path = folder.path / ".hydra" / "hydra.yaml"
+        raise RunFolderError(f"{path} must have the number of a job, got none. Move the folder out of the sweep.")
+    return _job(number, overrides, where, read_config(folder).config)
 
 
 def _job(number: int, overrides: tuple[str, ...], folder: str, config: RunConfig) -> Job:

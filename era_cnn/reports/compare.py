@@ -11,8 +11,8 @@ from typing import Any
 from era_cnn.config.yamltext import parse_yaml
 from era_cnn.errors import StorageError
 from era_cnn.folders.outcome import Outcome, read_outcome
-from era_cnn.folders.run import RunFolder
-from era_cnn.folders.stored import is_sweep, run_folder
+from era_cnn.folders.run import RunFolder, is_sweep
+from era_cnn.folders.stored import run_folder
 from era_cnn.folders.sweep import SweepFolder
 from era_cnn.output import say
 from era_cnn.reports.tables import as_text, write_results
@@ -39,12 +39,12 @@ def _outcomes(path: Path) -> Iterator[Outcome]:
         config = _read(folder, "config.yaml")
         overrides = ["experiment=" + str(config.get("name"))]
         if (path / ".hydra" / "hydra.yaml").exists():
-            overrides += _read(folder, ".hydra/hydra.yaml")["hydra"]["overrides"]["task"]
+            overrides += folder.read_task()[1]
         yield read_outcome(path, None, tuple(overrides))
         return
     sweep = SweepFolder(path)
     sweep.read_request()  # raises if the sweep is damaged
-    outcomes = sweep.outcomes(sweep.jobs())
+    outcomes = sweep.outcomes(sweep.jobs(on_damage=lambda error: print(error, file=sys.stderr)))
     try:
         write_results(outcomes, path)
     except StorageError as error:  # the folder may be read-only; the tables are shown anyway

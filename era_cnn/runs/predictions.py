@@ -15,6 +15,7 @@ from era_cnn.runs.stopping import Interruptible, StopRequest
 from era_cnn.training.checkpoint import Checkpoint
 from era_cnn.training.evaluate import Evaluation, evaluate
 from era_cnn.training.history import History
+from era_cnn.training.state import load_weights
 
 
 def predict_test_set(
@@ -45,7 +46,7 @@ def predict_test_set(
         return arrays
     final_weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     try:
-        network.load_state_dict(Checkpoint.from_bytes(content, parts.state.device).state["network"])
+        load_weights(network, Checkpoint.from_bytes(content, parts.state.device).state["network"])
         return {**arrays, **_named(evaluate(network, test, precision=config.precision), "best_")}
     finally:
         network.load_state_dict(final_weights)

@@ -99,6 +99,7 @@ def run(
             everybody.on_start(Training(config, parts.state, history, folder.path))
             start = Position()
             if checkpoint is not None:
+                checkpoint.check_position(epochs=config.trainer.epochs_to_run, num_steps=len(parts.train))
                 parts.state.load_state_dict(checkpoint.state)
                 start = checkpoint.position
                 console.say(f"Resuming in epoch {start.epoch} after {start.steps_done} of {len(parts.train)} steps")

@@ -62,6 +62,7 @@ def _completed(places: Sequence[Path], origin: dict[str, str]) -> Iterator[RunFo
                 continue
             source = RunFolder(Path(path))
             try:
+                source.check()
                 result = source.result()
                 if result and origin.items() <= result.items() and _is_whole(source):
                     yield source

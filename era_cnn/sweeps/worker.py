@@ -14,8 +14,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from era_cnn.config.choices import load_plugins
-from era_cnn.errors import EraCnnError, StorageError
+from era_cnn.errors import EraCnnError, RunFolderError, StorageError
 from era_cnn.folders.claims import InUseError
+from era_cnn.folders.plain import open_to_append
 from era_cnn.folders.run import RunFolder
 from era_cnn.machine import keep_memory
 from era_cnn.runs.stopping import SIGNALS, stop_requests
@@ -92,7 +93,10 @@ def _end_with(lifeline: Connection) -> None:
 def _do_quietly(folder: Path, manner: Manner) -> None:
     """Runs a job; what libraries print, and the traceback of a crash, goes into its run.log."""
     try:
-        log = (folder / "run.log").open("a", encoding="utf-8")
+        RunFolder(folder).check()
+        log = open_to_append(folder / "run.log", encoding="utf-8")
+    except RunFolderError:  # the driver finds it damaged as well
+        return
     except OSError as error:
         with suppress(StorageError):  # the driver then reports that the job recorded no reason
             RunFolder(folder).set_state("failed", message=str(StorageError.of(folder / "run.log", error)))

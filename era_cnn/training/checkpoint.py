@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import io
 import math
+import zipfile
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, TypeAdapter
+from typing_extensions import TypedDict
 
 from era_cnn.errors import RunFolderError, TrainingError
 from era_cnn.training.evaluate import Tally
-from era_cnn.training.history import EpochMetrics, History, Scores
+from era_cnn.training.history import EpochMetrics, History
 from era_cnn.training.loop import Position
 from era_cnn.training.state import TrainingState
 
@@ -68,6 +71,7 @@ class Checkpoint:
 
     @classmethod
     def _from_bytes(cls, content: bytes, device: torch.device) -> Checkpoint:
+        _check_size(content)
         values = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
         if values.get("schema") == 2:
             values = _from_schema_2(values)
@@ -76,13 +80,32 @@ class Checkpoint:
                 f"A checkpoint must have a schema up to {SCHEMA}, got {values.get('schema')}: another version wrote "
                 "it. Resume with that version."
             )
-        tally = Tally.from_state(values["tally"], device) if values["tally"] else None
+        whole = _VALUES.validate_python(values)
+        tally = Tally.from_state(values["tally"], device) if whole["tally"] else None
         return cls(
-            values["origin"],
-            Position(values["epoch"], values["steps_done"], tally, values["seconds"]),
+            whole["origin"],
+            Position(whole["epoch"], whole["steps_done"], tally, whole["seconds"]),
             values["state"],
-            History(map(_metrics, values["history"])),
+            History(whole["history"]),
         )
+
+    def check_position(self, *, epochs: int, num_steps: int) -> None:
+        """Raises a `RunFolderError` if no training of `epochs` epochs of `num_steps` updates can be where this one is.
+
+        Such a checkpoint would complete without training, or train on other images than the run did.
+        """
+        position, recorded = self.position, [metrics.epoch for metrics in self.history]
+        is_possible = (
+            recorded == list(range(1, position.epoch))
+            and position.epoch <= epochs + 1
+            and position.steps_done <= (num_steps if position.epoch <= epochs else 0)
+            and (position.tally is None) == (position.steps_done == 0)
+        )
+        if not is_possible:
+            raise RunFolderError(
+                f"A checkpoint must be within {epochs} epochs of {num_steps} steps, got epoch {position.epoch} after "
+                f"{position.steps_done} steps, with {len(recorded)} recorded epochs. Start a new run."
+            )
 
 
 def _from_schema_2(values: dict[str, Any]) -> dict[str, Any]:
@@ -91,9 +114,26 @@ def _from_schema_2(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "schema": SCHEMA, "state": state, "history": values["records"]}
 
 
-def _metrics(values: dict[str, Any]) -> EpochMetrics:
-    scores = {name: Scores(**values[name]) if values[name] else None for name in ("val", "test")}
-    return EpochMetrics(**{**values, **scores})
+class _Values(TypedDict):
+    """What a checkpoint holds besides the state, which is checked against the network and the optimizer."""
+
+    origin: dict[str, str]
+    epoch: Annotated[int, Field(ge=1)]
+    steps_done: Annotated[int, Field(ge=0)]
+    tally: dict[str, Any] | None
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    history: list[EpochMetrics]
+
+
+_VALUES = TypeAdapter(_Values)
+
+
+def _check_size(content: bytes) -> None:
+    """Raises a `ValueError` unless the file is an archive, as PyTorch writes, that unpacks to no more than it holds."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > len(content):
+        raise ValueError(f"an archive of {len(content):,} bytes that unpacks to {unpacked:,}")
 
 
 def capture(origin: dict[str, str], position: Position, state: TrainingState, history: History) -> Checkpoint:

@@ -49,10 +49,22 @@ class Tally:
 
     @classmethod
     def from_state(cls, state: dict[str, Any], device: torch.device) -> Tally:
-        """The tally with this state, on a device."""
+        """The tally with this state, on a device.
+
+        Raises:
+            ValueError: If it is not the state of a tally.
+        """
         tally = cls(device)
-        for name, value in state.items():
-            setattr(tally, name, value.to(device) if isinstance(value, Tensor) else value)
+        own = tally.state()
+        if state.keys() != own.keys() or type(state["num_images"]) is not int or state["num_images"] < 1:
+            raise ValueError(f"a tally of {', '.join(map(str, state))[:80]}")
+        for name, zero in own.items():
+            value = state[name]
+            if isinstance(zero, Tensor) and not (isinstance(value, Tensor) and value.shape == ()):
+                raise ValueError(f"a tally whose {name} is no number")
+            setattr(
+                tally, name, value.to(device, zero.dtype) if isinstance(zero, Tensor) and name != "last_loss" else value
+            )
         return tally
 
     @property

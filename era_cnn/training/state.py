@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -86,10 +88,13 @@ class TrainingState:
         return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(), **members}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores the state that `state_dict` returned; the optimizer keeps the options of the config.
+        """Restores the state that `state_dict` returned, after checking it against the network and the optimizer.
+
+        The optimizer keeps the options of the config. Every tensor is copied into memory that is laid out as PyTorch
+        would: its kernels trust the shapes and strides that they are given.
 
         Raises:
-            RunFolderError: If the members differ.
+            RunFolderError: If the members differ, or a tensor does not fit; then nothing was changed.
         """
         wanted = {"network", "optimizer", *self._members}
         if state.keys() != wanted:
@@ -98,11 +103,87 @@ class TrainingState:
                 f"A checkpoint must hold {', '.join(sorted(wanted))}, got a difference in {got}. "
                 "Resume with the listeners that the run was started with."
             )
-        self.network.load_state_dict(state["network"])
+        moments = _moments_like(self.optimizer, state["optimizer"])
+        members = {name: _like(name, member.state_dict(), state[name]) for name, member in self._members.items()}
+        load_weights(self.network, state["network"])
         own_options = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state["optimizer"]["state"], "param_groups": own_options})
+        self.optimizer.load_state_dict({"state": moments, "param_groups": own_options})
         for name, member in self._members.items():
-            member.load_state_dict(state[name])
+            member.load_state_dict(members[name])
+
+
+def load_weights(network: nn.Module, weights: Any) -> None:
+    """Copies weights and buffers into a network.
+
+    Raises:
+        RunFolderError: If a name, a shape or a type differs from the network's; then nothing was changed.
+    """
+    own = network.state_dict()
+    _check_names("weights", own, weights)
+    for name, tensor in own.items():
+        _check_fits(f"weights.{name}", tensor, weights[name])
+    network.load_state_dict(weights)
+
+
+def _moments_like(optimizer: torch.optim.Optimizer, stored: Any) -> dict[int, dict[str, Any]]:
+    """The moments that a checkpoint holds for each parameter, checked against those that a first step creates.
+
+    A parameter that never had a gradient has none.
+    """
+    twin = copy.deepcopy(optimizer)
+    for group in twin.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    twin.step()
+    own, moments = twin.state_dict()["state"], _entries("optimizer", stored).get("state")
+    if unknown := [str(number) for number in _entries("optimizer.state", moments) if number not in own]:
+        raise _unfit("optimizer.state", "the parameters of the network", f"others ({', '.join(unknown)[:80]})")
+    assert isinstance(moments, Mapping), "checked a moment ago"
+    for number, values in moments.items():
+        _check_names(f"optimizer.{number}", own[number], values)
+    return {number: _like(f"optimizer.{number}", own[number], values) for number, values in moments.items()}
+
+
+def _like(name: str, own: Any, stored: Any) -> Any:
+    """The stored values; each tensor that `own` has in the same place is checked, and copied into the same layout."""
+    if isinstance(own, Tensor):
+        _check_fits(name, own, stored)
+        return torch.empty_like(own).copy_(stored)
+    if isinstance(own, Mapping):
+        entries = _entries(name, stored)
+        return {key: _like(f"{name}.{key}", own.get(key), value) for key, value in entries.items()}
+    if isinstance(own, list | tuple):
+        if not isinstance(stored, list | tuple):
+            raise _unfit(name, "a list", type(stored).__name__)
+        pairs = enumerate(itertools.zip_longest(own[: len(stored)], stored))
+        return [_like(f"{name}.{number}", mine, theirs) for number, (mine, theirs) in pairs]
+    if own is not None and type(stored) is not type(own):
+        raise _unfit(name, f"a value of type {type(own).__name__}", type(stored).__name__)
+    return stored.clone(memory_format=torch.contiguous_format) if isinstance(stored, Tensor) else stored
+
+
+def _check_names(what: str, own: Mapping[Any, Any], stored: Any) -> None:
+    entries = _entries(what, stored)
+    if differing := sorted(map(str, own.keys() ^ entries.keys())):
+        raise _unfit(what, "the names that the config gives", f"a difference in {', '.join(differing)[:200]}")
+
+
+def _entries(what: str, stored: Any) -> Mapping[Any, Any]:
+    if not isinstance(stored, Mapping):
+        raise _unfit(what, "a mapping", type(stored).__name__)
+    return stored
+
+
+def _check_fits(name: str, own: Tensor, stored: Any) -> None:
+    if not isinstance(stored, Tensor):
+        raise _unfit(name, "a tensor", type(stored).__name__)
+    expected, got = (f"{each.dtype} {tuple(each.shape)}" for each in (own, stored))
+    if expected != got or stored.layout != torch.strided:
+        raise _unfit(name, expected, got if stored.layout == torch.strided else str(stored.layout))
+
+
+def _unfit(name: str, expected: str, got: str) -> RunFolderError:
+    return RunFolderError(f"The checkpoint must hold {expected} as {name}, got {got}. Start a new run.")
 
 
 def _check_storable(name: str, value: Any) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,11 +9,13 @@ import torch
 
 from era_cnn.config.schema import RunConfig
 from era_cnn.errors import ConfigError, RunFolderError, one_of, problem
+from era_cnn.folders.formats import parse_metrics
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_config, run_folder
 from era_cnn.models.build import Network, build_from_config
 from era_cnn.runs.process import pick_device
 from era_cnn.training.checkpoint import Checkpoint
+from era_cnn.training.state import load_weights
 
 
 class Run:
@@ -79,13 +79,7 @@ class Run:
         checkpoint = Checkpoint.from_bytes(self._content(which), torch.device("cpu"))
         target = pick_device(device)
         network = build_from_config(self.config)
-        try:
-            network.load_state_dict(checkpoint.state["network"])
-        except (RuntimeError, TypeError) as error:
-            reason = " ".join(str(error).split())
-            raise RunFolderError(
-                f"The checkpoint of {self.path} must hold the weights of its network, got: {reason}. Start a new run."
-            ) from error
+        load_weights(network, checkpoint.state["network"])
         return network.to(target).to(memory_format=torch.channels_last).eval()
 
     def _content(self, which: str) -> bytes:
@@ -100,7 +94,7 @@ class Run:
 
 
 def _rows(text: str) -> list[dict[str, int | float | None]]:
-    return [{key: _number(key, value) for key, value in row.items()} for row in csv.DictReader(io.StringIO(text))]
+    return [{key: _number(key, value) for key, value in row.items()} for row in parse_metrics(text)]
 
 
 def _number(key: str, value: str) -> int | float | None:

@@ -126,17 +126,13 @@ def test_a_config_of_a_newer_version_is_refused(verb: str, earlier: Path, comman
     assert {each: each.read_bytes() for each in before} == before
 
 
-@pytest.mark.parametrize(("version", "advice"), [(2, "Update era_cnn."), ("x", "Use it as it is, or start a new run.")])
 @pytest.mark.parametrize("verb", ["resume", "replay"])
-def test_another_arithmetic_is_refused_but_compared(
-    verb: str, version: object, advice: str, earlier: Path, command
-) -> None:
+def test_another_arithmetic_is_refused_but_compared(verb: str, earlier: Path, command) -> None:
     folder = RunFolder(earlier / "interrupted")
-    folder.write_json("provenance.json", {**folder.read_json("provenance.json"), "numerics": version})
+    folder.write_json("provenance.json", {**folder.read_json("provenance.json"), "numerics": 2})
     code, _, err = command(verb, "interrupted")
     assert code == 4
-    assert f"must have numerics version 1 to be reproduced bit for bit, got {version}" in err
-    assert advice in err
+    assert "must have numerics version 1 to be reproduced bit for bit, got 2. Update era_cnn." in err
     assert command("compare", "interrupted")[0] == 0
 
 

@@ -127,5 +127,5 @@ def test_the_arithmetic_of_a_run_must_be_that_of_today(tmp_path: Path, monkeypat
     ):
         check_numerics(folder)
     folder.write_json("provenance.json", {"numerics": "x"})
-    with pytest.raises(RunFolderError, match="got x"):
+    with pytest.raises(RunFolderError, match="got: numerics: Input should be a valid integer"):
         check_numerics(folder)

@@ -142,7 +142,12 @@ def test_fingerprints_are_a_line_an_epoch(tmp_path: Path) -> None:
         folder.read_fingerprints()
 
 
-RESULT = {**dict.fromkeys(RESULT_KEYS, 1), "weights_sha256": ""}
+RESULT = {
+    **dict.fromkeys(RESULT_KEYS, 1),
+    **dict.fromkeys(("weights_sha256", "config_sha256", "data_sha256"), "0" * 64),
+    "experiment": "model",
+    "target": {},
+}
 
 
 def test_the_result_is_the_last_file_and_says_that_a_run_is_complete(
@@ -184,7 +189,7 @@ def test_a_result_that_is_not_on_the_disk_for_good_is_none(
 def test_a_lock_that_cannot_be_made_has_its_message(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(RunFolderError, match="file must be a folder to write to, got: "),
+        pytest.raises(RunFolderError, match="file must be a folder that can be read, got: Not a directory"),
         RunFolder(tmp_path / "file").locked(),
     ):
         pass

@@ -108,8 +108,8 @@ def test_a_folder_that_can_not_be_filled_is_given_back(monkeypatch: pytest.Monke
 
     words = Words([*SMALL, "hydra.run.dir=run"])
     planned = plan_run(words, compose(words))
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(StorageError, match="run must be written, got: No space left on device"):
+    monkeypatch.setattr("era_cnn.folders.storage._new_file", full)
+    with pytest.raises(StorageError, match="run/.hydra/config.yaml must be written, got: No space left on device"):
         begin(planned)
     assert list(tmp_path.iterdir()) == []
 

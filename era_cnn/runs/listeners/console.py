@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 from tqdm import tqdm
 
 from era_cnn.config.schema import RunConfig
 from era_cnn.errors import StorageError
+from era_cnn.folders.plain import open_to_append
 from era_cnn.folders.result import Result
 from era_cnn.models.build import count_params
 from era_cnn.output import say
@@ -117,7 +118,7 @@ class RunLog(logging.FileHandler):
 
     def _open(self) -> TextIOWrapper:
         try:
-            return super()._open()
+            return cast(TextIOWrapper, open_to_append(Path(self.baseFilename), encoding="utf-8"))
         except OSError as error:
             raise StorageError.of(self.baseFilename, error) from error
 

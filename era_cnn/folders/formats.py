@@ -1,0 +1,181 @@
+"""What the files of a run and of a sweep hold, checked when they are read: they may come from someone else."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from era_cnn.folders.result import Result
+
+_CONFIG = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+Plain = str | int | float | bool | None
+Epoch = Annotated[int, Field(ge=1, le=2**31)]
+
+
+class Status(BaseModel):
+    """status.json."""
+
+    model_config = _CONFIG
+
+    state: Literal["queued", "running", "completed", "failed", "interrupted", "pruned"]
+    started: str | None = None
+    since: str = ""
+    ended: str = ""
+    host: str = ""
+    pid: Annotated[int, Field(ge=1, lt=2**31)] = 1
+    message: str = ""
+    traceback: str = ""
+    reused_from: str = ""
+
+
+class Origin(BaseModel):
+    """What provenance.json holds of the first start of a run, and of each resume; other keys are not read."""
+
+    model_config = _CONFIG
+
+    numerics: Annotated[int, Field(ge=1)] = 1
+    config_sha256: str = ""
+    data_sha256: str = ""
+    code: dict[str, Any] = {}
+    python: str = ""
+    plugins: dict[str, str] = {}
+    packages: dict[str, str | None] = {}
+    machine: dict[str, Plain] = {}
+    environment: dict[str, str] = {}
+
+
+class Provenance(Origin):
+    """provenance.json."""
+
+    resumed: list[Origin] = []
+
+
+class JobLine(BaseModel):
+    """A line of ledger.jsonl. The folder of a job lies within that of the sweep."""
+
+    model_config = _CONFIG
+
+    number: Annotated[int, Field(ge=0, lt=2**31)]
+    state: str
+    time: str
+    message: str = ""
+    overrides: list[str]
+    folder: Annotated[str, Field(pattern=r"^[^/\x00]+(/[^/\x00]+)*$")]
+    config_sha256: str
+    epochs: Epoch
+    threads: Epoch
+
+    def model_post_init(self, context: object) -> None:
+        """Refuses a folder outside the sweep."""
+        if {".", ".."} & set(self.folder.split("/")):
+            raise ValueError("folder: one outside the sweep")
+
+
+class _HydraJob(BaseModel):
+    num: Annotated[int, Field(ge=0, lt=2**31, strict=True)] | Literal["???"] | None = None  # ??? outside a sweep
+
+
+class _HydraOverrides(BaseModel):
+    task: list[str]
+
+
+class _HydraNode(BaseModel):
+    job: _HydraJob
+    overrides: _HydraOverrides
+
+
+class HydraFile(BaseModel):
+    """The part of .hydra/hydra.yaml that is read: the overrides of a run and, in a sweep, its number."""
+
+    hydra: _HydraNode
+
+
+_JSON: dict[str, TypeAdapter[Any]] = {
+    "status.json": TypeAdapter(Status),
+    "provenance.json": TypeAdapter(Provenance),
+    "result.json": TypeAdapter(Result),
+}
+
+
+def parse_json(name: str, text: str) -> dict[str, Any]:
+    """The object in one of the JSON files of a run.
+
+    Raises:
+        ValueError: If it is damaged, or does not hold what such a file holds.
+    """
+    values = json.loads(text, parse_constant=_refuse)
+    if not isinstance(values, dict):
+        raise ValueError("not an object")
+    checked(lambda: _JSON[name].validate_json(text))
+    return values
+
+
+def parse_metrics(text: str) -> list[dict[str, str]]:
+    """The rows of metrics.csv: a finite number in each cell, an accuracy in [0, 1], or nothing without an evaluation.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(text), strict=True))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    for epoch, row in enumerate(rows, start=1):
+        missing = [column for column in _COLUMNS if column not in row]
+        if missing or None in row or None in row.values():
+            raise ValueError(f"line {epoch + 1}: other columns than {', '.join(_COLUMNS)}")
+        if row["epoch"] != str(epoch):
+            raise ValueError(f"line {epoch + 1}: not epoch {epoch}")
+        for column, cell in row.items():
+            _check_cell(f"line {epoch + 1}: {column}", column, cell)
+    return rows
+
+
+_COLUMNS = ("epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
+"""The columns that every version wrote; those of the validation images may be missing."""
+
+
+def parse_fingerprints(text: str) -> dict[int, dict[str, str]]:
+    """The digest of each tensor by epoch, from the lines of fingerprints.jsonl.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    return dict(enumerate(map(_digests, text.splitlines(), range(1, 2**31)), start=1))
+
+
+def checked(validate: Callable[[], Any]) -> Any:
+    """What pydantic returns, and its first complaint as a short ValueError."""
+    try:
+        return validate()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from error
+
+
+def _digests(line: str, epoch: int) -> dict[str, str]:
+    values = json.loads(line)
+    if not isinstance(values, dict) or values.pop("epoch", None) != epoch:
+        raise ValueError(f"a line {epoch} that is not for epoch {epoch}")
+    if not values or not all(isinstance(digest, str) for digest in values.values()):
+        raise ValueError(f"line {epoch}: something other than digests")
+    return values
+
+
+def _check_cell(place: str, column: str, cell: str) -> None:
+    is_optional = column.startswith(("val_", "test_"))
+    number = math.nan if not cell and not is_optional else float(cell or 0)
+    if not math.isfinite(number) or (column.endswith("_accuracy") and not 0 <= number <= 1):
+        raise ValueError(f"{place} is {cell[:40]!r}")
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"the number {name}")

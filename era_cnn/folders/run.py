@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from era_cnn.config.schema import RunConfig
 from era_cnn.config.versions import numbered
 from era_cnn.config.yamltext import as_yaml, parse_yaml
-from era_cnn.errors import EraCnnError, RunFolderError, StorageError
+from era_cnn.errors import RunFolderError, StorageError
 from era_cnn.folders.checkpoints import CheckpointFolder, Found
 from era_cnn.folders.claims import InUseError, locked
 from era_cnn.folders.formats import HydraFile, checked, parse_fingerprints, parse_json, parse_metrics
@@ -211,7 +211,7 @@ class RunFolder:
         path = self.path / name
         try:
             return parse(read_plain(path).decode())
-        except EraCnnError:  # already has a message of its own
+        except RunFolderError:  # already has a message of its own
             raise
         except (OSError, ValueError, RecursionError) as error:
             reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())

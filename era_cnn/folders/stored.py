@@ -50,10 +50,7 @@ def read_values(folder: RunFolder) -> dict[str, Any]:
     Raises:
         RunFolderError: If the file is missing or damaged.
     """
-    try:
-        return folder.read("config.yaml", lambda text: parse_yaml("config.yaml", text))
-    except ConfigError as error:
-        raise RunFolderError(f"{folder.path / 'config.yaml'} must hold what the run wrote, got: {error}") from error
+    return folder.read("config.yaml", lambda text: parse_yaml("config.yaml", text))
 
 
 def read_config(folder: RunFolder, data_root: str | None = None) -> StoredConfig:

@@ -61,7 +61,7 @@ def _in_a_process(name: str, seed: int) -> dict[str, Any]:
 
 def run(name: str, seed: int, out: str) -> None:
     """Runs a campaign in this process; writes what it found as JSON."""
-    preload(*RUN)
+    preload(*RUN, fork_workers=name == "hostile_folders")
     report = CAMPAIGNS[name](seed)
     values = {"tried": report.tried, "failures": report.failures, "figures": report.figures}
     Path(out).write_text(json.dumps(values), encoding="utf-8")
@@ -103,6 +103,12 @@ def _sweep_failures(*launchers: str) -> Callable[[int], Report]:
     return campaign
 
 
+def _hostile_folders(seed: int) -> Report:
+    from tests.faults.hostile import hostile_folders  # imports torch
+
+    return hostile_folders(seed=seed)
+
+
 def _fuzz(seed: int) -> Report:
     from tests.faults import fuzz
 
@@ -130,6 +136,7 @@ CAMPAIGNS: dict[str, Callable[[int], Report]] = {
     "variations": _variations,
     "sweep_kills": _sweep_kills,
     "sweep_failures": _sweep_failures("basic", "local"),
+    "hostile_folders": _hostile_folders,
     "fuzz": _fuzz,
     "cost": _cost,
 }

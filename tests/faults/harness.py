@@ -59,7 +59,7 @@ class Child:
 
     def __init__(self, words: Sequence[str], where: Path, before: Callable[[], None] = lambda: None) -> None:
         where.mkdir(parents=True, exist_ok=True)
-        self.where, self.exit_code, self.is_stuck = where, None, False
+        self.where, self.exit_code, self.is_stuck, self.max_memory_bytes = where, None, False, 0
         self.pid = os.fork()
         if self.pid == 0:
             _be_the_command(words, where, before)
@@ -67,8 +67,9 @@ class Child:
     def is_alive(self) -> bool:
         """Whether it has not ended yet."""
         if self.exit_code is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            pid, status, used = os.wait4(self.pid, os.WNOHANG)
             self.exit_code = os.waitstatus_to_exitcode(status) if pid else None
+            self.max_memory_bytes = used.ru_maxrss * 1024  # in KiB on Linux
         return self.exit_code is None
 
     def send(self, number: int) -> bool:

@@ -54,7 +54,9 @@ def collect(config: RunConfig, device: torch.device) -> dict[str, Any]:
         "code": {"version": era_cnn.__version__, "sha256": code_sha256(), "git": _git()},
         "python": platform.python_version(),
         "packages": dict(
-            sorted((dist.metadata["Name"], dist.version) for dist in metadata.distributions() if dist.metadata["Name"])
+            sorted(
+                (read["Name"], read["Version"]) for dist in metadata.distributions() if (read := dist.metadata)["Name"]
+            )
         ),
         "machine": {
             "host": platform.node(),

@@ -142,16 +142,6 @@ def _check_once(typed: Sequence[Override]) -> None:
         raise ConfigError(problems)
 
 
-def plan_sweep(words: Words, composed: Composed) -> list[Planned]:
-    """Plans every job of a grid.
-
-    Raises:
-        ConfigError: If a job is wrong; lists every problem of every job.
-    """
-    planner = Planner(words, composed)
-    return planner.plan(planner.grid())
-
-
 def raise_problems_of_jobs(problems: dict[str, list[str]], num_jobs: int) -> None:
     """Raises the problems of jobs, if any: each problem once, with the first job that has it unless all do."""
     lines = [

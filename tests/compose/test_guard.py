@@ -16,9 +16,9 @@ from omegaconf import OmegaConf
 
 from era_cnn.compose import guard
 from era_cnn.compose.composition import compose, resolved_values, validated
-from era_cnn.compose.planner import plan_sweep
 from era_cnn.compose.words import Words
 from era_cnn.errors import MAX_PROBLEMS, ConfigError, show
+from tests.helpers import plan_sweep
 
 SECRET = "sesame-open-4711"
 OPTIMIZER = "name: sgd\nlr: 0.1\nmomentum: 0.9\nweight_decay: 0.0\nnesterov: false\n"

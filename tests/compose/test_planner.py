@@ -8,11 +8,11 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
 from era_cnn.compose.composition import compose, experiments, resolved, validated
-from era_cnn.compose.planner import plan_sweep
 from era_cnn.compose.words import Words, parse_words, quote
 from era_cnn.config.schema import RunConfig
 from era_cnn.errors import ConfigError
 from tests.conftest import config_of
+from tests.helpers import plan_sweep
 
 
 def jobs_of(*overrides: str) -> list[RunConfig]:

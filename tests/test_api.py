@@ -21,7 +21,14 @@ import era_cnn
 from era_cnn.config.parsing import parse
 from tests.helpers import nothing_stays_registered
 
-SMALL = ["data=digits", "trainer=smoke", "threads=1", "device=cpu", "trainer.limit_train_images=64"]
+SMALL = [
+    "data=digits",
+    "trainer=smoke",
+    "threads=1",
+    "device=cpu",
+    "trainer.limit_train_images=64",
+    "trainer.limit_test_images=50",
+]
 
 
 def state_of_the_process() -> dict[str, Any]:

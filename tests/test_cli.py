@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from era_cnn.compose.complaints import COMMANDS
 from tests.conftest import EXPERIMENTS
 from tests.process import Command, run_command
 
-SMALL = ["data=digits", "trainer=smoke", "threads=1"]
+SMALL = ["data=digits", "trainer=smoke", "threads=1", "trainer.limit_train_images=128", "trainer.limit_test_images=50"]
 ENTRY_POINTS = [[str(Path(sys.executable).with_name("era-cnn"))], [sys.executable, "-m", "era_cnn"]]
 
 
@@ -166,10 +167,10 @@ def test_a_folder_with_any_name_will_do(command, tmp_path: Path) -> None:
 
 
 def test_flags_may_stand_behind(command, tmp_path: Path) -> None:
-    code, out, _ = command(*SMALL, "trainer.limit_train_images=64", "seed=1,2", "hydra.sweep.dir=s", "-m")
+    code, out, _ = command(*SMALL, "seed=1,2", "hydra.sweep.dir=s", "-m")
     assert code == 0
     assert "2 of 2 jobs done" in out
-    code, _, _ = command(*SMALL, "trainer.limit_train_images=64", "hydra.run.dir=r", "--config-name", "config")
+    code, _, _ = command(*SMALL, "hydra.run.dir=r", "--config-name", "config")
     assert code == 0
     assert (tmp_path / "r" / "result.json").exists()
 
@@ -185,9 +186,11 @@ def test_folders_of_jobs_may_have_any_name(command, tmp_path: Path) -> None:
     ("number", "code"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGUSR2, 143)],
 )
-def test_a_run_that_a_signal_stops_says_how_to_go_on(number: int, code: int, command, tmp_path: Path) -> None:
-    words = ["experiment=model_4_digits", "threads=1", "trainer.limit_epochs=5", "trainer.limit_train_images=700"]
-    process = Command(*words, "hydra.run.dir=run")
+def test_a_run_that_a_signal_stops_says_how_to_go_on(
+    number: int, code: int, command, sabotaged, tmp_path: Path
+) -> None:
+    sabotaged({1: "wait"})
+    process = Command(*SMALL, "trainer.limit_epochs=3", "hydra.run.dir=run")
     for line in process.stdout:
         if line.startswith("Test set"):
             break
@@ -204,16 +207,18 @@ def test_a_run_that_a_signal_stops_says_how_to_go_on(number: int, code: int, com
     assert out.splitlines()[-1] == "Run folder: run"
     assert json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))["state"] == "completed"
     log = (tmp_path / "run" / "run.log").read_text(encoding="utf-8")
-    assert [f"EPOCH:{epoch} " in log for epoch in range(1, 6)] == [True] * 5
+    assert [f"EPOCH:{epoch} " in log for epoch in range(1, 4)] == [True] * 3
 
 
-def test_a_signal_ends_a_sweep_with_its_table(tmp_path: Path) -> None:
-    process = Command("-m", "experiment=model_4_digits", "seed=1,2", "hydra.sweep.dir=sweep")
+def test_a_signal_ends_a_sweep_with_its_table(sabotaged, tmp_path: Path) -> None:
+    sabotaged({1: "wait"})
+    process = Command("-m", *SMALL, "trainer.limit_epochs=2", "seed=1,2", "hydra.sweep.dir=sweep")
     for line in process.stdout:
         if line == "job 0 (seed=1) started\n":
             break
     while not list((tmp_path / "sweep").glob("0*/checkpoints/*.pt")):
         assert process.poll() is None
+        time.sleep(0.01)
     process.terminate()
     out, err = process.communicate(timeout=60)
     assert process.returncode == 143

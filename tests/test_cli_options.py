@@ -14,7 +14,7 @@ from era_cnn.errors import ConfigError
 from era_cnn.sweeps.executor import Manner
 from era_cnn.sweeps.worker import do_job
 
-SMALL = ["data=digits", "trainer=smoke", "trainer.limit_train_images=64"]
+SMALL = ["data=digits", "trainer=smoke", "threads=1", "trainer.limit_train_images=64", "trainer.limit_test_images=50"]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from era_cnn.compose.words import Words
 from era_cnn.use import catalogue as module
 from era_cnn.use.catalogue import catalogue
 
-RUN = ("data=digits", "trainer=smoke", "threads=1", "trainer.limit_train_images=64")
+RUN = ("data=digits", "trainer=smoke", "threads=1", "trainer.limit_train_images=64", "trainer.limit_test_images=50")
 
 
 def imported(*commands: tuple[str, ...], code: int = 0) -> set[str]:

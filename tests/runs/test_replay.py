@@ -8,7 +8,14 @@ import pytest
 
 from era_cnn.cli import main
 
-WORDS = ["data=digits", "trainer=smoke", "threads=1", "trainer.limit_epochs=3", "trainer.limit_train_images=200"]
+WORDS = [
+    "data=digits",
+    "trainer=smoke",
+    "threads=1",
+    "trainer.limit_epochs=3",
+    "trainer.limit_train_images=128",
+    "trainer.limit_test_images=100",
+]
 
 
 @pytest.fixture(scope="module")

@@ -227,8 +227,8 @@ def _compare(line: Line) -> int:
         "era-cnn compare",
         description="Prints tables of runs: a row for each run, and mean ± sd over the seeds of each setting.",
     )
-    help_ = "the folder of a run or sweep; a sweep may still be running"
-    parser.add_argument("paths", nargs="+", metavar="RUN_OR_SWEEP", help=help_)
+    help_ = "the folder of a run or sweep, which may still be running, or one that contains such folders"
+    parser.add_argument("paths", nargs="+", metavar="RUN_OR_SWEEP_OR_FOLDER", help=help_)
     args = _parsed(parser, line)
     from era_cnn.reports.compare import compare
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from era_cnn.config.parsing import parse
 from era_cnn.config.schema import RunConfig
+from era_cnn.config.settings import Setting, setting_of
 from era_cnn.config.versions import stored_digest, upgraded
 from era_cnn.config.yamltext import parse_yaml
 from era_cnn.errors import ConfigError, RunFolderError, problem
@@ -20,6 +21,10 @@ class StoredConfig:
 
     config: RunConfig
     sha256: str
+
+
+class MissingPluginError(RunFolderError):
+    """A config names an entry that no loaded plugin has."""
 
 
 _ENTRY_KEYS = ("data.name", "augmentation", "optimizer.name", "scheduler.name")
@@ -67,6 +72,7 @@ def read_config(folder: RunFolder, data_root: str | None = None) -> StoredConfig
 
     Raises:
         ConfigError: If `data_root` is given, but the data set is not read from a folder.
+        MissingPluginError: If it names an entry that is not known.
         RunFolderError: If the file is missing or damaged, or was written by a newer version.
     """
     path = folder.path / "config.yaml"
@@ -77,10 +83,40 @@ def read_config(folder: RunFolder, data_root: str | None = None) -> StoredConfig
         got = error.problems[0].rstrip(".")
         is_entry = got.startswith(tuple(f"{key} must be one of" for key in _ENTRY_KEYS))
         advice = "If a plugin has it, give --plugin." if is_entry else "Start a new run."
-        raise RunFolderError(f"{path} must hold what the run wrote, got: {got}. {advice}") from error
+        kind = MissingPluginError if is_entry else RunFolderError
+        raise kind(f"{path} must hold what the run wrote, got: {got}. {advice}") from error
     except ValueError as error:  # another version wrote it
         raise RunFolderError(f"{path} must have a known schema, got {error}.") from error
     stored = StoredConfig(config, stored_digest(values, config))
     if data_root is None:
         return stored
     return StoredConfig(config.with_data_root(data_root), stored.sha256)
+
+
+def read_setting(folder: RunFolder, config_sha256: str | None) -> Setting:
+    """The setting of a run; it can also be read without the plugins that its config names.
+
+    Args:
+        folder: The folder of the run.
+        config_sha256: The digest of the config in the result of the run; None if it has no result.
+
+    Raises:
+        RunFolderError: If config.yaml is missing or damaged, or does not have this digest.
+    """
+    try:
+        stored = read_config(folder)
+    except MissingPluginError:
+        return _setting_without_plugin(folder)
+    if config_sha256 not in (None, stored.sha256):
+        raise RunFolderError(
+            f"{folder.path / 'config.yaml'} must have the digest {config_sha256!s:.12}, with which the run ended, "
+            f"got {stored.sha256:.12}. Undo the change of the file."
+        )
+    return setting_of(stored.config.model_dump(), type(stored.config))
+
+
+def _setting_without_plugin(folder: RunFolder) -> Setting:
+    try:
+        return setting_of(upgraded(read_values(folder)))
+    except (AttributeError, KeyError, TypeError) as error:  # nothing checks the values: their schema is the plugin's
+        raise RunFolderError(f"{folder.path / 'config.yaml'} must hold a config, got another file.") from error

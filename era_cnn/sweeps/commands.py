@@ -22,6 +22,7 @@ from era_cnn.folders.outcome import DONE
 from era_cnn.folders.stored import read_config
 from era_cnn.folders.sweep import HALT, LEDGER, RECORD, STUDY, SweepFolder
 from era_cnn.output import say, shown
+from era_cnn.reports.rows import read_rows
 from era_cnn.reports.tables import as_text, write_results
 from era_cnn.runs.stopping import StopRequest, exit_code_of, stop_requests
 from era_cnn.sweeps.board import Board
@@ -175,12 +176,13 @@ def _conclude(sweep: SweepFolder, stop: StopRequest) -> int:
         StorageError: If they can't be written; they are printed first.
     """
     outcomes = sweep.outcomes(sweep.jobs())
-    say(f"\n{as_text(outcomes, sweep.path)}")
+    rows = read_rows(outcomes)
+    say(f"\n{as_text(rows, sweep.path)}")
     is_done = all(outcome.state in DONE for outcome in outcomes)
     if not is_done:
         say(f"To resume what is not done: era-cnn resume {shlex.quote(str(shown(sweep.path)))}")
     say(f"Sweep folder: {shown(sweep.path)}")
-    write_results(outcomes, sweep.path)
+    write_results(rows, sweep.path)
     if stop.number is not None:
         return exit_code_of(stop.number)
     return 0 if is_done else 1

@@ -70,10 +70,6 @@ class Row:
         """The values of some keys; empty where there is none."""
         return tuple(self.values.get(key, "") for key in keys)
 
-    def label(self, base: Path) -> str:
-        """How a message names the run."""
-        return f"run {self.folder(base)}" if self.outcome.number is None else f"job {self.outcome.number}"
-
     def folder(self, base: Path) -> Path:
         """The folder, relative to `base` if it lies there."""
         path = self.outcome.folder

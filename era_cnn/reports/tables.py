@@ -87,13 +87,13 @@ def _how_the_best_is_chosen(found: Sequence[Group]) -> Iterator[str]:
 def as_text(rows: Sequence[Row], base: Path) -> str:
     """Both tables for a terminal."""
     said = [aligned(jobs_table(rows, base)), *map(plain, _messages(rows, base))]
-    found, explained = groups(rows), note(rows)
+    found, explained = groups(rows), plain(note(rows))
     if any(len(group.rows) > 1 for group in found):
         said += ["", aligned(groups_table(rows)), explained]
     elif winners := best(found):
         keys = _keys_of_settings(rows, found)
-        settings = [f"{_setting(keys, group)} ({group.rows[0].label(base)})" for group in winners]
-        said += ["", plain(f"Best setting: {', equal to '.join(settings)}. {explained}")]
+        settings = [f"{_setting(keys, group)} ({_label(group.rows[0], rows, base)})" for group in winners]
+        said += ["", f"{plain('Best setting: ' + ', equal to '.join(settings))}. {explained}"]
     elif explained:
         said += ["", explained]
     return "\n".join(said)
@@ -105,7 +105,7 @@ def as_markdown(rows: Sequence[Row], base: Path, title: str) -> str:
     if messages := _messages(rows, base):
         said += ["", *(f"- {markdown(message)}" for message in messages)]
     if groups(rows):
-        said += ["", "## Settings", "", markdown_table(groups_table(rows)), "", note(rows)]
+        said += ["", "## Settings", "", markdown_table(groups_table(rows)), "", markdown(note(rows))]
     return "\n".join(said).rstrip() + "\n"
 
 
@@ -151,10 +151,17 @@ def _setting(keys: Sequence[str], group: Group) -> str:
     return " ".join(map("=".join, zip(keys, group.rows[0].cells(keys), strict=True)))
 
 
+def _label(row: Row, rows: Sequence[Row], base: Path) -> str:
+    """How a message names a run: by the number of the job if no other run has it, else by the folder."""
+    number = row.outcome.number
+    is_unique = [each.outcome.number for each in rows].count(number) == 1
+    return f"job {number}" if number is not None and is_unique else f"run {row.folder(base)}"
+
+
 def _messages(rows: Sequence[Row], base: Path) -> list[str]:
     """The message of each run that is not done."""
     return [
-        f"{row.label(base)}: {row.outcome.message}"
+        f"{_label(row, rows, base)}: {row.outcome.message}"
         for row in rows
         if row.outcome.state not in DONE and row.outcome.message
     ]

@@ -157,3 +157,23 @@ def test_other_code_of_a_plugin_makes_another_setting(command: Command) -> None:
     _, out, _ = command("compare", "run0", "run1")
     assert out.splitlines()[0].split("  ")[0] == "plugin block.squeeze"
     assert "±" not in out
+
+
+def test_keys_that_no_plugin_checks_are_harmless(command: Command) -> None:
+    for number in range(2):
+        path = write_run(Path(f"run{number}")).path / "config.yaml"
+        forged = f'name: mine\n  "x\\e[2J|\\nforged": {number}'
+        path.write_text(path.read_text(encoding="utf-8").replace("name: digits", forged), encoding="utf-8")
+    code, out, err = command("compare", "run0", "run1")
+    assert (code, err) == (0, "")
+    assert r"No best setting is chosen: data.x\x1b[2J|\nforged differs." in out
+    assert all(line.isprintable() for line in out.split("\n"))
+
+
+def test_jobs_of_several_sweeps_are_named_by_their_folders(command: Command) -> None:
+    for name in ("one", "other"):
+        shutil.copytree(SCHEMA_1 / "sweep", name)
+    _, out, _ = command("compare", "one")
+    assert "job 1: stopped by SIGTERM" in out
+    _, out, _ = command("compare", "one", "other")
+    assert "run other/1_model_4_digits: stopped by SIGTERM" in out

@@ -11,7 +11,7 @@ from era_cnn.config.schema import RunConfig
 from era_cnn.config.settings import Setting, setting_of
 from era_cnn.config.versions import stored_digest, upgraded
 from era_cnn.config.yamltext import parse_yaml
-from era_cnn.errors import ConfigError, RunFolderError, problem
+from era_cnn.errors import ConfigError, RunFolderError, problem, show
 from era_cnn.folders.run import RunFolder
 
 
@@ -116,7 +116,11 @@ def read_setting(folder: RunFolder, config_sha256: str | None) -> Setting:
 
 
 def _setting_without_plugin(folder: RunFolder) -> Setting:
+    path = folder.path / "config.yaml"
     try:
-        return setting_of(upgraded(read_values(folder)))
+        setting = setting_of(upgraded(read_values(folder)))
     except (AttributeError, KeyError, TypeError) as error:  # nothing checks the values: their schema is the plugin's
-        raise RunFolderError(f"{folder.path / 'config.yaml'} must hold a config, got another file.") from error
+        raise RunFolderError(f"{path} must hold a config, got another mapping. Start a new run.") from error
+    if not isinstance(setting.seed, int):
+        raise RunFolderError(f"{path} must hold a whole number as its seed, got {show(setting.seed)}. Start a new run.")
+    return setting

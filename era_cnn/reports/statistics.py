@@ -57,7 +57,7 @@ def groups(rows: Sequence[Row]) -> list[Group]:
         if row.setting:
             seeds[row.setting.sha256].add(row.setting.seed)
         if row.setting and row.result:
-            results[row.identity].setdefault((row.setting.seed, row.result["weights_sha256"]), row)
+            results[row.identity].setdefault((row.setting.seed, str(row.result["weights_sha256"])), row)
     return [
         Group(tuple(each.values()), len(seeds[key[0]] - {seed for seed, _ in each})) for key, each in results.items()
     ]

@@ -177,3 +177,24 @@ def test_jobs_of_several_sweeps_are_named_by_their_folders(command: Command) -> 
     assert "job 1: stopped by SIGTERM" in out
     _, out, _ = command("compare", "one", "other")
     assert "run other/1_model_4_digits: stopped by SIGTERM" in out
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("seed: 1", "seed: [1]"),
+        ("seed: 1", "seed: x"),
+        ("seed: 1", ""),
+        ("augmentation:", "augmentation: 7\nx:"),
+        ("model:", "model: [1]\nx:"),
+        ("  layers:", "  layers: [1]\n  x:"),
+    ],
+)
+def test_a_damaged_config_of_a_missing_plugin_hides_no_other_run(old: str, new: str, command: Command) -> None:
+    for number in range(2):
+        path = write_run(Path(f"runs/{number}")).path / "config.yaml"
+        text = path.read_text(encoding="utf-8").replace("name: sgd", "name: mine")
+        path.write_text(text.replace(old, new) if number else text, encoding="utf-8")
+    code, out, err = command("compare", "runs")
+    assert (code, err) == (0, "")
+    assert (out.count(" damaged "), out.count(" completed ")) == (1, 1)

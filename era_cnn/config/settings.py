@@ -81,6 +81,8 @@ def _keys_without_effect(schema: type[Section], prefix: str = "") -> Iterator[st
 def _as_typed(value: Any) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(_as_typed, value))}]"
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

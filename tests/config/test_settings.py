@@ -49,13 +49,14 @@ def test_the_order_of_layers_and_transforms_matters_and_no_other() -> None:
 
 
 def test_keys_and_values_are_those_that_are_typed() -> None:
-    values = setting(config_with({"name": "mine", "trainer.limit_epochs": 1, "augmentation": {}}))
+    values = setting(config_with({"name": "mine", "model.dropout": 0, "augmentation": {}}))
     shown = {
-        key: values.values[key] for key in ("optimizer", "optimizer.lr", "augmentation", "model.order", "model.bias")
+        key: values.values[key]
+        for key in ("optimizer", "optimizer.lr", "augmentation", "model.order", "model.bias", "model.dropout")
     }
     assert shown == {
         "optimizer": "sgd", "optimizer.lr": "0.01", "augmentation": "none",
-        "model.order": "[conv,activation,norm,dropout]", "model.bias": "false",
+        "model.order": "[conv,activation,norm,dropout]", "model.bias": "false", "model.dropout": "0",
     }  # fmt: skip
     assert (values.seed, values.labels["experiment"], values.labels["model"]) == (1, "mine", "model_4")
 

@@ -25,7 +25,7 @@ ADAM = {"name": "adam", "lr": 0.001, "betas": [0.9, 0.999], "eps": 1e-8, "weight
         ({"name": "mine"}, {"experiment": ("model_4_digits", "mine")}),
         ({"seed": 2}, {"seed": ("1", "2")}),
         ({"augmentation": {}}, {"augmentation": ("rotate", "none")}),
-        ({"augmentation.rotate.degrees": 9.0}, {"augmentation.rotate.degrees": ("7.0", "9.0")}),
+        ({"augmentation.rotate.degrees": 9.0}, {"augmentation.rotate.degrees": ("7", "9")}),
         ({"scheduler": {"name": "constant"}}, {"scheduler": ("step", "constant")}),
         ({"model.layers.conv1.out_channels": 6}, {"model.layers.conv1.out_channels": ("4", "6")}),
         ({"model.name": "m", "model.layers": OTHER_NETWORK}, {"model": ("model_4", "m")}),

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from era_cnn.errors import ConfigError, problem
+from era_cnn.errors import ConfigError, harmless, problem
 from era_cnn.machine import keep_memory
+from era_cnn.output import say
 from era_cnn.terminal import Terminated, flushed, own_the_process, report
 
 if TYPE_CHECKING:
@@ -145,18 +146,19 @@ def _train(line: Line) -> int:
 
 
 def _models(line: Line) -> int:
-    parser = argparse.ArgumentParser("era-cnn models", description="Lists every experiment, with its size and target.")
+    parser = Parser("era-cnn models", description="Lists every experiment, with its size and target.")
     parser.add_argument("--json", action="store_true", help="print a JSON list of objects instead of a table")
     args = _parsed(parser, line)
     from era_cnn.use.catalogue import catalogue, catalogue_table
 
     entries = catalogue(line.composing([]))
-    print(json.dumps([entry.to_json() for entry in entries], indent=2) if args.json else catalogue_table(entries))
+    text = json.dumps([entry.to_json() for entry in entries], indent=2) if args.json else catalogue_table(entries)
+    say(*text.split("\n"))
     return 0
 
 
 def _describe(line: Line) -> int:
-    parser = argparse.ArgumentParser("era-cnn describe", description="Prints the layer table of a composed config.")
+    parser = Parser("era-cnn describe", description="Prints the layer table of a composed config.")
     parser.add_argument("overrides", nargs="*", help="overrides as for a run, such as experiment=model_3")
     args = _parsed(parser, line)
     from era_cnn.compose.composition import compose, validated
@@ -164,12 +166,12 @@ def _describe(line: Line) -> int:
     config = validated(compose(line.composing(args.overrides)))
     from era_cnn.use.catalogue import describe
 
-    print(describe(config).table(), end="")
+    say(*describe(config).table().splitlines())
     return 0
 
 
 def _data(line: Line) -> int:
-    parser = argparse.ArgumentParser("era-cnn data", description="Downloads a data set if needed, and verifies it.")
+    parser = Parser("era-cnn data", description="Downloads a data set if needed, and verifies it.")
     parser.add_argument("name", help="as data=NAME chooses it, such as mnist")
     parser.add_argument("overrides", nargs="*", help="overrides, such as data.root=FOLDER")
     args = _parsed(parser, line)
@@ -180,12 +182,12 @@ def _data(line: Line) -> int:
 
     dataset = read_data(config)
     sizes = f"{len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images"
-    print(f"{config.data.name}: {sizes}, verified, SHA-256 {dataset.sha256}")
+    say(f"{config.data.name}: {sizes}, verified, SHA-256 {dataset.sha256}")
     return 0
 
 
 def _resume(line: Line) -> int:
-    parser = argparse.ArgumentParser("era-cnn resume", description="Continues a run or a sweep where it stopped.")
+    parser = Parser("era-cnn resume", description="Continues a run or a sweep where it stopped.")
     parser.add_argument("path", metavar="RUN_OR_SWEEP", help="the folder of a run or sweep")
     help_ = "options of a sweep to change, such as hydra/launcher=local or sweep.retries=2"
     parser.add_argument("overrides", nargs="*", help=help_)
@@ -208,7 +210,7 @@ def _resume(line: Line) -> int:
 
 
 def _replay(line: Line) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "era-cnn replay",
         description="Trains a run again from its folder alone, and reports whether the results match bit for bit.",
     )
@@ -223,7 +225,7 @@ def _replay(line: Line) -> int:
 
 
 def _compare(line: Line) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "era-cnn compare",
         description="Prints tables of runs: a row for each run, and mean ± sd over the seeds of each setting.",
     )
@@ -233,6 +235,18 @@ def _compare(line: Line) -> int:
     from era_cnn.reports.compare import compare
 
     return compare([Path(path) for path in args.paths])
+
+
+class Parser(argparse.ArgumentParser):
+    """Parses the words after a verb; prints as everything else does."""
+
+    def print_help(self, file: object = None) -> None:
+        """Prints the help."""
+        say(*self.format_help().splitlines())
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the usage and the message, and ends the command with code 2."""
+        super().error(harmless(message))
 
 
 def _parsed(parser: argparse.ArgumentParser, line: Line) -> argparse.Namespace:

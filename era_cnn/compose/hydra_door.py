@@ -42,6 +42,7 @@ from omegaconf.base import Node
 from omegaconf.basecontainer import BaseContainer
 
 from era_cnn.compose.entries import EntryDefaults
+from era_cnn.config.yamltext import dump
 from era_cnn.errors import ConfigError
 
 Composed = DictConfig
@@ -410,8 +411,12 @@ _Dumper.add_representer(str, get_omega_conf_dumper().str_representer)
 
 
 def as_hydra_yaml(values: Any) -> str:
-    """Plain values as YAML, as Hydra would write it into .hydra/."""
-    return str(yaml.dump(values, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False))
+    """Plain values as YAML, as Hydra would write it into .hydra/.
+
+    Raises:
+        ConfigError: If a string can't be written as UTF-8.
+    """
+    return dump(values, Dumper=_Dumper, default_flow_style=False)
 
 
 # Launchers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from era_cnn.folders.outcome import Outcome, read_outcome
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import is_sweep, run_folder
 from era_cnn.folders.sweep import SweepFolder
-from era_cnn.output import say
+from era_cnn.output import complain, say
 from era_cnn.reports.tables import as_text, write_results
 
 
@@ -27,9 +26,9 @@ def compare(paths: Sequence[Path]) -> int:
     """
     outcomes = [outcome for path in paths for outcome in _outcomes(path.absolute())]
     if len(paths) == 1:
-        say(as_text(outcomes, paths[0].absolute()))
+        say(*as_text(outcomes, paths[0].absolute()).split("\n"))
     else:
-        say(as_text(list(_filled(outcomes)), Path.cwd()))
+        say(*as_text(list(_filled(outcomes)), Path.cwd()).split("\n"))
     return 0
 
 
@@ -48,7 +47,7 @@ def _outcomes(path: Path) -> Iterator[Outcome]:
     try:
         write_results(outcomes, path)
     except StorageError as error:  # the folder may be read-only; the tables are shown anyway
-        print(error, file=sys.stderr)
+        complain(str(error))
     yield from outcomes
 
 

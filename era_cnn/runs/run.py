@@ -120,7 +120,7 @@ def run(
             raise
         finally:
             everybody.close()
-    console.say(describe_result(result, config))
+    console.say(*describe_result(result, config).split("\n"))
     console.say(f"Run folder: {shown(folder.path)}")
     folder.complete(result.to_json())
     return result

@@ -15,7 +15,7 @@ from era_cnn.compose.hydra_door import Composed
 from era_cnn.compose.launchers import is_submitit
 from era_cnn.compose.planner import Planner, raise_problems_of_jobs
 from era_cnn.compose.words import Words
-from era_cnn.errors import ConfigError, RunFolderError, problem
+from era_cnn.errors import ConfigError, OutputError, RunFolderError, problem
 from era_cnn.folders.claims import claim
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.outcome import DONE
@@ -23,7 +23,8 @@ from era_cnn.folders.stored import read_config
 from era_cnn.folders.sweep import HALT, LEDGER, RECORD, STUDY, SweepFolder
 from era_cnn.output import say, shown
 from era_cnn.reports.tables import as_text, write_results
-from era_cnn.runs.stopping import StopRequest, exit_code_of, stop_requests
+from era_cnn.runs.stopping import StopRequest, stop_requests
+from era_cnn.signals import exit_code_of
 from era_cnn.sweeps.board import Board
 from era_cnn.sweeps.executor import Executor, Manner
 from era_cnn.sweeps.executors import make_executor, prepare_workers
@@ -164,8 +165,14 @@ def _drive(
     """Runs the jobs of a source, shows their progress, and reports the outcomes; returns the exit code."""
     common = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()  # the board leaves these out
     board = Board(source.expected(), done, common)
-    Drive(sweep=sweep, source=source, executor=executor, config=options.sweep, board=board, stop=stop).go()
-    return _conclude(sweep, stop)
+    try:
+        Drive(sweep=sweep, source=source, executor=executor, config=options.sweep, board=board, stop=stop).go()
+        return _conclude(sweep, stop)
+    except OutputError:
+        write_results(sweep.outcomes(sweep.jobs()), sweep.path)
+        if stop.number is None:
+            raise
+        return exit_code_of(stop.number)
 
 
 def _conclude(sweep: SweepFolder, stop: StopRequest) -> int:
@@ -175,7 +182,7 @@ def _conclude(sweep: SweepFolder, stop: StopRequest) -> int:
         StorageError: If they can't be written; they are printed first.
     """
     outcomes = sweep.outcomes(sweep.jobs())
-    say(f"\n{as_text(outcomes, sweep.path)}")
+    say("", *as_text(outcomes, sweep.path).split("\n"))
     is_done = all(outcome.state in DONE for outcome in outcomes)
     if not is_done:
         say(f"To resume what is not done: era-cnn resume {shlex.quote(str(shown(sweep.path)))}")

@@ -21,7 +21,7 @@ from typing import Any
 from era_cnn.compose.hydra_door import Composed
 from era_cnn.compose.launchers import LauncherPlugin
 from era_cnn.compose.words import Words
-from era_cnn.errors import RunFolderError
+from era_cnn.errors import OutputError, RunFolderError
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.sweep import HALT
@@ -102,7 +102,8 @@ class PluginExecutor:
         left = [*self._batch, *(job for _, jobs in self._launches for job in jobs)]
         self._batch, self._launches = [], []
         if left:
-            say(f"{len(left)} jobs are left to the launcher; those that are running continue.")
+            with suppress(OutputError):  # or the driver would not learn which jobs are left
+                say(f"{len(left)} jobs are left to the launcher; those that are running continue.")
         return left
 
     def halt(self) -> None:

@@ -20,7 +20,7 @@ from era_cnn.compose.complaints import reason_of
 from era_cnn.errors import ProcessError
 from era_cnn.folders.ledger import Job
 from era_cnn.machine import available_cores
-from era_cnn.runs.stopping import SIGNALS
+from era_cnn.signals import SIGNALS
 from era_cnn.sweeps.executor import Ended, Manner
 from era_cnn.sweeps.worker import serve
 
@@ -41,9 +41,10 @@ def prepare(modules: Sequence[str] = ()) -> None:
     if _FORKS:
         from multiprocessing import forkserver, resource_tracker
 
-        resource_tracker.ensure_running()  # started below, it would unblock signals again
+        with _signals_blocked():  # a closed terminal must not end it
+            resource_tracker.ensure_running()
         _CONTEXT.set_forkserver_preload(["era_cnn.runs.carry_out", "era_cnn.sweeps.reuse", *modules])
-        with _signals_blocked(), _same_modules():
+        with _signals_blocked(), _same_modules():  # blocked again: the start above unblocked some
             forkserver.ensure_running()
 
 

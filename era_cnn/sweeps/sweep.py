@@ -104,7 +104,7 @@ class Drive:
                 if self.stop.number is not None and not asked:
                     asked = True
                     self._stop()
-                for ended in self.executor.ended(POLL_SECONDS):
+                for ended in self._ended():
                     self._settle(ended)
                 self._prune()
                 self.board.refresh(self._progress)
@@ -122,8 +122,14 @@ class Drive:
         """Lets all jobs save and stop, without recording their outcomes."""
         self._stop()
         while self._running:
-            for ended in self.executor.ended(POLL_SECONDS):
-                self._running.pop(ended.job.number, None)
+            self._ended()
+
+    def _ended(self) -> Sequence[Ended]:
+        """The jobs that have just ended; they no longer count as running, even if one can't be recorded."""
+        ended = self.executor.ended(POLL_SECONDS)
+        for each in ended:
+            self._running.pop(each.job.number, None)
+        return ended
 
     def _begin(self) -> bool:
         """Starts jobs while there is room; returns whether there are more."""
@@ -161,7 +167,7 @@ class Drive:
             self.executor.stop(job)
 
     def _settle(self, ended: Ended) -> None:
-        job = self._running.pop(ended.job.number)
+        job = ended.job
         outcome = self.sweep.outcome(job)
         if outcome.state not in DONE and not self._is_ending():
             outcome = self._judged(job, outcome, ended.death)

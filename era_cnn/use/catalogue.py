@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import era_cnn
 from era_cnn.compose.words import CONFIG_MODULE, Words
 from era_cnn.config.plugins import config_folders
-from era_cnn.errors import StorageError
+from era_cnn.errors import StorageError, harmless
 from era_cnn.folders.storage import files_sha256, write_atomically
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def catalogue_table(entries: Sequence[Entry]) -> str:
     head = ("experiment", "params", "max", "epochs", "max", "target", "field", "multiply-adds")
     rows = [
         (
-            entry.experiment,
+            harmless(entry.experiment),
             f"{entry.params:,}",
             f"{entry.max_params:,}" if entry.max_params else "-",
             str(entry.epochs),

@@ -96,8 +96,9 @@ def _damage(figures: dict[str, Any]) -> str:
 
 
 def _signals(figures: dict[str, Any]) -> str:
+    *names, last = figures["signals"]
     return (
-        f"SIGINT, SIGTERM, SIGUSR1 or SIGUSR2 at random instants: {figures['saved']} saved, "
+        f"{', '.join(names)} or {last} at random instants: {figures['saved']} saved, "
         f"{figures['before anything had begun']} before anything had begun, {figures['as it was complete']} as the run "
         f"was complete; to the exit: median {1000 * figures['median_seconds_to_exit']:.0f} ms, 99th percentile "
         f"{1000 * figures['p99_seconds_to_exit']:.0f} ms"

@@ -150,7 +150,7 @@ def test_jobs_outlive_the_process_that_they_were_forked_from(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("launcher", "number", "code"),
-    [("basic", signal.SIGINT, 130), ("local", signal.SIGTERM, 143), ("basic", signal.SIGKILL, -9)],
+    [("basic", signal.SIGINT, 130), ("local", signal.SIGHUP, 129), ("basic", signal.SIGKILL, -9)],
 )
 def test_a_sweep_that_is_stopped_goes_on(
     launcher: str, number: int, code: int, sweep, expected, tmp_path: Path

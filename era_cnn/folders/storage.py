@@ -72,9 +72,12 @@ def sync_folder(path: Path) -> None:
 
 
 def files_sha256(folder: Path, pattern: str) -> str:
-    """The digest over the names and contents of the files in a folder, at any depth, that match a pattern."""
+    """The digest over the names and contents of the files in a folder, at any depth, that match a pattern.
+
+    Links to nowhere, such as the locks of editors, are skipped.
+    """
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob(pattern)):
+    for path in sorted(path for path in folder.rglob(pattern) if path.is_file()):
         digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -87,6 +87,8 @@ def run(
         folder.write_text("summary.txt", summarise(parts.state.network, config.info.shape).table())
         console.say(describe_start(config, parts))
         collected = provenance.collect(config, device)
+        if collected["not_collected"]:
+            console.warn(f"Not collected for provenance.json: {'; '.join(collected['not_collected'])}.")
         write_origin(folder, {"command": list(command), **origin, **collected}, console.say)
 
         # The listeners are called in this order.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from era_cnn.errors import ConfigError, problem
 from era_cnn.machine import keep_memory
+from era_cnn.paths import current_folder, expanded
 from era_cnn.terminal import Terminated, flushed, own_the_process, report
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         own_the_process()
     typed = sys.argv[1:] if argv is None else argv
     try:
+        current_folder()  # fails at once if it was removed: hardly any command works there
         line = replace(_read(typed), owns_process=argv is None)
         if line.plugins:
             from era_cnn.config.choices import load_plugins  # and with it pydantic
@@ -98,9 +100,9 @@ def _read(typed: Sequence[str]) -> Line:
         elif not (value := value if has_value else next(words, "")):
             raise ConfigError([f"{option} must be followed by a path, got nothing. Give one, or leave {option} out."])
         elif option == "--plugin":
-            plugins.append(_plugin(value))
+            plugins.append(_plugin(expanded(value)))
         else:
-            config_dir = value
+            config_dir = expanded(value)
     if config_dir is not None and not os.path.isdir(config_dir):
         raise ConfigError([problem("--config-dir", "be a folder", config_dir, "Create it.")])
     verb = rest.pop(0) if rest and rest[0] in VERBS else ""
@@ -191,7 +193,7 @@ def _resume(line: Line) -> int:
     parser.add_argument("overrides", nargs="*", help=help_)
     parser.add_argument("--data-root", metavar="FOLDER", help="where the data is now, if it was moved")
     args = _parsed(parser, line)
-    path = Path(args.path)
+    path = Path(expanded(args.path))
     from era_cnn.folders.stored import is_sweep, run_folder
 
     if is_sweep(path):
@@ -232,7 +234,7 @@ def _compare(line: Line) -> int:
     args = _parsed(parser, line)
     from era_cnn.reports.compare import compare
 
-    return compare([Path(path) for path in args.paths])
+    return compare([Path(expanded(path)) for path in args.paths])
 
 
 def _parsed(parser: argparse.ArgumentParser, line: Line) -> argparse.Namespace:

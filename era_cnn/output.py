@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from era_cnn.errors import OutputError
@@ -21,4 +22,6 @@ def say(text: str, *, end: str = "\n") -> None:
 
 def shown(folder: Path) -> Path:
     """The shortest path of a folder that works from the current directory."""
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    with suppress(OSError, ValueError):  # the current directory was removed, or does not contain it
+        return folder.relative_to(Path.cwd())
+    return folder

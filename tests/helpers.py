@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from era_cnn.config import plugins
@@ -49,3 +51,17 @@ def nothing_stays_registered() -> Iterator[None]:
         plugins._imported.clear()
         plugins._imported.update(imported)
         plugins._all_entry_points.cache_clear()
+
+
+@contextmanager
+def unprivileged(place: Path) -> Iterator[None]:
+    """Within the context, the permissions of files count, also for root; `place` can be entered by all."""
+    place.chmod(0o755)
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

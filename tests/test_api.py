@@ -172,7 +172,7 @@ def test_a_config_can_be_pickled() -> None:
 
 
 def test_what_is_not_there_has_a_message(tmp_path: Path) -> None:
-    with pytest.raises(era_cnn.ConfigError, match="RUN must be the folder of a run"):
+    with pytest.raises(era_cnn.RunFolderError, match="RUN must be the folder of a run"):
         era_cnn.load("nowhere")
     run = era_cnn.train([*SMALL, "hydra.run.dir=run"], quiet=True)
     with pytest.raises(era_cnn.ConfigError, match="which must be one of last, best, got 'first'"):

@@ -67,6 +67,10 @@ def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str
             parsed.append(parser.parse_override(text))
         except Exception as error:  # noqa: BLE001 - the parser also raises ValueError
             reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+            if "=~" in text and "~" in reason:
+                key, _, path = text.partition("=")
+                yield problem(key, "have its ~ in quotes", path, f"""Type "{key}='{path}'", or $HOME instead of ~.""")
+                continue
             what = "be key=value" if "=" in text or text.startswith("~") else f"be key=value or one of {COMMANDS}"
             yield f"{shortened(text, 200)} must {what}, got: {reason}. See era-cnn --help."
     sound: list[str] = []  # the valid overrides that choose groups: they decide which keys exist

@@ -23,6 +23,7 @@ from era_cnn.compose.words import Words, load, loader_of, options_of
 from era_cnn.config.parsing import parse
 from era_cnn.config.schema import ModelConfig, RunConfig
 from era_cnn.errors import ConfigError, problem
+from era_cnn.paths import typed_path
 
 
 def compose(words: Words, mode: RunMode = RunMode.RUN) -> Composed:
@@ -74,11 +75,26 @@ def validated_values(composed: Composed, values: Composed) -> RunConfig:
     require_checked(composed)
     require_checked(values)
     with resolving(composed):
+        plain_values = resolved_values(values)
+        problems = list(_expand_root(plain_values))
         try:
-            return parse(resolved_values(values))
+            config = parse(plain_values)
         except ConfigError as error:
             more = list(_layer_problems(values)) if _has_own_layers(composed) else []
-            raise ConfigError([*error.problems, *more]) from error
+            raise ConfigError([*error.problems, *problems, *more]) from error
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _expand_root(values: Any) -> Iterator[str]:
+    """Expands a leading ~ in `data.root`; gives the problem if it is no path."""
+    data = values.get("data") if isinstance(values, dict) else None
+    if isinstance(data, dict) and isinstance(root := data.get("root"), str) and root:
+        try:
+            data["root"] = typed_path("data.root", root)
+        except ConfigError as error:
+            yield from (f"{each} ERA_CNN_DATA sets it if it is not given." for each in error.problems)
 
 
 def resolved_values(values: Composed) -> Any:
@@ -132,13 +148,12 @@ def resolved(composed: Composed, key: str) -> str:
     """The path that `hydra.run.dir`, `hydra.sweep.dir` or `hydra.sweep.subdir` resolves to.
 
     Raises:
-        ConfigError: If it can't be resolved, or the folder of a job would be outside that of its sweep.
+        ConfigError: If it can't be resolved, is no path, or the folder of a job would be outside that of its sweep.
     """
     require_checked(composed)
     with resolving(composed), explained(Words()):
         path = str(OmegaConf.select(composed, key, throw_on_missing=True))
-    if not path.strip() or not path.isprintable():
-        raise ConfigError([problem(key, "be a path without line breaks and the like", path, "Leave it out.")])
+    path = typed_path(key, path)
     if key != "hydra.sweep.subdir":
         return path
     path = os.path.normpath(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -63,12 +64,20 @@ def commit(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Makes a rename in a folder survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Makes a rename in a folder survive a power cut, as far as the file system can."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+
+
+_CANNOT_SYNC = (errno.EACCES, errno.EBADF, errno.EINVAL, errno.EISDIR, errno.ENOTSUP)
+"""The errors of folders that can't be opened or synchronised at all. PostgreSQL's fsync_fname ignores them too."""
 
 
 def files_sha256(folder: Path, pattern: str) -> str:

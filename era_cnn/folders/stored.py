@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from era_cnn.config.parsing import parse
 from era_cnn.config.schema import RunConfig
 from era_cnn.config.versions import stored_digest, upgraded
 from era_cnn.config.yamltext import parse_yaml
-from era_cnn.errors import ConfigError, RunFolderError, problem
+from era_cnn.errors import ConfigError, RunFolderError, problem, show
 from era_cnn.folders.run import RunFolder
+from era_cnn.paths import expanded, typed_path
 
 
 @dataclass(frozen=True)
@@ -28,21 +30,27 @@ _ENTRY_KEYS = ("data.name", "augmentation", "optimizer.name", "scheduler.name")
 
 def is_sweep(path: Path) -> bool:
     """Whether a folder is that of a sweep."""
-    return (path / "multirun.yaml").exists() or (path / "ledger.jsonl").exists()
+    return any(os.path.exists(path / name) for name in ("multirun.yaml", "ledger.jsonl"))
 
 
 def run_folder(path: Path) -> RunFolder:
     """The folder of an existing run.
 
     Raises:
-        ConfigError: If there is no such folder, or it is that of a sweep.
+        ConfigError: If it is the folder of a sweep.
+        RunFolderError: If there is no such folder, or it can't be read.
     """
-    if not path.is_dir():
-        advice = "Give the path that the run printed at its end."
-        raise ConfigError([problem("RUN", "be the folder of a run", str(path), advice)])
+    path = Path(expanded(str(path)))
     if is_sweep(path):
         advice = "Give the folder of one of its jobs."
         raise ConfigError([problem("RUN", "be the folder of a run", f"{path}, that of a sweep", advice)])
+    try:
+        os.listdir(path)
+        os.stat(os.path.join(path, "."))  # listing needs another permission than opening
+    except OSError as error:
+        reason = "" if isinstance(error, FileNotFoundError) else f": {error.strerror}"
+        advice = "Give the path that the run printed at its end."
+        raise RunFolderError(f"RUN must be the folder of a run, got {show(str(path))}{reason}. {advice}") from error
     return RunFolder(path.absolute())
 
 
@@ -83,4 +91,4 @@ def read_config(folder: RunFolder, data_root: str | None = None) -> StoredConfig
     stored = StoredConfig(config, stored_digest(values, config))
     if data_root is None:
         return stored
-    return StoredConfig(config.with_data_root(data_root), stored.sha256)
+    return StoredConfig(config.with_data_root(typed_path("--data-root", data_root)), stored.sha256)

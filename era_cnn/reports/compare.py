@@ -22,8 +22,7 @@ def compare(paths: Sequence[Path]) -> int:
     """Prints the outcomes of runs and of the jobs of sweeps, and writes the tables of each sweep; returns 0.
 
     Raises:
-        ConfigError: If there is no such folder.
-        RunFolderError: If one holds neither a run nor a sweep.
+        RunFolderError: If a folder is missing, can't be read, or holds neither a run nor a sweep.
     """
     outcomes = [outcome for path in paths for outcome in _outcomes(path.absolute())]
     if len(paths) == 1:

@@ -16,12 +16,13 @@ from era_cnn.compose.launchers import is_submitit
 from era_cnn.compose.planner import Planner, raise_problems_of_jobs
 from era_cnn.compose.words import Words
 from era_cnn.errors import ConfigError, RunFolderError, problem
-from era_cnn.folders.claims import claim
+from era_cnn.folders.claims import check_length, claim
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.outcome import DONE
 from era_cnn.folders.stored import read_config
 from era_cnn.folders.sweep import HALT, LEDGER, RECORD, STUDY, SweepFolder
 from era_cnn.output import say, shown
+from era_cnn.paths import expanded, typed_path
 from era_cnn.reports.tables import as_text, write_results
 from era_cnn.runs.stopping import StopRequest, exit_code_of, stop_requests
 from era_cnn.sweeps.board import Board
@@ -54,7 +55,10 @@ def start(words: Words, composed: Composed, typed: Sequence[str]) -> int:
     _check(planned)
 
     # The sweep gets a folder, and each job a folder within it.
-    claimed = claim(Path(_sweep_dir(composed)))
+    sweep_dir = _sweep_dir(composed)
+    for job in planned:
+        check_length(Path(os.path.abspath(sweep_dir), job.folder))
+    claimed = claim(Path(sweep_dir))
     sweep = SweepFolder(claimed.path)
     try:
         with sweep.locked(), stop_requests() as stop:
@@ -89,6 +93,8 @@ def resume(
     # The recorded request, with the options that were changed.
     words = words or Words()
     _check_changes(overrides)
+    if data_root is not None:
+        typed_path("--data-root", data_root)  # its jobs would fail one by one
     sweep = SweepFolder(path.absolute())
     request = Request.of(sweep).moved(words.config_dir)
     composed = request.composed(overrides)
@@ -193,7 +199,7 @@ def _manner(
     data_root: str | None = None,
     plugins: tuple[str, ...] = (),
 ) -> Manner:
-    places = [Path(os.path.abspath(place)) for place in options.sweep.reuse_from]
+    places = [Path(os.path.abspath(expanded(place))) for place in options.sweep.reuse_from]
     return Manner(tuple(command), (*places, sweep.path) if options.sweep.reuse else (), data_root, plugins)
 
 

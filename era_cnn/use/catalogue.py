@@ -17,6 +17,7 @@ from era_cnn.compose.words import CONFIG_MODULE, Words
 from era_cnn.config.plugins import config_folders
 from era_cnn.errors import StorageError
 from era_cnn.folders.storage import files_sha256, write_atomically
+from era_cnn.paths import expanded
 
 if TYPE_CHECKING:
     from era_cnn.config.schema import RunConfig  # torch is imported only if nothing is cached
@@ -66,8 +67,9 @@ def catalogue(words: Words) -> list[Entry]:
 
 def _cache_dir() -> Path:
     """The cache folder of the user."""
-    with suppress(RuntimeError):  # the user may have no home directory
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "era_cnn")
+    for place in (os.environ.get("XDG_CACHE_HOME", ""), os.path.join(expanded("~"), ".cache")):
+        if os.path.isabs(place):  # by the XDG specification, others are to be ignored
+            return Path(place, "era_cnn")
     return Path(os.devnull)
 
 

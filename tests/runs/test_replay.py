@@ -134,7 +134,7 @@ def assert_refused(outcome: tuple[int, str, str], code: int, message: str) -> No
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["nowhere"], 2, "RUN must be the folder of a run, got 'nowhere'."),
+        (["nowhere"], 4, "RUN must be the folder of a run, got 'nowhere'."),
         (["run", "--epochs", "4"], 2, "--epochs must be from 1 to 3, the number of recorded epochs, got 4."),
         (["run", "--epochs", "0"], 2, "--epochs must be from 1 to 3"),
         (["run", "--data-root", "x"], 2, "--data-root must not be given: digits is not read from a folder, got 'x'."),

@@ -328,7 +328,7 @@ def test_a_folder_without_a_config_cannot_go_on(text: str | None, message: str, 
 
 
 def test_what_is_no_folder_cannot_be_resumed(command) -> None:
-    assert command("resume", "nowhere")[0] == 2
+    assert command("resume", "nowhere")[0] == 4
 
 
 def test_a_run_that_is_killed_again_and_again_goes_on_to_the_same_bits(command, tmp_path: Path) -> None:

@@ -378,7 +378,7 @@ def test_the_results_are_written_and_can_be_asked_for(fake_sweep, command, tmp_p
     assert re.search(r"^0 +0 +0 +completed", out, re.MULTILINE)
     code, out, _ = command("compare", "sweep", "sweep/0_model_4_digits")
     assert code == 0
-    assert command("compare", "nowhere")[0] == 2
+    assert command("compare", "nowhere")[0] == 4
 
 
 @pytest.mark.parametrize(

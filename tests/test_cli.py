@@ -92,10 +92,10 @@ def test_what_is_wrong_is_said_once_and_leaves_no_folder(
 ) -> None:
     from era_cnn.data import idx
 
-    def no_network(root: Path) -> None:
-        raise RuntimeError("no route to host")
+    def no_network(url: str, most_bytes: int) -> bytes:
+        raise OSError("no route to host")
 
-    monkeypatch.setattr(idx, "_fetcher", lambda source: no_network)
+    monkeypatch.setattr(idx, "fetch", no_network)
     (tmp_path / "file").write_text("", encoding="utf-8")
     try:
         got, out, err = command(*words)
@@ -105,8 +105,7 @@ def test_what_is_wrong_is_said_once_and_leaves_no_folder(
     assert message in err
     assert err.count("\n") == 1 or err.startswith("usage:")
     assert "Traceback" not in out + err
-    left = {path.name for path in tmp_path.iterdir()} - {"nowhere"}
-    assert left == {"file"}
+    assert {path.name for path in tmp_path.iterdir()} == {"file"}
 
 
 def test_an_unexpected_error_is_recorded_and_ends_with_code_1(

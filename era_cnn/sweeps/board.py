@@ -46,6 +46,10 @@ class Board:
         if not self.is_terminal:
             say(f"{self._name(job)} started")
 
+    def on_wait(self, job: Job) -> None:
+        """Prints that another process works on a job."""
+        self._say(f"{self._name(job)} is in use by another process; waiting for it")
+
     def on_end(self, job: Job, outcome: Outcome, *, again: bool) -> None:
         """Prints how a job ended, and whether it is tried again."""
         if not again:

@@ -18,6 +18,8 @@ from era_cnn.sweeps.executor import Ended, Executor
 from era_cnn.sweeps.options import SweepConfig
 
 POLL_SECONDS = 0.2
+MAX_STOPS = 10
+"""How often something else may stop a job within one epoch before it is no longer tried again."""
 
 
 class Source(Protocol):
@@ -87,6 +89,10 @@ class Drive:
     _running: dict[int, Job] = field(default_factory=dict)
     _attempts: Counter[int] = field(default_factory=Counter)
     _pruned: set[int] = field(default_factory=set)
+    _awaited: set[int] = field(default_factory=set)
+    _stops: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By job: its epochs when it was last stopped, and how often it was stopped with as many."""
+
     _next: Job | None = None
     _halted: bool = False
     """Whether no further jobs are started."""
@@ -146,7 +152,13 @@ class Drive:
         return self._halted or self.stop.number is not None
 
     def _can_begin(self, job: Job) -> bool:
-        return self.executor.has_room(job) and not self.sweep.run(job).is_in_use()
+        if not self.executor.has_room(job):
+            return False
+        is_in_use = self.sweep.run(job).is_in_use()
+        if is_in_use and job.number not in self._awaited:
+            self._awaited.add(job.number)
+            self.board.on_wait(job)
+        return not is_in_use
 
     def _stop(self) -> None:
         self._halted = True
@@ -180,14 +192,23 @@ class Drive:
             self.sweep.run(job).set_state("failed", message=message)
         return replace(outcome, state="failed", message=message)
 
+    def _is_stuck(self, job: Job, outcome: Outcome) -> bool:
+        """Whether a job is stopped again and again before it completes another epoch."""
+        if outcome.state != "interrupted":
+            return False
+        epochs = read_progress(self.sweep.path / job.folder).epochs
+        before, count = self._stops.get(job.number, (epochs, 0))
+        self._stops[job.number] = (epochs, count + 1 if epochs == before else 1)
+        return self._stops[job.number][1] >= MAX_STOPS
+
     def _take_note(self, job: Job, outcome: Outcome) -> None:
         """Records how a job ended, and decides whether it is tried again."""
         self.sweep.ledger.add(Entry.now(job, outcome.state, outcome.message))
-        has_failed = outcome.state in ("failed", "damaged")
+        has_failed = outcome.state in ("failed", "damaged") or self._is_stuck(job, outcome)
         if self._is_ending():
             again = False
         elif has_failed:
-            again = self._attempts[job.number] <= self.config.retries
+            again = outcome.state != "interrupted" and self._attempts[job.number] <= self.config.retries
         else:
             again = outcome.state not in DONE  # another process stopped this job alone, or is working on it
             self._attempts[job.number] -= 1

@@ -23,7 +23,7 @@ from era_cnn.folders.sweep import SweepFolder
 from era_cnn.runs.stopping import StopRequest
 from era_cnn.sweeps.board import Board
 from era_cnn.sweeps.options import SweepConfig, sweep_options
-from era_cnn.sweeps.sweep import Drive, Listed
+from era_cnn.sweeps.sweep import MAX_STOPS, Drive, Listed
 from tests.sweeps.conftest import SMALL, outcomes_of
 from tests.sweeps.fakes import KILLED, FakeExecutor, Script, ledger_of
 
@@ -89,6 +89,30 @@ def test_a_job_that_is_stopped_alone_waits_and_no_attempt_is_counted(retries: in
     assert done.returncode == 0
     assert states() == ["completed"] * 2
     assert [epoch for number, epoch in script.started if number == 0] == [1, 2, 3, 4]
+
+
+def test_a_job_that_is_stopped_forever_is_given_up(fake_sweep, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.sweeps.fakes._epochs_done", lambda folder: 0)  # so each attempt is at its first epoch
+    done = fake_sweep(*FOUR_EPOCHS, "seed=0", sabotage={0: "SIGTERM"})
+    assert done.returncode == 1
+    assert len(script.started) == MAX_STOPS
+    assert states() == ["interrupted"]
+
+
+def test_a_job_in_use_elsewhere_is_waited_for_and_reported_once(fake_sweep, script: Script) -> None:
+    with ExitStack() as held:
+        script.at_look = {
+            1: lambda: held.enter_context(SweepFolder(Path("sweep")).run(job_1()).locked()),
+            5: held.close,
+        }
+        done = fake_sweep(*SWEEP, "seed=0,1")
+    assert done.returncode == 0
+    assert done.stdout.count("job 1 (seed=1) is in use by another process; waiting for it\n") == 1
+    assert script.looks > 5
+
+
+def job_1() -> Job:
+    return SweepFolder(Path("sweep")).jobs()[1]
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,8 @@ def _plugin(path: str) -> str:
 
 
 def _train(line: Line) -> int:
+    if "--version" in line.words:
+        return _version()
     from era_cnn.compose.questions import answer, is_question
     from era_cnn.compose.words import Words, parse_words
 
@@ -144,14 +146,25 @@ def _train(line: Line) -> int:
     )
 
 
+def _version() -> int:
+    from importlib.metadata import version
+
+    import era_cnn
+
+    print(f"era_cnn {era_cnn.__version__}, PyTorch {version('torch')}, Hydra {version('hydra-core')}")
+    return 0
+
+
 def _models(line: Line) -> int:
     parser = argparse.ArgumentParser("era-cnn models", description="Lists every experiment, with its size and target.")
     parser.add_argument("--json", action="store_true", help="print a JSON list of objects instead of a table")
     args = _parsed(parser, line)
     from era_cnn.use.catalogue import catalogue, catalogue_table
 
-    entries = catalogue(line.composing([]))
+    entries, problems = catalogue(line.composing([]))
     print(json.dumps([entry.to_json() for entry in entries], indent=2) if args.json else catalogue_table(entries))
+    if problems:
+        raise ConfigError(problems)
     return 0
 
 

@@ -12,9 +12,9 @@ from era_cnn.compose.changes import parse_changes
 from era_cnn.compose.complaints import one_for_all_jobs
 from era_cnn.compose.composition import Planned, as_yaml, resolved
 from era_cnn.compose.hydra_door import Composed
-from era_cnn.compose.launchers import is_submitit
 from era_cnn.compose.planner import Planner, raise_problems_of_jobs
 from era_cnn.compose.words import Words
+from era_cnn.config.sections import Choice
 from era_cnn.errors import ConfigError, RunFolderError, problem
 from era_cnn.folders.claims import claim
 from era_cnn.folders.ledger import Job
@@ -50,11 +50,11 @@ def start(words: Words, composed: Composed, typed: Sequence[str]) -> int:
     options = sweep_options(composed)
     planner = Planner(words, composed)
     planned = _corners(options.search, planner) if options.search else planner.plan(planner.grid())
-    prepare_workers(composed, planned[0].config)
+    prepare_workers(options.launcher, planned[0].config)
     _check(planned)
 
     # The sweep gets a folder, and each job a folder within it.
-    claimed = claim(Path(_sweep_dir(composed)))
+    claimed = claim(Path(_sweep_dir(composed, options)))
     sweep = SweepFolder(claimed.path)
     try:
         with sweep.locked(), stop_requests() as stop:
@@ -92,9 +92,9 @@ def resume(
     sweep = SweepFolder(path.absolute())
     request = Request.of(sweep).moved(words.config_dir)
     composed = request.composed(overrides)
-    options = sweep_options(composed)
-    if options.search is None and any("hydra.sweeper.n_trials" in text for text in overrides):
+    if "n_trials" not in request.sweeper and any("hydra.sweeper.n_trials" in text for text in overrides):
         raise ConfigError(["hydra.sweeper.n_trials must be used with a search, got another sweep. Leave it out."])
+    options = sweep_options(composed)
     with sweep.locked(), stop_requests() as stop:
         # Clean up after an earlier driver: its queued jobs, the ledger, and missing folders.
         if (sweep.path / ".submitit").exists():
@@ -109,7 +109,7 @@ def resume(
         pending = [job for job in jobs if sweep.outcome(job).state not in DONE]
         for job in pending[:1]:
             with suppress(RunFolderError):  # reported again when the job is started
-                prepare_workers(composed, read_config(sweep.run(job)).config)
+                prepare_workers(options.launcher, read_config(sweep.run(job)).config)
         pending.sort(key=lambda job: sweep.run(job).is_in_use())
         manner = _manner(sweep, options, typed, data_root, words.plugins)
         executor = make_executor(sweep.path, words, composed, options, manner)
@@ -121,10 +121,10 @@ def resume(
         return _drive(sweep, source, executor, options, stop, [job.overrides for job in jobs], done)
 
 
-def _sweep_dir(composed: Composed) -> str:
+def _sweep_dir(composed: Composed, options: SweepOptions) -> str:
     sweep_dir = resolved(composed, "hydra.sweep.dir")
-    if "%" in sweep_dir and is_submitit(composed):
-        advice = "Choose another folder: submitit replaces % by the number of a job."
+    if "%" in sweep_dir and isinstance(options.launcher, Choice):
+        advice = "Choose another folder: launchers replace % by the number of a job."
         raise ConfigError([problem("hydra.sweep.dir", "not contain %", sweep_dir, advice)])
     return sweep_dir
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from era_cnn.compose.launchers import LocalLauncher
 from era_cnn.folders.outcome import Outcome
 from era_cnn.folders.sweep import SweepFolder
 from tests.process import run_command
@@ -72,11 +73,12 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     script = Script()
 
     def make(sweep_dir, words, composed, options, manner) -> FakeExecutor:
-        at_once = (options.launcher.n_jobs or 2) if options.launcher else 1
+        is_local = isinstance(options.launcher, LocalLauncher)
+        at_once = (options.launcher.n_jobs or 2) if is_local else 1
         return FakeExecutor(sweep_dir, script, at_once)
 
     monkeypatch.setattr("era_cnn.sweeps.commands.make_executor", make)
-    monkeypatch.setattr("era_cnn.sweeps.commands.prepare_workers", lambda composed, config: None)
+    monkeypatch.setattr("era_cnn.sweeps.commands.prepare_workers", lambda launcher, config: None)
     monkeypatch.setattr("era_cnn.sweeps.search.PRUNE_SECONDS", -1.0)
     return script
 

@@ -160,7 +160,7 @@ def test_a_search_may_get_more_trials_and_outlives_its_study(fake_sweep, tmp_pat
 
 
 def test_a_trial_that_failed_counts_once_it_has_succeeded(fake_sweep) -> None:
-    done = fake_sweep(*SEARCH, "seed=1", "hydra.sweeper.n_trials=3", sabotage={1: "once raise"})
+    done = fake_sweep(*FEW, "seed=1", sabotage={1: "once raise"})
     assert done.returncode == 1
     assert [trial.state.name for trial in trials()] == ["FAIL", "COMPLETE", "COMPLETE"]
     before = choices()

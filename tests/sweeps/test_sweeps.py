@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from era_cnn.compose.launchers import BasicLauncher, LocalLauncher
 from era_cnn.folders.sweep import SweepFolder
-from era_cnn.sweeps.options import LocalLauncher, sweep_options
+from era_cnn.sweeps.options import sweep_options
 from era_cnn.sweeps.request import Request
 from tests.process import Command, run_command
 from tests.sweeps.conftest import LONGER, SMALL, outcomes_of, weights_of
@@ -241,7 +242,7 @@ def test_what_a_preset_or_an_experiment_says_of_a_sweep_holds_when_it_goes_on(fa
     options = sweep_options(recorded.composed([]))
     assert (options.sweep.retries, options.launcher) == (3, LocalLauncher(name="local", n_jobs=None))
     options = sweep_options(recorded.composed(["hydra/launcher=basic", "sweep.retries=1"]))
-    assert (options.sweep.retries, options.launcher) == (1, None)
+    assert (options.sweep.retries, options.launcher) == (1, BasicLauncher())
     assert sweep_options(recorded.composed(["hydra.launcher.n_jobs=1"])).launcher == LocalLauncher(
         name="local", n_jobs=1
     )
@@ -386,7 +387,7 @@ def test_the_results_are_written_and_can_be_asked_for(fake_sweep, command, tmp_p
     [
         (["sede=1,2"], "sede must be a key of the config, got 1. Did you mean seed?"),
         (["seed=range(5,5)"], "A sweep must have at least one job, got none."),
-        (["seed=1,2", "seed=3"], "seed must be given once in a sweep, got seed=1,2 and seed=3. Remove all but one."),
+        (["seed=1,2", "seed=3"], "seed must be given once, got seed=1,2 and seed=3. Remove all but one."),
         (
             ["optimizer.lr=0.1,-1"],
             "In job 1 (data=digits, optimizer.lr=-1): optimizer.lr must be greater than 0, got -1.",
@@ -404,7 +405,7 @@ def test_the_results_are_written_and_can_be_asked_for(fake_sweep, command, tmp_p
             ["model.dropout=0.1,1e-1"],
             "A sweep must have jobs that differ, got job 0 (data=digits, model.dropout=0.1) and job 1 (data=digits, model",
         ),
-        (["seed=1,2", "~sweep"], "sweep must be a mapping, got null."),
+        (["seed=1,2", "~sweep"], "sweep.name must be given, got nothing."),
         (
             ["seed=1,2", "hydra.sweep.subdir='study.db/${seed}'"],
             "hydra.sweep.subdir must not be the name of a file of the sweep",

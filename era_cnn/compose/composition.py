@@ -57,7 +57,16 @@ def compose_typed(words: Words, args: argparse.Namespace) -> tuple[Composed, boo
     if args.run and args.multirun:
         raise ConfigError(["--run must be used without --multirun, got both. Remove one."])
     composed = compose(words, RunMode.MULTIRUN if args.multirun else RunMode.RUN)
-    return composed, bool(args.multirun or composed.hydra.mode == RunMode.MULTIRUN)
+    is_sweep = bool(args.multirun or composed.hydra.mode == RunMode.MULTIRUN)
+    if is_sweep and (typed := _typed(words, ("hydra.run",))):
+        raise ConfigError([f"{key} must be used with a single run, got a sweep. Set hydra.sweep.dir." for key in typed])
+    return composed, is_sweep
+
+
+def _typed(words: Words, sections: tuple[str, ...]) -> list[str]:
+    """The typed keys that belong to any of these sections."""
+    keys = [text.lstrip("+~").partition("=")[0] for text in words.overrides]
+    return [key for key in keys if f"{key.replace('/', '.')}.".startswith(tuple(f"{each}." for each in sections))]
 
 
 def validated(composed: Composed) -> RunConfig:
@@ -191,6 +200,8 @@ class Planned:
         """The files that Hydra would write into `path`/.hydra: maps each file name to the content."""
         values = plain(self.composed())
         hydra = values.pop("hydra")
+        if hydra["output_subdir"] is None:
+            return {}
         hydra["runtime"]["output_dir"] = str(path)
         if sweep_dir is not None:
             hydra["sweep"]["dir"] = str(sweep_dir)
@@ -212,8 +223,7 @@ def plan_run(words: Words, composed: Composed) -> Planned:
     Raises:
         ConfigError: If its config is wrong; lists every problem.
     """
-    keys = [text.lstrip("+~").partition("=")[0] for text in words.overrides]
-    if typed := [key for key in keys if key.partition(".")[0] == "sweep"]:
+    if typed := _typed(words, ("sweep", "hydra.sweep", "hydra.sweeper", "hydra.launcher")):
         raise ConfigError(
             [f"{key} must be used with a sweep, got a single run. Add -m, or remove it." for key in typed]
         )

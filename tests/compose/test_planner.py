@@ -125,7 +125,7 @@ def test_a_job_is_composed_as_hydra_would_compose_it(words: list[str]) -> None:
     [
         (
             ["model.dropout=0.1,0.2", "++model.dropout=0.3"],
-            "model.dropout must be given once in a sweep, got model.dropout",
+            "model.dropout must be given once, got model.dropout=0.1,0.2 and ++model.dropout=0.3. Remove all but one.",
         ),
         (
             ["model.layers.conv5.out_channels=8,9", "~model.layers.conv5"],

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from era_cnn.config.schema import RunConfig
 from era_cnn.errors import ConfigError, problem
 from era_cnn.machine import spin_briefly
+from era_cnn.paths import current_folder, expanded, typed_path
 
 if TYPE_CHECKING:
     from era_cnn.compose.words import Words
@@ -81,7 +82,7 @@ def train(
     claimed: list[Path] = []
     start(
         settled,
-        Path(folder or wanted),
+        Path(typed_path("folder", str(folder)) if folder else wanted),
         command,
         hydra_files=files,
         listeners=listeners,
@@ -122,8 +123,8 @@ def load(path: str | Path) -> Run:
     """Opens an existing run, with its config, result, metrics and network.
 
     Raises:
-        ConfigError: If there is no such folder, or it is that of a sweep.
-        RunFolderError: If its config is missing or damaged.
+        ConfigError: If it is the folder of a sweep.
+        RunFolderError: If there is no such folder, or its config is missing or damaged.
     """
     _import_torch()
     from era_cnn.use.network import Run
@@ -181,6 +182,8 @@ def _words(overrides: Sequence[str], config_dir: str | Path | None) -> Words:
 
     if isinstance(overrides, str) or not all(isinstance(each, str) for each in overrides or ()):
         raise ConfigError([problem("overrides", "be a list of strings", overrides, "Put it into brackets.")])
-    if config_dir is not None and not Path(config_dir).is_dir():
-        raise ConfigError([problem("config_dir", "be a folder", str(config_dir), "Create it.")])
-    return Words(list(overrides or ()), config_dir=None if config_dir is None else str(config_dir))
+    current_folder()  # fails at once if it was removed
+    own_folder = None if config_dir is None else expanded(str(config_dir))
+    if own_folder is not None and not os.path.isdir(own_folder):
+        raise ConfigError([problem("config_dir", "be a folder", own_folder, "Create it.")])
+    return Words(list(overrides or ()), config_dir=own_folder)

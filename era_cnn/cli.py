@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from era_cnn.errors import ConfigError, problem
+from era_cnn.errors import ConfigError, harmless, problem
 from era_cnn.machine import keep_memory
+from era_cnn.output import say
+from era_cnn.paths import current_folder, expanded
 from era_cnn.terminal import Terminated, flushed, own_the_process, report
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         own_the_process()
     typed = sys.argv[1:] if argv is None else argv
     try:
+        current_folder()  # fails at once if it was removed: hardly any command works there
         line = replace(_read(typed), owns_process=argv is None)
         if line.plugins:
             from era_cnn.config.choices import load_plugins  # and with it pydantic
@@ -98,9 +101,9 @@ def _read(typed: Sequence[str]) -> Line:
         elif not (value := value if has_value else next(words, "")):
             raise ConfigError([f"{option} must be followed by a path, got nothing. Give one, or leave {option} out."])
         elif option == "--plugin":
-            plugins.append(_plugin(value))
+            plugins.append(_plugin(expanded(value)))
         else:
-            config_dir = value
+            config_dir = expanded(value)
     if config_dir is not None and not os.path.isdir(config_dir):
         raise ConfigError([problem("--config-dir", "be a folder", config_dir, "Create it.")])
     verb = rest.pop(0) if rest and rest[0] in VERBS else ""
@@ -115,6 +118,8 @@ def _plugin(path: str) -> str:
 
 
 def _train(line: Line) -> int:
+    if "--version" in line.words:
+        return _version()
     from era_cnn.compose.questions import answer, is_question
     from era_cnn.compose.words import Words, parse_words
 
@@ -144,19 +149,31 @@ def _train(line: Line) -> int:
     )
 
 
+def _version() -> int:
+    from importlib.metadata import version
+
+    import era_cnn
+
+    say(f"era_cnn {era_cnn.__version__}, PyTorch {version('torch')}, Hydra {version('hydra-core')}")
+    return 0
+
+
 def _models(line: Line) -> int:
-    parser = argparse.ArgumentParser("era-cnn models", description="Lists every experiment, with its size and target.")
+    parser = Parser("era-cnn models", description="Lists every experiment, with its size and target.")
     parser.add_argument("--json", action="store_true", help="print a JSON list of objects instead of a table")
     args = _parsed(parser, line)
     from era_cnn.use.catalogue import catalogue, catalogue_table
 
-    entries = catalogue(line.composing([]))
-    print(json.dumps([entry.to_json() for entry in entries], indent=2) if args.json else catalogue_table(entries))
+    entries, problems = catalogue(line.composing([]))
+    text = json.dumps([entry.to_json() for entry in entries], indent=2) if args.json else catalogue_table(entries)
+    say(*text.split("\n"))
+    if problems:
+        raise ConfigError(problems)
     return 0
 
 
 def _describe(line: Line) -> int:
-    parser = argparse.ArgumentParser("era-cnn describe", description="Prints the layer table of a composed config.")
+    parser = Parser("era-cnn describe", description="Prints the layer table of a composed config.")
     parser.add_argument("overrides", nargs="*", help="overrides as for a run, such as experiment=model_3")
     args = _parsed(parser, line)
     from era_cnn.compose.composition import compose, validated
@@ -164,12 +181,12 @@ def _describe(line: Line) -> int:
     config = validated(compose(line.composing(args.overrides)))
     from era_cnn.use.catalogue import describe
 
-    print(describe(config).table(), end="")
+    say(*describe(config).table().splitlines())
     return 0
 
 
 def _data(line: Line) -> int:
-    parser = argparse.ArgumentParser("era-cnn data", description="Downloads a data set if needed, and verifies it.")
+    parser = Parser("era-cnn data", description="Downloads a data set if needed, and verifies it.")
     parser.add_argument("name", help="as data=NAME chooses it, such as mnist")
     parser.add_argument("overrides", nargs="*", help="overrides, such as data.root=FOLDER")
     args = _parsed(parser, line)
@@ -180,18 +197,18 @@ def _data(line: Line) -> int:
 
     dataset = read_data(config)
     sizes = f"{len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images"
-    print(f"{config.data.name}: {sizes}, verified, SHA-256 {dataset.sha256}")
+    say(f"{config.data.name}: {sizes}, verified, SHA-256 {dataset.sha256}")
     return 0
 
 
 def _resume(line: Line) -> int:
-    parser = argparse.ArgumentParser("era-cnn resume", description="Continues a run or a sweep where it stopped.")
+    parser = Parser("era-cnn resume", description="Continues a run or a sweep where it stopped.")
     parser.add_argument("path", metavar="RUN_OR_SWEEP", help="the folder of a run or sweep")
     help_ = "options of a sweep to change, such as hydra/launcher=local or sweep.retries=2"
     parser.add_argument("overrides", nargs="*", help=help_)
     parser.add_argument("--data-root", metavar="FOLDER", help="where the data is now, if it was moved")
     args = _parsed(parser, line)
-    path = Path(args.path)
+    path = Path(expanded(args.path))
     from era_cnn.folders.run import is_sweep
     from era_cnn.folders.stored import run_folder
 
@@ -209,7 +226,7 @@ def _resume(line: Line) -> int:
 
 
 def _replay(line: Line) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "era-cnn replay",
         description="Trains a run again from its folder alone, and reports whether the results match bit for bit.",
     )
@@ -224,16 +241,28 @@ def _replay(line: Line) -> int:
 
 
 def _compare(line: Line) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "era-cnn compare",
         description="Prints tables of runs: a row for each run, and mean ± sd over the seeds of each setting.",
     )
-    help_ = "the folder of a run or sweep; a sweep may still be running"
-    parser.add_argument("paths", nargs="+", metavar="RUN_OR_SWEEP", help=help_)
+    help_ = "the folder of a run or sweep, which may still be running, or one that contains such folders"
+    parser.add_argument("paths", nargs="+", metavar="RUN_OR_SWEEP_OR_FOLDER", help=help_)
     args = _parsed(parser, line)
     from era_cnn.reports.compare import compare
 
-    return compare([Path(path) for path in args.paths])
+    return compare([Path(expanded(path)) for path in args.paths])
+
+
+class Parser(argparse.ArgumentParser):
+    """Parses the words after a verb; prints as everything else does."""
+
+    def print_help(self, file: object = None) -> None:
+        """Prints the help."""
+        say(*self.format_help().splitlines())
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the usage and the message, and ends the command with code 2."""
+        super().error(harmless(message))
 
 
 def _parsed(parser: argparse.ArgumentParser, line: Line) -> argparse.Namespace:

@@ -19,8 +19,8 @@ class EraCnnError(ValueError):
     exit_code = 1
 
     def __str__(self) -> str:
-        """The message with its control characters escaped: it may quote input that contains terminal commands."""
-        return "\n".join(map(harmless, super().__str__().split("\n")))
+        """The message on one line, without terminal commands: it may quote text from outside."""
+        return harmless(super().__str__())
 
 
 class ConfigError(EraCnnError):
@@ -31,9 +31,13 @@ class ConfigError(EraCnnError):
     def __init__(self, problems: Sequence[str]) -> None:
         assert problems, "a ConfigError needs a problem"
         self.problems = tuple(problems)
-        lines = [shortened(each.replace("\n", "\\n"), MAX_LENGTH) for each in self.problems[:MAX_PROBLEMS]]
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        """A line for each problem, without terminal commands."""
+        lines = [harmless(shortened(each, MAX_LENGTH)) for each in self.problems[:MAX_PROBLEMS]]
         more = len(self.problems) - MAX_PROBLEMS
-        super().__init__("\n".join([*lines, f"There are {more:,} more problems."] if more > 0 else lines))
+        return "\n".join([*lines, f"There are {more:,} more problems."] if more > 0 else lines)
 
 
 class DataError(EraCnnError):
@@ -106,6 +110,11 @@ def shortened(text: str, length: int) -> str:
 def harmless(text: str) -> str:
     """Text from outside on one line: line breaks, terminal commands and invisible characters are escaped."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def block(text: str) -> str:
+    """Text from outside on several lines: harmless, and indented, so that none can pass for a message of ours."""
+    return "\n    ".join(map(harmless, text.split("\n")))
 
 
 def one_of(names: Iterable[str]) -> str:

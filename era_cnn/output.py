@@ -1,24 +1,96 @@
-"""Writes text and paths for people to standard output."""
+"""Writes text and paths for people to the standard streams: each argument is one line, whatever it contains."""
 
 from __future__ import annotations
 
+import codecs
+import errno
+import io
+import os
+import stat
+import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
-from era_cnn.errors import OutputError
+from era_cnn.errors import OutputError, harmless
 
 
-def say(text: str, *, end: str = "\n") -> None:
-    """Prints to standard output and flushes it.
+def say(*lines: str) -> None:
+    """Prints lines to standard output and flushes it. Control characters in them are escaped, line breaks too.
 
     Raises:
         OutputError: If standard output can no longer be written to.
     """
+    draw("".join(f"{harmless(line)}\n" for line in lines))
+
+
+def complain(*lines: str) -> None:
+    """Prints lines to standard error; if it is closed or full, does nothing, since the exit code still tells."""
+    with suppress(OSError):
+        print(_encodable("\n".join(map(harmless, lines)), sys.stderr), file=sys.stderr, flush=True)
+
+
+def draw(text: str) -> None:
+    """Writes text of our own, which may move the cursor, to standard output as it is.
+
+    Raises:
+        OutputError: If standard output can no longer be written to. A terminal that was closed is no error: SIGHUP
+            stops the command, or is ignored on purpose.
+    """
     try:
-        print(text, end=end, flush=True)
+        print(_encodable(text, sys.stdout), end="", flush=True)
     except OSError as error:
-        raise OutputError(f"Standard output must stay open, got: {error.strerror}. Redirect it to a file.") from error
+        if error.errno != errno.EIO or not _is_device(sys.stdout):
+            rule = "Standard output must stay open"
+            raise OutputError(f"{rule}, got: {error.strerror}. Redirect it to a file.") from error
+        discard_output()
+
+
+def discard_output() -> None:
+    """Sends the rest of standard output nowhere, or the interpreter would fail when it flushes it at exit."""
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def accept_all_characters() -> None:
+    """Lets libraries, too, print characters that the encoding of a standard stream does not have."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=READABLE)
+
+
+def can_show(text: str) -> bool:
+    """Whether the encoding of standard output has all of these characters."""
+    return _encodable(text, sys.stdout) == text
 
 
 def shown(folder: Path) -> Path:
     """The shortest path of a folder that works from the current directory."""
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+    with suppress(OSError, ValueError):  # the current directory was removed, or does not contain it
+        return folder.relative_to(Path.cwd())
+    return folder
+
+
+READABLE = "era_cnn.readable"
+"""The error handler of encodings: writes something similar, or else the escaped character."""
+
+_SIMILAR = {"±": "+/-", "→": "->", "…": "...", "×": "x", "·": "*", "–": "-"}
+
+
+def _readable(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    missing = error.object[error.start : error.end]
+    return "".join(_SIMILAR.get(char) or ascii(char)[1:-1] for char in missing), error.end
+
+
+codecs.register_error(READABLE, _readable)
+
+
+def _encodable(text: str, stream: object) -> str:
+    encoding = getattr(stream, "encoding", None) or "utf-8"  # a notebook's stream, or none
+    return text.encode(encoding, READABLE).decode(encoding)
+
+
+def _is_device(stream: TextIO) -> bool:
+    """Whether a stream is a device; once a terminal is closed, isatty no longer knows it."""
+    return stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)

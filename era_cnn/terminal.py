@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import signal
@@ -10,8 +9,10 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-from era_cnn.errors import EraCnnError
+from era_cnn.errors import EraCnnError, OutputError, harmless
 from era_cnn.machine import spin_briefly
+from era_cnn.output import accept_all_characters, complain, discard_output, draw
+from era_cnn.signals import exit_code_of, handled_signals
 
 
 def own_the_process() -> None:
@@ -19,17 +20,18 @@ def own_the_process() -> None:
     gc.set_threshold(100_000)  # instead of 700: imports create half a million objects that are never freed
     spin_briefly()
     _open_streams()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    accept_all_characters()
+    for number in handled_signals():
         signal.signal(number, _stop)
 
 
 def flushed(code: int) -> int:
-    """Flushes standard output; returns the exit code, which becomes 1 if the flush fails."""
+    """Flushes standard output; returns the exit code. If the flush fails, says so, and returns 1."""
     try:
-        sys.stdout.flush()
-    except OSError:  # closed, or full
-        code = code or 1
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the flush at exit fails again
+        draw("")
+    except OutputError as error:
+        discard_output()
+        return code or _ended(str(error), error.exit_code)
     return code
 
 
@@ -46,7 +48,7 @@ def _open_streams() -> None:
 
 
 class Terminated(BaseException):
-    """Raised by SIGTERM or one of Slurm's signals while no run is in progress, so there is nothing to save."""
+    """Raised by any signal but SIGINT while no run is in progress, so there is nothing to save."""
 
 
 _signals: list[int] = []
@@ -62,18 +64,18 @@ def report(error: BaseException) -> int | None:
     """Prints why a command ended; returns the exit code, or None for an error that needs a traceback."""
     # An interrupted library may raise an exception other than the one that interrupted it.
     if _signals or not isinstance(error, Exception):
-        by_hand = isinstance(error, KeyboardInterrupt) or _signals[-1:] == [signal.SIGINT]
-        return _ended("Stopped.", 130) if by_hand else _ended("Terminated.", 143)
+        number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else _signals[-1]
+        return _ended("Stopped." if number == signal.SIGINT else "Terminated.", exit_code_of(number))
     if isinstance(error, EraCnnError):
         return _ended(str(error), error.exit_code)
     if isinstance(error, BrokenPipeError):
         return _ended("Standard output was closed.", 1)
     if isinstance(error, OSError):
-        return _ended(f"The command must be able to read and write, got: {error}. Check the disk and the output.", 1)
+        got = harmless(str(error))
+        return _ended(f"The command must be able to read and write, got: {got}. Check the disk and the output.", 1)
     return None
 
 
 def _ended(message: str, exit_code: int) -> int:
-    with contextlib.suppress(OSError):  # if standard error is closed, the exit code still tells
-        print(message, file=sys.stderr, flush=True)
+    complain(*message.split("\n"))
     return exit_code

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import json
 import os
 import re
 import shutil
@@ -46,6 +48,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Spares the garbage collector the million objects of what was imported, which it would visit in every test."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Knows which test is under way."""
@@ -79,7 +87,7 @@ def config_of(*overrides: str) -> RunConfig:
 def _no_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test stands in an empty folder of its own, so that what it leaves behind is seen and is gone."""
     monkeypatch.chdir(tmp_path)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -97,6 +105,17 @@ def _jobs_can_fail() -> Iterator[None]:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent / "sweeps" / "sabotage"))
         patch.setenv("SABOTAGE", "{}")
         yield
+
+
+@pytest.fixture
+def sabotaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, str]], None]:
+    """Lets runs in other processes fail on purpose from now on: from a seed to how (see `sweeps/sabotage`)."""
+
+    def prepare(ways: dict[int, str]) -> None:
+        monkeypatch.setenv("SABOTAGE", json.dumps(ways))
+        monkeypatch.setenv("SABOTAGE_DIR", str(tmp_path))
+
+    return prepare
 
 
 @pytest.fixture

@@ -1,11 +1,23 @@
-"""Sections, transforms and schedules as a config would make them, for tests of what they do."""
+"""What several tests need: sweeps planned, and sections, transforms and schedules as a config would make them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import functional as TF
+
+from era_cnn.compose.composition import Planned
+from era_cnn.compose.hydra_door import Composed
+from era_cnn.compose.planner import Planner
+from era_cnn.compose.words import Words
 from era_cnn.config import plugins
 from era_cnn.config.choices import REGISTRIES, SCHEDULERS, TRANSFORMS, Registry
 from era_cnn.config.data_info import DataInfo
@@ -35,6 +47,32 @@ def schedule_of(name: str, *, epochs: int, steps_per_epoch: int, **fields: Any) 
     return make_schedule(section, epochs=epochs, steps_per_epoch=steps_per_epoch)
 
 
+def plan_sweep(words: Words, composed: Composed) -> list[Planned]:
+    """Plans every job of a grid."""
+    planner = Planner(words, composed)
+    return planner.plan(planner.grid())
+
+
+def through_pillow(images: Tensor, transform: Callable[[Image.Image, int], Image.Image]) -> Tensor:
+    """Applies a torchvision transform to each 8-bit image, grey or in colour, on its own."""
+    arrays = images.permute(0, 2, 3, 1).squeeze(3).numpy()
+    done = np.stack([np.array(transform(Image.fromarray(array), i)) for i, array in enumerate(arrays)])
+    return torch.from_numpy(done.reshape(len(images), *images.shape[2:], -1)).permute(0, 3, 1, 2)
+
+
+def affine_by_torchvision(
+    images: Tensor, *, angles: Tensor, shift_x: Tensor, shift_y: Tensor, scales: Tensor, shears: Tensor, fill: int
+) -> Tensor:
+    """Turns, moves, scales and shears each 8-bit image on its own."""
+    numbers = list(zip(*(each.tolist() for each in (angles, shift_x, shift_y, scales, shears)), strict=True))
+
+    def transform(image: Image.Image, i: int) -> Image.Image:
+        angle, x, y, scale, shear = numbers[i]
+        return TF.affine(image, angle, [int(x), int(y)], scale, [shear, 0.0], fill=[fill] * images.shape[1])
+
+    return through_pillow(images, transform)
+
+
 @contextmanager
 def nothing_stays_registered() -> Iterator[None]:
     """Takes back what is registered or imported as a plugin within."""
@@ -49,3 +87,17 @@ def nothing_stays_registered() -> Iterator[None]:
         plugins._imported.clear()
         plugins._imported.update(imported)
         plugins._all_entry_points.cache_clear()
+
+
+@contextmanager
+def unprivileged(place: Path) -> Iterator[None]:
+    """Within the context, the permissions of files count, also for root; `place` can be entered by all."""
+    place.chmod(0o755)
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65_534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

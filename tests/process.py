@@ -28,6 +28,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from era_cnn.signals import SIGNALS
+
 ROOT = Path(__file__).parents[1]
 IMPORTED = (
     "hydra.main", "optuna", "sklearn.datasets", "torch", "torch._dynamo", "torchinfo", "era_cnn.runs.replay", "era_cnn.runs.start",
@@ -71,7 +73,7 @@ def _fork_instead(start: Callable[..., int]) -> Callable[..., int]:
                 kept = [0, 1, 2, *sorted(descriptors)]
                 for before, after in zip(kept, [*kept[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
                     os.closerange(before + 1, after)  # locks and pipes of the driver
-                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+                for number in SIGNALS:
                     signal.signal(number, signal.SIG_DFL)
                 exec(str(arguments[-1]), {})
             finally:
@@ -238,6 +240,7 @@ def be_the_command(
     sys.modules["__main__"] = types.ModuleType("__main__")  # else workers would import this file
     atexit.unregister(gc.unfreeze)  # to visit every object once more takes seconds
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
     exec(before, {})
     sys.exit(cli.main())
 

@@ -21,7 +21,14 @@ import era_cnn
 from era_cnn.config.parsing import parse
 from tests.helpers import nothing_stays_registered
 
-SMALL = ["data=digits", "trainer=smoke", "threads=1", "device=cpu", "trainer.limit_train_images=64"]
+SMALL = [
+    "data=digits",
+    "trainer=smoke",
+    "threads=1",
+    "device=cpu",
+    "trainer.limit_train_images=64",
+    "trainer.limit_test_images=50",
+]
 
 
 def state_of_the_process() -> dict[str, Any]:
@@ -172,7 +179,7 @@ def test_a_config_can_be_pickled() -> None:
 
 
 def test_what_is_not_there_has_a_message(tmp_path: Path) -> None:
-    with pytest.raises(era_cnn.ConfigError, match="RUN must be the folder of a run"):
+    with pytest.raises(era_cnn.RunFolderError, match="RUN must be the folder of a run"):
         era_cnn.load("nowhere")
     run = era_cnn.train([*SMALL, "hydra.run.dir=run"], quiet=True)
     with pytest.raises(era_cnn.ConfigError, match="which must be one of last, best, got 'first'"):

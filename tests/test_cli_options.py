@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+import era_cnn
 from era_cnn.cli import VERBS, _read
 from era_cnn.compose.words import Words
 from era_cnn.errors import ConfigError
 from era_cnn.sweeps.executor import Manner
 from era_cnn.sweeps.worker import do_job
 
-SMALL = ["data=digits", "trainer=smoke", "trainer.limit_train_images=64"]
+SMALL = ["data=digits", "trainer=smoke", "threads=1", "trainer.limit_train_images=64", "trainer.limit_test_images=50"]
 
 
 @pytest.fixture
@@ -137,3 +139,17 @@ def test_a_plugin_that_can_not_be_loaded_fails_the_job(command, own: Path, tmp_p
     assert do_job(folder, Manner((), plugins=("blocks.py",)), quiet=True) == 2
     status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
     assert (status["state"], status["message"]) == ("failed", "blocks.py must be Python, got nonsense. Fix it.")
+
+
+def test_the_help_lists_the_options_that_may_stand_anywhere(command) -> None:
+    out = command("--help")[1]
+    assert {"--config-dir FOLDER", "--plugin FILE", "--version"} <= {
+        line.split(",")[0].split("   ")[0].strip() for line in out.splitlines()
+    }
+
+
+@pytest.mark.parametrize("words", [["--version"], ["seed=1", "--version"], ["--config-dir", "own", "--version"]])
+def test_the_version_is_that_of_the_program_and_of_what_decides_the_bits(words: list[str], own: Path, command) -> None:
+    code, out, err = command(*words)
+    expected = f"era_cnn {era_cnn.__version__}, PyTorch {version('torch')}, Hydra {version('hydra-core')}\n"
+    assert (code, out, err) == (0, expected, "")

@@ -12,7 +12,7 @@ import era_cnn
 
 PACKAGE = Path(era_cnn.__file__).parent
 
-BELOW_ALL = {"errors", "randomness", "machine", "output"}
+BELOW_ALL = {"errors", "randomness", "machine", "output", "paths", "signals"}
 MAY_IMPORT = {
     "config": set(),
     "data": {"config"},

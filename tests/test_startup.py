@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,23 +12,26 @@ import pytest
 
 from era_cnn.compose.words import Words
 from era_cnn.use import catalogue as module
-from era_cnn.use.catalogue import catalogue
+from era_cnn.use.catalogue import Entry, catalogue
 
-RUN = ("data=digits", "trainer=smoke", "threads=1", "trainer.limit_train_images=64")
+RUN = ("data=digits", "trainer=smoke", "threads=1", "trainer.limit_train_images=64", "trainer.limit_test_images=50")
 
 
-def imported(*commands: tuple[str, ...], code: int = 0) -> set[str]:
-    """The modules that a new interpreter has imported after these commands, all of which end with a code."""
+def imported(*commands: tuple[str, ...], code: int = 0, unwanted: set[str] = frozenset()) -> set[str]:
+    """The modules that a new interpreter has imported after these commands, all of which end with a code.
+
+    None of the commands may import what is unwanted.
+    """
     program = (
         "import json, sys\nfrom era_cnn.cli import main\n"
-        "for words in json.loads(sys.argv[1]):\n"
-        "    code = main(words)\n"
-        f"    assert code == {code}, (words, code)\n"
+        "commands, code, unwanted = json.loads(sys.argv[1])\n"
+        "for words in commands:\n"
+        "    assert main(words) == code, words\n"
+        "    assert not set(unwanted) & set(sys.modules), words\n"
         "print('\\n' + json.dumps(list(sys.modules)), file=sys.stderr)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(commands)], capture_output=True, text=True, check=False
-    )
+    arguments = json.dumps([commands, code, sorted(unwanted)])
+    done = subprocess.run([sys.executable, "-c", program, arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return set(json.loads(done.stderr.splitlines()[-1]))
@@ -37,34 +41,30 @@ COMPILER = {"torch._dynamo", "torch._inductor", "sympy"}
 SLOW = {"torch", "sklearn", "torchvision", "torchinfo", *COMPILER}
 
 
+QUESTIONS = [("--help",), ("--hydra-help",), ("--cfg", "job")]
+WRONG = [
+    ("optimizer.lr=-1",), ("optimizr.lr=1",), ("optimizer.lrr=1",), ("model=model_9",), ("-m", "optimizer.lr=-1,-2"),
+    ("-m", "seed=x"), ("describe", "sede=1"), ("data", "minst"), ("nonsense",),
+]  # fmt: skip
+
+
 @pytest.mark.process
-@pytest.mark.parametrize(
-    ("words", "code"),
-    [
-        (("--help",), 0),
-        (("--hydra-help",), 0),
-        (("--cfg", "job"), 0),
-        (("optimizer.lr=-1",), 2),
-        (("optimizr.lr=1",), 2),
-        (("optimizer.lrr=1",), 2),
-        (("model=model_9",), 2),
-        (("-m", "optimizer.lr=-1,-2"), 2),
-        (("-m", "seed=x"), 2),
-        (("describe", "sede=1"), 2),
-        (("data", "minst"), 2),
-        (("nonsense",), 2),
-    ],
-)
+@pytest.mark.parametrize(("commands", "code"), [(QUESTIONS, 0), (WRONG, 2)], ids=["questions", "wrong"])
 def test_questions_and_wrong_configs_are_answered_without_torch(
-    words: tuple[str, ...], code: int, tmp_path: Path
+    commands: list[tuple[str, ...]], code: int, tmp_path: Path
 ) -> None:
-    assert not imported(words, code=code) & SLOW
+    imported(*commands, code=code, unwanted=SLOW)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.process
 def test_a_question_is_answered_without_the_schema() -> None:
     assert "pydantic" not in imported(("--cfg", "job"))
+
+
+@pytest.mark.process
+def test_the_version_is_known_without_hydra_and_torch() -> None:
+    assert not imported(("--version",)) & {"torch", "hydra", "pydantic"}
 
 
 @pytest.mark.process
@@ -80,7 +80,7 @@ def test_the_table_of_the_experiments_is_remembered(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     catalogue(Words())
     assert len(list(tmp_path.glob("cache/*/*"))) == 1
-    assert not imported(("models",)) & SLOW
+    imported(("models",), unwanted=SLOW)
 
 
 @pytest.fixture
@@ -89,18 +89,29 @@ def cache_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "era_cnn"
 
 
+@pytest.fixture(scope="module")
+def remembered(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Entry], Path]:
+    """The table of the experiments, and the file that remembers it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        entries, _ = catalogue(Words())
+        (path,) = Path(os.environ["XDG_CACHE_HOME"], "era_cnn").iterdir()
+    return entries, path
+
+
 @pytest.mark.parametrize("damage", [b"", b"[]", b"\xff\xfe", b"0\n[]"])
-def test_a_damaged_memory_is_made_anew(damage: bytes, cache_dir: Path) -> None:
-    entries = catalogue(Words())
-    (path,) = cache_dir.iterdir()
+def test_a_damaged_memory_is_made_anew(damage: bytes, remembered: tuple[list[Entry], Path], cache_dir: Path) -> None:
+    entries, whole = remembered
+    cache_dir.mkdir()
+    path = cache_dir / whole.name
     path.write_bytes(damage)
-    assert catalogue(Words()) == entries
-    assert path.read_bytes() != damage
+    assert catalogue(Words()) == (entries, [])
+    assert path.read_bytes() == whole.read_bytes()
 
 
 def test_where_nothing_can_be_remembered_it_is_only_slower(cache_dir: Path) -> None:
     cache_dir.write_text("a file where the folder would be", encoding="utf-8")
-    assert [entry.experiment for entry in catalogue(Words())]
+    assert catalogue(Words())[0]
 
 
 def test_other_code_has_another_memory(cache_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf, open_dict
 from era_cnn.compose.composition import compose
 from era_cnn.compose.guard import check_composed
 from era_cnn.compose.hydra_door import Composed
+from era_cnn.compose.ignored import ignored_overrides
 from era_cnn.compose.words import Words
 from era_cnn.errors import ConfigError
 
@@ -68,4 +69,6 @@ def parse_changes(texts: Sequence[str]) -> list[Override]:
         except Exception as error:  # Hydra's parser also raises ValueError
             reason = " ".join(str(error).split())
             raise ConfigError([f"{text} must be key=value, got: {reason}. See era-cnn resume --help."]) from error
+    if problems := list(ignored_overrides(parsed)):
+        raise ConfigError(problems)
     return parsed

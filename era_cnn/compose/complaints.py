@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -67,6 +66,10 @@ def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str
             parsed.append(parser.parse_override(text))
         except Exception as error:  # noqa: BLE001 - the parser also raises ValueError
             reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+            if "=~" in text and "~" in reason:
+                key, _, path = text.partition("=")
+                yield problem(key, "have its ~ in quotes", path, f"""Type "{key}='{path}'", or $HOME instead of ~.""")
+                continue
             what = "be key=value" if "=" in text or text.startswith("~") else f"be key=value or one of {COMMANDS}"
             yield f"{shortened(text, 200)} must {what}, got: {reason}. See era-cnn --help."
     sound: list[str] = []  # the valid overrides that choose groups: they decide which keys exist
@@ -80,7 +83,7 @@ def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str
             yield from found
             if not found and not override.is_sweep_override():
                 sound.append(override.input_line or "")
-        elif not override.is_hydra_override():
+        else:
             others.append(override)
         if mode == RunMode.RUN and override.is_sweep_override():
             key, got = override.key_or_group, shortened((override.input_line or "").partition("=")[2], 80)
@@ -107,25 +110,12 @@ def _group_problems(override: Override, options: Sequence[str]) -> Iterator[str]
     except (HydraException, ValueError):  # an interval, or a range with step 0
         values = [(override.input_line or "").partition("=")[2]]
     for value in values:
-        if key == "hydra/launcher" and (missing := _missing_plugin(value)):
-            yield missing
-            continue
-        if value not in options and not isinstance(value, list):  # a list chooses several; Hydra checks those
-            otherwise = f"To remove it, write ~{key}." if value is None else f"Choose one: {key}={options[0]}"
-            near = did_you_mean(str(value), options, otherwise) if value is not None else otherwise
-            yield problem(key, one_of(options), value, near)
-
-
-def _missing_plugin(launcher: str) -> str:
-    """The message about a launcher whose plugin is not installed; empty if it is installed."""
-    extra, package = PLUGINS.get(launcher, ("", ""))
-    if not extra or (find_spec("hydra_plugins") and find_spec(f"hydra_plugins.{package}")):
-        return ""
-    return f"hydra/launcher={launcher} must have its plugin, got none. Install it: pip install 'era_cnn[{extra}]'"
-
-
-PLUGINS = {"slurm": ("slurm", "hydra_submitit_launcher"), "ray_cluster": ("ray", "hydra_ray_launcher")}
-"""Maps each launcher in conf/ that needs a plugin to the extra that installs it, and its package."""
+        for name in value if isinstance(value, list) else [value]:
+            if name in options:
+                continue
+            otherwise = f"To remove it, write ~{key}." if name is None else f"Choose one: {key}={options[0]}"
+            near = did_you_mean(str(name), options, otherwise) if name is not None else otherwise
+            yield problem(key, one_of(options), name, near)
 
 
 def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str]) -> Iterator[str]:
@@ -137,10 +127,13 @@ def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str
         return
     if parent.startswith("model.layers.") and siblings:
         advice = f"To add a field to the layer, write +{key}=…"
+    elif parent == "hydra.launcher":
+        advice = "See era-cnn --cfg hydra, and choose a launcher by hydra/launcher=…"
     else:
-        known = [*_keys(composed), *(group for group in groups if group != "hydra")]
+        is_hydras = override.is_hydra_override()
+        known = [] if is_hydras else [*_keys(composed), *(group for group in groups if group != "hydra")]
         near = did_you_mean(name, siblings, "").removeprefix("Did you mean ")
-        otherwise = did_you_mean(key, known, "See all keys: era-cnn --cfg job")
+        otherwise = did_you_mean(key, known, f"See all keys: era-cnn --cfg {'hydra' if is_hydras else 'job'}")
         advice = f"Did you mean {parent + '.' if parent else ''}{near}" if near else otherwise
     got = "a deletion" if override.is_delete() else shortened((override.input_line or "").partition("=")[2], 80)
     yield f"{shortened(key, 80)} must be a key of the config, got {got}. {advice}"

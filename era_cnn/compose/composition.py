@@ -23,6 +23,7 @@ from era_cnn.compose.words import Words, load, loader_of, options_of
 from era_cnn.config.parsing import parse
 from era_cnn.config.schema import ModelConfig, RunConfig
 from era_cnn.errors import ConfigError, problem
+from era_cnn.paths import typed_path
 
 
 def compose(words: Words, mode: RunMode = RunMode.RUN) -> Composed:
@@ -57,7 +58,16 @@ def compose_typed(words: Words, args: argparse.Namespace) -> tuple[Composed, boo
     if args.run and args.multirun:
         raise ConfigError(["--run must be used without --multirun, got both. Remove one."])
     composed = compose(words, RunMode.MULTIRUN if args.multirun else RunMode.RUN)
-    return composed, bool(args.multirun or composed.hydra.mode == RunMode.MULTIRUN)
+    is_sweep = bool(args.multirun or composed.hydra.mode == RunMode.MULTIRUN)
+    if is_sweep and (typed := _typed(words, ("hydra.run",))):
+        raise ConfigError([f"{key} must be used with a single run, got a sweep. Set hydra.sweep.dir." for key in typed])
+    return composed, is_sweep
+
+
+def _typed(words: Words, sections: tuple[str, ...]) -> list[str]:
+    """The typed keys that belong to any of these sections."""
+    keys = [text.lstrip("+~").partition("=")[0] for text in words.overrides]
+    return [key for key in keys if f"{key.replace('/', '.')}.".startswith(tuple(f"{each}." for each in sections))]
 
 
 def validated(composed: Composed) -> RunConfig:
@@ -74,11 +84,26 @@ def validated_values(composed: Composed, values: Composed) -> RunConfig:
     require_checked(composed)
     require_checked(values)
     with resolving(composed):
+        plain_values = resolved_values(values)
+        problems = list(_expand_root(plain_values))
         try:
-            return parse(resolved_values(values))
+            config = parse(plain_values)
         except ConfigError as error:
             more = list(_layer_problems(values)) if _has_own_layers(composed) else []
-            raise ConfigError([*error.problems, *more]) from error
+            raise ConfigError([*error.problems, *problems, *more]) from error
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _expand_root(values: Any) -> Iterator[str]:
+    """Expands a leading ~ in `data.root`; gives the problem if it is no path."""
+    data = values.get("data") if isinstance(values, dict) else None
+    if isinstance(data, dict) and isinstance(root := data.get("root"), str) and root:
+        try:
+            data["root"] = typed_path("data.root", root)
+        except ConfigError as error:
+            yield from (f"{each} ERA_CNN_DATA sets it if it is not given." for each in error.problems)
 
 
 def resolved_values(values: Composed) -> Any:
@@ -132,13 +157,12 @@ def resolved(composed: Composed, key: str) -> str:
     """The path that `hydra.run.dir`, `hydra.sweep.dir` or `hydra.sweep.subdir` resolves to.
 
     Raises:
-        ConfigError: If it can't be resolved, or the folder of a job would be outside that of its sweep.
+        ConfigError: If it can't be resolved, is no path, or the folder of a job would be outside that of its sweep.
     """
     require_checked(composed)
     with resolving(composed), explained(Words()):
         path = str(OmegaConf.select(composed, key, throw_on_missing=True))
-    if not path.strip() or not path.isprintable():
-        raise ConfigError([problem(key, "be a path without line breaks and the like", path, "Leave it out.")])
+    path = typed_path(key, path)
     if key != "hydra.sweep.subdir":
         return path
     path = os.path.normpath(path)
@@ -191,6 +215,8 @@ class Planned:
         """The files that Hydra would write into `path`/.hydra: maps each file name to the content."""
         values = plain(self.composed())
         hydra = values.pop("hydra")
+        if hydra["output_subdir"] is None:
+            return {}
         hydra["runtime"]["output_dir"] = str(path)
         if sweep_dir is not None:
             hydra["sweep"]["dir"] = str(sweep_dir)
@@ -212,8 +238,7 @@ def plan_run(words: Words, composed: Composed) -> Planned:
     Raises:
         ConfigError: If its config is wrong; lists every problem.
     """
-    keys = [text.lstrip("+~").partition("=")[0] for text in words.overrides]
-    if typed := [key for key in keys if key.partition(".")[0] == "sweep"]:
+    if typed := _typed(words, ("sweep", "hydra.sweep", "hydra.sweeper", "hydra.launcher")):
         raise ConfigError(
             [f"{key} must be used with a sweep, got a single run. Add -m, or remove it." for key in typed]
         )

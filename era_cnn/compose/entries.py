@@ -55,14 +55,20 @@ class EntryDefaults(ConfigSource):
         group, _, name = config_path.removesuffix(".yaml").rpartition("/")
         if name not in _options(group):
             raise ConfigLoadError(f"Config not found : {config_path}")
-        from era_cnn.config.choices import GROUPS
+        from era_cnn.config.choices import REGISTRIES
 
-        values = _defaults(GROUPS[group].section(name))
+        values = _defaults(REGISTRIES[KINDS[group]].section(name))
         config = OmegaConf.create({name: values} if group == "augmentation" else {**values, "name": name})
         return ConfigResult(config=config, path=self.full_path(), provider=self.provider, header={"package": None})
 
 
-KINDS = {"data": "dataset", "augmentation": "transform", "optimizer": "optimizer", "scheduler": "scheduler"}
+KINDS = {
+    "data": "dataset",
+    "augmentation": "transform",
+    "optimizer": "optimizer",
+    "scheduler": "scheduler",
+    "hydra/launcher": "launcher",
+}
 """The groups whose options are entries, and of which kind."""
 
 

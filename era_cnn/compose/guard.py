@@ -5,7 +5,6 @@ Every composition goes through `GuardedLoader`, and code that uses a config requ
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -16,13 +15,11 @@ from typing import Any
 from hydra.conf import HydraConf
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
-from hydra.core.plugins import Plugins
-from hydra.plugins.launcher import Launcher
-from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
 from omegaconf import Container, DictConfig, OmegaConf
 
-from era_cnn.compose.hydra_door import Loader, mark_checked, value_of
+from era_cnn.compose.hydra_door import BASIC_LAUNCHER, BASIC_SWEEPER, Loader, Part, mark_checked, value_of
+from era_cnn.compose.ignored import ignored_overrides, ignored_parts
 from era_cnn.compose.interpolation import VARIABLES, from_environment, limited
 from era_cnn.compose.yamlfiles import OwnFiles, can_be_found
 from era_cnn.config.yamltext import MAX_DEPTH, MAX_DIGITS
@@ -59,15 +56,26 @@ class GuardedLoader(Loader):
         """Checks parsed overrides, and the search path that the primary config asks for.
 
         Raises:
-            ConfigError: If the sweep is too large, or the search path is set.
+            ConfigError: If the sweep is too large, the search path is set, or an override would be ignored.
         """
         check_number_of_jobs(overrides)
+        if problems := list(ignored_overrides(overrides)):
+            raise ConfigError(problems)
         asked = [override.value() for override in overrides if override.key_or_group == "hydra.searchpath"]
         if primary is not None:
             asked.append(OmegaConf.select(primary, "hydra.searchpath"))
         for value in filter(None, asked):
             rule, advice = _FIXED["hydra.searchpath"][1:]
             raise ConfigError([problem("hydra.searchpath", rule, value, advice)])
+
+    def check_parts(self, parts: Sequence[Part]) -> None:
+        """Checks the files that a config is composed from.
+
+        Raises:
+            ConfigError: If one would be ignored, or merged into another that it was meant to replace.
+        """
+        if problems := list(ignored_parts(parts)):
+            raise ConfigError(problems)
 
     def limits(self) -> AbstractContextManager[None]:
         """Limits interpolations while a config is composed."""
@@ -153,20 +161,27 @@ _FIXED: dict[str, tuple[tuple[Any, ...], str, str]] = {
     "hydra.job.env_set": (({},), f"be empty: {_CODE}", "Set it in the shell."),
     "hydra.job.env_copy": (([],), "be empty: it may copy secrets into a file", "Set it in the shell."),
     "hydra.job.chdir": ((False,), "be false: data.root is relative to the current directory", "Leave it out."),
+    "hydra.job.id": (("???",), "be left to Hydra, which records it", "Leave it out."),
+    "hydra.job.num": (("???",), "be left to Hydra, which records it", "Leave it out."),
+    "hydra.runtime.output_dir": (("???",), "be left to Hydra, which records it", "Leave it out."),
     "hydra.output_subdir": ((".hydra", None), "be .hydra or null", "Leave it out."),
     "hydra.env": (({},), "be empty: nothing reads it", "Leave it out."),
     "hydra.mode": ((None, RunMode.RUN, RunMode.MULTIRUN), "be RUN or MULTIRUN", "Use -m for a sweep."),
 }
 """Keys of Hydra's own, the values that each may have, and the rule and advice about others. Compared unresolved."""
 
-_KNOWN = {field.name for field in dataclasses.fields(HydraConf)} - {"defaults"} | {"env"}
+_SCHEMA: Any = OmegaConf.to_container(OmegaConf.structured(HydraConf))
+del _SCHEMA["defaults"]
+_SCHEMA["env"] = {}
+"""Hydra's own keys; all others are refused. A mapping that is empty here is fixed, or has a schema elsewhere."""
+
 _INSTANTIATE = re.compile(r"_(target|args|partial|recursive|convert|call)_")
 """Keys that make Hydra call something."""
 
 _ENVIRONMENT = re.compile(rf"\$\{{\s*oc\.env:\s*(?!(?:{'|'.join(VARIABLES)})\s*[,}}])([^,}}$]+)")
 
-PLUGINS: dict[str, type[Launcher] | type[Sweeper]] = {"hydra.launcher": Launcher, "hydra.sweeper": Sweeper}
-"""The keys whose `_target_` may name an installed Hydra plugin."""
+_OWN_TARGETS = {"hydra.launcher._target_": BASIC_LAUNCHER, "hydra.sweeper._target_": BASIC_SWEEPER}
+"""What Hydra itself may call. A launcher plugin is called through its entry in `config.choices.LAUNCHERS`."""
 
 
 def check_composed(composed: DictConfig) -> None:
@@ -200,18 +215,20 @@ def _problems_of_composed(composed: DictConfig, num_overrides: int) -> Iterator[
         if not any(got == each and type(got) is type(each) for each in allowed):
             hidden = key == "hydra.job.env_set" and isinstance(got, dict)  # it may hold secrets that env_copy copied
             yield problem(key, rule, list(got) if hidden else got, advice)
-    for key in hydra.keys() - _KNOWN:
-        yield problem(f"hydra.{key}", "be a key of Hydra's", hydra[key], "See --hydra-help.")
+    for key, value in _unknown(hydra, _SCHEMA, "hydra."):
+        yield problem(key, "be a key of Hydra's", value, "See era-cnn --cfg hydra.")
     if len(hydra["overrides"]["task"]) + len(hydra["overrides"]["hydra"]) != num_overrides:
         yield problem("hydra.overrides", "hold only what was typed", hydra["overrides"], "Leave it out.")
     if not re.fullmatch(r"[\w.-]+", str(hydra["job"]["name"])):
         yield problem("hydra.job.name", "be a name", hydra["job"]["name"], "Give letters, digits, _, - and . only.")
     if not _is_verbosity(hydra["verbose"]):
         yield problem("hydra.verbose", "be true, false or names of loggers", hydra["verbose"], "Leave it out.")
+    for key in ("launcher", "sweeper"):
+        if not isinstance(hydra[key], dict) and hydra[key] != "???":
+            yield problem(f"hydra.{key}", "be a mapping", hydra[key], f"Choose one by hydra/{key}=…")
     batch_size = hydra["sweeper"].get("max_batch_size") if isinstance(hydra["sweeper"], dict) else None
     if isinstance(batch_size, int) and batch_size < 1:
         yield problem("hydra.sweeper.max_batch_size", "be null or at least 1", batch_size, "Leave it out.")
-    yield from _problems_of_launcher(hydra["launcher"])
     yield from _problems_of_values(values)
 
 
@@ -227,29 +244,20 @@ def _problems_of_values(values: Any) -> Iterator[str]:
             yield from_environment(read[1], key)
 
 
-_LAUNCHERS_CODE = ("setup", "python", "srun_args", "runtime_env", "worker_process_setup_hook", "_temp_dir")
-"""Keys of launcher plugins that make a cluster run commands from a config, or write to a path from it."""
-
-
-def _problems_of_launcher(launcher: Any) -> Iterator[str]:
-    for key, value in _entries(launcher, "hydra.launcher."):
-        if key.rpartition(".")[2] in _LAUNCHERS_CODE and value is not None:
-            yield problem(
-                key, f"be null: {_CODE}", value, "Set up the environment before era-cnn: its jobs inherit it."
-            )
-        for text in (key, value):
-            if isinstance(text, str) and not text.isprintable():  # a new line in a batch script would be a command
-                yield problem(show(key), "be on one line", value, "Remove the line break.")
-
-
 def _problems_of_call(key: str, target: object) -> Iterator[str]:
-    parent, _, last = key.rpartition(".")
-    plugins = Plugins.instance().discover(PLUGINS[parent]) if parent in PLUGINS and last == "_target_" else []
-    names = [f"{plugin.__module__}.{plugin.__qualname__}" for plugin in plugins]
-    if not names:
-        yield problem(key, f"not be given: {_CODE}", target, "Leave it out.")
-    elif target not in names:
-        yield problem(key, "name an installed plugin", target, f"Choose one by {parent.replace('.', '/')}=…")
+    if target != _OWN_TARGETS.get(key):
+        group = key.removesuffix("._target_").replace(".", "/")
+        advice = f"Choose one by {group}=…" if key in _OWN_TARGETS else "Leave it out."
+        yield problem(key, f"not be given: {_CODE}", target, advice)
+
+
+def _unknown(values: dict[str, Any], known: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """The keys, at any depth, that `known` does not have, with their values."""
+    for key, value in values.items():
+        if key not in known:
+            yield f"{prefix}{key}", value
+        elif isinstance(value, dict) and known[key] and isinstance(known[key], dict):
+            yield from _unknown(value, known[key], f"{prefix}{key}.")
 
 
 def _at(values: Any, key: str) -> Any:

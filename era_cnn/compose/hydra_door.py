@@ -19,13 +19,15 @@ import yaml
 from hydra import version
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
-from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository, IConfigRepository
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins.structured_config_source import StructuredConfigSource as _HydrasStore
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -42,6 +44,7 @@ from omegaconf.base import Node
 from omegaconf.basecontainer import BaseContainer
 
 from era_cnn.compose.entries import EntryDefaults
+from era_cnn.config.yamltext import dump
 from era_cnn.errors import ConfigError
 
 Composed = DictConfig
@@ -77,6 +80,44 @@ def require_checked(composed: Composed) -> None:
 # Composing
 
 
+@dataclass(frozen=True)
+class Part:
+    """A file that a config is composed from."""
+
+    path: str
+    """The group and the name, such as model/model_4."""
+
+    chosen_by: str
+    """The path of the file whose defaults list chose it."""
+
+    package: str
+    """The key that its content is merged into; empty for the root."""
+
+    content: Container
+
+    @property
+    def group(self) -> str:
+        """The group, such as model; empty for a primary config."""
+        return self.path.rpartition("/")[0]
+
+    @property
+    def name(self) -> str:
+        """The name within the group, such as model_4."""
+        return self.path.rpartition("/")[2]
+
+    def is_in(self, group: str) -> bool:
+        """Whether it is an option of a group, or of a group within that."""
+        return self.path.startswith(f"{group}/")
+
+    def at(self, key: str) -> Any:
+        """What is merged into a key, as plain values with interpolations unresolved; None if nothing is."""
+        if not f"{key}.".startswith(f"{self.package}." if self.package else ""):
+            return None
+        inner = key[len(self.package) :].lstrip(".")
+        found = OmegaConf.select(self.content, inner) if inner else self.content
+        return OmegaConf.to_container(found, resolve=False) if OmegaConf.is_config(found) else found
+
+
 class Loader(ConfigLoaderImpl):
     """Hydra's config loader, whose subclass checks each step; it returns no config that was not checked."""
 
@@ -96,6 +137,10 @@ class Loader(ConfigLoaderImpl):
     @abstractmethod
     def check_parsed(self, overrides: Sequence[Override], primary: Container | None) -> None:
         """Raises a `ConfigError` if parsed overrides or the primary config must not be composed."""
+
+    @abstractmethod
+    def check_parts(self, parts: Sequence[Part]) -> None:
+        """Raises a `ConfigError` if files must not be merged, in this order, into a config."""
 
     @abstractmethod
     def limits(self) -> AbstractContextManager[None]:
@@ -133,6 +178,11 @@ class Loader(ConfigLoaderImpl):
         mark_checked(composed)
         return composed
 
+    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> Composed:
+        self.check_parts([_part(default, repo) for default in defaults])
+        composed: Composed = super()._compose_config_from_defaults_list(defaults, repo)
+        return composed
+
     def _parse_overrides_and_create_caching_repo(
         self, config_name: str | None, overrides: list[str]
     ) -> tuple[list[Override], CachingConfigRepository]:
@@ -157,6 +207,14 @@ class Loader(ConfigLoaderImpl):
         return self.repository.get_group_options(group_name, results_filter)
 
 
+def _part(default: ResultDefault, repo: IConfigRepository) -> Part:
+    assert default.config_path is not None
+    loaded = repo.load_config(config_path=default.config_path)
+    assert loaded is not None
+    package = loaded.header["package"] if default.package is None else default.package
+    return Part(default.config_path, default.parent or "", package or "", loaded.config)
+
+
 class _Repository(ConfigRepository):
     """Hydra's view of all config folders, restricted to paths that stay within them."""
 
@@ -171,7 +229,7 @@ class _Repository(ConfigRepository):
 
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
         super().initialize_sources(config_search_path)
-        self.sources.insert(-1, EntryDefaults())  # Hydra requires its own source to be the last
+        self.sources[-1:] = [EntryDefaults(), StructuredConfigSource("schema", "structured://")]  # must be last
         for number, source in enumerate(self.sources):
             if source.scheme() == FileConfigSource.scheme():  # isinstance fails: Hydra imports the class twice
                 self.sources[number] = self._open_folder(source.provider, source.full_path())
@@ -181,6 +239,30 @@ class _Repository(ConfigRepository):
 
     def get_group_options(self, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG) -> list[str]:
         return super().get_group_options(group_name, results_filter) if self._can_be_found(group_name) else []
+
+
+class StructuredConfigSource(_HydrasStore):
+    """Hydra's own configs, without those of its launcher and sweeper plugins. Hydra requires the name of the class."""
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether there is a config of that path, and it belongs to no plugin."""
+        return not _is_of_plugin(config_path.removesuffix(".yaml")) and super().is_config(config_path)
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """A config that belongs to no plugin; Hydra would merge one with the file of the same name."""
+        if not self.is_config(config_path):
+            raise ConfigLoadError(f"Config not found : {config_path}")
+        return super().load_config(config_path)
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """The names in a group that belong to no plugin."""
+        names = super().list(config_path, results_filter)
+        return [name for name in names if not _is_of_plugin(f"{config_path.strip('/')}/{name}")]
+
+
+def _is_of_plugin(config_path: str) -> bool:
+    group, _, name = config_path.strip("/").rpartition("/")
+    return group in ("hydra/launcher", "hydra/sweeper") and name != "basic"
 
 
 class FileSource(FileConfigSource):
@@ -209,19 +291,21 @@ class FileSource(FileConfigSource):
 
 
 def search_path_of(package: str, own_folder: str | None, of_plugins: Sequence[str] = ()) -> ConfigSearchPath:
-    """The search path of `hydra.main`: the user's own folder if there is one, then a package.
+    """The search path: the user's own folder if there is one, then those of plugins, then a package.
+
+    Hydra itself searches the package first, and ignores a user's own file that has the name of a packaged one.
 
     Args:
         package: The package with the configs of this project.
         own_folder: The folder given by --config-dir.
-        of_plugins: Folders and packages of plugins, as file://… and pkg://…; they are searched between the two.
+        of_plugins: Folders and packages of plugins, as file://… and pkg://….
     """
     search_path: ConfigSearchPath = create_config_search_path(f"pkg://{package}")
-    anchor = SearchPathQuery(provider="schema")
-    for path in of_plugins:
-        search_path.prepend(provider="plugin", path=path, anchor=anchor)
+    anchor = SearchPathQuery(provider="main")
     if own_folder is not None:
         search_path.prepend(provider="command-line", path=f"file://{own_folder}", anchor=anchor)
+    for path in of_plugins:
+        search_path.prepend(provider="plugin", path=path, anchor=anchor)
     return search_path
 
 
@@ -410,8 +494,12 @@ _Dumper.add_representer(str, get_omega_conf_dumper().str_representer)
 
 
 def as_hydra_yaml(values: Any) -> str:
-    """Plain values as YAML, as Hydra would write it into .hydra/."""
-    return str(yaml.dump(values, Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False))
+    """Plain values as YAML, as Hydra would write it into .hydra/.
+
+    Raises:
+        ConfigError: If a string can't be written as UTF-8.
+    """
+    return dump(values, Dumper=_Dumper, default_flow_style=False)
 
 
 # Launchers

@@ -5,23 +5,85 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import Field, ValidationError
 
 from era_cnn.compose.hydra_door import BASIC_LAUNCHER, Composed, copy_of, hydra_values, make_launcher, require_checked
-from era_cnn.compose.interpolation import limited
+from era_cnn.compose.interpolation import limited, refusal_in
 from era_cnn.compose.words import Words, hydra_of, quote
+from era_cnn.config.choices import LAUNCHERS
+from era_cnn.config.messages import field_problems
+from era_cnn.config.sections import Choice, FieldError, Section
+from era_cnn.errors import ConfigError, did_you_mean, one_of, problem
+
+S = TypeVar("S", bound=Section)
 
 
-def is_plugin(composed: Composed) -> bool:
-    """Whether a plugin, rather than one of this package's own launchers, starts the jobs of a sweep."""
-    return bool(composed.hydra.launcher.get("_target_", BASIC_LAUNCHER) != BASIC_LAUNCHER)
+class BasicLauncher(Section):
+    """One job at a time. Hydra's own section: it has no name."""
 
 
-def is_submitit(composed: Composed) -> bool:
-    """Whether the launcher plugin is submitit's."""
-    return "submitit" in str(composed.hydra.launcher.get("_target_"))
+class LocalLauncher(Section):
+    """A process for each job, as many at a time as there are cores for."""
+
+    name: Literal["local"]
+    n_jobs: int | None = Field(ge=1, le=1024, description="the most jobs at a time, null for one per available core")
+
+
+Launcher = BasicLauncher | LocalLauncher | Choice
+"""How the jobs of a sweep are started; a `Choice` is an entry of `LAUNCHERS`, for a plugin of Hydra's."""
+
+
+def launcher_of(composed: Composed) -> Launcher:
+    """The section `hydra.launcher`, validated.
+
+    Raises:
+        ConfigError: If it has a key that no launcher takes, or a wrong value; lists every problem.
+    """
+    require_checked(composed)
+    values = _values(composed)
+    if values.get("_target_") == BASIC_LAUNCHER:
+        rule = "not be given: hydra/launcher=basic has no keys"
+        others = {key: value for key, value in values.items() if key != "_target_"}
+        if problems := [problem(f"hydra.launcher.{key}", rule, value, "Remove it.") for key, value in others.items()]:
+            raise ConfigError(problems)
+        return BasicLauncher()
+    if (name := values.get("name")) == "local":
+        return _parsed(LocalLauncher, values)
+    if not isinstance(name, str) or name not in LAUNCHERS:
+        known = ["basic", "local", *LAUNCHERS]
+        near = did_you_mean(str(name), known, "Choose one: hydra/launcher=local")
+        raise ConfigError([problem("hydra.launcher.name", one_of(known), name, near)])
+    section = _parsed(LAUNCHERS.section(name), values)
+    try:
+        LAUNCHERS.check(name, section)
+    except FieldError as error:
+        raise ConfigError([error.at("hydra.launcher")]) from error
+    assert isinstance(section, Choice)
+    return section
+
+
+def _values(composed: Composed) -> dict[str, Any]:
+    try:
+        with hydra_values(composed), limited():
+            values: Any = OmegaConf.to_container(composed.hydra.launcher, resolve=True, throw_on_missing=True)
+    except (OmegaConfBaseException, RecursionError) as error:
+        if refused := refusal_in(error):
+            raise refused from error
+        key = getattr(error, "full_key", None) or "hydra.launcher"
+        raise ConfigError([problem(key, "have a value", str(error).splitlines()[0], f"Give one: {key}=…")]) from error
+    return dict(values)
+
+
+def _parsed(schema: type[S], values: dict[str, Any]) -> S:
+    try:
+        return schema.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(field_problems(error, schema, "hydra.launcher.")) from error
 
 
 class LauncherPlugin:
@@ -42,8 +104,13 @@ class LauncherPlugin:
     def __init__(self, words: Words, composed: Composed, sweep_dir: Path, do: Callable[[Path, Path], int]) -> None:
         require_checked(composed)
         self._sweep_dir = sweep_dir
+        launcher = launcher_of(composed)
         composed = copy_of(composed)
         composed.hydra.sweep.dir = str(sweep_dir)
+        composed.hydra.overrides.hydra = []  # its folder is all that a job needs
+        if isinstance(launcher, Choice):
+            with open_dict(composed):
+                composed.hydra.launcher = LAUNCHERS.make(launcher.name, launcher, sweep_dir=sweep_dir)
         with hydra_of(words) as hydra, hydra_values(composed):
             self._launcher = make_launcher(hydra.config_loader, composed, functools.partial(_job, do))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import pickle
 from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -13,12 +14,12 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from era_cnn.compose.complaints import explained, one_for_all_jobs
-from era_cnn.compose.composition import Planned, resolved, resolving, validated_values, without_hydra
+from era_cnn.compose.composition import Planned, plain, resolved, resolving, validated_values, without_hydra
 from era_cnn.compose.guard import check_number_of_jobs, check_value, check_words
 from era_cnn.compose.hydra_door import Composed, set_job, split_grid
 from era_cnn.compose.interpolation import limited
 from era_cnn.compose.words import Words, load, loader_of, options_of
-from era_cnn.errors import ConfigError, shortened
+from era_cnn.errors import ConfigError, show
 
 
 class Planner:
@@ -38,6 +39,7 @@ class Planner:
 
     def __init__(self, words: Words, composed: Composed) -> None:
         self.words = words
+        self._options = _options_of_sweep(composed)
         self._bases: dict[tuple[str, ...], tuple[bytes, bytes]] = {}
         """Pickled configs, with and without the `hydra` node: unpickling takes a quarter of the time of a deep copy."""
         with resolving(composed), explained(words):
@@ -49,7 +51,7 @@ class Planner:
                 own = [override for override in parsed if override.is_hydra_override()]
                 task = [override for override in parsed if not override.is_hydra_override()]
             _check_no_sweep_over_sweeps(task)
-            _check_once(task[len(presets) :])
+            _check_deletions(task[len(presets) :])
             self._plain = {override.get_key_element() for override in task if _is_plain(loader, override)}
         self._own = [override.input_line or "" for override in own]
         self.task = list({override.get_key_element(): override for override in task}.values())
@@ -97,7 +99,8 @@ class Planner:
         """The config of a job, with and without the `hydra` node."""
         with explained(self.words.with_overrides(overrides)):
             base = tuple(text for text in overrides if text.partition("=")[0] not in self._plain)
-            if base not in self._bases:
+            is_new = base not in self._bases
+            if is_new:
                 composed = load(loader, self.words, [*self._own, *base], RunMode.RUN)
                 self._bases[base] = pickle.dumps(composed), pickle.dumps(without_hydra(composed))
             job, values = map(pickle.loads, self._bases[base])
@@ -105,9 +108,42 @@ class Planner:
                 check_value(override.key_or_group, override.value())
                 for each in (job, values):
                     OmegaConf.update(each, override.key_or_group, override.value())
+            if is_new:
+                self._check_options(job, number, overrides)
             with limited():
                 set_job(job, number, [_parsed(text) for text in overrides])
         return job, values
+
+    def _check_options(self, job: Composed, number: int, overrides: tuple[str, ...]) -> None:
+        """Raises a `ConfigError` if a file that only this job chose sets an option of the sweep, which ignores it."""
+        of_job = _options_of_sweep(job)
+        problems = [
+            f"{key} must be the same for all jobs of a sweep, got {show(of_job.get(key))} "
+            f"in job {number} ({', '.join(overrides)}). Give it on the command line: {_as_typed(key)}=…"
+            for key in sorted(of_job.keys() | self._options.keys())
+            if of_job.get(key) != self._options.get(key)
+        ]
+        if problems:
+            raise ConfigError(problems)
+
+
+def _options_of_sweep(composed: Composed) -> dict[str, Any]:
+    """The options that all jobs of a sweep share, by key, with interpolations unresolved."""
+    values = plain(composed)
+    hydra = values["hydra"]
+    sections = {
+        "sweep": values.get("sweep"),
+        "hydra.launcher": hydra["launcher"],
+        "hydra.sweeper": {key: value for key, value in hydra["sweeper"].items() if key != "params"},
+        "hydra.sweeper.params": hydra["sweeper"].get("params"),
+        "hydra.sweep": {"dir": hydra["sweep"]["dir"]},
+    }
+    return {f"{name}.{key}": value for name, section in sections.items() for key, value in (section or {}).items()}
+
+
+def _as_typed(key: str) -> str:
+    """How an option is given: a launcher by its group, since its keys come with it, and a swept key by itself."""
+    return "hydra/launcher" if key.startswith("hydra.launcher.") else key.removeprefix("hydra.sweeper.params.")
 
 
 def _check_no_sweep_over_sweeps(overrides: Sequence[Override]) -> None:
@@ -121,35 +157,16 @@ def _check_no_sweep_over_sweeps(overrides: Sequence[Override]) -> None:
         raise ConfigError(problems)
 
 
-def _check_once(typed: Sequence[Override]) -> None:
-    """Raises a `ConfigError` if a key was typed with different values: it would be unclear which one counts."""
-    lines: dict[str, dict[str, None]] = {}
-    for override in typed:
-        lines.setdefault(override.get_key_element().lstrip("+~"), {})[override.input_line or ""] = None
+def _check_deletions(typed: Sequence[Override]) -> None:
+    """Raises a `ConfigError` if a key is both deleted and given: in a sweep, the order of overrides does not count."""
     problems = [
-        f"{key} must be given once in a sweep, got {shortened(' and '.join(each), 200)}. Remove all but one."
-        for key, each in lines.items()
-        if len(each) > 1
-    ]
-    deleted = [override for override in typed if override.is_delete()]
-    problems += [
         f"{each.key_or_group} must be used without {whole.input_line}, got both. Remove one."
-        for whole in deleted
+        for whole in typed
         for each in typed
-        if each.key_or_group.startswith(f"{whole.key_or_group}.")
+        if whole.is_delete() and each is not whole and f"{each.key_or_group}.".startswith(f"{whole.key_or_group}.")
     ]
     if problems:
         raise ConfigError(problems)
-
-
-def plan_sweep(words: Words, composed: Composed) -> list[Planned]:
-    """Plans every job of a grid.
-
-    Raises:
-        ConfigError: If a job is wrong; lists every problem of every job.
-    """
-    planner = Planner(words, composed)
-    return planner.plan(planner.grid())
 
 
 def raise_problems_of_jobs(problems: dict[str, list[str]], num_jobs: int) -> None:

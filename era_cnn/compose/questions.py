@@ -6,15 +6,17 @@ A question needs neither the schema nor torch, so nothing here imports them.
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 from era_cnn.compose.complaints import explained
 from era_cnn.compose.hydra_door import Application, arguments_parser
 from era_cnn.compose.words import Words, hydra_of
 from era_cnn.errors import ConfigError
+from era_cnn.output import say
 
 
 def is_question(args: argparse.Namespace) -> bool:
@@ -31,7 +33,7 @@ def answer(words: Words, args: argparse.Namespace) -> int:
     if not (args.help or args.hydra_help):
         _check_alone(args)
     try:
-        with explained(words), hydra_of(words) as hydra, _in_a_process_of_hydras():
+        with _harmlessly(), explained(words), hydra_of(words) as hydra, _in_a_process_of_hydras():
             _answer(hydra, words.config_name, args)
     except SystemExit as end:
         return 2 if end.code else 0
@@ -58,6 +60,17 @@ def _answer(hydra: Application, config_name: str, args: argparse.Namespace) -> N
         hydra.shell_completion(config_name, args.overrides)
     else:
         hydra.show_info(args.info, config_name, args.overrides)
+
+
+@contextmanager
+def _harmlessly() -> Iterator[None]:
+    """Prints what Hydra prints within the context, line by line."""
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    finally:
+        say(*printed.getvalue().split("\n")[:-1])
 
 
 @contextmanager

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from hydra.core.object_type import ObjectType
 
 from era_cnn.compose.hydra_door import FileSource
 from era_cnn.config.yamltext import parse_yaml
@@ -22,8 +26,69 @@ def can_be_found(config_path: str) -> bool:
     return not config_path.startswith("/") and ".." not in parts and longest < MAX_NAME
 
 
+def _is_visible(config_path: str) -> bool:
+    return not any(part.startswith(".") for part in config_path.split("/"))
+
+
+def _check_file(entry: os.DirEntry[str]) -> None:
+    """Raises a `ConfigError` if an entry of a folder looks like a config and isn't one."""
+    suffix = os.path.splitext(entry.name)[1]
+    if suffix.lower() not in (".yaml", ".yml"):
+        return
+    if suffix != ".yaml":
+        advice = f"Rename it to {os.path.splitext(entry.name)[0]}.yaml."
+        raise ConfigError([f"{entry.path} must end in .yaml, or it would be ignored, got {suffix}. {advice}"])
+    try:
+        is_file = stat.S_ISREG(os.stat(entry.path).st_mode)
+    except OSError as error:
+        raise ConfigError([f"{entry.path} must be readable, got: {error.strerror}. Check the file."]) from error
+    if not is_file:
+        raise ConfigError([f"{entry.path} must be a file, got something else. Rename or remove it."])
+
+
 class OwnFiles(FileSource):
-    """A config source for the user's own folder; each file is read once, and its size is checked."""
+    """A config source for the user's own folder; each file is read once, and its size is checked.
+
+    Hidden files are skipped: editors and macOS leave them. Whatever else looks like a config but can't be used is
+    refused, as the packaged config of the same name would be used instead.
+    """
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether there is such a folder.
+
+        Raises:
+            ConfigError: If it can't be read.
+        """
+        return _is_visible(config_path) and self._entries(config_path) is not None
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether there is such a file.
+
+        Raises:
+            ConfigError: If its folder can't be read, or holds a file that looks like a config but can't be used.
+        """
+        group, _, name = config_path.removesuffix(".yaml").rpartition("/")
+        entries = self._entries(group) if _is_visible(config_path) else None
+        # The folder itself may be one with other files, such as mkdocs.yml; in a group, every file is a config.
+        for entry in entries or ():
+            if group or Path(entry.name).stem == name:
+                _check_file(entry)
+        return any(entry.name == f"{name}.yaml" for entry in entries or ())
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """The names in a group."""
+        return [name for name in super().list(config_path, results_filter) if _is_visible(name)]
+
+    def _entries(self, group: str) -> Sequence[os.DirEntry[str]] | None:
+        """The visible entries of a group's folder; None if there is no such folder."""
+        folder = os.path.join(self.path, group)
+        try:
+            with os.scandir(folder) as entries:
+                return [entry for entry in entries if _is_visible(entry.name)]
+        except OSError as error:
+            if isinstance(error, FileNotFoundError | NotADirectoryError) and not os.path.islink(folder):
+                return None
+            raise ConfigError([f"{folder} must be readable, got: {error.strerror}. Check its permissions."]) from error
 
     def read(self, path: Path) -> str:
         """The content of a file.

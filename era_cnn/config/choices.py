@@ -1,4 +1,4 @@
-"""Registries of what a config chooses by name: blocks, data sets, transforms, optimizers and schedulers.
+"""Registries of what a config chooses by name: blocks, data sets, transforms, optimizers, schedulers and launchers.
 
 An entry is a decorated class or function, built in or from a plugin. The program passes its positional parameters:
 
@@ -7,7 +7,9 @@ An entry is a decorated class or function, built in or from a plugin. The progra
   folder calls that field `root`, so that `--data-root` and relative paths work;
 - a transform, a function that returns a `Transform`: the `DataInfo`;
 - an optimizer, a function that returns one of PyTorch's: the parameters;
-- a scheduler, a function that returns a `Schedule`: any of `epochs` and `steps_per_epoch`.
+- a scheduler, a function that returns a `Schedule`: any of `epochs` and `steps_per_epoch`;
+- a launcher, a function that returns the config of one of Hydra's launcher plugins, with its `_target_`: `sweep_dir`,
+  the only folder that the plugin may write to.
 
 Its keyword parameters are its fields in YAML. Their annotations hold ranges and descriptions (noun phrases, since a
 message about a field ends in "Give <description>."). A rule that needs more than one field raises a `FieldError`,
@@ -267,16 +269,17 @@ DATASETS: Registry[Any] = Registry("dataset", "era_cnn.data.sets", DataSection)
 TRANSFORMS: Registry[Any] = Registry("transform", "era_cnn.data.transforms", Section, ("info",))
 OPTIMIZERS: Registry[Any] = Registry("optimizer", "era_cnn.training.optimizers", Choice, ("parameters",))
 SCHEDULERS: Registry[Any] = Registry("scheduler", "era_cnn.training.schedulers", Choice, ("epochs", "steps_per_epoch"))
+LAUNCHERS: Registry[Any] = Registry("launcher", "era_cnn.sweeps.launchers", Choice, ("sweep_dir",))
 
 REGISTRIES: dict[str, Registry[Any]] = {
-    registry.kind: registry for registry in (BLOCKS, DATASETS, TRANSFORMS, OPTIMIZERS, SCHEDULERS)
+    registry.kind: registry for registry in (BLOCKS, DATASETS, TRANSFORMS, OPTIMIZERS, SCHEDULERS, LAUNCHERS)
 }
 
 block, dataset, transform = BLOCKS.register, DATASETS.register, TRANSFORMS.register
-optimizer, scheduler = OPTIMIZERS.register, SCHEDULERS.register
+optimizer, scheduler, launcher = OPTIMIZERS.register, SCHEDULERS.register, LAUNCHERS.register
 
 GROUPS = {"data": DATASETS, "augmentation": TRANSFORMS, "optimizer": OPTIMIZERS, "scheduler": SCHEDULERS}
-"""The config groups whose options are entries of a registry."""
+"""The config groups of a run whose options are entries of a registry."""
 
 
 def load_plugins(paths: Sequence[str]) -> None:

@@ -61,8 +61,24 @@ _Loader.yaml_constructors = {tag: make for tag, make in _Loader.yaml_constructor
 
 
 def as_yaml(values: Any) -> str:
-    """Plain values as YAML, in their order; `parse_yaml` reads the same values back."""
-    return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+    """Plain values as YAML, in their order; `parse_yaml` reads the same values back.
+
+    Raises:
+        ConfigError: If a string can't be written as UTF-8.
+    """
+    return dump(values, Dumper=_Dumper)
+
+
+def dump(values: Any, **options: Any) -> str:
+    """Values as YAML, in their order.
+
+    Raises:
+        ConfigError: If a string can't be written as UTF-8: the path of a folder whose name is in another encoding.
+    """
+    try:
+        return str(yaml.dump(values, sort_keys=False, allow_unicode=True, **options))
+    except UnicodeEncodeError as error:
+        raise ConfigError([problem("A path", "be valid UTF-8", error.object, "Rename the folder.")]) from error
 
 
 def parse_yaml(name: str, text: str) -> dict[Any, Any]:

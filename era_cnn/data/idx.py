@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import os
-import tempfile
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from era_cnn.data.arrays import Arrays, Images
+from era_cnn.data.download import fetch, one_at_a_time, store
 from era_cnn.errors import DataError
 
 
@@ -30,6 +29,11 @@ class IdxFile:
     gz_sha256: str
     raw_sha256: str | None = None
 
+    @property
+    def most_bytes(self) -> int:
+        """More than it has, as downloaded or unpacked."""
+        return math.prod(self.shape) + 65_536
+
 
 @dataclass(frozen=True)
 class IdxSource:
@@ -37,16 +41,20 @@ class IdxSource:
 
     folder: str
     files: tuple[IdxFile, IdxFile, IdxFile, IdxFile]
+    mirrors: tuple[str, ...] = ()
+    """Addresses to which the name of a file is added. What they send is verified, so they need not be secure."""
 
 
-def _source(folder: str, gz_sha256: tuple[str, ...], raw_sha256: tuple[str, ...] | None = None) -> IdxSource:
+def _source(
+    folder: str, mirrors: tuple[str, ...], gz_sha256: tuple[str, ...], raw_sha256: tuple[str, ...] | None = None
+) -> IdxSource:
     names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
     shapes = ((60_000, 28, 28), (60_000,), (10_000, 28, 28), (10_000,))
     train_images, train_labels, test_images, test_labels = (
         IdxFile(f"{name}-ubyte", shape, gz, raw)
         for name, shape, gz, raw in zip(names, shapes, gz_sha256, raw_sha256 or (None,) * 4, strict=True)
     )
-    return IdxSource(folder, (train_images, train_labels, test_images, test_labels))
+    return IdxSource(folder, (train_images, train_labels, test_images, test_labels), mirrors)
 
 
 # Digests of the files as their authors publish them. MNIST's unpacked ones were computed from those; the other two
@@ -54,6 +62,7 @@ def _source(folder: str, gz_sha256: tuple[str, ...], raw_sha256: tuple[str, ...]
 IDX_SOURCES = {
     "mnist": _source(
         "MNIST",
+        ("https://ossci-datasets.s3.amazonaws.com/mnist/",),
         (
             "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
             "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
@@ -69,6 +78,7 @@ IDX_SOURCES = {
     ),
     "fashion_mnist": _source(
         "FashionMNIST",
+        ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",),
         (
             "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
             "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
@@ -78,6 +88,7 @@ IDX_SOURCES = {
     ),
     "kmnist": _source(
         "KMNIST",
+        ("http://codh.rois.ac.jp/kmnist/dataset/kmnist/",),
         (
             "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
             "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
@@ -102,14 +113,30 @@ def read_idx_data(name: str, root: Path) -> Arrays:
 
 
 def _present(raw_dir: Path, file: IdxFile) -> bool:
-    return (raw_dir / f"{file.name}.gz").exists() or (file.raw_sha256 is not None and (raw_dir / file.name).exists())
+    names = [f"{file.name}.gz"] if file.raw_sha256 is None else [f"{file.name}.gz", file.name]
+    return any(_exists(raw_dir / name) for name in names)
+
+
+def _exists(path: Path) -> bool:
+    """Whether a file exists.
+
+    Raises:
+        DataError: If its folder can't be read, or the path is too long.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return True
 
 
 def _read_idx(raw_dir: Path, file: IdxFile, source: IdxSource) -> Images:
     """Reads one file: the downloaded one if it exists, otherwise the unpacked one."""
     path = raw_dir / f"{file.name}.gz"
-    if path.exists():
-        content = _read_verified(path, file.gz_sha256, source)
+    if _exists(path):
+        content = _read_verified(path, file.gz_sha256, file.most_bytes, source)
         try:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
@@ -117,18 +144,32 @@ def _read_idx(raw_dir: Path, file: IdxFile, source: IdxSource) -> Images:
     else:
         path = raw_dir / file.name
         assert file.raw_sha256 is not None
-        content = _read_verified(path, file.raw_sha256, source)
+        content = _read_verified(path, file.raw_sha256, file.most_bytes, source)
     return parse_idx(content, file.shape, path)
 
 
 REMEDY = "Move the file away to download it again, or use data=digits, which needs no files."
 
 
-def _read_verified(path: Path, sha256: str, source: IdxSource) -> bytes:
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path} must be readable, got {error.strerror}. {REMEDY}")
+
+
+def _read_verified(path: Path, sha256: str, most_bytes: int, source: IdxSource) -> bytes:
     try:
-        content = path.read_bytes()
+        with open(path, "rb", opener=_without_waiting) as file:
+            content = file.read(most_bytes) or b""
     except OSError as error:
-        raise DataError(f"{path} must be readable, got {error.strerror}. {REMEDY}") from error
+        raise _unreadable(path, error) from error
+    return _verified(content, path, sha256, source)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens a file; a pipe is then read as an empty file."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _verified(content: bytes, path: Path | str, sha256: str, source: IdxSource) -> bytes:
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise DataError(
@@ -164,34 +205,33 @@ def parse_idx(content: bytes, shape: tuple[int, ...], path: Path) -> Images:
 
 
 def _download(name: str, source: IdxSource, root: Path) -> None:
-    """Downloads a data set to a temporary folder, verifies it, and then moves it; one process at a time."""
+    """Downloads the missing files; nothing is created before all of them are verified."""
     raw_dir = root / source.folder / "raw"
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with (
-            FileLock(root / f".{name}.lock"),
-            tempfile.TemporaryDirectory(dir=root, prefix=f".{name}-") as folder,
-        ):
-            if all(_present(raw_dir, file) for file in source.files):
-                return  # another process was first
-            _fetcher(source)(Path(folder))
-            fetched = Path(folder) / source.folder / "raw"
-            for file in source.files:
-                _read_verified(fetched / f"{file.name}.gz", file.gz_sha256, source)
-            raw_dir.mkdir(parents=True, exist_ok=True)
-            for file in source.files:
-                os.replace(fetched / f"{file.name}.gz", raw_dir / f"{file.name}.gz")
-    except (OSError, RuntimeError) as error:  # torchvision raises RuntimeError if no mirror answers
-        missing = next(file.name for file in source.files if not _present(raw_dir, file))
+        with one_at_a_time(raw_dir, name):
+            missing = [file for file in source.files if not _present(raw_dir, file)]  # another process may be done
+            for file, content in [(file, _fetched(file, source)) for file in missing]:
+                store(raw_dir / f"{file.name}.gz", content)
+    except OSError as error:
+        first = next(file.name for file in source.files if not _present(raw_dir, file))
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{raw_dir / missing}.gz must exist or be downloadable, got: {reason}. Put {name}'s files there, point "
+            f"{raw_dir / first}.gz must exist or be downloadable, got: {reason}. Put {name}'s files there, point "
             "data.root (or ERA_CNN_DATA) to where they are, or use data=digits, which needs no download."
         ) from error
 
 
-def _fetcher(source: IdxSource) -> Callable[[Path], object]:
-    from torchvision import datasets  # takes a second to import, and is needed only here
+def _fetched(file: IdxFile, source: IdxSource) -> bytes:
+    """The content of a file from the first mirror that has it.
 
-    dataset = getattr(datasets, source.folder)
-    return lambda root: dataset(root, download=True)
+    Raises:
+        OSError: If no mirror has it.
+    """
+    reasons = []
+    for mirror in source.mirrors:
+        url = f"{mirror}{file.name}.gz"
+        try:
+            return _verified(fetch(url, file.most_bytes), url, file.gz_sha256, source)
+        except (OSError, DataError) as error:
+            reasons.append(str(error) if isinstance(error, DataError) else f"{url}: {error}")
+    raise OSError("; ".join(reasons))

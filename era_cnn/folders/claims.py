@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, SoftFileLock, Timeout
 
-from era_cnn.errors import RunFolderError
+from era_cnn.errors import RunFolderError, shortened
 from era_cnn.folders.plain import check_entries
 from era_cnn.folders.storage import sync_folder
+from era_cnn.paths import current_folder
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,7 @@ class Claim:
     def give_back(self) -> None:
         """Removes the folder of a run that never began, and its new parent folders unless others use them now."""
         shutil.rmtree(self.path, ignore_errors=True)  # a full or broken disk was reported already
-        for parent in self.made:
-            try:
-                parent.rmdir()
-            except OSError:
-                return
+        _remove_empty(self.made)
 
 
 def claim(wanted: Path) -> Claim:
@@ -43,37 +41,81 @@ def claim(wanted: Path) -> Claim:
     Raises:
         RunFolderError: If no folder can be created there.
     """
+    here = current_folder()
     wanted = Path(os.path.abspath(wanted))
-    here = Path.cwd()
     if wanted == here or wanted in here.parents:
         raise RunFolderError(f"{wanted} must be a new folder, got one that contains the current directory. {ELSEWHERE}")
-    numbered = (wanted.with_name(f"{wanted.name}_{number}") for number in itertools.count(2))
-    made = tuple(parent for parent in wanted.parents if not parent.exists())
+    check_length(wanted)
+    numbered = (wanted.with_name(f"{wanted.name}_{number}") for number in range(2, MAX_NUMBER))
+    made = tuple(parent for parent in wanted.parents if not os.path.lexists(parent))
     for path in itertools.chain([wanted], numbered):
         try:
             if _made_by_us(path):
-                for each in (path, *made):
-                    sync_folder(each.parent)
-                return Claim(path, made)
+                return _synced(Claim(path, made))
         except OSError as error:
+            _remove_empty(made)
             rule = "must be a folder that can be created"
-            raise RunFolderError(f"{path} {rule}, got {error.strerror}. {ELSEWHERE}") from error
-    raise AssertionError("there is always a next number")
+            raise RunFolderError(f"{path} {rule}, got {_reason(path, error)}. {ELSEWHERE}") from error
+    raise RunFolderError(f"{wanted} must have a free number, got {MAX_NUMBER:,} folders of that name. {ELSEWHERE}")
 
 
-def _made_by_us(path: Path) -> bool:
+def check_length(path: Path) -> None:
+    """Checks that a folder and the files in it can have their names; creates nothing.
+
+    Raises:
+        RunFolderError: If the path, or a name in it, is too long for the system.
+    """
+    is_long = len(os.fsencode(path)) + LONGEST_WITHIN > os.pathconf("/", "PC_PATH_MAX")
+    if is_long or any(len(os.fsencode(name)) > os.pathconf("/", "PC_NAME_MAX") for name in path.parts):
+        rule = "must be short enough for the file system"
+        raise RunFolderError(f"{shortened(str(path), 200)} {rule}, got {len(str(path)):,} characters. {ELSEWHERE}")
+
+
+LONGEST_WITHIN = 150
+"""More bytes than the path of any file has within the folder of a run."""
+
+MAX_NUMBER = 100_000
+MAX_RACES = 100
+"""How often other processes may have removed the parent of a folder just before it is created."""
+
+
+def _made_by_us(path: Path, races: int = MAX_RACES) -> bool:
     """Creates a folder and its parents; False if it existed."""
-    while True:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.mkdir()
-        except FileNotFoundError:  # another process has just removed the parent
-            continue
-        except FileExistsError:
-            if path.parent.exists() and not path.parent.is_dir():
-                raise
-            return False
+    try:
+        os.makedirs(path.parent, exist_ok=True)
+        path.mkdir()
         return True
+    except (FileNotFoundError, FileExistsError):
+        if os.path.lexists(path):
+            return False
+        if not races:
+            raise
+    return _made_by_us(path, races - 1)  # another process has just removed the parent
+
+
+def _synced(claimed: Claim) -> Claim:
+    try:
+        for each in (claimed.path, *claimed.made):
+            sync_folder(each.parent)
+    except OSError:
+        claimed.give_back()
+        raise
+    return claimed
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # others use it now, or it was not created
+            folder.rmdir()
+
+
+def _reason(path: Path, error: OSError) -> str:
+    """Why a folder can't be created; names the parent that is no folder."""
+    for parent in reversed(path.parents):
+        if os.path.lexists(parent) and not os.path.isdir(parent):
+            what = "a link to nothing" if os.path.islink(parent) else "not a folder"
+            return f"{os.strerror(errno.ENOTDIR)}: {parent} is {what}"
+    return error.strerror or str(error)
 
 
 ELSEWHERE = "Choose another folder: hydra.run.dir=… (for a sweep: hydra.sweep.dir=…)."
@@ -92,7 +134,7 @@ def locked(path: Path) -> Iterator[None]:
         RunFolderError: If it can't be written to, or its file system does not support locks.
     """
     check_entries(path, [".lock"])
-    lock = FileLock(path / ".lock", timeout=0)
+    lock = FileLock(path / ".lock", timeout=0, mode=0o666)  # whatever the umask: others who may write here can lock it
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a fallback to SoftFileLock, refused below

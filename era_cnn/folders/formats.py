@@ -97,10 +97,11 @@ class HydraFile(BaseModel):
     hydra: _HydraNode
 
 
-_JSON: dict[str, TypeAdapter[Any]] = {
-    "status.json": TypeAdapter(Status),
-    "provenance.json": TypeAdapter(Provenance),
-    "result.json": TypeAdapter(Result),
+_RESULT: TypeAdapter[Result] = TypeAdapter(Result)
+_JSON: dict[str, Callable[[str, dict[str, Any]], object]] = {
+    "status.json": lambda text, values: Status.model_validate(values),
+    "provenance.json": lambda text, values: Provenance.model_validate(values),  # may hold file names that are not UTF-8
+    "result.json": lambda text, values: _RESULT.validate_json(text),
 }
 
 
@@ -113,7 +114,7 @@ def parse_json(name: str, text: str) -> dict[str, Any]:
     values = json.loads(text, parse_constant=_refuse)
     if not isinstance(values, dict):
         raise ValueError("not an object")
-    checked(lambda: _JSON[name].validate_json(text))
+    checked(lambda: _JSON[name](text, values))
     return values
 
 

@@ -70,15 +70,17 @@ def check_entries(path: Path, files: Collection[str], folders: Collection[str] =
         RunFolderError: If one of them is of another kind, or the folder can't be read.
     """
     try:
-        for entry in os.scandir(path):
+        for entry in _entries(path):
             if entry.name in folders:
                 _check_kind(entry, stat.S_IFDIR, "a folder")
-                for inner in os.scandir(entry.path) if deep else ():
+                for inner in _entries(Path(entry.path)) if deep else ():
                     _check_kind(inner, stat.S_IFREG, "a plain file")
             elif entry.name in files:
                 _check_kind(entry, stat.S_IFREG, "a plain file")
     except OSError as error:
-        raise RunFolderError(f"{path} must be a folder that can be read, got: {error.strerror}. Check its permissions.") from error
+        raise RunFolderError(
+            f"{path} must be a folder that can be read, got: {error.strerror}. Check its permissions."
+        ) from error
 
 
 def check_way(path: Path, within: Path) -> None:
@@ -99,13 +101,17 @@ def check_way(path: Path, within: Path) -> None:
 def names_of(path: Path) -> Iterator[str]:
     """The names of the plain files in a folder; none if there is no such folder."""
     try:
-        with os.scandir(path) as entries:
-            yield from (entry.name for entry in entries if entry.is_file(follow_symlinks=False))
+        yield from (entry.name for entry in _entries(path) if entry.is_file(follow_symlinks=False))
     except FileNotFoundError:
         return
 
 
 _ADVICE = "Remove it, or get the folder again from where it came from."
+
+
+def _entries(path: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(path) as entries:
+        return list(entries)
 
 
 def _opener(path: str, flags: int) -> int:
@@ -114,6 +120,8 @@ def _opener(path: str, flags: int) -> int:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EMLINK):  # the latter on BSD
             raise OSError(error.errno, "a link", path) from error
+        if error.errno == errno.ENXIO:
+            raise OSError(error.errno, "a pipe or a socket", path) from error
         raise
 
 

@@ -214,7 +214,7 @@ class RunFolder:
         except RunFolderError:  # already has a message of its own
             raise
         except (OSError, ValueError, RecursionError) as error:
-            reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+            reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split()).rstrip(".")
             advice = "Start a new run." if name in _NEEDED else "Remove it, and resume the run."
             raise RunFolderError(f"{path} must hold what the run wrote, got: {reason}. {advice}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -64,18 +65,29 @@ def commit(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Makes a rename in a folder survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Makes a rename in a folder survive a power cut, as far as the file system can."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+
+
+_CANNOT_SYNC = (errno.EACCES, errno.EBADF, errno.EINVAL, errno.EISDIR, errno.ENOTSUP)
+"""The errors of folders that can't be opened or synchronised at all. PostgreSQL's fsync_fname ignores them too."""
 
 
 def files_sha256(folder: Path, pattern: str) -> str:
-    """The digest over the names and contents of the files in a folder, at any depth, that match a pattern."""
+    """The digest over the names and contents of the files in a folder, at any depth, that match a pattern.
+
+    Links to nowhere, such as the locks of editors, are skipped.
+    """
     digest = hashlib.sha256()
-    for path in sorted(folder.rglob(pattern)):
+    for path in sorted(path for path in folder.rglob(pattern) if path.is_file()):
         digest.update(f"{path.relative_to(folder).as_posix()}\0".encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from era_cnn.config.parsing import parse
 from era_cnn.config.schema import RunConfig
+from era_cnn.config.settings import Setting, setting_of
 from era_cnn.config.versions import stored_digest, upgraded
 from era_cnn.config.yamltext import parse_yaml
-from era_cnn.errors import ConfigError, RunFolderError, problem
+from era_cnn.errors import ConfigError, RunFolderError, problem, show
 from era_cnn.folders.run import RunFolder, is_sweep
+from era_cnn.paths import expanded, typed_path
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,10 @@ class StoredConfig:
     sha256: str
 
 
+class MissingPluginError(RunFolderError):
+    """A config names an entry that no loaded plugin has."""
+
+
 _ENTRY_KEYS = ("data.name", "augmentation", "optimizer.name", "scheduler.name")
 """The keys that name entries, which plugins may have."""
 
@@ -30,18 +37,21 @@ def run_folder(path: Path) -> RunFolder:
     """The folder of an existing run.
 
     Raises:
-        ConfigError: If there is no such folder, or it is that of a sweep.
-        RunFolderError: If one of its files is no plain file.
+        ConfigError: If it is the folder of a sweep.
+        RunFolderError: If there is no such folder, or it can't be read.
     """
-    if not path.is_dir():
-        advice = "Give the path that the run printed at its end."
-        raise ConfigError([problem("RUN", "be the folder of a run", str(path), advice)])
+    path = Path(expanded(str(path)))
     if is_sweep(path):
         advice = "Give the folder of one of its jobs."
         raise ConfigError([problem("RUN", "be the folder of a run", f"{path}, that of a sweep", advice)])
-    folder = RunFolder(path.absolute())
-    folder.check()
-    return folder
+    try:
+        os.listdir(path)
+        os.stat(os.path.join(path, "."))  # listing needs another permission than opening
+    except OSError as error:
+        reason = "" if isinstance(error, FileNotFoundError) else f": {error.strerror}"
+        advice = "Give the path that the run printed at its end."
+        raise RunFolderError(f"RUN must be the folder of a run, got {show(str(path))}{reason}. {advice}") from error
+    return RunFolder(path.absolute())
 
 
 def read_values(folder: RunFolder) -> dict[str, Any]:
@@ -62,6 +72,7 @@ def read_config(folder: RunFolder, data_root: str | None = None) -> StoredConfig
 
     Raises:
         ConfigError: If `data_root` is given, but the data set is not read from a folder.
+        MissingPluginError: If it names an entry that is not known.
         RunFolderError: If the file is missing or damaged, or was written by a newer version.
     """
     path = folder.path / "config.yaml"
@@ -72,10 +83,44 @@ def read_config(folder: RunFolder, data_root: str | None = None) -> StoredConfig
         got = error.problems[0].rstrip(".")
         is_entry = got.startswith(tuple(f"{key} must be one of" for key in _ENTRY_KEYS))
         advice = "If a plugin has it, give --plugin." if is_entry else "Start a new run."
-        raise RunFolderError(f"{path} must hold what the run wrote, got: {got}. {advice}") from error
+        kind = MissingPluginError if is_entry else RunFolderError
+        raise kind(f"{path} must hold what the run wrote, got: {got}. {advice}") from error
     except ValueError as error:  # another version wrote it
         raise RunFolderError(f"{path} must have a known schema, got {error}.") from error
     stored = StoredConfig(config, stored_digest(values, config))
     if data_root is None:
         return stored
-    return StoredConfig(config.with_data_root(data_root), stored.sha256)
+    return StoredConfig(config.with_data_root(typed_path("--data-root", data_root)), stored.sha256)
+
+
+def read_setting(folder: RunFolder, config_sha256: str | None) -> Setting:
+    """The setting of a run; it can also be read without the plugins that its config names.
+
+    Args:
+        folder: The folder of the run.
+        config_sha256: The digest of the config in the result of the run; None if it has no result.
+
+    Raises:
+        RunFolderError: If config.yaml is missing or damaged, or does not have this digest.
+    """
+    try:
+        stored = read_config(folder)
+    except MissingPluginError:
+        return _setting_without_plugin(folder)
+    if config_sha256 not in (None, stored.sha256):
+        raise RunFolderError(
+            f"{folder.path / 'config.yaml'} must have the digest {config_sha256!s:.12}, with which the run ended, "
+            f"got {stored.sha256:.12}. Undo the change of the file."
+        )
+    return setting_of(stored.config.model_dump(), type(stored.config))
+
+
+def _setting_without_plugin(folder: RunFolder) -> Setting:
+    path = folder.path / "config.yaml"
+    try:
+        setting = setting_of(upgraded(read_values(folder)))
+    except (AttributeError, KeyError, TypeError) as error:  # nothing checks the values: their schema is the plugin's
+        raise RunFolderError(f"{path} must hold a config, got another mapping. Start a new run.") from error
+    if not isinstance(setting.seed, int):
+        raise RunFolderError(f"{path} must hold a whole number as its seed, got {show(setting.seed)}. Start a new run.")
+    return setting

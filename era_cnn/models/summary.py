@@ -9,6 +9,8 @@ import torch
 import torchinfo
 from torch import Tensor, nn
 
+from era_cnn.errors import harmless
+
 
 @dataclass(frozen=True)
 class Row:
@@ -39,7 +41,7 @@ class Summary:
         head = ("layer", "type", "output (C, H, W)", "params", "field")
         body = [
             (
-                row.name,
+                harmless(row.name),
                 f"{row.type}-{i}",
                 _shape(row.output_shape),
                 f"{row.params:,}",

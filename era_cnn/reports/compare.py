@@ -2,72 +2,104 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from era_cnn.config.yamltext import parse_yaml
-from era_cnn.errors import StorageError
+from era_cnn.errors import EraCnnError, RunFolderError, StorageError
 from era_cnn.folders.outcome import Outcome, read_outcome
-from era_cnn.folders.run import RunFolder, is_sweep
+from era_cnn.folders.run import is_sweep
 from era_cnn.folders.stored import run_folder
 from era_cnn.folders.sweep import SweepFolder
-from era_cnn.output import say
+from era_cnn.output import complain, say
+from era_cnn.reports.rows import Row, read_rows
 from era_cnn.reports.tables import as_text, write_results
+
+MOST_LEVELS = 6
+"""How far below a folder runs are searched for; `outputs` has them on the second level, `multirun` on the third."""
+
+MARKS_OF_A_RUN = (".hydra", "status.json", "result.json", "provenance.json")
+"""A folder with one of these holds a run, even if its config.yaml is lost."""
 
 
 def compare(paths: Sequence[Path]) -> int:
-    """Prints the outcomes of runs and of the jobs of sweeps, and writes the tables of each sweep; returns 0.
+    """Prints the tables of runs, of the jobs of sweeps, and of all runs in other folders; returns 0.
+
+    It also writes the tables of each sweep that is named. What is damaged does not keep the rest from being shown.
 
     Raises:
-        ConfigError: If there is no such folder.
-        RunFolderError: If one holds neither a run nor a sweep.
+        RunFolderError: If one is missing, holds no run, or is damaged itself; raised after the others are printed.
     """
-    outcomes = [outcome for path in paths for outcome in _outcomes(path.absolute())]
-    if len(paths) == 1:
-        say(as_text(outcomes, paths[0].absolute()))
-    else:
-        say(as_text(list(_filled(outcomes)), Path.cwd()))
+    paths = [path.absolute() for path in paths]
+    rows = [row for path in paths for row in _rows(path)]
+    say(*as_text(rows, paths[0] if len(paths) == 1 else Path.cwd()).split("\n"))
+    if damaged := [
+        row.outcome.message for row in rows if row.outcome.folder in paths and row.outcome.state == "damaged"
+    ]:
+        raise RunFolderError("\n".join(dict.fromkeys(damaged)))
     return 0
 
 
-def _outcomes(path: Path) -> Iterator[Outcome]:
-    if not is_sweep(path):
-        folder = run_folder(path)
-        config = _read(folder, "config.yaml")
-        overrides = ["experiment=" + str(config.get("name"))]
-        if (path / ".hydra" / "hydra.yaml").exists():
-            overrides += folder.read_task()[1]
-        yield read_outcome(path, None, tuple(overrides))
-        return
-    sweep = SweepFolder(path)
-    sweep.read_request()  # raises if the sweep is damaged
-    outcomes = sweep.outcomes(sweep.jobs(on_damage=lambda error: print(error, file=sys.stderr)))
+def _rows(path: Path) -> list[Row]:
+    """The rows of one folder.
+
+    Raises:
+        ConfigError: If there is no such folder.
+        RunFolderError: If it holds no run.
+    """
+    if is_sweep(path):
+        rows = read_rows(list(_jobs(path)))
+        if not any(row.outcome.folder == path for row in rows):  # the sweep itself is not damaged
+            _write(rows, path)
+        return rows
+    folder = run_folder(path)
+    names = os.listdir(path)
+    if not _is_run(names) and "config.yaml" not in names:
+        if rows := read_rows(list(_found_below(path))):
+            return rows
+        raise RunFolderError(
+            f"{path} must hold runs or sweeps, got none. Give their folder, or one that contains them."
+        )
+    return read_rows([read_outcome(folder.path, None, ())])
+
+
+def _write(rows: Sequence[Row], sweep_dir: Path) -> None:
     try:
-        write_results(outcomes, path)
+        write_results(rows, sweep_dir)
     except StorageError as error:  # the folder may be read-only; the tables are shown anyway
-        print(error, file=sys.stderr)
+        complain(str(error))
+
+
+def _jobs(path: Path) -> Iterator[Outcome]:
+    """The outcomes of a sweep; if it is damaged, one that says so, and those of all runs in its folder."""
+    sweep = SweepFolder(path)
+    try:
+        sweep.read_request()
+        outcomes = sweep.outcomes(sweep.jobs(on_damage=lambda error: complain(str(error))))
+    except EraCnnError as error:
+        yield Outcome(None, {}, "damaged", str(error), None, path)
+        outcomes = list(_found_below(path))
     yield from outcomes
 
 
-def _filled(outcomes: Sequence[Outcome]) -> Iterator[Outcome]:
-    """The outcomes; a key that was typed only for others gets its value from the config."""
-    keys = list(dict.fromkeys(key for outcome in outcomes for key in outcome.overrides))
-    for outcome in outcomes:
-        missing = [key for key in keys if key not in outcome.overrides]
-        config = _read(RunFolder(outcome.folder), "config.yaml") if missing else {}
-        found = {key: value for key in missing if (value := _at(config, key)) is not None}
-        yield replace(outcome, overrides={**outcome.overrides, **found})
+def _found_below(folder: Path) -> Iterator[Outcome]:
+    """The outcomes of all runs and sweeps in a folder, in the order of their names; links are not followed."""
+    for name, subfolders, files in os.walk(folder, onerror=_report):
+        path = Path(name)
+        is_at_top = path == folder
+        if not is_at_top and is_sweep(path):
+            yield from _jobs(path)
+        elif not is_at_top and _is_run([*subfolders, *files]):
+            yield read_outcome(path, None, ())
+        elif len(path.relative_to(folder).parts) < MOST_LEVELS:
+            subfolders.sort()
+            continue
+        subfolders.clear()
 
 
-def _read(folder: RunFolder, name: str) -> dict[str, Any]:
-    return folder.read(name, lambda text: parse_yaml(name, text))
+def _report(error: OSError) -> None:
+    complain(f"{error.filename} must be readable, got: {error.strerror}. Its runs are left out.")
 
 
-def _at(config: Any, key: str) -> str | None:
-    """The value of a key in a config; for a group, its name."""
-    for part in ("name" if key == "experiment" else key.lstrip("+~")).split("."):
-        config = config.get(part) if isinstance(config, dict) else None
-    return str(config.get("name")) if isinstance(config, dict) else None if config is None else str(config)
+def _is_run(names: Iterable[str]) -> bool:
+    return not set(MARKS_OF_A_RUN).isdisjoint(names)

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from era_cnn.config.schema import RunConfig
-from era_cnn.errors import EraCnnError, OutputError, StorageError
+from era_cnn.errors import EraCnnError, OutputError, StorageError, block
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_config
 from era_cnn.output import say, shown
@@ -66,7 +66,11 @@ def carry_out(
             stop_requests() as stop,
             _recorded(folder, console, raises=raises) as ending,
         ):
-            run(stored, folder, console, stop, command, listeners)
+            try:
+                run(stored, folder, console, stop, command, listeners)
+            except OutputError:  # a signal may have ended whoever read the output as well
+                stop.check()
+                raise
             stop.check()  # a signal that came too late to stop this run still stops the sweep
     return ending.exit_code
 
@@ -92,7 +96,7 @@ def _recorded(folder: RunFolder, console: Console, *, raises: bool) -> Iterator[
 
     def end(state: str, message: str, code: int, report: str, **details: str) -> None:
         ending.exit_code = code
-        console.complain(report)
+        console.complain(*report.split("\n"))
         _record(folder, state, message, **details)
 
     try:
@@ -117,7 +121,7 @@ def _recorded(folder: RunFolder, console: Console, *, raises: bool) -> Iterator[
             raise
     except (Exception, SystemExit) as error:
         text = traceback.format_exc()
-        end("failed", f"{type(error).__name__}: {error}", 1, text, traceback=text)
+        end("failed", f"{type(error).__name__}: {error}", 1, block(text), traceback=text)
         if raises:
             raise
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +16,8 @@ from era_cnn.config.code_digests import plugin_digests
 from era_cnn.config.schema import RunConfig, used_entries
 from era_cnn.config.versions import NUMERICS
 from era_cnn.folders.storage import files_sha256
+from era_cnn.runs.checkout import read_checkout
+from era_cnn.runs.collector import Collector, NotCollectedError
 
 PACKAGE_DIR = Path(era_cnn.__file__).parent
 
@@ -46,20 +47,25 @@ No others are recorded, since they may hold secrets.
 
 
 def collect(config: RunConfig, device: torch.device) -> dict[str, Any]:
-    """The code and the machine that a result of a config may depend on, as plain values."""
-    used = used_entries(config)
+    """The code and the machine that a result of a config may depend on, as plain values.
+
+    What can't be collected is None; `not_collected` lists it, with the reasons.
+    """
+    used, collector = used_entries(config), Collector()
     return {
         "numerics": NUMERICS,
         "plugins": {name: sha256 for name, sha256 in sorted(plugin_digests().items()) if name in used},
-        "code": {"version": era_cnn.__version__, "sha256": code_sha256(), "git": _git()},
+        "code": {
+            "version": era_cnn.__version__,
+            "sha256": collector.get("digest of the code", code_sha256),
+            "git": read_checkout(PACKAGE_DIR, collector),
+        },
         "python": platform.python_version(),
-        "packages": dict(
-            sorted((dist.metadata["Name"], dist.version) for dist in metadata.distributions() if dist.metadata["Name"])
-        ),
+        "packages": _packages(collector),
         "machine": {
             "host": platform.node(),
             "system": platform.platform(),
-            "processor": _processor(),
+            "processor": collector.get("processor", _processor),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "cores": os.cpu_count(),
             "threads": config.threads,
@@ -67,6 +73,7 @@ def collect(config: RunConfig, device: torch.device) -> dict[str, Any]:
             "cuda": torch.version.cuda if device.type == "cuda" else None,
         },
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+        "not_collected": collector.missing,
     }
 
 
@@ -75,36 +82,26 @@ def code_sha256() -> str:
     return files_sha256(PACKAGE_DIR, "*.py")
 
 
-def _git() -> dict[str, Any] | None:
-    """Commit, changes and new files of the checkout that the package was imported from; None if it is not in one.
-
-    An installed package may be inside another repository (a virtual environment within a project), so its own files
-    must be tracked. Only new files that a run can use are recorded, since others may hold secrets.
-    """
-    if _run_git("ls-files", "--error-unmatch", "__init__.py") is None:
-        return None
-    commit = _run_git("rev-parse", "HEAD")
-    diff = _run_git("diff", "--no-ext-diff", "--no-textconv", "HEAD", "--", ":/")
-    listed = _run_git("ls-files", "--others", "--exclude-standard", "--full-name", ":/era_cnn/**.py", ":/conf/**.yaml")
-    top = Path((_run_git("rev-parse", "--show-toplevel") or "").strip())
-    untracked = {
-        name: (top / name).read_text(encoding="utf-8", errors="replace") for name in (listed or "").splitlines()
-    }
-    return {"commit": (commit or "").strip(), "diff": diff or "", "untracked": untracked}
+def _packages(collector: Collector) -> dict[str, str | None]:
+    """The version of each installed package; of two with the same name, that which is imported."""
+    versions: dict[str, str | None] = {}
+    for dist in metadata.distributions():
+        found = collector.get(f"a package in {dist.locate_file('')}", _name_and_version, dist)
+        if found is None or found[0] in versions:
+            continue
+        name, version = found
+        versions[name] = version
+        if version is None:
+            collector.missing.append(f"the version of {name}: its metadata has none")
+    return dict(sorted(versions.items()))
 
 
-def _run_git(*arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(PACKAGE_DIR), *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
+def _name_and_version(dist: metadata.Distribution) -> tuple[str, str | None]:
+    about = dist.metadata
+    name, version = (about[key] if key in about else None for key in ("Name", "Version"))  # noqa: SIM401 - has no get
+    if not name:
+        raise NotCollectedError("its metadata has no name")
+    return name, version
 
 
 def _processor() -> str:

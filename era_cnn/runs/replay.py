@@ -46,9 +46,9 @@ def replay(
         0 if everything is equal, 1 if something differs.
 
     Raises:
-        ConfigError: If there is no such folder, or it has fewer epochs.
+        ConfigError: If the run has fewer epochs.
         DataError: If the data is missing or damaged.
-        RunFolderError: If the folder does not hold a run with an epoch to compare.
+        RunFolderError: If the folder is missing, or does not hold a run with an epoch to compare.
     """
     recorded = run_folder(path)
     stored = read_config(recorded, data_root)

@@ -87,6 +87,8 @@ def run(
         folder.write_text("summary.txt", summarise(parts.state.network, config.info.shape).table())
         console.say(describe_start(config, parts))
         collected = provenance.collect(config, device)
+        if collected["not_collected"]:
+            console.warn(f"Not collected for provenance.json: {'; '.join(collected['not_collected'])}.")
         write_origin(folder, {"command": list(command), **origin, **collected}, console.say)
 
         # The listeners are called in this order.
@@ -121,7 +123,7 @@ def run(
             raise
         finally:
             everybody.close()
-    console.say(describe_result(result, config))
+    console.say(*describe_result(result, config).split("\n"))
     console.say(f"Run folder: {shown(folder.path)}")
     folder.complete(result.to_json())
     return result

@@ -9,15 +9,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from era_cnn.signals import exit_code_of, handled_signals
+
 if TYPE_CHECKING:
     from era_cnn.data.batches import Batch, EvaluationBatches
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-"""Slurm is asked to send SIGUSR1 or SIGUSR2 before it preempts a job or the time limit ends it (`--signal`)."""
-
 
 class Interrupted(BaseException):
-    """A run stops on request; `exit_code` is 130 after SIGINT and 143 after any other signal.
+    """A run stops on request; `exit_code` is that of the signal.
 
     It is not an `Exception`, so that no library catches it as a failure of its own.
     """
@@ -25,11 +24,6 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
         self.exit_code = exit_code_of(number)
-
-
-def exit_code_of(number: int) -> int:
-    """130 for SIGINT, 143 for any other signal."""
-    return 128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
 
 class StopRequest:
@@ -86,7 +80,7 @@ def stop_requests() -> Iterator[StopRequest]:
     if stop is around or threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, stop.note) for number in SIGNALS}
+    before = {number: signal.signal(number, stop.note) for number in handled_signals()}
     try:
         yield stop
     finally:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Container, Mapping, Sequence
 
 from tqdm import tqdm
 
+from era_cnn.errors import harmless
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.outcome import DONE, Outcome, Progress
-from era_cnn.output import say
+from era_cnn.output import can_show, draw, say
 
 REFRESH_SECONDS = 0.5
 
@@ -46,6 +47,10 @@ class Board:
         if not self.is_terminal:
             say(f"{self._name(job)} started")
 
+    def on_wait(self, job: Job) -> None:
+        """Prints that another process works on a job."""
+        self._say(f"{self._name(job)} is in use by another process; waiting for it")
+
     def on_end(self, job: Job, outcome: Outcome, *, again: bool) -> None:
         """Prints how a job ended, and whether it is tried again."""
         if not again:
@@ -77,7 +82,7 @@ class Board:
 
     def _name(self, job: Job) -> str:
         own = [override for override in job.overrides if override not in self._common]
-        return f"job {job.number} ({' '.join(own)})" if own else f"job {job.number}"
+        return f"job {job.number} ({harmless(' '.join(own))})" if own else f"job {job.number}"
 
     def _say(self, text: str) -> None:
         self.close()
@@ -87,7 +92,7 @@ class Board:
         up = f"\033[{self._height}F" if self._height else ""
         self._height = len(lines)
         if up or lines:
-            say(f"{up}\033[J" + "".join(f"{line}\n" for line in lines), end="")
+            draw(f"{up}\033[J" + "".join(f"{line}\n" for line in lines))
 
     def _totals(self, epochs_under_way: int) -> str:
         failed = f", {self._counts['failed']} failed or interrupted" if self._counts["failed"] else ""
@@ -111,4 +116,6 @@ def _line(name: str, epochs: int, progress: Progress, columns: int) -> str:
         return f"{name[: columns - 16]} {progress.epochs}/{epochs}{accuracy}"
     bar_format = "{desc} |{bar}| epoch {n_fmt}/{total_fmt}" + accuracy
     prefix = name[: columns // 2]
-    return tqdm.format_meter(progress.epochs, epochs, 0, ncols=columns - 1, prefix=prefix, bar_format=bar_format)
+    return tqdm.format_meter(
+        progress.epochs, epochs, 0, ncols=columns - 1, prefix=prefix, ascii=not can_show("█"), bar_format=bar_format
+    )

@@ -12,18 +12,21 @@ from era_cnn.compose.changes import parse_changes
 from era_cnn.compose.complaints import one_for_all_jobs
 from era_cnn.compose.composition import Planned, as_yaml, resolved
 from era_cnn.compose.hydra_door import Composed
-from era_cnn.compose.launchers import is_submitit
 from era_cnn.compose.planner import Planner, raise_problems_of_jobs
 from era_cnn.compose.words import Words
-from era_cnn.errors import ConfigError, RunFolderError, problem
-from era_cnn.folders.claims import claim
+from era_cnn.config.sections import Choice
+from era_cnn.errors import ConfigError, OutputError, RunFolderError, problem
+from era_cnn.folders.claims import check_length, claim
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.outcome import DONE
 from era_cnn.folders.stored import read_config
 from era_cnn.folders.sweep import HALT, LEDGER, RECORD, STUDY, SweepFolder
 from era_cnn.output import say, shown
+from era_cnn.paths import expanded, typed_path
+from era_cnn.reports.rows import read_rows
 from era_cnn.reports.tables import as_text, write_results
-from era_cnn.runs.stopping import StopRequest, exit_code_of, stop_requests
+from era_cnn.runs.stopping import StopRequest, stop_requests
+from era_cnn.signals import exit_code_of
 from era_cnn.sweeps.board import Board
 from era_cnn.sweeps.executor import Executor, Manner
 from era_cnn.sweeps.executors import make_executor, prepare_workers
@@ -50,11 +53,14 @@ def start(words: Words, composed: Composed, typed: Sequence[str]) -> int:
     options = sweep_options(composed)
     planner = Planner(words, composed)
     planned = _corners(options.search, planner) if options.search else planner.plan(planner.grid())
-    prepare_workers(composed, planned[0].config)
+    prepare_workers(options.launcher, planned[0].config)
     _check(planned)
 
     # The sweep gets a folder, and each job a folder within it.
-    claimed = claim(Path(_sweep_dir(composed)))
+    sweep_dir = _sweep_dir(composed, options)
+    for job in planned:
+        check_length(Path(os.path.abspath(sweep_dir), job.folder))
+    claimed = claim(Path(sweep_dir))
     sweep = SweepFolder(claimed.path)
     try:
         with sweep.locked(), stop_requests() as stop:
@@ -89,12 +95,14 @@ def resume(
     # The recorded request, with the options that were changed.
     words = words or Words()
     _check_changes(overrides)
+    if data_root is not None:
+        typed_path("--data-root", data_root)  # its jobs would fail one by one
     sweep = SweepFolder(path.absolute())
     request = Request.of(sweep).moved(words.config_dir)
     composed = request.composed(overrides)
-    options = sweep_options(composed)
-    if options.search is None and any("hydra.sweeper.n_trials" in text for text in overrides):
+    if "n_trials" not in request.sweeper and any("hydra.sweeper.n_trials" in text for text in overrides):
         raise ConfigError(["hydra.sweeper.n_trials must be used with a search, got another sweep. Leave it out."])
+    options = sweep_options(composed)
     with sweep.locked(), stop_requests() as stop:
         # Clean up after an earlier driver: its queued jobs, the ledger, and missing folders.
         if (sweep.path / ".submitit").exists():
@@ -109,7 +117,7 @@ def resume(
         pending = [job for job in jobs if sweep.outcome(job).state not in DONE]
         for job in pending[:1]:
             with suppress(RunFolderError):  # reported again when the job is started
-                prepare_workers(composed, read_config(sweep.run(job)).config)
+                prepare_workers(options.launcher, read_config(sweep.run(job)).config)
         pending.sort(key=lambda job: sweep.run(job).is_in_use())
         manner = _manner(sweep, options, typed, data_root, words.plugins)
         executor = make_executor(sweep.path, words, composed, options, manner)
@@ -121,10 +129,10 @@ def resume(
         return _drive(sweep, source, executor, options, stop, [job.overrides for job in jobs], done)
 
 
-def _sweep_dir(composed: Composed) -> str:
+def _sweep_dir(composed: Composed, options: SweepOptions) -> str:
     sweep_dir = resolved(composed, "hydra.sweep.dir")
-    if "%" in sweep_dir and is_submitit(composed):
-        advice = "Choose another folder: submitit replaces % by the number of a job."
+    if "%" in sweep_dir and isinstance(options.launcher, Choice):
+        advice = "Choose another folder: launchers replace % by the number of a job."
         raise ConfigError([problem("hydra.sweep.dir", "not contain %", sweep_dir, advice)])
     return sweep_dir
 
@@ -164,8 +172,14 @@ def _drive(
     """Runs the jobs of a source, shows their progress, and reports the outcomes; returns the exit code."""
     common = set.intersection(*map(set, overrides)) if len(overrides) > 1 else set()  # the board leaves these out
     board = Board(source.expected(), done, common)
-    Drive(sweep=sweep, source=source, executor=executor, config=options.sweep, board=board, stop=stop).go()
-    return _conclude(sweep, stop)
+    try:
+        Drive(sweep=sweep, source=source, executor=executor, config=options.sweep, board=board, stop=stop).go()
+        return _conclude(sweep, stop)
+    except OutputError:
+        write_results(read_rows(sweep.outcomes(sweep.jobs())), sweep.path)
+        if stop.number is None:
+            raise
+        return exit_code_of(stop.number)
 
 
 def _conclude(sweep: SweepFolder, stop: StopRequest) -> int:
@@ -175,12 +189,13 @@ def _conclude(sweep: SweepFolder, stop: StopRequest) -> int:
         StorageError: If they can't be written; they are printed first.
     """
     outcomes = sweep.outcomes(sweep.jobs())
-    say(f"\n{as_text(outcomes, sweep.path)}")
+    rows = read_rows(outcomes)
+    say("", *as_text(rows, sweep.path).split("\n"))
     is_done = all(outcome.state in DONE for outcome in outcomes)
     if not is_done:
         say(f"To resume what is not done: era-cnn resume {shlex.quote(str(shown(sweep.path)))}")
     say(f"Sweep folder: {shown(sweep.path)}")
-    write_results(outcomes, sweep.path)
+    write_results(rows, sweep.path)
     if stop.number is not None:
         return exit_code_of(stop.number)
     return 0 if is_done else 1
@@ -193,7 +208,7 @@ def _manner(
     data_root: str | None = None,
     plugins: tuple[str, ...] = (),
 ) -> Manner:
-    places = [Path(os.path.abspath(place)) for place in options.sweep.reuse_from]
+    places = [Path(os.path.abspath(expanded(place))) for place in options.sweep.reuse_from]
     return Manner(tuple(command), (*places, sweep.path) if options.sweep.reuse else (), data_root, plugins)
 
 

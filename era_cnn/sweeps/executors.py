@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from era_cnn.compose.hydra_door import Composed
-from era_cnn.compose.launchers import is_plugin
+from era_cnn.compose.launchers import Launcher, LocalLauncher
 from era_cnn.compose.words import Words
 from era_cnn.config.choices import DATASETS
 from era_cnn.config.schema import RunConfig
+from era_cnn.config.sections import Choice
 from era_cnn.sweeps.executor import Executor, Manner
 from era_cnn.sweeps.options import SweepOptions
 
@@ -19,20 +20,20 @@ def make_executor(sweep_dir: Path, words: Words, composed: Composed, options: Sw
     Raises:
         ConfigError: If the launcher plugin can't be created.
     """
-    if is_plugin(composed):
+    if isinstance(options.launcher, Choice):
         from era_cnn.sweeps.plugin import PluginExecutor
 
         return PluginExecutor(sweep_dir, words, composed, manner)
     from era_cnn.sweeps.pool import Pool
 
-    if options.launcher is not None:
+    if isinstance(options.launcher, LocalLauncher):
         return Pool(sweep_dir, manner, at_once=options.launcher.n_jobs, own_process=True)
     return Pool(sweep_dir, manner, at_once=1, own_process=False)
 
 
-def prepare_workers(composed: Composed, config: RunConfig) -> None:
+def prepare_workers(launcher: Launcher, config: RunConfig) -> None:
     """Starts importing, in the background, what workers on this machine need for jobs like this one."""
-    if not is_plugin(composed):
+    if not isinstance(launcher, Choice):
         from era_cnn.sweeps.pool import prepare
 
         prepare(getattr(DATASETS[config.data.name], "imports", ()))

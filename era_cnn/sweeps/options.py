@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from era_cnn.compose.composition import plain
-from era_cnn.compose.hydra_door import BASIC_LAUNCHER, BASIC_SWEEPER, Composed
+from era_cnn.compose.hydra_door import Composed
+from era_cnn.compose.launchers import Launcher, launcher_of
 from era_cnn.config.messages import field_problems
 from era_cnn.config.sections import Name, Section
 from era_cnn.errors import ConfigError, problem
@@ -22,13 +24,6 @@ class SweepConfig(Section):
     retries: int = Field(ge=0, le=100, description="the number of times to try a failed job again, 0 to 100")
     reuse: bool = Field(description="true or false: whether to reuse the results of equal runs that are complete")
     reuse_from: list[str] = Field(description="the folders to search for equal runs, as [outputs,multirun]")
-
-
-class LocalLauncher(Section):
-    """A process for each job, as many at a time as there are cores for."""
-
-    name: Literal["local"]
-    n_jobs: int | None = Field(ge=1, le=1024, description="the most jobs at a time, null for one per available core")
 
 
 class OptunaSweeper(Section):
@@ -47,25 +42,21 @@ class OptunaSweeper(Section):
 
 
 class _Hydra(Section):
-    launcher: LocalLauncher | None
     sweeper: OptunaSweeper | None
 
 
-class SweepOptions(Section):
-    """All options. A `launcher` of None is Hydra's basic one or a plugin; a `sweeper` of None is a grid."""
-
+class _Options(Section):
     sweep: SweepConfig
     hydra: _Hydra
 
-    @property
-    def launcher(self) -> LocalLauncher | None:
-        """The launcher, if it is era_cnn's own."""
-        return self.hydra.launcher
 
-    @property
-    def search(self) -> OptunaSweeper | None:
-        """The search, if the sweep is one."""
-        return self.hydra.sweeper
+@dataclass(frozen=True)
+class SweepOptions:
+    """All options of a sweep. A `search` of None is a grid."""
+
+    sweep: SweepConfig
+    launcher: Launcher
+    search: OptunaSweeper | None
 
 
 def sweep_options(composed: Composed) -> SweepOptions:
@@ -75,36 +66,35 @@ def sweep_options(composed: Composed) -> SweepOptions:
         ConfigError: If they are wrong; lists every problem.
     """
     values = plain(composed)
-    launcher, sweeper = values["hydra"]["launcher"], values["hydra"]["sweeper"]
-    problems = [*_problems_of_launcher(launcher), *_problems_of_sweeper(sweeper)]
-    own = {
-        "launcher": launcher if "_target_" not in launcher else None,
-        "sweeper": sweeper if "_target_" not in sweeper else None,
-    }
+    sweeper = values["hydra"]["sweeper"]
+    problems = list(_problems_of_sweeper(sweeper))
+    own = {"sweeper": sweeper if "_target_" not in sweeper else None}
     try:
-        options = SweepOptions.model_validate({"sweep": values.get("sweep"), "hydra": own})
+        launcher = launcher_of(composed)
+    except ConfigError as error:
+        problems += error.problems
+    try:
+        options = _Options.model_validate({"sweep": values.get("sweep"), "hydra": own})
+        problems += _problems_of_reuse(options.sweep, values["hydra"]["overrides"]["task"])
     except ValidationError as error:
-        problems += field_problems(error, SweepOptions)
+        problems += field_problems(error, _Options)
     if problems:
         raise ConfigError(problems)
-    return options
+    return SweepOptions(options.sweep, launcher, options.hydra.sweeper)
 
 
-def _problems_of_launcher(launcher: dict[str, Any]) -> Iterator[str]:
-    if launcher.get("_target_") == BASIC_LAUNCHER:
-        for key in launcher.keys() - {"_target_"}:
-            yield problem(
-                f"hydra.launcher.{key}", "not be given: hydra/launcher=basic has no keys", launcher[key], "Remove it."
-            )
+def _problems_of_reuse(sweep: SweepConfig, typed: Sequence[str]) -> Iterator[str]:
+    for text in typed:
+        if text.startswith("sweep.reuse_from=") and not sweep.reuse:
+            yield problem("sweep.reuse_from", "be used with sweep.reuse=true", text, "Add it, or leave this out.")
 
 
 def _problems_of_sweeper(sweeper: dict[str, Any]) -> Iterator[str]:
     if "_target_" not in sweeper:
         return
-    if sweeper["_target_"] != BASIC_SWEEPER:
-        advice = "Choose one: hydra/sweeper=basic"
-        yield problem("hydra/sweeper", "be one of basic, optuna", sweeper["_target_"], advice)
-    elif sweeper.get("max_batch_size") is not None:
+    for key in sweeper.keys() - {"_target_", "max_batch_size", "params"}:
+        yield problem(f"hydra.sweeper.{key}", "be a key of hydra/sweeper=basic (params)", sweeper[key], "Remove it.")
+    if sweeper.get("max_batch_size") is not None:
         advice = "With hydra/launcher=local, set hydra.launcher.n_jobs."
         rule = "be null: a job starts as soon as there is room for it"
         yield problem("hydra.sweeper.max_batch_size", rule, sweeper["max_batch_size"], advice)

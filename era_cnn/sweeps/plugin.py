@@ -21,7 +21,7 @@ from typing import Any
 from era_cnn.compose.hydra_door import Composed
 from era_cnn.compose.launchers import LauncherPlugin
 from era_cnn.compose.words import Words
-from era_cnn.errors import RunFolderError
+from era_cnn.errors import OutputError, RunFolderError
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.sweep import HALT
@@ -102,7 +102,8 @@ class PluginExecutor:
         left = [*self._batch, *(job for _, jobs in self._launches for job in jobs)]
         self._batch, self._launches = [], []
         if left:
-            say(f"{len(left)} jobs are left to the launcher; those that are running continue.")
+            with suppress(OutputError):  # or the driver would not learn which jobs are left
+                say(f"{len(left)} jobs are left to the launcher; those that are running continue.")
         return left
 
     def halt(self) -> None:
@@ -197,16 +198,35 @@ SLURM_SECONDS = 30.0
 SQUEUE_SECONDS = 2.0
 """The time between two calls of squeue."""
 
+MAX_UNANSWERED = 900
+"""How often in a row Slurm may not answer: half an hour at least."""
+
 
 def _wait_for_slurm(job: Any) -> list[None]:
     """Waits until a job of submitit has a result, or is no longer in Slurm's queue.
 
     Submitit asks Slurm's accounting, which not every cluster has, and would wait forever for a killed job.
     """
-    missed = 0
+    missed = unanswered = 0
     while not job.paths.result_pickle.exists() and missed < 2:  # the file may appear after the job's end
         time.sleep(SQUEUE_SECONDS)
-        command = ["squeue", "--noheader", "--format=%i", f"--jobs={job.job_id}"]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False)
-        missed = 0 if answer.stdout.strip() else missed + 1
+        is_queued = _is_queued(job.job_id)
+        missed = missed + 1 if is_queued is False else 0
+        unanswered = unanswered + 1 if is_queued is None else 0
+        if unanswered == 1:
+            say(f"Slurm does not answer. Asking up to {MAX_UNANSWERED:,} times for job {job.job_id}.")
+        if unanswered == MAX_UNANSWERED:
+            raise TimeoutError(f"Slurm did not answer {MAX_UNANSWERED:,} times")
     return [None]
+
+
+def _is_queued(job_id: str) -> bool | None:
+    """Whether a job is in Slurm's queue; None if Slurm does not answer, as during a restart."""
+    command = ["squeue", "--noheader", "--format=%i", f"--jobs={job_id}"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SLURM_SECONDS)
+    except subprocess.TimeoutExpired:
+        return None
+    if answer.returncode and "invalid job id" not in answer.stderr.lower():
+        return None
+    return bool(answer.stdout.strip())

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from era_cnn.compose.complaints import reason_of
 from era_cnn.errors import ProcessError
 from era_cnn.folders.ledger import Job
 from era_cnn.machine import available_cores
-from era_cnn.runs.stopping import SIGNALS
+from era_cnn.signals import SIGNALS
 from era_cnn.sweeps.executor import Ended, Manner
 from era_cnn.sweeps.worker import serve
 
@@ -41,10 +42,31 @@ def prepare(modules: Sequence[str] = ()) -> None:
     if _FORKS:
         from multiprocessing import forkserver, resource_tracker
 
-        resource_tracker.ensure_running()  # started below, it would unblock signals again
+        with _signals_blocked():  # a closed terminal must not end it
+            resource_tracker.ensure_running()
         _CONTEXT.set_forkserver_preload(["era_cnn.runs.carry_out", "era_cnn.sweeps.reuse", *modules])
-        with _signals_blocked(), _same_modules():
+        with _signals_blocked(), _same_modules(), _short_temporary_folder():  # blocked again: the start unblocked some
             forkserver.ensure_running()
+
+
+@contextmanager
+def _short_temporary_folder() -> Iterator[None]:
+    """Within the context, the temporary folder has a path that a Unix socket can have: at most 107 bytes in all.
+
+    If TMPDIR is longer, another folder is used for the socket alone. Python does so by itself from 3.14.
+    """
+    before = tempfile.tempdir
+    longest = MAX_SOCKET_PATH - len("/pymp-12345678/listener-12345678")
+    places = (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm")
+    usable = (place for place in places if len(os.fsencode(place)) <= longest and os.access(place, os.W_OK | os.X_OK))
+    tempfile.tempdir = next(usable, before)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
+MAX_SOCKET_PATH = 107
 
 
 @contextmanager
@@ -149,7 +171,7 @@ class Pool:
         try:
             goes_on = worker.connection.recv()
         except (EOFError, OSError):
-            worker.process.join()
+            _join(worker.process)
             death = _death(worker.process.exitcode or 0)
         worker.job = None
         if self._own_process or not goes_on:
@@ -189,13 +211,24 @@ class Pool:
 
     def _dismiss(self, worker: _Worker) -> None:
         worker.connection.close()
-        worker.process.join()
+        _join(worker.process)
         worker.lifeline.close()
         self._workers.remove(worker)
         self._free = sorted([*self._free, *worker.cores])
 
     def _cores_of(self, job: Job) -> int:
         return min(job.threads, self._num_cores)
+
+
+def _join(process: BaseProcess) -> None:
+    """Waits for a process that has no job; kills it if a thread of a plugin, for example, keeps it from ending."""
+    process.join(JOIN_SECONDS)
+    if process.is_alive():
+        process.kill()
+        process.join(JOIN_SECONDS)
+
+
+JOIN_SECONDS = 60.0
 
 
 def available_gpus() -> list[str]:

@@ -13,6 +13,10 @@ from era_cnn.compose.planner import Planner
 from era_cnn.compose.words import Words
 from era_cnn.errors import RunFolderError
 from era_cnn.folders.sweep import RECORD, SweepFolder
+from era_cnn.sweeps.launchers import renamed
+
+RECORDED = ("hydra.sweep.dir=", "hydra/launcher", "hydra.launcher")
+"""The overrides whose effect is recorded, and that decide nothing of a job."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,10 @@ class Request:
         try:
             hydra = values["hydra"]
             sources = {source["provider"]: source["path"] for source in hydra["runtime"]["config_sources"]}
-            overrides = [text for text in hydra["overrides"]["hydra"] if not text.startswith("hydra.sweep.dir=")]
+            overrides = [text for text in hydra["overrides"]["hydra"] if not text.lstrip("+~").startswith(RECORDED)]
             name = hydra["job"]["config_name"] or "config"
             typed = Words([*overrides, *hydra["overrides"]["task"]], name, sources.get("command-line"))
-            return cls(typed, dict(values["sweep"]), dict(hydra["launcher"]), dict(hydra["sweeper"]))
+            return cls(typed, dict(values["sweep"]), renamed(hydra["launcher"]), dict(hydra["sweeper"]))
         except (KeyError, TypeError, ValueError) as error:
             path = sweep.path / RECORD
             raise RunFolderError(

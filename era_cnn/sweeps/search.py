@@ -181,7 +181,7 @@ class Search:
         try:
             (planned,) = self._planner.plan([self._space.overrides(values)], first=number)
         except ConfigError as error:
-            say(f"Trial {number} is invalid: {error}")
+            say(f"Trial {number} is invalid: {' '.join(error.problems)}")
             self._study.tell(number, state=self._optuna.trial.TrialState.FAIL)
             return None
         return self._sweep.add(planned)

@@ -18,6 +18,8 @@ from era_cnn.sweeps.executor import Ended, Executor
 from era_cnn.sweeps.options import SweepConfig
 
 POLL_SECONDS = 0.2
+MAX_STOPS = 10
+"""How often something else may stop a job within one epoch before it is no longer tried again."""
 
 
 class Source(Protocol):
@@ -87,6 +89,10 @@ class Drive:
     _running: dict[int, Job] = field(default_factory=dict)
     _attempts: Counter[int] = field(default_factory=Counter)
     _pruned: set[int] = field(default_factory=set)
+    _awaited: set[int] = field(default_factory=set)
+    _stops: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """By job: its epochs when it was last stopped, and how often it was stopped with as many."""
+
     _next: Job | None = None
     _halted: bool = False
     """Whether no further jobs are started."""
@@ -104,7 +110,7 @@ class Drive:
                 if self.stop.number is not None and not asked:
                     asked = True
                     self._stop()
-                for ended in self.executor.ended(POLL_SECONDS):
+                for ended in self._ended():
                     self._settle(ended)
                 self._prune()
                 self.board.refresh(self._progress)
@@ -122,8 +128,14 @@ class Drive:
         """Lets all jobs save and stop, without recording their outcomes."""
         self._stop()
         while self._running:
-            for ended in self.executor.ended(POLL_SECONDS):
-                self._running.pop(ended.job.number, None)
+            self._ended()
+
+    def _ended(self) -> Sequence[Ended]:
+        """The jobs that have just ended; they no longer count as running, even if one can't be recorded."""
+        ended = self.executor.ended(POLL_SECONDS)
+        for each in ended:
+            self._running.pop(each.job.number, None)
+        return ended
 
     def _begin(self) -> bool:
         """Starts jobs while there is room; returns whether there are more."""
@@ -146,7 +158,13 @@ class Drive:
         return self._halted or self.stop.number is not None
 
     def _can_begin(self, job: Job) -> bool:
-        return self.executor.has_room(job) and not self.sweep.run(job).is_in_use()
+        if not self.executor.has_room(job):
+            return False
+        is_in_use = self.sweep.run(job).is_in_use()
+        if is_in_use and job.number not in self._awaited:
+            self._awaited.add(job.number)
+            self.board.on_wait(job)
+        return not is_in_use
 
     def _stop(self) -> None:
         self._halted = True
@@ -161,7 +179,7 @@ class Drive:
             self.executor.stop(job)
 
     def _settle(self, ended: Ended) -> None:
-        job = self._running.pop(ended.job.number)
+        job = ended.job
         outcome = self.sweep.outcome(job)
         if outcome.state not in DONE and not self._is_ending():
             outcome = self._judged(job, outcome, ended.death)
@@ -180,14 +198,23 @@ class Drive:
             self.sweep.run(job).set_state("failed", message=message)
         return replace(outcome, state="failed", message=message)
 
+    def _is_stuck(self, job: Job, outcome: Outcome) -> bool:
+        """Whether a job is stopped again and again before it completes another epoch."""
+        if outcome.state != "interrupted":
+            return False
+        epochs = read_progress(self.sweep.path / job.folder).epochs
+        before, count = self._stops.get(job.number, (epochs, 0))
+        self._stops[job.number] = (epochs, count + 1 if epochs == before else 1)
+        return self._stops[job.number][1] >= MAX_STOPS
+
     def _take_note(self, job: Job, outcome: Outcome) -> None:
         """Records how a job ended, and decides whether it is tried again."""
         self.sweep.ledger.add(Entry.now(job, outcome.state, outcome.message))
-        has_failed = outcome.state in ("failed", "damaged")
+        has_failed = outcome.state in ("failed", "damaged") or self._is_stuck(job, outcome)
         if self._is_ending():
             again = False
         elif has_failed:
-            again = self._attempts[job.number] <= self.config.retries
+            again = outcome.state != "interrupted" and self._attempts[job.number] <= self.config.retries
         else:
             again = outcome.state not in DONE  # another process stopped this job alone, or is working on it
             self._attempts[job.number] -= 1

@@ -19,7 +19,9 @@ from era_cnn.folders.claims import InUseError
 from era_cnn.folders.plain import open_to_append
 from era_cnn.folders.run import RunFolder
 from era_cnn.machine import keep_memory
-from era_cnn.runs.stopping import SIGNALS, stop_requests
+from era_cnn.output import accept_all_characters
+from era_cnn.runs.stopping import stop_requests
+from era_cnn.signals import SIGNALS
 from era_cnn.sweeps.executor import Manner
 
 
@@ -43,6 +45,7 @@ def serve(
     """
     os.environ.clear()
     os.environ.update(environment)
+    accept_all_characters()
     if cores and sys.platform == "linux":
         os.sched_setaffinity(0, cores)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()

@@ -81,7 +81,7 @@ class Checkpoint:
                 "it. Resume with that version."
             )
         whole = _VALUES.validate_python(values)
-        tally = Tally.from_state(values["tally"], device) if whole["tally"] else None
+        tally = None if whole["tally"] is None else Tally.from_state(whole["tally"], device)
         return cls(
             whole["origin"],
             Position(whole["epoch"], whole["steps_done"], tally, whole["seconds"]),
@@ -96,8 +96,8 @@ class Checkpoint:
         """
         position, recorded = self.position, [metrics.epoch for metrics in self.history]
         is_possible = (
-            recorded == list(range(1, position.epoch))
-            and position.epoch <= epochs + 1
+            position.epoch <= epochs + 1
+            and recorded == list(range(1, position.epoch))
             and position.steps_done <= (num_steps if position.epoch <= epochs else 0)
             and (position.tally is None) == (position.steps_done == 0)
         )

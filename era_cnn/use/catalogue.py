@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module, metadata
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import era_cnn
 from era_cnn.compose.words import CONFIG_MODULE, Words
 from era_cnn.config.plugins import config_folders
-from era_cnn.errors import StorageError
+from era_cnn.errors import ConfigError, StorageError, harmless
 from era_cnn.folders.storage import files_sha256, write_atomically
+from era_cnn.paths import expanded
 
 if TYPE_CHECKING:
     from era_cnn.config.schema import RunConfig  # torch is imported only if nothing is cached
@@ -41,33 +42,39 @@ class Entry:
         return asdict(self)
 
 
-def catalogue(words: Words) -> list[Entry]:
+def catalogue(words: Words) -> tuple[list[Entry], list[str]]:
     """Composes and builds every experiment, or reads the cached entries if nothing has changed since.
 
     With the user's own config folder, or with plugins, nothing is cached.
 
+    Returns:
+        An entry for each experiment, and the problems of those that can't be composed or built.
+
     Raises:
-        ConfigError: If one can't be composed or built.
+        ConfigError: If this holds for all of them.
     """
     if words.config_dir or words.plugins or config_folders():
-        return list(_entries(words))
+        return _entries(words)
     path = _cache_dir() / f"models_{_digest()}.json"
     with suppress(OSError, ValueError):  # missing or damaged
         sha256, _, text = path.read_text(encoding="utf-8").partition("\n")
         if hashlib.sha256(text.encode()).hexdigest() == sha256:
-            return [Entry(**values) for values in json.loads(text)]
-    entries = list(_entries(words))
+            return [Entry(**values) for values in json.loads(text)], []
+    entries, problems = _entries(words)
+    if problems:
+        return entries, problems
     text = json.dumps([entry.to_json() for entry in entries])
     with suppress(OSError, StorageError):  # without a cache, the next call is only slower
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}".encode())
-    return entries
+    return entries, []
 
 
 def _cache_dir() -> Path:
     """The cache folder of the user."""
-    with suppress(RuntimeError):  # the user may have no home directory
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "era_cnn")
+    for place in (os.environ.get("XDG_CACHE_HOME", ""), os.path.join(expanded("~"), ".cache")):
+        if os.path.isabs(place):  # by the XDG specification, others are to be ignored
+            return Path(place, "era_cnn")
     return Path(os.devnull)
 
 
@@ -79,22 +86,34 @@ def _digest() -> str:
     return hashlib.sha256("\0".join([*versions, code, configs]).encode()).hexdigest()
 
 
-def _entries(words: Words) -> Iterator[Entry]:
+def _entries(words: Words) -> tuple[list[Entry], list[str]]:
     from era_cnn.compose.composition import compose, experiments, validated
 
+    entries: list[Entry] = []
+    problems: dict[str, list[str]] = {}  # maps each problem to the experiments that have it
     for name in experiments(words):
-        config = validated(compose(words.with_overrides([*words.overrides, f"experiment={name}"])))
-        summary = describe(config)
-        yield Entry(
-            experiment=name,
-            params=summary.params,
-            max_params=config.target.max_params,
-            epochs=config.trainer.epochs,
-            max_epochs=config.target.max_epochs,
-            test_accuracy=config.target.test_accuracy,
-            receptive_field=summary.receptive_field,
-            mult_adds=summary.mult_adds,
-        )
+        try:
+            config = validated(compose(words.with_overrides([*words.overrides, f"experiment={name}"])))
+            entries.append(_entry(name, config, describe(config)))
+        except ConfigError as error:
+            for each in error.problems:
+                problems.setdefault(each, []).append(name)
+    if problems and not entries:  # then the experiments are not at fault
+        raise ConfigError(list(problems))
+    return entries, [f"In experiment {', '.join(names)}: {text}" for text, names in problems.items()]
+
+
+def _entry(name: str, config: RunConfig, summary: Summary) -> Entry:
+    return Entry(
+        experiment=name,
+        params=summary.params,
+        max_params=config.target.max_params,
+        epochs=config.trainer.epochs,
+        max_epochs=config.target.max_epochs,
+        test_accuracy=config.target.test_accuracy,
+        receptive_field=summary.receptive_field,
+        mult_adds=summary.mult_adds,
+    )
 
 
 def describe(config: RunConfig) -> Summary:
@@ -115,7 +134,7 @@ def catalogue_table(entries: Sequence[Entry]) -> str:
     head = ("experiment", "params", "max", "epochs", "max", "target", "field", "multiply-adds")
     rows = [
         (
-            entry.experiment,
+            harmless(entry.experiment),
             f"{entry.params:,}",
             f"{entry.max_params:,}" if entry.max_params else "-",
             str(entry.epochs),

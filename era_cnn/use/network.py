@@ -22,8 +22,8 @@ class Run:
     """An existing run, from any version of era_cnn. Its folder is only read.
 
     Raises:
-        ConfigError: If there is no such folder, or it is that of a sweep.
-        RunFolderError: If its config is missing or damaged.
+        ConfigError: If it is the folder of a sweep.
+        RunFolderError: If there is no such folder, or its config is missing or damaged.
     """
 
     def __init__(self, path: str | Path) -> None:

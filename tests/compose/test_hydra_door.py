@@ -33,7 +33,7 @@ from era_cnn.errors import ConfigError
 PACKAGE = Path(era_cnn.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 DOOR = PACKAGE / "compose" / "hydra_door.py"
-SMALL = ["data=digits", "trainer=smoke", "trainer.limit_train_images=64"]
+SMALL = ["data=digits", "trainer=smoke", "threads=1", "trainer.limit_train_images=64", "trainer.limit_test_images=50"]
 
 
 def imports_of(path: Path) -> set[str]:
@@ -246,7 +246,7 @@ def test_a_command_leaves_hydra_and_omegaconf_as_they_were(words: list[str], com
 def test_elsewhere_interpolations_are_omegaconfs_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "x")
     OmegaConf.register_new_resolver("oc.decode", lambda text: "theirs", replace=True)  # of another library
-    config = OmegaConf.create({"read": "${oc.env:SECRET}", "decoded": "${oc.decode:1}", "long": "${read}" * 20_000})
+    config = OmegaConf.create({"read": "${oc.env:SECRET}", "decoded": "${oc.decode:1}", "long": "${read}" * 10_001})
     try:
         with limited():
             with limited():
@@ -261,7 +261,7 @@ def test_elsewhere_interpolations_are_omegaconfs_own(monkeypatch: pytest.MonkeyP
             thread.join()
             with pytest.raises(Exception, match="must not be used"):
                 config.decoded  # noqa: B018
-        assert elsewhere == ["x", "theirs", "x" * 20_000]
+        assert elsewhere == ["x", "theirs", "x" * 10_001]
         assert (config.read, config.decoded) == ("x", "theirs")
     finally:
         OmegaConf.register_new_resolver("oc.decode", omegaconf.resolvers.oc.decode, replace=True)

@@ -8,11 +8,11 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 
 from era_cnn.compose.composition import compose, experiments, resolved, validated
-from era_cnn.compose.planner import plan_sweep
 from era_cnn.compose.words import Words, parse_words, quote
 from era_cnn.config.schema import RunConfig
 from era_cnn.errors import ConfigError
 from tests.conftest import config_of
+from tests.helpers import plan_sweep
 
 
 def jobs_of(*overrides: str) -> list[RunConfig]:
@@ -125,7 +125,7 @@ def test_a_job_is_composed_as_hydra_would_compose_it(words: list[str]) -> None:
     [
         (
             ["model.dropout=0.1,0.2", "++model.dropout=0.3"],
-            "model.dropout must be given once in a sweep, got model.dropout",
+            "model.dropout must be given once, got model.dropout=0.1,0.2 and ++model.dropout=0.3. Remove all but one.",
         ),
         (
             ["model.layers.conv5.out_channels=8,9", "~model.layers.conv5"],

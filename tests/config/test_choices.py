@@ -10,6 +10,9 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
+from era_cnn.compose.composition import compose_sweep
+from era_cnn.compose.launchers import launcher_of
+from era_cnn.compose.words import Words
 from era_cnn.config import choices, plugins
 from era_cnn.config.choices import (
     BLOCKS,
@@ -37,6 +40,7 @@ BUILT_IN = {
     "transform": ["affine", "rotate"],
     "optimizer": ["adam", "adamw", "sgd"],
     "scheduler": ["constant", "cosine", "one_cycle", "step"],
+    "launcher": ["ray_cluster", "slurm", "submitit_local"],
 }
 
 
@@ -303,6 +307,9 @@ def test_a_check_of_an_entry_is_asked_whatever_its_kind() -> None:
         if kind == "block":
             spec = {"block": "mine", "size": 2}
             assert list(layer_problems({"first": spec}, {})) == [f"model.layers.first.{message}"]
+        elif kind == "launcher":
+            composed = compose_sweep(Words(["hydra/launcher=mine"]))
+            assert refused(lambda composed=composed: launcher_of(composed)) == (f"hydra.launcher.{message}",)
         else:
             (group,) = [name for name, chosen in GROUPS.items() if chosen is registry]
             extra = {"mean": [0.1], "std": [0.3]} if kind == "dataset" else {}

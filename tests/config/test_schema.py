@@ -21,7 +21,7 @@ def test_every_yaml_file_is_reached() -> None:
     rest = {path.relative_to(CONF_DIR).as_posix() for path in FILES} - {
         path.relative_to(CONF_DIR).as_posix() for path in OPTIONS
     }
-    launchers = {f"hydra/launcher/{name}.yaml" for name in ("local", "ray_cluster", "slurm")}
+    launchers = {f"hydra/launcher/{name}.yaml" for name in ("local", "ray_cluster", "slurm", "submitit_local")}
     assert rest == {"config.yaml", "hydra/help/era_cnn.yaml", "hydra/sweeper/optuna.yaml", *launchers}
 
 

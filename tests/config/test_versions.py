@@ -120,7 +120,9 @@ def former(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_composed(overrides: list[str]) -> RunConfig:
-    return config_of("experiment=model_3", "device=cpu", "data.root=/data", *overrides)
+    chosen = {override.partition("=")[0] for override in overrides}
+    usual = [each for each in ("experiment=model_3", "device=cpu") if each.partition("=")[0] not in chosen]
+    return config_of(*usual, "data.root=/data", *overrides)
 
 
 @pytest.mark.parametrize("case", CHANGES)

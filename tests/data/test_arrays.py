@@ -47,68 +47,29 @@ def test_grey_images_pass_with_and_without_a_channel_axis() -> None:
     check_against(replace(arrays, train_images=arrays.train_images[:, 0]), info, "mine")
 
 
-def wrong() -> Iterator[tuple[str, dict[str, Any], str]]:
-    arrays = arrays_of()
-    images, labels = arrays.train_images, arrays.train_labels
-    yield "float images", {"train_images": images.astype(np.float32)}, "training images of uint8, got float32"
-    yield "int64 test images", {"test_images": arrays.test_images.astype(np.int64)}, "test images of uint8, got int64"
-    yield "fewer images", {"train_images": images[:-1]}, "training images of shape (7, 3, 4, 6), got (6, 3, 4, 6)"
-    yield (
-        "more images",
-        {"train_images": np.concatenate([images, images])},
-        "training images of shape (7, 3, 4, 6), got (14,",
-    )
-    yield (
-        "fewer test images",
-        {"test_images": arrays.test_images[:1]},
-        "test images of shape (3, 3, 4, 6), got (1, 3, 4, 6)",
-    )
-    yield (
-        "channels last",
-        {"train_images": images.transpose(0, 2, 3, 1)},
-        "training images of shape (7, 3, 4, 6), got (7, 4",
-    )
-    yield (
-        "turned",
-        {"train_images": images.transpose(0, 1, 3, 2)},
-        "training images of shape (7, 3, 4, 6), got (7, 3, 6, 4)",
-    )
-    yield "grey", {"train_images": images[:, 0]}, "training images of shape (7, 3, 4, 6), got (7, 4, 6)"
-    yield "flat", {"train_images": images.reshape(7, -1)}, "training images of shape (7, 3, 4, 6), got (7, 72)"
-    yield (
-        "fewer labels",
-        {"train_labels": labels[:-1]},
-        "training labels of shape (7,), whole numbers, got (6,) of int64",
-    )
-    yield (
-        "one-hot labels",
-        {"train_labels": np.eye(7, dtype=np.int64)},
-        "training labels of shape (7,), whole numbers, got (7, 7)",
-    )
-    yield (
-        "float labels",
-        {"train_labels": labels.astype(float)},
-        "training labels of shape (7,), whole numbers, got (7,) of",
-    )
-    yield (
-        "bool labels",
-        {"test_labels": arrays.test_labels > 0},
-        "test labels of shape (3,), whole numbers, got (3,) of bool",
-    )
-    yield "labels from 1", {"train_labels": labels + 1}, "training labels from 0 to 2, one for each class, got 1 to 3"
-    yield (
-        "a negative label",
-        {"train_labels": labels - 1},
-        "training labels from 0 to 2, one for each class, got -1 to 1",
-    )
-    yield (
-        "a label too large",
-        {"test_labels": np.array([0, 1, 3])},
-        "test labels from 0 to 2, one for each class, got 0 to 3",
-    )
-
-
-WRONG = {name: (changes, message) for name, changes, message in wrong()}
+IMAGES, LABELS = arrays_of().train_images, arrays_of().train_labels
+TEST_IMAGES, TEST_LABELS = arrays_of().test_images, arrays_of().test_labels
+SHAPE = "training images of shape (7, 3, 4, 6), got"
+WHOLE = "labels of shape ({},), whole numbers, got"
+WRONG = {
+    "float images": ({"train_images": IMAGES.astype(np.float32)}, "training images of uint8, got float32"),
+    "int64 test images": ({"test_images": TEST_IMAGES.astype(np.int64)}, "test images of uint8, got int64"),
+    "fewer images": ({"train_images": IMAGES[:-1]}, f"{SHAPE} (6, 3, 4, 6)"),
+    "more images": ({"train_images": np.concatenate([IMAGES, IMAGES])}, f"{SHAPE} (14, 3, 4, 6)"),
+    "fewer test images": ({"test_images": TEST_IMAGES[:1]}, "test images of shape (3, 3, 4, 6), got (1, 3, 4, 6)"),
+    "channels last": ({"train_images": IMAGES.transpose(0, 2, 3, 1)}, f"{SHAPE} (7, 4, 6, 3)"),
+    "turned": ({"train_images": IMAGES.transpose(0, 1, 3, 2)}, f"{SHAPE} (7, 3, 6, 4)"),
+    "grey": ({"train_images": IMAGES[:, 0]}, f"{SHAPE} (7, 4, 6)"),
+    "flat": ({"train_images": IMAGES.reshape(7, -1)}, f"{SHAPE} (7, 72)"),
+    "fewer labels": ({"train_labels": LABELS[:-1]}, f"training {WHOLE.format(7)} (6,) of int64"),
+    "one-hot labels": ({"train_labels": np.eye(7, dtype=np.int64)}, f"training {WHOLE.format(7)} (7, 7) of int64"),
+    "float labels": ({"train_labels": LABELS.astype(float)}, f"training {WHOLE.format(7)} (7,) of float64"),
+    "bool labels": ({"test_labels": TEST_LABELS > 0}, f"test {WHOLE.format(3)} (3,) of bool"),
+    "labels from 1": ({"train_labels": LABELS + 1}, "training labels from 0 to 2, one for each class, got 1 to 3"),
+    "a negative label": ({"train_labels": LABELS - 1}, "training labels from 0 to 2, one for each class, got -1 to 1"),
+    "a label too large": ({"test_labels": np.array([0, 1, 3])}, "test labels from 0 to 2, one for each class, got 0 to 3"),
+}  # fmt: skip
+"""Arrays that contradict INFO, and what is said of them."""
 
 
 @pytest.mark.parametrize("case", WRONG)

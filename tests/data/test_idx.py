@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import multiprocessing
+import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from era_cnn.data import idx
 from era_cnn.data.idx import IDX_SOURCES, IdxFile, IdxSource, parse_idx, read_idx_data
 from era_cnn.errors import DataError
 from tests.conftest import MNIST_ROOT
+from tests.helpers import unprivileged
 
 NAMES = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
 
@@ -34,7 +37,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         packed = gzip.compress(raw, mtime=0)
         (raw_dir / f"{name}.gz").write_bytes(packed)
         files.append(IdxFile(name, array.shape, hashlib.sha256(packed).hexdigest(), hashlib.sha256(raw).hexdigest()))
-    monkeypatch.setitem(idx.IDX_SOURCES, "mnist", IdxSource("MNIST", tuple(files)))
+    monkeypatch.setitem(idx.IDX_SOURCES, "mnist", IdxSource("MNIST", tuple(files), ("http://mirror/",)))
     return tmp_path / "tiny"
 
 
@@ -131,6 +134,58 @@ def test_a_folder_in_place_of_a_file(tiny: Path) -> None:
         read_idx_data("mnist", tiny)
 
 
+def test_a_pipe_or_an_endless_file_is_not_waited_for(tiny: Path) -> None:
+    path = tiny / "MNIST" / "raw" / f"{NAMES[0]}.gz"
+    for replace in (lambda: os.mkfifo(path), lambda: path.symlink_to("/dev/zero")):
+        path.unlink()
+        replace()
+        with pytest.raises(DataError, match=f"{NAMES[0]}.gz must have the SHA-256"):
+            read_idx_data("mnist", tiny)
+
+
+def test_a_folder_of_another_user_is_not_downloaded_to(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idx, "fetch", lambda url, most_bytes: pytest.fail("it must not be asked for"))
+    raw_dir = tiny / "MNIST" / "raw"
+    raw_dir.chmod(0)
+    os.chdir(tiny)
+    with unprivileged(tiny), pytest.raises(DataError, match="must be readable, got Permission denied"):
+        read_idx_data("mnist", Path())
+    raw_dir.chmod(0o700)
+
+
+@pytest.mark.parametrize("root", ["x" * 300, "nothing", "file/data", "/proc/self/data"])
+def test_a_root_where_nothing_can_be_is_not_downloaded_to(
+    root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nothing").symlink_to("nowhere")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(idx, "fetch", lambda url, most_bytes: b"")
+    with pytest.raises(DataError, match="must be readable, got File name too long|must exist or be downloadable"):
+        read_idx_data("mnist", tmp_path / root)
+    assert {path.name for path in tmp_path.iterdir()} == {"nothing", "file"}
+
+
+def test_the_next_mirror_is_asked_and_only_for_what_is_missing(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, asked = idx.IDX_SOURCES["mnist"], []
+    mirrors = ("http://silent/", "http://portal/", "http://good/")
+    monkeypatch.setitem(idx.IDX_SOURCES, "mnist", dataclasses.replace(source, mirrors=mirrors))
+    kept = tmp_path / "kept"
+    shutil.copytree(tiny, kept)
+    (tiny / "MNIST" / "raw" / f"{NAMES[1]}.gz").unlink()
+
+    def fetch(url: str, most_bytes: int) -> bytes:
+        asked.append(url)
+        if "silent" in url:
+            raise TimeoutError("timed out")
+        return b"<html>Log in</html>" if "portal" in url else (kept / "MNIST" / "raw" / f"{NAMES[1]}.gz").read_bytes()
+
+    monkeypatch.setattr(idx, "fetch", fetch)
+    assert read_idx_data("mnist", tiny).sha256 == read_idx_data("mnist", kept).sha256
+    assert asked == [f"{mirror}{NAMES[1]}.gz" for mirror in mirrors]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -147,10 +202,10 @@ def test_the_sizes_in_a_file_must_be_those_of_the_set(content: bytes, message: s
 
 
 def test_what_cannot_be_had_is_said_with_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_network(root: Path) -> None:
-        raise RuntimeError("Error downloading train-images: no route to host")
+    def no_network(url: str, most_bytes: int) -> bytes:
+        raise OSError("no route to host")
 
-    monkeypatch.setattr(idx, "_fetcher", lambda source: no_network)
+    monkeypatch.setattr(idx, "fetch", no_network)
     with pytest.raises(DataError) as caught:
         read_idx_data("mnist", tmp_path / "nothing")
     message = str(caught.value)
@@ -165,15 +220,15 @@ def test_a_root_that_cannot_be_created(tmp_path: Path) -> None:
         read_idx_data("mnist", tmp_path / "file")
 
 
-def fake_fetcher(origin: Path):
-    """In place of torchvision: copies the files, and notes each download."""
+def fake_fetch(origin: Path):
+    """In place of a server: gives the files, and notes each download."""
 
-    def fetch(root: Path) -> None:
+    def fetch(url: str, most_bytes: int) -> bytes:
         with (origin.parent / "downloads").open("a", encoding="utf-8") as log:
             log.write("x")
-        shutil.copytree(origin, root, dirs_exist_ok=True)
+        return (origin / "MNIST" / "raw" / url.rpartition("/")[2]).read_bytes()
 
-    return lambda source: fetch
+    return fetch
 
 
 def read_in_process(root: Path, queue: multiprocessing.Queue) -> None:
@@ -183,7 +238,7 @@ def read_in_process(root: Path, queue: multiprocessing.Queue) -> None:
 def test_two_processes_that_start_at_once_download_once(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(idx, "_fetcher", fake_fetcher(tiny))
+    monkeypatch.setattr(idx, "fetch", fake_fetch(tiny))
     expected = read_idx_data("mnist", tiny).sha256
     context = multiprocessing.get_context("fork")  # so that the tiny set and the fetcher are there too
     queue = context.Queue()
@@ -194,15 +249,15 @@ def test_two_processes_that_start_at_once_download_once(
     for worker in workers:
         worker.join()
     assert digests == [expected, expected]
-    assert (tmp_path / "downloads").read_text(encoding="utf-8") == "x"
+    assert (tmp_path / "downloads").read_text(encoding="utf-8") == "xxxx"
 
 
 def test_a_damaged_download_never_takes_its_place(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     damage_html(tiny / "MNIST" / "raw" / f"{NAMES[2]}.gz")
-    monkeypatch.setattr(idx, "_fetcher", fake_fetcher(tiny))
+    monkeypatch.setattr(idx, "fetch", fake_fetch(tiny))
     with pytest.raises(DataError, match="a web page"):
         read_idx_data("mnist", tmp_path / "new")
-    assert list((tmp_path / "new").rglob("*ubyte*")) == []
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.mnist

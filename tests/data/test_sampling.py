@@ -1,27 +1,20 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms import RandomRotation
 from torchvision.transforms import functional as TF
 
 from era_cnn.data.digits import read_digits
 from era_cnn.data.sampling import affine_matrices, rotation_matrices, sample_nearest
+from tests.helpers import affine_by_torchvision, through_pillow
 
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
     """500 real digits, (500, 1, 28, 28) uint8."""
     return torch.tensor(read_digits(1437).train_images[:500]).unsqueeze(1)
-
-
-def through_pillow(images: Tensor, transform) -> Tensor:
-    """Applies a torchvision transform to each 8-bit image on its own."""
-    done = [np.array(transform(Image.fromarray(image[0].numpy()), i)) for i, image in enumerate(images)]
-    return torch.from_numpy(np.stack(done)).unsqueeze(1)
 
 
 @pytest.mark.parametrize("degrees", [7.0, 180.0])
@@ -55,15 +48,7 @@ def test_affine_gives_the_pixels_of_torchvision_all_of_them(images: Tensor) -> N
     matrices = affine_matrices(
         angles=angles, shift_x=shift_x, shift_y=shift_y, scales=scales, shears=shears, size=(28, 28)
     )
-    theirs = through_pillow(
-        images,
-        lambda image, i: TF.affine(
-            image,
-            angles[i].item(),
-            [int(shift_x[i]), int(shift_y[i])],
-            scales[i].item(),
-            [shears[i].item(), 0.0],
-            fill=3,
-        ),
+    theirs = affine_by_torchvision(
+        images, angles=angles, shift_x=shift_x, shift_y=shift_y, scales=scales, shears=shears, fill=3
     )
     assert (sample_nearest(images, matrices, 3) == theirs).double().mean() == 1.0

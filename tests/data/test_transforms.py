@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional as TF
 
@@ -13,7 +11,7 @@ from era_cnn.config.sections import FieldError
 from era_cnn.data.digits import read_digits
 from era_cnn.data.transforms import Pipeline, Transform
 from tests.conftest import CONF_DIR
-from tests.helpers import nothing_stays_registered, pipeline_of
+from tests.helpers import affine_by_torchvision, nothing_stays_registered, pipeline_of, through_pillow
 
 
 @pytest.fixture(scope="module")
@@ -91,12 +89,6 @@ def test_a_colour_image_is_changed_as_each_of_its_channels(name: str, colour: Te
         assert torch.equal(changed[:, [channel]], drawn(augment, colour[:, [channel]], 1))
 
 
-def through_pillow(images: Tensor, transform) -> Tensor:
-    """Applies a torchvision transform to each 8-bit colour image on its own."""
-    done = [np.array(transform(Image.fromarray(image.permute(1, 2, 0).numpy()), i)) for i, image in enumerate(images)]
-    return torch.from_numpy(np.stack(done)).permute(0, 3, 1, 2)
-
-
 def test_rotation_of_colour_images_gives_the_pixels_of_torchvision(colour: Tensor) -> None:
     draws = torch.rand(1, 100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     ours = pipeline_of({"rotate": {"degrees": 90.0, "fill": 5}}, COLOUR)(colour, draws)
@@ -112,16 +104,8 @@ def test_affine_of_colour_images_gives_the_pixels_of_torchvision(colour: Tensor)
     angles, scales, shears = draws[0] * 60 - 30, draws[3] * 1.5 + 0.5, draws[4] * 40 - 20
     shift_x = ((draws[1] * 2 - 1) * 0.2 * 33).round()  # of the width
     shift_y = ((draws[2] * 2 - 1) * 0.2 * 20).round()  # of the height
-    theirs = through_pillow(
-        colour,
-        lambda image, i: TF.affine(
-            image,
-            angles[i].item(),
-            [int(shift_x[i]), int(shift_y[i])],
-            scales[i].item(),
-            [shears[i].item(), 0.0],
-            fill=[7, 7, 7],
-        ),
+    theirs = affine_by_torchvision(
+        colour, angles=angles, shift_x=shift_x, shift_y=shift_y, scales=scales, shears=shears, fill=7
     )
     assert torch.equal(ours, theirs)
 

@@ -109,6 +109,12 @@ def _hostile_folders(seed: int) -> Report:
     return hostile_folders(seed=seed)
 
 
+def _environments(seed: int) -> Report:
+    from tests.faults.environments import environments
+
+    return environments()
+
+
 def _fuzz(seed: int) -> Report:
     from tests.faults import fuzz
 
@@ -137,6 +143,7 @@ CAMPAIGNS: dict[str, Callable[[int], Report]] = {
     "sweep_kills": _sweep_kills,
     "sweep_failures": _sweep_failures("basic", "local"),
     "hostile_folders": _hostile_folders,
+    "environments": _environments,
     "fuzz": _fuzz,
     "cost": _cost,
 }

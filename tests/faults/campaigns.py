@@ -346,7 +346,7 @@ def _tensors(value: Any) -> str:
     return digest.hexdigest()
 
 
-SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143, signal.SIGUSR2: 143}
+SIGNALS = {signal.SIGHUP: 129, signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143, signal.SIGUSR2: 143}
 
 
 LONG = ("trainer.limit_epochs=12", *SAVING["every epoch"])
@@ -370,6 +370,7 @@ def signals(trials: int, *, seed: int = 1, workers: int = 2) -> Report:
             if part * share < trials
         ]
         report = in_parallel(_signals, parts, workers)
+    report.figures["signals"] = [number.name for number in SIGNALS]
     waits = sorted(report.figures.pop("waits"))
     report.figures["median_seconds_to_exit"] = round(waits[len(waits) // 2], 4)
     report.figures["p99_seconds_to_exit"] = round(waits[min(len(waits) - 1, int(0.99 * len(waits)))], 4)

@@ -105,6 +105,7 @@ def _be_the_command(words: Sequence[str], where: Path, before: Callable[[], None
         # The streams of a test runner are not those of a command.
         sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
         sys.argv = ["era-cnn", *words]
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # a campaign may run under nohup
         multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # as it was forked of one
         before()
         code = cli.main()

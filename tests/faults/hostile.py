@@ -6,7 +6,6 @@ the folder read or changed, and where a run could be resumed, the result of the 
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -67,9 +66,14 @@ def _link_to_a_copy(path: Path, outside: Path) -> None:
 
 
 def _socket(path: Path, outside: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as made, contextlib.chdir(path.parent):
-        made.bind("s")  # the whole path may be too long for a socket
-    (path.parent / "s").rename(path)
+    before = os.getcwd()
+    os.chdir(path.parent)  # the whole path may be too long for a socket
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind("s")
+        os.rename("s", path.name)
+    finally:
+        os.chdir(before)
 
 
 def _sparse(path: Path, outside: Path) -> None:
@@ -250,7 +254,7 @@ CHECKPOINTS: dict[str, Harm] = {
     "no archive": lambda path, outside: _replace_checkpoint(path, b"\x80\x02}q\x00."),
     "a momentum of one value": _momentum(lambda tensor: tensor.flatten()[:1].clone()),
     "a momentum of one value, expanded": _momentum(lambda tensor: tensor.flatten()[:1].expand(2**40)),
-    "a momentum with other strides": _momentum(lambda tensor: tensor.flatten()[:1].expand_as(tensor)),
+    "a momentum with other strides": _momentum(lambda tensor: torch.stack([tensor, tensor], dim=-1)[..., 0]),
     "a momentum of doubles": _momentum(lambda tensor: tensor.double()),
     "a momentum that is a number": _momentum(lambda tensor: 1.0),
     "no momentum": _changed_checkpoint(lambda values: _moments(values).clear()),

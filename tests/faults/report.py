@@ -49,7 +49,8 @@ def write_readme(records: Path) -> None:
 CONTROLS = """
 Would the campaigns notice? With the restoration of momentum, of the step counter or of the records (and with them the
 best accuracy) switched off, the crash points fail; without fsync, the power cuts fail; without the digest check, the damage
-goes unnoticed; with failed writes ignored, the disk failures are complained of; with jobs begun anew on resume, the killed sweeps are. The tests hold them to that: `tests/faults/test_campaigns.py`.
+goes unnoticed; with failed writes ignored, the disk failures are complained of; with jobs begun anew on resume, the killed sweeps are;
+with links followed, the hostile folders are. The tests hold them to that: `tests/faults/test_campaigns.py`.
 
 What this can't show: that a disk keeps what it says it has synchronised. The power cut is a model (half of each file
 that was not synchronised is lost; a name given since the folder was last synchronised is, or is not, there), not a
@@ -96,8 +97,9 @@ def _damage(figures: dict[str, Any]) -> str:
 
 
 def _signals(figures: dict[str, Any]) -> str:
+    *names, last = figures["signals"]
     return (
-        f"SIGINT, SIGTERM, SIGUSR1 or SIGUSR2 at random instants: {figures['saved']} saved, "
+        f"{', '.join(names)} or {last} at random instants: {figures['saved']} saved, "
         f"{figures['before anything had begun']} before anything had begun, {figures['as it was complete']} as the run "
         f"was complete; to the exit: median {1000 * figures['median_seconds_to_exit']:.0f} ms, 99th percentile "
         f"{1000 * figures['p99_seconds_to_exit']:.0f} ms"
@@ -133,6 +135,25 @@ def _sweep_failures(figures: dict[str, Any]) -> str:
     )
 
 
+def _hostile_folders(figures: dict[str, Any]) -> str:
+    return (
+        "every entry of a completed run, an interrupted run and a sweep replaced by a link, a pipe, a device, a socket, a "
+        "folder, a terabyte of nothing and the like, cut off, or changed within (checkpoints with names that match "
+        "among them), and then resumed, compared and replayed: "
+        f"{figures['refused']:,} refused with a message, {figures['carried out']:,} carried out, with the same result"
+        ". No traceback, no hang, nothing outside the folder read or changed, less than 2 GiB of memory"
+    )
+
+
+def _environments(figures: dict[str, Any]) -> str:
+    return (
+        f"commands in {figures['environments']} odd environments: places and names of folders, TMPDIR, encodings, closed "
+        "streams, homes, owners, umask, limits, and what git may answer. "
+        f"{figures['carried out']} carried out, the runs with the same weights, and {figures['refused']} refused with one "
+        "message and nothing left behind. No traceback, no hang"
+    )
+
+
 def _fuzz(figures: dict[str, Any]) -> str:
     return (
         f"generated command lines and YAML files, most of them hostile: {figures['refused']:,} refused with a message, "
@@ -165,6 +186,8 @@ DESCRIPTIONS = {
     "sweep_failures": _sweep_failures,
     "sweep_failures_slurm": _sweep_failures,
     "sweep_failures_ray": _sweep_failures,
+    "hostile_folders": _hostile_folders,
+    "environments": _environments,
     "fuzz": _fuzz,
     "cost": _cost,
 }

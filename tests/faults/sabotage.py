@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from era_cnn.errors import StorageError
-from era_cnn.folders import checkpoints, storage
+from era_cnn.folders import checkpoints, claims, storage, sweep
 from era_cnn.folders import run as folder
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.sweep import SweepFolder
@@ -98,8 +98,26 @@ def finished_jobs() -> None:
     commands._make_missing = make_all
 
 
+def followed_links() -> None:
+    """Links are followed, the kinds of files are not looked at, and files are read whole."""
+    for place in (folder, claims, sweep):
+        place.check_entries = lambda *arguments, **options: None  # type: ignore[attr-defined]
+    folder.check_way = lambda *arguments: None
+    folder.read_plain = checkpoints.read_plain = lambda path, most_bytes=0: Path(path).read_bytes()
+    storage._new_file = lambda path: path.open("wb")
+
+
 SABOTAGES = {
     each.__name__: each
-    for each in (momentum, step_counter, best_accuracy, fsync, digest_check, swallowed_errors, finished_jobs)
+    for each in (
+        momentum,
+        step_counter,
+        best_accuracy,
+        fsync,
+        digest_check,
+        swallowed_errors,
+        finished_jobs,
+        followed_links,
+    )
 }
 SABOTAGES["none"] = lambda: None

@@ -10,7 +10,7 @@ import os
 import sys
 from dataclasses import asdict
 
-from tests.faults import campaigns, sweeps
+from tests.faults import campaigns, hostile, sweeps
 from tests.faults.harness import RUN
 from tests.process import preload
 
@@ -21,7 +21,7 @@ def main() -> None:
     for line in sys.stdin:
         name, arguments, options = json.loads(line)
         if os.fork() == 0:
-            report = {**vars(campaigns), **vars(sweeps)}[name](*arguments, **options)
+            report = {**vars(campaigns), **vars(sweeps), **vars(hostile)}[name](*arguments, **options)
             print(json.dumps(asdict(report)), flush=True)
             os._exit(0)
         os.wait()

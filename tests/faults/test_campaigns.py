@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults.environments import ENVIRONMENTS, environments
 from tests.faults.variations import VARIATIONS
 
 pytestmark = pytest.mark.process  # for the server and its like
@@ -50,6 +51,7 @@ def campaign(server: subprocess.Popen[str], name: str, *trials: int, **options: 
         ("signals", [6]),
         ("damage", [100, 25, 1]),
         ("sweep_kills", [4]),
+        ("hostile_folders", [40]),
     ],
 )
 def test_whatever_happens_a_run_comes_to_the_same_end(
@@ -69,6 +71,7 @@ def test_whatever_happens_a_run_comes_to_the_same_end(
         ("crash_points", [8], {"only": "power", "sabotage": "fsync"}, "must hold a whole checkpoint"),
         ("disk_failures", [16], {"sabotage": "swallowed_errors"}, "ended with 0"),
         ("damage", [20, 5, 0], {"sabotage": "digest_check"}, "not detected"),
+        ("hostile_folders", [40], {"sabotage": "followed_links"}, "outside was touched"),
         (
             "sweep_kills",
             [1, ["basic"]],
@@ -81,6 +84,16 @@ def test_a_campaign_notices_what_it_is_for(
     name: str, trials: list[Any], options: dict[str, Any], said: str, server: subprocess.Popen[str]
 ) -> None:
     assert any(said in failure for failure in campaign(server, name, *trials, **options)["failures"])
+
+
+@pytest.mark.parametrize("name", ["run below a link to nothing", "TMPDIR of 80 characters", "PYTHONIOENCODING=ascii"])
+def test_odd_environments_are_carried_out_or_refused(name: str) -> None:
+    report = environments(1, only=name)
+    assert (report.tried, report.failures) == (1, [])
+
+
+def test_there_are_enough_environments() -> None:
+    assert len(ENVIRONMENTS) >= 100
 
 
 def test_there_are_enough_variations() -> None:

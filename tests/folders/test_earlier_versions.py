@@ -72,8 +72,9 @@ def test_they_are_compared(earlier: Path, command) -> None:
     code, out, err = command("compare", "completed", "interrupted", "sweep")
     assert (code, err) == (0, "")
     assert re.findall("completed|interrupted|planned", out) == [
-        "completed", "completed", "interrupted", "interrupted", "completed", "interrupted", "planned",
+        "completed", "completed", "interrupted", "interrupted", "completed", "interrupted", "planned", "interrupted",
     ]  # fmt: skip
+    assert "run interrupted: stopped by SIGTERM" in out
 
 
 def test_an_interrupted_run_is_resumed_to_the_same_result(earlier: Path, command) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
 from era_cnn.errors import StorageError
+from era_cnn.folders.claims import claim
 from era_cnn.folders.storage import write_atomically
 
 
@@ -49,3 +51,34 @@ def test_the_order_is_file_then_name_then_folder(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "replace", lambda old, new: (calls.append("rename"), replace(old, new))[1])
     write_atomically(tmp_path / "x", b"content")
     assert calls == ["x.partial", "rename", tmp_path.name]
+
+
+def failing_for_folders(name: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets `os.open` or `os.fsync` fail for folders."""
+    original = getattr(os, name)
+
+    def fail(what: object, *arguments: int) -> int | None:
+        if os.path.isdir(f"/proc/self/fd/{what}" if name == "fsync" else str(what)):
+            raise OSError(number, os.strerror(number))
+        return original(what, *arguments)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(os, name, fail)
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("fsync", errno.EINVAL), ("fsync", errno.ENOTSUP), ("fsync", errno.EBADF), ("open", errno.EACCES), ("open", errno.EISDIR)],
+)  # fmt: skip
+def test_a_file_system_that_can_not_sync_folders_is_accepted(
+    name: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_for_folders(name, number, monkeypatch)
+    write_atomically(tmp_path / "x", b"content")
+    assert (tmp_path / "x").read_bytes() == b"content"
+    claim(tmp_path / "day" / "run")
+
+
+def test_a_disk_that_fails_to_sync_a_folder_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing_for_folders("fsync", errno.EIO, monkeypatch)
+    with pytest.raises(StorageError, match="Input/output error"):
+        write_atomically(tmp_path / "x", b"content")

@@ -15,7 +15,14 @@ from tests.probes.averaging import Averaging, StopIn
 from tests.probes.json_lines import JsonLines
 
 PROBES = Path(__file__).parent
-SMALL = ["data=digits", "trainer=smoke", "threads=1", "device=cpu", "trainer.limit_train_images=128"]
+SMALL = [
+    "data=digits",
+    "trainer=smoke",
+    "threads=1",
+    "device=cpu",
+    "trainer.limit_train_images=128",
+    "trainer.limit_test_images=50",
+]
 STRIPES = [
     "experiment=model_4", "data=stripes", "data.mean=[0.5,0.5,0.5]", "data.std=[0.25,0.25,0.25]", "threads=1",
     "device=cpu", "model.layers.logits.out_channels=7", "trainer.limit_epochs=3",

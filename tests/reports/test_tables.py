@@ -2,93 +2,129 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from era_cnn.folders.outcome import Outcome
-from era_cnn.reports.tables import as_csv, as_markdown, as_text, criterion, groups, varied_keys
-
-BASE = Path("/sweep")
-
-
-def outcome(number: int, *overrides: str, best: float | None = None, final: float = 0.5, **more: Any) -> Outcome:
-    values = dict(override.split("=") for override in overrides)
-    result = None
-    if best is not None:
-        result = {
-            "seed": int(values.get("seed", 1)), "params": 7616, "seconds": 1.25, "best_test_accuracy": best,
-            "best_test_epoch": 2, "final_test_accuracy": final, "final_train_accuracy": 0.9, "best_val_accuracy": None,
-            "final_val_accuracy": None, **more,
-        }  # fmt: skip
-    state, message = ("completed", "") if result else ("failed", "The loss must stay finite, got nan.")
-    return Outcome(number, values, state, message, result, BASE / f"{number}_x")
+from era_cnn.reports.rows import Row, read_rows
+from era_cnn.reports.tables import as_csv, as_markdown, as_text, note
+from tests.reports.made import row_of
 
 
-RECORDS = [
-    outcome(0, "lr=0.1", "seed=1", best=0.98, final=0.96),
-    outcome(1, "lr=0.1", "seed=2", best=0.96, final=0.95),
-    outcome(2, "lr=0.2", "seed=1", best=0.99, final=0.91),
-    outcome(3, "lr=0.2", "seed=2"),
-]
+@pytest.fixture
+def rows(tmp_path: Path) -> list[Row]:
+    """The jobs of a sweep over two learning rates and two seeds; the last one failed."""
+    numbers: list[dict[str, Any]] = [
+        {"best_test_accuracy": 0.98, "final": 0.96}, {"best_test_accuracy": 0.96, "final": 0.95},
+        {"best_test_accuracy": 0.99, "final": 0.91}, {"final": None},
+    ]  # fmt: skip
+    return [
+        row_of(
+            tmp_path / f"{number}_x", {"optimizer.lr": (0.1, 0.2)[number // 2], "seed": number % 2 + 1},
+            f"optimizer.lr={(0.1, 0.2)[number // 2]}", f"seed={number % 2 + 1}", number=number, **each,
+        )
+        for number, each in enumerate(numbers)
+    ]  # fmt: skip
 
 
-def test_a_setting_is_what_was_varied_but_for_the_seed() -> None:
-    keys, found = groups(RECORDS)
-    assert varied_keys(RECORDS) == ["lr", "seed"]
-    assert keys == ["lr"]
-    assert [(group.settings, len(group.outcomes)) for group in found] == [(("0.1",), 2), (("0.2",), 1)]
-    # (98 + 96) / 2 = 97; deviations ± 1, so sd = sqrt((1 + 1) / (2 - 1)) = 1.41
-    assert found[0].spread("best_test_accuracy") == "97.00 ± 1.41"
-    assert found[1].spread("best_test_accuracy") == "99.00"
-
-
-def test_the_table_shows_every_job_its_fate_and_the_spread_of_each_setting() -> None:
-    lines = as_text(RECORDS, BASE).splitlines()
-    assert lines[0].split() == ["job", "lr", "seed", "state", "best", "test", "final", "test", "seconds", "folder"]
+def test_the_table_shows_every_job_and_the_spread_of_each_setting(rows: list[Row], tmp_path: Path) -> None:
+    lines = as_text(rows, tmp_path).splitlines()
+    assert lines[0].split() == [
+        "job", "optimizer.lr", "seed", "state", "best", "test", "final", "test", "seconds", "folder",
+    ]  # fmt: skip
     assert lines[2].split() == ["0", "0.1", "1", "completed", "98.00%", "96.00%", "1.2", "0_x"]
     assert lines[5].split() == ["3", "0.2", "2", "failed", "3_x"]
     assert lines[6] == "job 3: The loss must stay finite, got nan."
-    assert lines[8].split() == ["lr", "n", "best", "test", "final", "test", "params"]
-    assert lines[10].split() == ["0.1", "2", "97.00", "±", "1.41", "95.50", "±", "0.71", "7,616", "best"]
-    assert lines[11].split() == ["0.2", "1", "99.00", "91.00", "7,616"]
-    assert "chosen on the test set" in lines[12]
+    assert lines[8].split() == ["optimizer.lr", "n", "best", "test", "final", "test", "params"]
+    assert lines[10].split() == ["0.1", "2", "97.00", "±", "1.41", "95.50", "±", "0.71", "1,028"]
+    assert lines[11].split() == ["0.2", "1", "of", "2", "99.00", "91.00", "1,028"]
+    assert lines[12] == (
+        "Accuracies in percent, mean ± sample standard deviation over seeds. "
+        "No best setting is chosen: the settings have different numbers of results."
+    )
 
 
-def test_validation_images_make_the_choice_where_there_are_any() -> None:
-    outcomes = [
-        outcome(0, "lr=0.1", best=0.9, final=0.9, best_val_accuracy=0.8, final_val_accuracy=0.8),
-        outcome(1, "lr=0.2", best=0.8, final=0.8, best_val_accuracy=0.9, final_val_accuracy=0.9),
-    ]
-    assert criterion(outcomes) == "final_val_accuracy"
-    text = as_text(outcomes, BASE)
-    assert "Best setting: lr=0.2 (job 1)." in text
-    assert "chosen on the test set" not in text
-    assert criterion([*outcomes, outcome(2, "lr=0.3", best=0.9)]) == "final_test_accuracy"
+def test_the_best_setting_is_marked_where_there_is_one(rows: list[Row], tmp_path: Path) -> None:
+    rows[3] = row_of(tmp_path / "again", {"optimizer.lr": 0.2, "seed": 2}, "optimizer.lr=0.2", number=3, final=0.9)
+    text = as_text(rows, tmp_path)
+    assert [line.split()[0] for line in text.splitlines() if line.endswith("best")] == ["0.1"]
+    assert "chosen on the test set" in text
 
 
-def test_the_csv_has_a_row_a_job() -> None:
-    rows = list(csv.DictReader(io.StringIO(as_csv(RECORDS, BASE))))
-    assert list(rows[0]) == [
-        "job", "lr", "seed", "state", "best_val_accuracy", "final_val_accuracy", "best_test_accuracy",
+def test_settings_of_one_run_each_have_a_best_one_too(rows: list[Row], tmp_path: Path) -> None:
+    text = as_text([rows[0], rows[2]], tmp_path)
+    assert "Best setting: optimizer.lr=0.1 (job 0). The best setting has the highest mean final test accuracy" in text
+    tied = row_of(tmp_path / "tied", {"optimizer.lr": 0.3}, final=0.96)
+    assert "Best setting: optimizer.lr=0.1 (job 0), equal to optimizer.lr=0.3 (run tied)." in as_text(
+        [rows[0], tied], tmp_path
+    )
+
+
+def test_the_note_says_what_n_counts(rows: list[Row], tmp_path: Path) -> None:
+    again = row_of(tmp_path / "copy", {"optimizer.lr": 0.1})
+    other = row_of(tmp_path / "other", {"optimizer.lr": 0.1}, machine="elsewhere")
+    assert note([rows[0]]) == ""
+    assert note([rows[0], again]) == "1 row repeats a result and counts once."
+    assert note([rows[0], again, rows[0]]) == "2 rows repeat a result and count once."
+    assert note([rows[0], other]) == (
+        "Accuracies in percent, mean ± sample standard deviation over runs. "
+        "n counts runs and not seeds: runs of the same setting and seed have different results."
+    )
+
+
+def test_the_csv_has_a_row_for_each_job(rows: list[Row], tmp_path: Path) -> None:
+    lines = list(csv.DictReader(io.StringIO(as_csv(rows, tmp_path))))
+    assert list(lines[0]) == [
+        "job", "optimizer.lr", "seed", "state", "best_val_accuracy", "final_val_accuracy", "best_test_accuracy",
         "final_test_accuracy", "best_test_epoch", "final_train_accuracy", "params", "seconds", "folder", "message",
     ]  # fmt: skip
-    assert [row["job"] for row in rows] == ["0", "1", "2", "3"]
-    assert (rows[0]["best_test_accuracy"], rows[0]["params"], rows[0]["folder"]) == ("0.98", "7616", "0_x")
-    assert (rows[3]["state"], rows[3]["seed"], rows[3]["best_test_accuracy"]) == ("failed", "2", "")
-    assert rows[3]["message"].startswith("The loss must stay finite")
+    assert [line["job"] for line in lines] == ["0", "1", "2", "3"]
+    assert (lines[0]["best_test_accuracy"], lines[0]["params"], lines[0]["folder"]) == ("0.98", "1028", "0_x")
+    assert (lines[3]["state"], lines[3]["seed"], lines[3]["best_test_accuracy"]) == ("failed", "2", "")
+    assert lines[3]["message"] == "The loss must stay finite, got nan."
 
 
-def test_the_page_has_both_tables() -> None:
-    page = as_markdown(RECORDS, BASE, "12-00-00")
-    assert page.startswith("# 12-00-00\n\n| job | lr | seed | state | best test | final test | seconds | folder |\n|")
-    assert "| 0.1 | 2 | 97.00 ± 1.41 | 95.50 ± 0.71 | 7,616 | best |" in page
+def test_the_page_has_both_tables(rows: list[Row], tmp_path: Path) -> None:
+    page = as_markdown(rows, tmp_path, "12-00-00")
+    head = "| job | optimizer.lr | seed | state | best test | final test | seconds | folder |"
+    assert page.startswith(f"# 12-00-00\n\n{head}\n|")
+    assert "| 0.1 | 2 | 97.00 ± 1.41 | 95.50 ± 0.71 | 1,028 |  |" in page
     assert "- job 3: The loss must stay finite" in page
 
 
-@pytest.mark.parametrize("outcomes", [[], [outcome(0, "lr=0.1")], [outcome(0, best=0.9)]])
-def test_few_jobs_or_none_make_tables_too(outcomes: list[Outcome]) -> None:
-    assert as_text(outcomes, BASE).startswith("job")
-    assert as_markdown(outcomes, BASE, "x").startswith("# x")
-    assert as_csv(outcomes, BASE).startswith("job,")
+def test_what_changes_no_result_is_a_column_of_jobs_alone(tmp_path: Path) -> None:
+    rows = [
+        row_of(tmp_path / name, {"name": name, "seed": seed}, f"experiment={name}", number=seed)
+        for seed, name in enumerate("ab")
+    ]
+    page = as_markdown(rows, tmp_path, "x")
+    assert "| job | experiment | seed | state |" in page
+    assert "## Settings\n\n| n | best test |" in page
+
+
+def test_few_jobs_or_none_make_tables_too(rows: list[Row], tmp_path: Path) -> None:
+    planned = read_rows([Outcome(0, {"lr": "0.1"}, "planned", "", None, tmp_path / "nowhere")])
+    for some in ([], planned, rows[:1], rows[3:]):
+        assert "state" in as_text(some, tmp_path)
+        assert as_markdown(some, tmp_path, "x").startswith("# x")
+        assert as_csv(some, tmp_path).startswith("job,")
+
+
+def test_text_from_folders_is_harmless_everywhere(rows: list[Row], tmp_path: Path) -> None:
+    bad = '=HYPERLINK("http://x")|\n| forged | <script>alert(1)</script>\x1b[2J\r`'
+    hostile = replace(
+        rows[3].outcome, overrides={"experiment": bad, bad: bad}, message=bad, folder=tmp_path / bad, state=bad
+    )
+    hostile_rows = [*rows, Row(hostile, rows[3].setting, {}), *read_rows([hostile])]
+    text, page = as_text(hostile_rows, tmp_path), as_markdown(hostile_rows, tmp_path, bad)
+    table = as_csv(hostile_rows, tmp_path)
+    for written in (text, page, table):
+        assert all(line.isprintable() for line in written.split("\n"))
+        assert not any(line.startswith("| forged") for line in written.split("\n"))
+    assert "<script" not in page
+    cells = [cell for line in csv.reader(io.StringIO(table)) for cell in line]
+    assert not any(cell.startswith("=") for cell in cells)
+    assert any(cell.startswith("'=HYPERLINK") for cell in cells)

@@ -8,7 +8,14 @@ import pytest
 
 from era_cnn.cli import main
 
-WORDS = ["data=digits", "trainer=smoke", "threads=1", "trainer.limit_epochs=3", "trainer.limit_train_images=200"]
+WORDS = [
+    "data=digits",
+    "trainer=smoke",
+    "threads=1",
+    "trainer.limit_epochs=3",
+    "trainer.limit_train_images=128",
+    "trainer.limit_test_images=100",
+]
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +141,7 @@ def assert_refused(outcome: tuple[int, str, str], code: int, message: str) -> No
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["nowhere"], 2, "RUN must be the folder of a run, got 'nowhere'."),
+        (["nowhere"], 4, "RUN must be the folder of a run, got 'nowhere'."),
         (["run", "--epochs", "4"], 2, "--epochs must be from 1 to 3, the number of recorded epochs, got 4."),
         (["run", "--epochs", "0"], 2, "--epochs must be from 1 to 3"),
         (["run", "--data-root", "x"], 2, "--data-root must not be given: digits is not read from a folder, got 'x'."),

@@ -31,7 +31,10 @@ from era_cnn.training.checkpoint import Checkpoint
 from tests.conftest import config_of
 from tests.process import Command
 
-SMALL = ["data=digits", "trainer=smoke", "threads=1", "trainer.limit_epochs=3", "trainer.limit_train_images=200"]
+SMALL = [
+    "data=digits", "trainer=smoke", "threads=1", "trainer.limit_epochs=3", "trainer.batch_size=32",
+    "trainer.limit_train_images=100", "trainer.limit_test_images=100",
+]  # fmt: skip
 STEPS = 4  # in an epoch
 RUN_FILES = {"config.yaml", "fingerprints.jsonl", "metrics.csv", "provenance.json", "summary.txt", "checkpoints"}
 
@@ -328,24 +331,26 @@ def test_a_folder_without_a_config_cannot_go_on(text: str | None, message: str, 
 
 
 def test_what_is_no_folder_cannot_be_resumed(command) -> None:
-    assert command("resume", "nowhere")[0] == 2
+    assert command("resume", "nowhere")[0] == 4
 
 
 def test_a_run_that_is_killed_again_and_again_goes_on_to_the_same_bits(command, tmp_path: Path) -> None:
     """Real processes and SIGKILL, at instants that nobody chose."""
-    words = [
-        "experiment=model_4_digits",
-        "threads=2",
-        "trainer.limit_epochs=4",
-        "trainer.checkpoint_every_seconds=0.05",
-    ]
+    once = [word for word in SMALL if not word.startswith(("threads", "trainer.limit_epochs"))]
+    words = [*once, "threads=2", "trainer.limit_epochs=6", "trainer.checkpoint_every_seconds=0.05"]
+    slow = (
+        "import time\nfrom era_cnn.training import loop\n_step = loop.train_step\n"
+        "def train_step(*arguments, **options):\n"
+        "    time.sleep(0.03)\n    return _step(*arguments, **options)\n"
+        "loop.train_step = train_step\n"
+    )
     assert command(*words, "hydra.run.dir=unbroken")[0] == 0
     start, kills = [*words, "hydra.run.dir=killed"], 0
     while not (tmp_path / "killed" / "result.json").exists():
-        process = Command(*start)
+        process = Command(*start, before=slow)
         for line in process.stdout:
             if kills < 2 and line.startswith(("Test set", "Resuming")):
-                time.sleep(random.uniform(0.0, 0.4))
+                time.sleep(random.uniform(0.0, 0.2))
                 process.kill()
                 kills += 1
         process.communicate()

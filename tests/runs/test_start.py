@@ -26,7 +26,7 @@ from era_cnn.runs.carry_out import carry_out
 from era_cnn.runs.start import start
 
 PACKAGE = Path(era_cnn.__file__).parent
-SMALL = ["data=digits", "trainer=smoke", "trainer.limit_train_images=64"]
+SMALL = ["data=digits", "trainer=smoke", "threads=1", "trainer.limit_train_images=64", "trainer.limit_test_images=50"]
 
 MOST_FRAMES = 7
 """main, the verb, start, carry_out, run, fit, the step."""

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
-import json
+import os
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import pytest
+from hydra.core.config_loader import ConfigLoader
+from hydra.types import RunMode
+from omegaconf import read_write
 
+from era_cnn.compose.hydra_door import Composed
+from era_cnn.compose.launchers import LocalLauncher
+from era_cnn.compose.words import Words, load
 from era_cnn.folders.outcome import Outcome
 from era_cnn.folders.sweep import SweepFolder
 from tests.process import run_command
@@ -19,9 +25,6 @@ SMALL = (
 )  # fmt: skip
 """A job of a fraction of a second, its imports aside."""
 
-LONGER = (*(word for word in SMALL if "train_images" not in word), "trainer.limit_train_images=800")
-"""One that takes a second or two."""
-
 
 @dataclass(frozen=True)
 class Ended:
@@ -30,17 +33,6 @@ class Ended:
     returncode: int
     stdout: str
     stderr: str
-
-
-@pytest.fixture
-def sabotaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[int, str]], None]:
-    """Lets jobs fail on purpose from now on: from a seed to how."""
-
-    def prepare(ways: dict[int, str]) -> None:
-        monkeypatch.setenv("SABOTAGE", json.dumps(ways))
-        monkeypatch.setenv("SABOTAGE_DIR", str(tmp_path))
-
-    return prepare
 
 
 @pytest.fixture
@@ -68,17 +60,40 @@ def sweep_process(sabotaged) -> Callable[..., Ended]:
 
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
-    """Puts fakes in the place of all that does jobs, one at a time or as many as `hydra/launcher=local` says, or two."""
+    """Puts fakes in the place of all that does jobs, one at a time or as many as `hydra/launcher=local` says, or two.
+
+    The same words are composed only once, since these tests are not about configs.
+    """
     script = Script()
 
     def make(sweep_dir, words, composed, options, manner) -> FakeExecutor:
-        at_once = (options.launcher.n_jobs or 2) if options.launcher else 1
+        is_local = isinstance(options.launcher, LocalLauncher)
+        at_once = (options.launcher.n_jobs or 2) if is_local else 1
         return FakeExecutor(sweep_dir, script, at_once)
 
     monkeypatch.setattr("era_cnn.sweeps.commands.make_executor", make)
-    monkeypatch.setattr("era_cnn.sweeps.commands.prepare_workers", lambda composed, config: None)
+    monkeypatch.setattr("era_cnn.sweeps.commands.prepare_workers", lambda launcher, config: None)
     monkeypatch.setattr("era_cnn.sweeps.search.PRUNE_SECONDS", -1.0)
+    for module in ("composition", "planner"):
+        monkeypatch.setattr(f"era_cnn.compose.{module}.load", _load_once)
     return script
+
+
+_loaded: dict[object, bytes] = {}
+"""What was composed, pickled, by the words that it was composed from."""
+
+
+def _load_once(loader: ConfigLoader, words: Words, overrides: Sequence[str], mode: RunMode) -> Composed:
+    """As `era_cnn.compose.words.load`."""
+    if words.config_dir is not None:
+        return load(loader, words, overrides, mode)
+    key = words.config_name, tuple(overrides), mode
+    if key not in _loaded:
+        _loaded[key] = pickle.dumps(load(loader, words, overrides, mode))
+    composed: Composed = pickle.loads(_loaded[key])
+    with read_write(composed):
+        composed.hydra.runtime.cwd = os.getcwd()
+    return composed
 
 
 @pytest.fixture
@@ -93,19 +108,14 @@ def fake_sweep(command, script: Script) -> Callable[..., Ended]:
 
 
 @pytest.fixture(scope="session")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]]:
-    """The digest of the weights of `SMALL`, or `LONGER`, with the seeds 0 to 3 in a sweep that nothing disturbs."""
-
-    @cache
-    def weights(words: tuple[str, ...] = SMALL) -> list[str]:
-        folder = tmp_path_factory.mktemp("undisturbed") / "sweep"
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("SABOTAGE", "{}")  # the test that asks first may have set it
-            done = run_command("-m", *words, "seed=range(4)", f"hydra.sweep.dir={folder}")
-        assert done.returncode == 0, done.stderr
-        return weights_of(outcomes_of(str(folder)))
-
-    return weights
+def expected(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The digest of the weights of `SMALL` with the seeds 0 to 3, in a sweep that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "sweep"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SABOTAGE", "{}")  # the test that asks first may have set it
+        done = run_command("-m", *SMALL, "seed=range(4)", f"hydra.sweep.dir={folder}")
+    assert done.returncode == 0, done.stderr
+    return weights_of(outcomes_of(str(folder)))
 
 
 def outcomes_of(path: str = "sweep") -> list[Outcome]:

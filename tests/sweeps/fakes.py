@@ -68,6 +68,7 @@ class FakeExecutor:
         self._sweep_dir, self._script, self._at_once = sweep_dir, script, at_once
         self.first_state, self.can_stop_one = script.first_state, script.can_stop_one
         self._jobs: list[Job] = []
+        self._configs: dict[int, RunConfig] = {}
         self._asked: set[int] = set()
 
     def is_full(self) -> bool:
@@ -116,6 +117,11 @@ class FakeExecutor:
     def _folder(self, job: Job) -> RunFolder:
         return RunFolder(self._sweep_dir / job.folder)
 
+    def _config_of(self, job: Job) -> RunConfig:
+        if job.number not in self._configs:
+            self._configs[job.number] = read_config(self._folder(job)).config
+        return self._configs[job.number]
+
     def _go_on(self, job: Job) -> Ended | None:
         folder = self._folder(job)
         try:
@@ -123,7 +129,7 @@ class FakeExecutor:
                 return Ended(job)
         except RunFolderError:
             return Ended(job)
-        config = read_config(folder).config
+        config = self._config_of(job)
         folder.begin(config)
         if job.number in self._asked:
             folder.end("interrupted", "Interrupted.")

@@ -21,9 +21,10 @@ from era_cnn.folders.ledger import Entry, Job, Ledger
 from era_cnn.folders.outcome import Outcome
 from era_cnn.folders.sweep import SweepFolder
 from era_cnn.runs.stopping import StopRequest
+from era_cnn.signals import SIGNALS
 from era_cnn.sweeps.board import Board
 from era_cnn.sweeps.options import SweepConfig, sweep_options
-from era_cnn.sweeps.sweep import Drive, Listed
+from era_cnn.sweeps.sweep import MAX_STOPS, Drive, Listed
 from tests.sweeps.conftest import SMALL, outcomes_of
 from tests.sweeps.fakes import KILLED, FakeExecutor, Script, ledger_of
 
@@ -91,6 +92,30 @@ def test_a_job_that_is_stopped_alone_waits_and_no_attempt_is_counted(retries: in
     assert [epoch for number, epoch in script.started if number == 0] == [1, 2, 3, 4]
 
 
+def test_a_job_that_is_stopped_forever_is_given_up(fake_sweep, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.sweeps.fakes._epochs_done", lambda folder: 0)  # so each attempt is at its first epoch
+    done = fake_sweep(*FOUR_EPOCHS, "seed=0", sabotage={0: "SIGTERM"})
+    assert done.returncode == 1
+    assert len(script.started) == MAX_STOPS
+    assert states() == ["interrupted"]
+
+
+def test_a_job_in_use_elsewhere_is_waited_for_and_reported_once(fake_sweep, script: Script) -> None:
+    with ExitStack() as held:
+        script.at_look = {
+            1: lambda: held.enter_context(SweepFolder(Path("sweep")).run(job_1()).locked()),
+            5: held.close,
+        }
+        done = fake_sweep(*SWEEP, "seed=0,1")
+    assert done.returncode == 0
+    assert done.stdout.count("job 1 (seed=1) is in use by another process; waiting for it\n") == 1
+    assert script.looks > 5
+
+
+def job_1() -> Job:
+    return SweepFolder(Path("sweep")).jobs()[1]
+
+
 @pytest.mark.parametrize(
     ("ways", "attempts"), [("SIGTERM,raise", 3), ("raise,SIGTERM", 3), ("SIGTERM,SIGTERM,raise", 4), ("raise,raise", 2)]
 )
@@ -125,12 +150,14 @@ def test_it_is_tried_again_before_it_stops_the_sweep(fake_sweep) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGUSR2, 143)]
+    ("number", "code"),
+    [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGUSR2, 143)],
 )
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_signal_stops_all_jobs_and_the_sweep_goes_on(
-    launcher: str, number: int, code: int, fake_sweep, script: Script
+    launcher: str, number: int, code: int, fake_sweep, script: Script, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("era_cnn.runs.stopping.handled_signals", lambda: SIGNALS)  # the tests may run under nohup
     script.at_look = {2: lambda: os.kill(os.getpid(), number)}
     done = fake_sweep(*FOUR_EPOCHS, *LAUNCHERS[launcher], "seed=0,1,2,3")
     under_way = 3 if launcher == "local" else 1
@@ -288,6 +315,28 @@ def test_where_nobody_reads_the_output_all_jobs_are_stopped(drive, monkeypatch: 
     assert script.stopped == [1]  # when it was to be said that job 0 has failed
     assert script.calls["close"] == 1
     assert states() == ["failed", "interrupted", "planned"]
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGTERM])
+def test_a_sweep_that_can_no_longer_print_still_writes_its_table(
+    number: int | None, fake_sweep, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*lines: str) -> None:
+        raise OutputError("Standard output must stay open, got: Broken pipe.")
+
+    def close() -> None:
+        for module in ("board", "commands", "plugin"):
+            monkeypatch.setattr(f"era_cnn.sweeps.{module}.say", closed)
+        if number is not None:
+            os.kill(os.getpid(), number)
+
+    script.at_look = {2: close}
+    done = fake_sweep(*FOUR_EPOCHS, *LAUNCHERS["local"], "seed=0,1,2,3")
+    assert done.returncode == (1 if number is None else 143)
+    rows = Path("sweep/sweep.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert [row.split(",")[2] for row in rows] == states()
+    assert len(rows) == 4
+    assert ("interrupted" in states()) == (number is not None)
 
 
 def test_a_board_in_a_terminal_shows_each_job_and_is_gone_at_the_end(

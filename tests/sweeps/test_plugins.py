@@ -58,7 +58,7 @@ def test_jobs_fail_alone_and_come_to_the_same_bits(launcher: list[str], sweep_pr
     assert messages[3].startswith("The job ended without a result: ")
     done = sweep_process("resume", "sweep", *launcher)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert weights_of(outcomes_of()) == expected()[:4]
+    assert weights_of(outcomes_of()) == expected[:4]
 
 
 @pytest.mark.process
@@ -96,7 +96,7 @@ def test_what_a_killed_driver_left_in_the_queue_is_handed_over_anew(sweep_proces
     done = sweep_process("resume", "sweep")
     assert done.returncode == 0, done.stdout + done.stderr
     assert waiting <= arrays_of(tmp_path, "CANCELLED")
-    assert weights_of(outcomes_of()) == expected()[:3]
+    assert weights_of(outcomes_of()) == expected[:3]
 
 
 def arrays_of(folder: Path, state: str) -> set[str]:

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 
 from era_cnn.compose.composition import compose_typed
-from era_cnn.compose.planner import Planner, plan_sweep
+from era_cnn.compose.planner import Planner
 from era_cnn.compose.words import Words, parse_words
 from tests.conftest import CONF_DIR
+from tests.helpers import plan_sweep
 
 PRESETS = sorted(path.stem for path in (CONF_DIR / "sweep").glob("*.yaml") if path.stem != "default")
 

@@ -115,13 +115,13 @@ def test_a_search_may_use_the_test_set_if_told_to_in_so_many_words(fake_sweep) -
 
 def test_a_search_goes_on_as_it_would_have(sweep, tmp_path: Path) -> None:
     """Killed once while a trial is under way, and once between a proposal and its folder."""
-    done = sweep(*SEARCH)
+    done = sweep(*FEW)
     assert done.returncode == 0, done.stdout
     undisturbed, expected = choices(), [outcome.result for outcome in outcomes_of()]
     assert [trial.value for trial in trials()] == [result["final_val_accuracy"] for result in expected]
     shutil.rmtree("sweep")
 
-    process = Command(*SEARCH)
+    process = Command(*FEW)
     wait_until(lambda: any(tmp_path.glob("sweep/1_*/checkpoints/*.pt")), process)
     process.kill()
     process.communicate()
@@ -160,7 +160,7 @@ def test_a_search_may_get_more_trials_and_outlives_its_study(fake_sweep, tmp_pat
 
 
 def test_a_trial_that_failed_counts_once_it_has_succeeded(fake_sweep) -> None:
-    done = fake_sweep(*SEARCH, "seed=1", "hydra.sweeper.n_trials=3", sabotage={1: "once raise"})
+    done = fake_sweep(*FEW, "seed=1", sabotage={1: "once raise"})
     assert done.returncode == 1
     assert [trial.state.name for trial in trials()] == ["FAIL", "COMPLETE", "COMPLETE"]
     before = choices()

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
+from era_cnn.compose.launchers import BasicLauncher, LocalLauncher
 from era_cnn.folders.sweep import SweepFolder
-from era_cnn.sweeps.options import LocalLauncher, sweep_options
+from era_cnn.sweeps.options import sweep_options
 from era_cnn.sweeps.request import Request
 from tests.process import Command, run_command
-from tests.sweeps.conftest import LONGER, SMALL, outcomes_of, weights_of
+from tests.sweeps.conftest import SMALL, outcomes_of, weights_of
 
 LAUNCHERS = ["basic", "local"]
 WAYS = {
@@ -75,12 +76,12 @@ def test_failures_stay_where_they_happen(launcher: str, ways: list[str], sweep) 
 
 def test_each_launcher_comes_to_the_same_bits(sweep, expected, command) -> None:
     assert sweep("-m", *SMALL, "seed=0,1,2", "hydra.sweep.dir=local", "hydra/launcher=local").returncode == 0
-    assert weights_of(outcomes_of("local")) == expected()[:3]
-    assert len(set(expected())) == 4
+    assert weights_of(outcomes_of("local")) == expected[:3]
+    assert len(set(expected)) == 4
     code, _, _ = command(*SMALL, "seed=2", "hydra.run.dir=alone")
     assert code == 0
     alone = json.loads(Path("alone/result.json").read_text(encoding="utf-8"))
-    assert alone["weights_sha256"] == expected()[2]
+    assert alone["weights_sha256"] == expected[2]
     assert alone["config_sha256"] == outcomes_of("local")[2].result["config_sha256"]
 
 
@@ -91,7 +92,7 @@ def test_a_failed_job_is_tried_again_from_its_checkpoint(sweep, expected, tmp_pa
     assert states() == ["completed", "completed", "failed"]
     assert done.stdout.count("trying again") == 3
     assert "Resuming in epoch 2" in (tmp_path / "sweep" / "0_model_4_digits" / "run.log").read_text(encoding="utf-8")
-    assert weights_of(outcomes_of())[:2] == expected()[1:3]
+    assert weights_of(outcomes_of())[:2] == expected[1:3]
 
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
@@ -135,14 +136,15 @@ def test_jobs_at_once_see_a_gpu_each(sweep, monkeypatch: pytest.MonkeyPatch) -> 
     assert states("again") == ["reused"] * 2  # which of them it was changes nothing
 
 
-@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they are not forked")
-def test_jobs_outlive_the_process_that_they_were_forked_from(tmp_path: Path) -> None:
-    program = [sys.executable, "-m", "era_cnn", "-m", *LONGER, "seed=0,1,2", "hydra.sweep.dir=sweep"]
-    process = subprocess.Popen([*program, "hydra/launcher=local", "hydra.launcher.n_jobs=1"], stdout=subprocess.PIPE)
+def test_jobs_outlive_the_process_that_they_were_forked_from(sabotaged, tmp_path: Path) -> None:
+    sabotaged({0: "wait"})
+    words = ["-m", *SMALL, "seed=0,1,2", "hydra/launcher=local", "hydra.launcher.n_jobs=1"]
+    process = Command(*words, "hydra.sweep.dir=sweep")
     wait_until(lambda: any(tmp_path.glob("sweep/*/checkpoints/*.pt")), process)
-    (server,) = (pid for pid, line in children_of(process.pid).items() if "forkserver" in line)
+    (server,) = (pid for pid, line in children_of(process.pid).items() if "tests.process" in line)
     os.kill(server, signal.SIGKILL)
+    (tmp_path / "go").touch()
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0, out
     assert states() == ["completed"] * 3
@@ -150,12 +152,13 @@ def test_jobs_outlive_the_process_that_they_were_forked_from(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("launcher", "number", "code"),
-    [("basic", signal.SIGINT, 130), ("local", signal.SIGTERM, 143), ("basic", signal.SIGKILL, -9)],
+    [("basic", signal.SIGINT, 130), ("local", signal.SIGHUP, 129), ("basic", signal.SIGKILL, -9)],
 )
 def test_a_sweep_that_is_stopped_goes_on(
-    launcher: str, number: int, code: int, sweep, expected, tmp_path: Path
+    launcher: str, number: int, code: int, sweep, sabotaged, expected, tmp_path: Path
 ) -> None:
-    words = ["-m", *LONGER, "seed=0,1,2", f"hydra/launcher={launcher}"]
+    sabotaged({0: "wait"})
+    words = ["-m", *SMALL, "seed=0,1,2", f"hydra/launcher={launcher}"]
     process = Command(*words, "hydra.sweep.dir=sweep")
     wait_until(lambda: any(tmp_path.glob("sweep/*/checkpoints/*.pt")), process)
     process.send_signal(number)
@@ -168,7 +171,7 @@ def test_a_sweep_that_is_stopped_goes_on(
     done = sweep("resume", "sweep")
     assert done.returncode == 0, done.stderr
     assert states() == ["completed"] * 3
-    assert weights_of(outcomes_of()) == expected(LONGER)[:3]
+    assert weights_of(outcomes_of()) == expected[:3]
 
 
 def test_two_drivers_never_share_a_sweep(sweep, tmp_path: Path) -> None:
@@ -241,7 +244,7 @@ def test_what_a_preset_or_an_experiment_says_of_a_sweep_holds_when_it_goes_on(fa
     options = sweep_options(recorded.composed([]))
     assert (options.sweep.retries, options.launcher) == (3, LocalLauncher(name="local", n_jobs=None))
     options = sweep_options(recorded.composed(["hydra/launcher=basic", "sweep.retries=1"]))
-    assert (options.sweep.retries, options.launcher) == (1, None)
+    assert (options.sweep.retries, options.launcher) == (1, BasicLauncher())
     assert sweep_options(recorded.composed(["hydra.launcher.n_jobs=1"])).launcher == LocalLauncher(
         name="local", n_jobs=1
     )
@@ -278,7 +281,7 @@ def test_damage_to_one_job_is_its_own(sweep, tmp_path: Path) -> None:
     (folder / "2_model_4_digits" / "run.log").unlink()
     (folder / "2_model_4_digits" / "run.log").mkdir()
     assert sweep("resume", "sweep").returncode == 1
-    assert "run.log must be written, got: Is a directory." in outcomes_of()[2].message
+    assert "run.log must be a plain file, got a folder." in outcomes_of()[2].message
     (folder / "2_model_4_digits" / "run.log").rmdir()
     done = sweep("resume", "sweep")
     assert done.returncode == 1
@@ -302,12 +305,15 @@ def test_sources_that_are_damaged_are_not_taken_over(sweep, command, tmp_path: P
 
 
 @pytest.mark.process
-def test_jobs_print_into_their_own_logs_and_import_nothing_from_where_one_stands(tmp_path: Path) -> None:
+def test_without_standard_streams_jobs_print_into_their_own_logs_and_import_nothing_from_where_one_stands(
+    sabotaged, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "grp.py").write_text("raise RuntimeError('not this one')", encoding="utf-8")
-    program = [Path(sys.executable).with_name("era-cnn"), "-m", *SMALL, "seed=0,1", "hydra.sweep.dir=sweep"]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    environment["SABOTAGE"] = json.dumps({"0": "print a", "1": "print b"})
-    done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=100, check=False)
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    sabotaged({0: "print a", 1: "print b"})
+    program = Path(sys.executable).with_name("era-cnn")
+    line = f"{program} -m {' '.join(SMALL)} seed=0,1 hydra.sweep.dir=sweep <&- >&- 2>&-"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     for outcome, own, other in zip(outcomes_of(), ("print a", "print b"), ("print b", "print a"), strict=True):
         log = (outcome.folder / "run.log").read_text(encoding="utf-8")
@@ -332,13 +338,6 @@ def children_of(pid: int) -> dict[int, str]:
     """The command lines of its child processes, by number."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
     return {int(pid): Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8") for pid in children}
-
-
-@pytest.mark.process
-def test_without_standard_streams_jobs_run_all_the_same(tmp_path: Path) -> None:
-    line = f"{sys.executable} -m era_cnn -m {' '.join(SMALL)} seed=0,1 hydra.sweep.dir=sweep <&- >&- 2>&-"
-    subprocess.run(["bash", "-c", line], check=True, timeout=100)
-    assert states() == ["completed"] * 2
 
 
 def test_equal_runs_are_taken_from_where_they_lie(sweep, command, tmp_path: Path) -> None:
@@ -378,7 +377,7 @@ def test_the_results_are_written_and_can_be_asked_for(fake_sweep, command, tmp_p
     assert re.search(r"^0 +0 +0 +completed", out, re.MULTILINE)
     code, out, _ = command("compare", "sweep", "sweep/0_model_4_digits")
     assert code == 0
-    assert command("compare", "nowhere")[0] == 2
+    assert command("compare", "nowhere")[0] == 4
 
 
 @pytest.mark.parametrize(
@@ -386,7 +385,7 @@ def test_the_results_are_written_and_can_be_asked_for(fake_sweep, command, tmp_p
     [
         (["sede=1,2"], "sede must be a key of the config, got 1. Did you mean seed?"),
         (["seed=range(5,5)"], "A sweep must have at least one job, got none."),
-        (["seed=1,2", "seed=3"], "seed must be given once in a sweep, got seed=1,2 and seed=3. Remove all but one."),
+        (["seed=1,2", "seed=3"], "seed must be given once, got seed=1,2 and seed=3. Remove all but one."),
         (
             ["optimizer.lr=0.1,-1"],
             "In job 1 (data=digits, optimizer.lr=-1): optimizer.lr must be greater than 0, got -1.",
@@ -404,7 +403,7 @@ def test_the_results_are_written_and_can_be_asked_for(fake_sweep, command, tmp_p
             ["model.dropout=0.1,1e-1"],
             "A sweep must have jobs that differ, got job 0 (data=digits, model.dropout=0.1) and job 1 (data=digits, model",
         ),
-        (["seed=1,2", "~sweep"], "sweep must be a mapping, got null."),
+        (["seed=1,2", "~sweep"], "sweep.name must be given, got nothing."),
         (
             ["seed=1,2", "hydra.sweep.subdir='study.db/${seed}'"],
             "hydra.sweep.subdir must not be the name of a file of the sweep",

@@ -9,7 +9,6 @@ import torch
 
 from era_cnn.config.choices import OPTIMIZERS, SCHEDULERS
 from era_cnn.data.batches import EvaluationBatches, Normalise, Split, TrainingBatches
-from era_cnn.data.digits import read_digits
 from era_cnn.data.transforms import make_pipeline
 from era_cnn.errors import RunFolderError, TrainingError
 from era_cnn.models.build import build_from_config
@@ -27,17 +26,11 @@ ORIGIN = {"config_sha256": "a", "data_sha256": "b"}
 NORMALISE = Normalise([0.3], [0.3])
 
 
-@pytest.fixture(scope="module")
-def split() -> Split:
-    arrays = read_digits(1437)
-    return Split.on(CPU, arrays.train_images, arrays.train_labels).first(NUM_IMAGES)
-
-
 class Training:
     """A short training of any config, which can be begun at a checkpoint."""
 
     def __init__(self, split: Split, *overrides: str) -> None:
-        config = config_of("trainer.epochs=15", *overrides)
+        config, split = config_of("trainer.epochs=15", *overrides), split.first(NUM_IMAGES)
         network = build_from_config(config)
         self.state = TrainingState(network, make_optimizer(config.optimizer, network.parameters()))
         augment = make_pipeline(config.augmentation.chosen(), config.info)
@@ -50,6 +43,8 @@ class Training:
         self.saved: list[bytes] = []
 
     def run(self, start: Checkpoint | None = None) -> None:
+        """Saves after each step and each epoch, unless it resumes."""
+        self.saves = start is None
         if start is not None:
             self.state.load_state_dict(start.state)
             self.history = start.history
@@ -57,10 +52,12 @@ class Training:
             self.state, self.schedule, self.batches, epochs=EPOCHS, seed=1, history=self.history, test=self.test,
             start=start.position if start else Position(), on_step=self.save,
         ):  # fmt: skip
-            self.save_at(Position(metrics.epoch + 1))
+            if self.saves:
+                self.save_at(Position(metrics.epoch + 1))
 
     def save(self, step: Step) -> None:
-        self.save_at(Position(step.epoch, step.step + 1, step.tally, step.seconds))
+        if self.saves:
+            self.save_at(Position(step.epoch, step.step + 1, step.tally, step.seconds))
 
     def save_at(self, position: Position) -> None:
         self.saved.append(capture(ORIGIN, position, self.state, self.history).to_bytes())

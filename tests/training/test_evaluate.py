@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 
 from era_cnn.data.batches import EvaluationBatches, Normalise, Split
-from era_cnn.data.digits import read_digits
 from era_cnn.models.build import Network, build_from_config
 from era_cnn.training.evaluate import Tally, evaluate
 from era_cnn.training.precision import autocast
@@ -13,12 +12,6 @@ from tests.conftest import config_of
 
 CPU = torch.device("cpu")
 NORMALISE = Normalise([0.3], [0.3])
-
-
-@pytest.fixture(scope="module")
-def split() -> Split:
-    arrays = read_digits(1437)
-    return Split.on(CPU, arrays.train_images, arrays.train_labels).first(200)
 
 
 def evaluation(split: Split, batch_size: int = 100) -> EvaluationBatches:

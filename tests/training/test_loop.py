@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from era_cnn.data.batches import Batch, EvaluationBatches, Normalise, Split, TrainingBatches
-from era_cnn.data.digits import read_digits
 from era_cnn.errors import TrainingError
 from era_cnn.models.build import Network, build_from_config
 from era_cnn.training.history import EpochMetrics, History
@@ -27,18 +26,18 @@ CPU = torch.device("cpu")
 NORMALISE = Normalise([0.3], [0.3])
 
 
-@pytest.fixture(scope="module")
-def split() -> Split:
-    arrays = read_digits(1437)
-    return Split.on(CPU, arrays.train_images, arrays.train_labels).first(200)
+@pytest.fixture
+def split(split: Split) -> Split:
+    """Seven steps an epoch, the last one smaller."""
+    return split.first(50)
 
 
 def training(split: Split, **options) -> TrainingBatches:
     augment = pipeline_of({"rotate": {"degrees": 7.0, "fill": 1}})
-    return TrainingBatches(split, batch_size=32, augment=augment, normalise=NORMALISE, seed=1, **options)
+    return TrainingBatches(split, batch_size=8, augment=augment, normalise=NORMALISE, seed=1, **options)
 
 
-def evaluation(split: Split, batch_size: int = 100) -> EvaluationBatches:
+def evaluation(split: Split, batch_size: int = 25) -> EvaluationBatches:
     return EvaluationBatches(split, batch_size=batch_size, normalise=NORMALISE)
 
 
@@ -68,7 +67,7 @@ def test_every_experiment_makes_a_step_that_changes_every_parameter(experiment: 
 @pytest.mark.parametrize("experiment", ["model_2", "model_3", "model_4"])
 def test_a_model_can_learn_one_batch_by_heart(experiment: str, split: Split) -> None:
     model = build_from_config(config_of(f"experiment={experiment}", "model.dropout=0"))
-    batch = Batch(NORMALISE(split.images[:16]), split.labels[:16])
+    batch = Batch(NORMALISE(split.images[:8]), split.labels[:8])
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     losses = [train_step(model, batch, optimizer=optimizer)[0].item() for _ in range(60)]
     assert losses[-1] < 0.1 < losses[0]
@@ -98,11 +97,11 @@ def test_dropout_is_a_function_of_seed_epoch_and_step(split: Split) -> None:
     model = small_model()
     dropout = model.get_submodule("conv1.dropout")
     dropout.register_forward_hook(lambda module, inputs, output: masks.append(output == 0))
-    run_fit(split.first(64), model, epochs=2)
+    run_fit(split.first(16), model, epochs=2)
     again: list[torch.Tensor] = []
     other = small_model()
     other.get_submodule("conv1.dropout").register_forward_hook(lambda m, i, output: again.append(output == 0))
-    run_fit(split.first(64), other, epochs=2)
+    run_fit(split.first(16), other, epochs=2)
     assert len(masks) == 4
     assert all(torch.equal(one, same) for one, same in zip(masks, again, strict=True))
     assert not torch.equal(masks[0], masks[1])
@@ -125,7 +124,7 @@ def test_each_epoch_has_metrics_and_each_update_a_step(split: Split) -> None:
 
 
 def test_with_validation_images_the_test_set_is_looked_at_once(split: Split) -> None:
-    history = run_fit(split, small_model(), epochs=3, val=evaluation(split.first(50)), test=evaluation(split))
+    history = run_fit(split, small_model(), epochs=3, val=evaluation(split.first(20)), test=evaluation(split))
     assert [metrics.test is None for metrics in history] == [True, True, False]
     assert all(metrics.val is not None for metrics in history)
 
@@ -270,7 +269,7 @@ def test_a_training_that_ends_early_is_evaluated_though_no_evaluation_is_due(spl
     run = Run(split, test=evaluation(split), eval_every_epochs=2, ends_after=three_epochs_of_any_kind)
     assert [metrics.test is not None for metrics in run.epochs()] == [False, True, True]
     chosen = Run(
-        split, val=evaluation(split.first(50)), test=evaluation(split), eval_every_epochs=2,
+        split, val=evaluation(split.first(20)), test=evaluation(split), eval_every_epochs=2,
         ends_after=three_epochs_of_any_kind,
     )  # fmt: skip
     list(chosen.epochs())
@@ -286,7 +285,7 @@ def test_what_ends_a_training_sees_the_scores_that_are_due_and_the_whole_history
         seen.append([(each.epoch, each.val is not None, each.test is not None) for each in history])
         return False
 
-    run = Run(split, val=evaluation(split.first(50)), test=evaluation(split), ends_after=look)
+    run = Run(split, val=evaluation(split.first(20)), test=evaluation(split), ends_after=look)
     list(run.epochs(epochs=2))
     assert seen == [[(1, True, False)]]  # once an epoch, and not of the last: that one ends the training anyway
 
@@ -380,10 +379,10 @@ class InTurns(Run):
 
 
 def test_two_trainings_that_take_turns_within_their_steps_come_to_what_each_comes_to_alone(split: Split) -> None:
-    alone = [Run(split), Run(split.at(slice(50, 170)))]
+    alone = [Run(split), Run(split.at(slice(20, 50)))]
     for run in alone:
         list(run.epochs(epochs=2))
-    together = [InTurns(split), InTurns(split.at(slice(50, 170)))]
+    together = [InTurns(split), InTurns(split.at(slice(20, 50)))]
     interleaved(*(run.parts_of_steps() for run in together))
     for one, other in zip(alone, together, strict=True):
         assert len(other.history) == 2
@@ -407,7 +406,7 @@ def test_what_was_decided_before_the_last_evaluation_is_not_asked_again(with_val
         tests = sum(each.test is not None for each in history)
         return len(history) >= 3 and tests % 2 == (0 if with_val else 1)
 
-    options = {"val": evaluation(split.first(50)) if with_val else None, "test": evaluation(split)}
+    options = {"val": evaluation(split.first(20)) if with_val else None, "test": evaluation(split)}
     run = Run(split, ends_after=odd_number_of_tests_after_three_epochs, eval_every_epochs=2, **options)
     list(run.epochs(epochs=9))
     assert [each.epoch for each in run.history] == [1, 2, 3]

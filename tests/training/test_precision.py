@@ -32,7 +32,7 @@ def test_bf16_computes_convolutions_in_bf16_and_keeps_weights_in_fp32() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_run_learns_in_either_precision(precision: str, command) -> None:
-    words = ("experiment=model_4_digits", "trainer.limit_epochs=3", f"precision={precision}")
+    words = ("experiment=model_4_digits", "threads=1", "trainer.limit_epochs=2", f"precision={precision}")
     code, out, err = command(*words)
     assert code == 0, err
     assert (", bf16" in out) == (precision == "bf16")

@@ -9,19 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from era_cnn.data.batches import Split
-from era_cnn.data.digits import read_digits
 from era_cnn.errors import RunFolderError, TrainingError
 from era_cnn.training.checkpoint import Checkpoint
 from era_cnn.training.fingerprint import fingerprint
 from era_cnn.training.loop import Position, Step
 from era_cnn.training.state import Member, TrainingState
-from tests.training.test_checkpoint import CPU, EPOCHS, NUM_IMAGES, Training, assert_equal
-
-
-@pytest.fixture(scope="module")
-def split() -> Split:
-    arrays = read_digits(1437)
-    return Split.on(CPU, arrays.train_images, arrays.train_labels).first(NUM_IMAGES)
+from tests.training.test_checkpoint import CPU, EPOCHS, Training, assert_equal
 
 
 class Average(Member):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
@@ -17,11 +17,11 @@ from typing import NoReturn, cast
 from tqdm import tqdm
 
 from era_cnn.config.schema import RunConfig
-from era_cnn.errors import StorageError
+from era_cnn.errors import StorageError, block, harmless
 from era_cnn.folders.plain import open_to_append
 from era_cnn.folders.result import Result
 from era_cnn.models.build import count_params
-from era_cnn.output import say
+from era_cnn.output import complain, say
 from era_cnn.runs.parts import Parts
 from era_cnn.training.history import EpochMetrics, Scores
 from era_cnn.training.listeners import Listener
@@ -49,23 +49,23 @@ class Console(Listener):
         self._bar: tqdm[NoReturn] | None = None
         self._shown_at = 0.0
 
-    def say(self, text: str) -> None:
-        """Prints a message to standard output.
+    def say(self, *lines: str) -> None:
+        """Prints a message to standard output; each argument is one line, whatever it contains.
 
         Raises:
             OutputError: If standard output can no longer be written to.
             StorageError: If the log can't be written.
         """
         if not self._quiet:
-            say(text)
-        log.info("%s", text)
+            say(*lines)
+        log.info("%s", _record(lines))
 
-    def complain(self, text: str) -> None:
+    def complain(self, *lines: str) -> None:
         """Prints an error to standard error, below an open bar. Raises nothing, since it reports errors itself."""
         with suppress(StorageError):
-            self.warn(text)
+            self.warn(*lines)
 
-    def warn(self, text: str) -> None:
+    def warn(self, *lines: str) -> None:
         """Prints a warning to standard error; the run continues.
 
         Raises:
@@ -73,9 +73,8 @@ class Console(Listener):
         """
         self.close()
         if not self._quiet:
-            with suppress(OSError):
-                print(text, file=sys.stderr, flush=True)
-        log.error("%s", text)
+            complain(*lines)
+        log.error("%s", _record(lines))
 
     def on_step(self, step: Step) -> None:
         """Moves the bar; without one, prints its last line at the end of an epoch."""
@@ -97,7 +96,8 @@ class Console(Listener):
     def close(self) -> None:
         """Closes the bar if an interruption left it open."""
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError):  # standard error is closed
+                self._bar.close()
             self._bar = None
 
     def _move_bar(self, step: Step, is_last: bool) -> None:
@@ -111,6 +111,18 @@ class Console(Listener):
         bar.update()
         if is_last:
             self.close()
+
+
+def _record(lines: Sequence[str]) -> str:
+    return "\n".join(map(harmless, lines))
+
+
+class OneBlock(logging.Formatter):
+    """Formats a record so that no line of it can pass for another record, whatever a library logs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record; its further lines, such as those of a traceback, are indented."""
+        return block(super().format(record))
 
 
 class RunLog(logging.FileHandler):
@@ -134,7 +146,7 @@ class RunLog(logging.FileHandler):
 def log_to(path: Path) -> Iterator[None]:
     """Appends to run.log whatever is logged within the context; creates the file with the first line."""
     handler = RunLog(path, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(OneBlock("%(asctime)s %(levelname)s %(message)s"))
     root, level = logging.getLogger(), logging.getLogger().level
     root.addHandler(handler)
     root.setLevel(logging.INFO)

@@ -15,6 +15,7 @@ import sys
 def _fail(way: str) -> None:
     import ctypes
     import signal
+    import time
 
     import torch
 
@@ -34,6 +35,10 @@ def _fail(way: str) -> None:
         torch.empty(2**50)
     if way == "SIGTERM":
         os.kill(os.getpid(), signal.SIGTERM)
+    if way == "wait":  # until a signal arrives, or the test says so
+        stop = signal.getsignal(signal.SIGTERM).__self__
+        while stop.number is None and not os.path.exists(os.path.join(os.environ["SABOTAGE_DIR"], "go")):
+            time.sleep(0.01)
     if way.startswith("print "):
         print(way)
     if way.startswith("once "):  # fails, unless it has done so before

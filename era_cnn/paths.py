@@ -1,0 +1,47 @@
+"""Paths as people type them."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from era_cnn.errors import ConfigError, RunFolderError, problem
+
+_UNEXPANDED = re.compile(r"""(?:^|/)~(?=/|$)|^~|^["'“‘].*["'”’]|^"|"$|^[a-z][a-z0-9+.-]*://|\$[A-Za-z_{(]|`""")
+"""A ~, a $NAME or quotes that no shell has replaced, or a URL."""
+
+
+def expanded(path: str) -> str:
+    """A path with a leading ~ or ~user replaced by the home folder, if there is one."""
+    return os.path.expanduser(path) if os.path.isabs(os.environ.get("HOME", os.sep)) else path
+
+
+def typed_path(key: str, text: str) -> str:
+    """The path of a folder that may have to be created, with a leading ~ expanded.
+
+    Raises:
+        ConfigError: If it is no path, or would create a folder with a name such as ~ or $HOME.
+    """
+    path = expanded(text)
+    if not path.strip() or not path.isprintable():
+        raise ConfigError([problem(key, "be a path without line breaks and the like", text, "Leave it out.")])
+    ends = (path.find("/", found.end()) for found in _UNEXPANDED.finditer(path))
+    if not all(os.path.lexists(path if end < 0 else path[:end]) for end in ends):
+        rule = "be a path without quotes, variables and the like"
+        raise ConfigError([problem(key, rule, text, "Write the whole path: only a leading ~ is replaced.")])
+    return path
+
+
+def current_folder() -> Path:
+    """The current directory.
+
+    Raises:
+        RunFolderError: If it was removed.
+    """
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise RunFolderError(
+            f"The current directory must exist, got: {error.strerror}. Change to another one with cd."
+        ) from error

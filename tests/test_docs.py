@@ -45,7 +45,7 @@ def test_nothing_was_left_to_be_filled_in() -> None:
         "NVIDIA",
         "NAME",
         "PYTHON",
-        "SIGTERM",
+        "SIGHUP", "SIGTERM",
         "SIGUSR1",
         "SIGUSR2",
         "HOME",

@@ -145,7 +145,7 @@ def fit(
 
         # Evaluate: the choosing split when it is due, and every split after the last epoch.
         if epoch % eval_every_epochs == 0:
-            metrics = _evaluated(metrics, network, {"val": val} if val else {"test": test}, precision)
+            metrics = _evaluated(metrics, network, {"val": val} if val is not None else {"test": test}, precision)
         if epoch == epochs or ends_after([*history, metrics]):
             metrics = replace(metrics, is_last=True)  # decided once: the scores that follow are not asked about
             metrics = _evaluated(metrics, network, {"val": val, "test": test}, precision)

@@ -68,15 +68,27 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize(("key", "value"), HOSTILE)
+ROUNDS = [
+    dict(HOSTILE),
+    dict(reversed(HOSTILE)),
+    {"additional_parameters": "{output: /tmp/x}"},
+    *({"ray": value} for key, value in HOSTILE if key == "ray"),
+]
+"""All of them, in as few configs as can hold them: every problem of a config is reported at once."""
+
+
+@pytest.mark.parametrize("keys", ROUNDS)
 @pytest.mark.parametrize("name", NAMES)
-def test_a_key_that_is_not_in_the_schema_is_refused(name: str, key: str, value: str, tmp_path: Path) -> None:
-    assert f"hydra.launcher.{key} must " in problems(f"hydra/launcher={name}", f"+hydra.launcher.{key}={value}")
+def test_keys_that_are_not_in_the_schema_are_refused(name: str, keys: dict[str, str], tmp_path: Path) -> None:
+    typed = problems(f"hydra/launcher={name}", *(f"+hydra.launcher.{key}={value}" for key, value in keys.items()))
+    assert all(f"hydra.launcher.{key} must " in typed for key in keys)
     if name != "basic":
         path = tmp_path / "own" / "hydra" / "launcher" / "mine.yaml"
         path.parent.mkdir(parents=True)
-        path.write_text(f"defaults: [{name}]\n{key}: {value}\n", encoding="utf-8")
-        assert f"hydra.launcher.{key} must " in problems("hydra/launcher=mine", config_dir=str(tmp_path / "own"))
+        lines = [f"defaults: [{name}]", *(f"{key}: {value}" for key, value in keys.items())]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        written = problems("hydra/launcher=mine", config_dir=str(tmp_path / "own"))
+        assert all(f"hydra.launcher.{key} must " in written for key in keys)
 
 
 TEXTS = ("partition", "account", "qos", "constraint", "exclude", "gres", "job_name")
@@ -98,15 +110,13 @@ INJECTIONS = [
 ]
 
 
-@pytest.mark.parametrize("key", TEXTS)
 @pytest.mark.parametrize("text", INJECTIONS)
-def test_a_name_of_slurms_has_only_the_characters_of_one(key: str, text: str, tmp_path: Path) -> None:
+def test_names_of_slurms_have_only_the_characters_of_one(text: str, tmp_path: Path) -> None:
     path = tmp_path / "own" / "hydra" / "launcher" / "mine.yaml"
     path.parent.mkdir(parents=True)
-    path.write_text(yaml.safe_dump({"defaults": ["slurm"], key: text}), encoding="utf-8")
-    assert f"hydra.launcher.{key} must be a name, got " in problems(
-        "hydra/launcher=mine", config_dir=str(tmp_path / "own")
-    )
+    path.write_text(yaml.safe_dump({"defaults": ["slurm"], **dict.fromkeys(TEXTS, text)}), encoding="utf-8")
+    found = problems("hydra/launcher=mine", config_dir=str(tmp_path / "own"))
+    assert all(f"hydra.launcher.{key} must be a name, got " in found for key in TEXTS)
 
 
 @pytest.mark.parametrize(

@@ -313,3 +313,20 @@ def test_loading_is_still_hydras() -> None:
     with loader_of(Words()) as loader:
         assert isinstance(loader, ConfigLoaderImpl)
         assert load(loader, Words(), ["seed=5"], hydra_door.RunMode.RUN).seed == 5
+
+
+def test_a_packaged_file_is_parsed_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "some_package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "file.yaml").write_text("a: 1\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = hydra_door.PackagedFiles("some", "pkg://some_package")
+    first = source.load_config("file")
+    first.config.a = 7
+    monkeypatch.setattr(OmegaConf, "load", lambda file: pytest.fail("it was parsed again"))
+    assert source.load_config("file").config.a == 1
+    monkeypatch.undo()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (package / "file.yaml").write_text("a: 22\n", encoding="utf-8")
+    assert source.load_config("file").config.a == 22

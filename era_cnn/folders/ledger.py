@@ -15,8 +15,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from era_cnn.errors import StorageError
-from era_cnn.folders.formats import JobLine, checked
 from era_cnn.folders.plain import open_to_append, read_plain
+from era_cnn.folders.schemas import JobLine, checked
 from era_cnn.folders.storage import write_atomically
 
 

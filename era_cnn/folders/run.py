@@ -19,9 +19,9 @@ from era_cnn.config.yamltext import as_yaml, parse_yaml
 from era_cnn.errors import RunFolderError, StorageError
 from era_cnn.folders.checkpoints import CheckpointFolder, Found
 from era_cnn.folders.claims import InUseError, locked
-from era_cnn.folders.formats import HydraFile, checked, parse_fingerprints, parse_json, parse_metrics
 from era_cnn.folders.plain import check_entries, check_way, read_plain
 from era_cnn.folders.result import SCHEMA as RESULT_SCHEMA
+from era_cnn.folders.schemas import HydraFile, checked, parse_fingerprints, parse_json, parse_metrics
 from era_cnn.folders.storage import PARTIAL, commit, create, prepare, write_atomically
 
 if TYPE_CHECKING:

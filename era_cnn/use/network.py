@@ -9,8 +9,8 @@ import torch
 
 from era_cnn.config.schema import RunConfig
 from era_cnn.errors import ConfigError, RunFolderError, one_of, problem
-from era_cnn.folders.formats import parse_metrics
 from era_cnn.folders.run import RunFolder
+from era_cnn.folders.schemas import parse_metrics
 from era_cnn.folders.stored import read_config, run_folder
 from era_cnn.models.build import Network, build_from_config
 from era_cnn.runs.process import pick_device

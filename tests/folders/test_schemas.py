@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from era_cnn.errors import RunFolderError
-from era_cnn.folders.formats import parse_fingerprints, parse_json, parse_metrics
 from era_cnn.folders.outcome import read_outcome
 from era_cnn.folders.run import RunFolder
+from era_cnn.folders.schemas import parse_fingerprints, parse_json, parse_metrics
 
 EARLIER = Path(__file__).parent / "schema_1" / "completed"
 NAMES = ("status.json", "result.json", "provenance.json")

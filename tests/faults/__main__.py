@@ -106,7 +106,7 @@ def _sweep_failures(*launchers: str) -> Callable[[int], Report]:
 def _hostile_folders(seed: int) -> Report:
     from tests.faults.hostile import hostile_folders  # imports torch
 
-    return hostile_folders(4000, seed=seed)
+    return hostile_folders(2500, seed=seed)
 
 
 def _environments(seed: int) -> Report:

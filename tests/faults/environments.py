@@ -7,6 +7,7 @@ an ordinary environment.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import json
 import os
@@ -25,7 +26,7 @@ from tests.faults.campaigns import workplace
 from tests.faults.harness import RUN, Report
 
 TIMEOUT_SECONDS = 180.0
-NOBODY = 65534
+SOMEBODY = 12345
 PACKAGE = Path(era_cnn.__file__).parents[1]
 
 ONCE = [word for word in RUN if "limit_epochs" not in word]
@@ -80,10 +81,18 @@ def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _as_nobody() -> None:
-    os.setgroups([])
-    os.setgid(NOBODY)
-    os.setuid(NOBODY)
+def _without_privileges() -> None:
+    """Lets permissions hold for root as well, from the start of the command on."""
+    prctl, drop = ctypes.CDLL(None, use_errno=True).prctl, 24  # PR_CAPBSET_DROP
+    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        if prctl(drop, capability, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), "privileges can't be dropped")
+
+
+def _shut(path: Path, mode: int = 0, owner: int = -1) -> None:
+    path.mkdir(exist_ok=True)
+    os.chown(path, owner, owner)
+    path.chmod(mode)
 
 
 def _limited(what: int, soft: int) -> Callable[[], None]:
@@ -237,25 +246,28 @@ ENVIRONMENTS: dict[str, Environment] = {
 if os.geteuid() == 0:
     ENVIRONMENTS |= {
         "a folder that is not ours": Environment(
-            where="PLACE/own", prepare=lambda place: (place / "own").mkdir(mode=0o755), set_up=_as_nobody
+            where="PLACE/own",
+            prepare=lambda place: _shut(place / "own", 0o755, SOMEBODY),
+            set_up=_without_privileges,
+            commands=["run", "sweep", "models", "help"],
         ),
         "a folder that can't be read": Environment(
-            prepare=lambda place: (place / "shut").mkdir(mode=0o700),
+            prepare=lambda place: _shut(place / "shut"),
             words=["hydra.run.dir=shut/run"],
-            set_up=_as_nobody,
+            set_up=_without_privileges,
             commands=["run"],
         ),
         "a checkout of another owner": _in_checkout(
-            then=lambda top: subprocess.run(["chown", "-R", "12345", top], check=True)
+            then=lambda top: subprocess.run(["chown", "-R", str(SOMEBODY), top], check=True)
         ),
         "runs that can't be read": Environment(
-            prepare=lambda place: (place / "earlier" / "completed").chmod(0o700),
-            set_up=_as_nobody,
+            prepare=lambda place: _shut(place / "earlier" / "completed"),
+            set_up=_without_privileges,
             commands=["resume", "replay", "compare"],
         ),
         "files of runs that can't be read": Environment(
-            prepare=lambda place: (place / "earlier" / "completed" / "config.yaml").chmod(0o600),
-            set_up=_as_nobody,
+            prepare=lambda place: (place / "earlier" / "completed" / "config.yaml").chmod(0),
+            set_up=_without_privileges,
             commands=["resume", "replay", "compare"],
         ),
     }
@@ -331,6 +343,9 @@ class _Trial:
             )
         except subprocess.TimeoutExpired as error:
             self.code, self.err = -signal.SIGKILL, str(error)
+            return
+        except (OSError, subprocess.SubprocessError) as error:  # it can't be started like this
+            self.err = repr(error)
             return
         self.code, self.out, self.err = done.returncode, _decoded(done.stdout), _decoded(done.stderr)
 

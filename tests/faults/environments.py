@@ -23,16 +23,16 @@ from pathlib import Path
 
 import era_cnn
 from tests.faults.campaigns import workplace
-from tests.faults.harness import RUN, Report
+from tests.faults.harness import RUN, Report, once
 
 TIMEOUT_SECONDS = 180.0
 SOMEBODY = 12345
 PACKAGE = Path(era_cnn.__file__).parents[1]
 
-ONCE = [word for word in RUN if "limit_epochs" not in word]
+ONE_EPOCH = once([*RUN, "trainer.limit_epochs=1"])
 COMMANDS: dict[str, Sequence[str]] = {
-    "run": [*ONCE, "trainer.limit_epochs=1"],
-    "sweep": ["-m", *ONCE, "trainer.limit_epochs=1", "seed=1,2", "hydra/launcher=local"],
+    "run": ONE_EPOCH,
+    "sweep": ["-m", *ONE_EPOCH, "seed=1,2", "hydra/launcher=local"],
     "resume": ["resume", "earlier/completed"],
     "replay": ["replay", "earlier/completed", "--epochs", "1"],
     "compare": ["compare", "earlier/completed", "earlier/sweep"],
@@ -134,7 +134,7 @@ ENVIRONMENTS: dict[str, Environment] = {
         where="PLACE/" + "/".join(["d" * 100] * 8), prepare=lambda place: (place / "/".join(["d" * 100] * 8)).mkdir(parents=True)
     ),
     "a folder that is gone": Environment(prepare=_removed, set_up=lambda: (os.chdir("gone"), os.rmdir("../gone"))),
-    "the root folder": Environment(where="/proc/self", commands=["run", "models", "sweep"]),
+    "a folder in which nothing can be created": Environment(where="/proc/self/fdinfo", commands=["run", "models", "sweep"]),
     # Folders of runs
     "run in ~": _run_dir("'~/run'"),
     "run in $HOME": _run_dir("'$HOME/run'"),
@@ -369,7 +369,7 @@ class _Trial:
             yield f"left behind {', '.join(sorted(left))[:300]} with code {self.code}"
         if any(name.startswith(("~", "$", "'", '"')) for name in self._names() - self.before):
             yield "a folder whose name was not expanded"
-        has_run = self.code == 0 and self.command == "run" and self.environment.where != "/proc/self"
+        has_run = self.code == 0 and self.command == "run" and self.environment.where != "/proc/self/fdinfo"
         if has_run and (found := self.weights()) != expected:
             yield f"other weights: {found or 'none'}"
 

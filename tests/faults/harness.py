@@ -134,6 +134,11 @@ def outcome(folder: Path) -> dict[str, Any]:
     }
 
 
+def once(words: Sequence[str]) -> list[str]:
+    """The last word for each key: a key that is given twice would be refused."""
+    return list({word.partition("=")[0]: word for word in words}.values())
+
+
 @dataclass
 class Attempts:
     """One run that is started, and gone on with, until it is complete."""
@@ -148,7 +153,7 @@ class Attempts:
         if not (self.folder / "config.yaml").exists():
             self.count += 1
             self.folder = self.where / f"run{self.count}"
-            return Child([*self.words, f"hydra.run.dir={self.folder}"], self.where, before)
+            return Child([*once(self.words), f"hydra.run.dir={self.folder}"], self.where, before)
         return Child(["resume", str(self.folder)], self.where, before)
 
     def difference(self, expected: dict[str, Any], before: Callable[[], None] = lambda: None) -> str:

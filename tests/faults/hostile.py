@@ -25,7 +25,7 @@ import torch
 
 from tests.faults.campaigns import workplace
 from tests.faults.disk import Disk, last_at
-from tests.faults.harness import RUN, Attempts, Child, Report, in_parallel, outcome, reference
+from tests.faults.harness import RUN, Attempts, Child, Report, in_parallel, once, outcome, reference
 from tests.faults.sabotage import SABOTAGES
 
 SHORT = ("trainer.limit_epochs=2", "trainer.checkpoint_every_seconds=1e-9")
@@ -350,11 +350,9 @@ def _make_bases(bases: Path, made: Path) -> dict[str, Any]:
     child = killed.go_on(lambda: Disk(killed.where, last_at(110, "before")).install())
     assert child.wait() == -signal.SIGKILL, child.err
     shutil.copytree(killed.folder, bases / "interrupted")
-    once = [word for word in RUN if "limit_epochs" not in word]
     words = [
         "-m",
-        *once,
-        *SHORT,
+        *once([*RUN, *SHORT]),
         "seed=1,2",
         f"hydra.sweep.dir={made / 'sweep'}",
         "hydra.sweep.subdir=job${hydra.job.num}",

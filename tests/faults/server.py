@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from dataclasses import asdict
 
 from tests.faults import campaigns, hostile, sweeps
-from tests.faults.harness import RUN
+from tests.faults.harness import RUN, Report
 from tests.process import preload
 
 
@@ -21,7 +22,10 @@ def main() -> None:
     for line in sys.stdin:
         name, arguments, options = json.loads(line)
         if os.fork() == 0:
-            report = {**vars(campaigns), **vars(sweeps), **vars(hostile)}[name](*arguments, **options)
+            try:
+                report = {**vars(campaigns), **vars(sweeps), **vars(hostile)}[name](*arguments, **options)
+            except BaseException:  # noqa: BLE001 - or who asked would wait forever
+                report = Report(failures=[traceback.format_exc()])
             print(json.dumps(asdict(report)), flush=True)
             os._exit(0)
         os.wait()

@@ -299,7 +299,14 @@ class Case:
         return f"{self.verb} {self.base}, {self.entry} {self.harm_name}"
 
 
-def _cases(bases: Path, changes: int, seed: int) -> Iterator[Case]:
+def _cases(bases: Path, seed: int, only: str) -> list[Case]:
+    """The cases whose name holds `only`, in random order."""
+    cases = [case for case in _all_cases(bases, 6, seed) if only in str(case)]
+    random.Random(seed).shuffle(cases)
+    return cases
+
+
+def _all_cases(bases: Path, changes: int, seed: int) -> Iterator[Case]:
     for base in sorted(bases.iterdir()):
         for entry, name, harm in _harms(base, changes, seed):
             verbs = ("resume", "compare") if "sweep" in base.name else ("resume", "compare", "replay")
@@ -324,17 +331,17 @@ def _harms(base: Path, changes: int, seed: int) -> Iterator[tuple[str, str, Harm
             yield from ((entry, name, harm) for name, harm in CHECKPOINTS.items())
 
 
-def hostile_folders(trials: int | None = None, *, seed: int = 1, sabotage: str = "none", workers: int = 2) -> Report:
+def hostile_folders(
+    trials: int | None = None, *, seed: int = 1, sabotage: str = "none", workers: int = 2, only: str = ""
+) -> Report:
     """Every entry of four folders, replaced by every other kind of thing, and changed within; then each command."""
     with workplace() as where:
         expected = _make_bases(where / "bases", where / "made")
-        cases = list(_cases(where / "bases", 6, seed))
-        random.Random(seed).shuffle(cases)
-        cases = cases[:trials]
+        cases = _cases(where / "bases", seed, only)[:trials]
         chunks = [cases[start :: 4 * workers] for start in range(4 * workers)]
         # Harms are functions, which processes can't be sent: each part draws the same cases again.
         arguments = [
-            (where, number, len(chunks), trials, seed, sabotage, expected)
+            (where, number, len(chunks), trials, seed, only, sabotage, expected)
             for number, chunk in enumerate(chunks)
             if chunk
         ]
@@ -365,10 +372,16 @@ def _make_bases(bases: Path, made: Path) -> dict[str, Any]:
 
 
 def _part(
-    where: Path, part: int, parts: int, trials: int | None, seed: int, sabotage: str, expected: dict[str, Any]
+    where: Path,
+    part: int,
+    parts: int,
+    trials: int | None,
+    seed: int,
+    only: str,
+    sabotage: str,
+    expected: dict[str, Any],
 ) -> Report:
-    cases = list(_cases(where / "bases", 6, seed))
-    random.Random(seed).shuffle(cases)
+    cases = _cases(where / "bases", seed, only)
     report = Report(figures={"refused": 0, "carried out": 0})
     for number, case in enumerate(cases[:trials][part::parts]):
         place = where / f"part{part}" / str(number)

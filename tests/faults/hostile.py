@@ -398,18 +398,15 @@ def _try(case: Case, base: Path, place: Path, sabotage: str, expected: dict[str,
     case.harm(folder / case.entry, outside)
     (outside / "secret").touch()
     os.utime(outside / "secret", (0, 10**9))
-    before = _seen(outside)
+    is_inside = "second name" in case.harm_name  # a file of the folder as well: it may be read, but not written to
+    before = _seen(outside, with_reads=not is_inside)
     child = Child([case.verb, str(folder)], place / "inside", SABOTAGES[sabotage])
     code = child.wait(TIMEOUT_SECONDS)
     report.tried += 1
     text = child.err + (child.where / "out.txt").read_text(encoding="utf-8", errors="replace")
     report.figures["carried out" if code == 0 else "refused"] += 1
-    wrong = _wrong(case, child, code, text, folder, expected)
-    if "second name" in case.harm_name:  # which makes it a file of the folder, that is read but not written to
-        before, text = {**before, "secret, when it was read": None}, text.replace(SECRET, "")
-    after = _seen(outside)
-    if "second name" in case.harm_name:
-        after["secret, when it was read"] = None
+    wrong = _wrong(case, child, code, text.replace(SECRET, "") if is_inside else text, folder, expected)
+    after = _seen(outside, with_reads=not is_inside)
     if after != before:
         changed = [name for name in {**before, **after} if before.get(name) != after.get(name)]
         wrong.append(f"outside was touched: {', '.join(changed)}")
@@ -422,14 +419,15 @@ def _make_outside(outside: Path) -> None:
     (outside / "folder" / "secret").write_text(SECRET, encoding="utf-8")
 
 
-def _seen(outside: Path) -> dict[str, object]:
-    """All that lies outside: names, contents, and when each was last read."""
+def _seen(outside: Path, *, with_reads: bool) -> dict[str, object]:
+    """All that lies outside: names and contents, and when the files that links lead to were last read."""
     found: dict[str, object] = {}
     for path in sorted(outside.rglob("*")):
         status = path.lstat()
         content = path.read_bytes() if path.is_file() else None
         found[path.relative_to(outside).as_posix()] = (content, status.st_mode, status.st_mtime_ns)
-        found[f"{path.name}, when it was read"] = status.st_atime_ns if path.name == "secret" else None
+        if with_reads and path == outside / "secret":
+            found[f"{path.relative_to(outside)}, when it was read"] = status.st_atime_ns
         if path.is_file():
             os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     return found

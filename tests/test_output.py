@@ -211,6 +211,7 @@ def test_a_bar_in_a_closed_terminal_is_no_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("verb", [[], ["-m", "seed=1,2"]], ids=["run", "sweep"])
 def test_a_working_folder_in_another_encoding_is_refused(verb: list[str], command, monkeypatch) -> None:
+    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)  # pytest can't report such a path
     monkeypatch.setattr("era_cnn.sweeps.commands.prepare_workers", lambda launcher, config: None)
     folder = Path(os.fsdecode(b"d\xff")).absolute()
     folder.mkdir()
@@ -221,4 +222,4 @@ def test_a_working_folder_in_another_encoding_is_refused(verb: list[str], comman
     assert err.endswith("Rename the folder.\n")
     assert not list(Path().rglob("config.yaml"))
     monkeypatch.undo()
-    folder.rmdir()  # pytest could not report its name if it failed to
+    folder.rmdir()

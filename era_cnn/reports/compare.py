@@ -36,7 +36,7 @@ def compare(paths: Sequence[Path]) -> int:
     if damaged := [
         row.outcome.message for row in rows if row.outcome.folder in paths and row.outcome.state == "damaged"
     ]:
-        raise RunFolderError("\n".join(dict.fromkeys(damaged)))
+        raise RunFolderError(" ".join(dict.fromkeys(damaged)))  # an error is one line
     return 0
 
 

@@ -198,3 +198,14 @@ def test_a_damaged_config_of_a_missing_plugin_hides_no_other_run(old: str, new: 
     code, out, err = command("compare", "runs")
     assert (code, err) == (0, "")
     assert (out.count(" damaged "), out.count(" completed ")) == (1, 1)
+
+
+def test_several_damaged_runs_are_one_readable_message(command: Command) -> None:
+    for name in ("one", "other"):
+        write_run(Path(name))
+        Path(name, "status.json").write_text("{}", encoding="utf-8")
+    code, out, err = command("compare", "one", "other")
+    assert code == 4
+    assert out.count("  damaged  ") == 2
+    assert err.count("status.json must hold what the run wrote") == 2
+    assert "\\n" not in err

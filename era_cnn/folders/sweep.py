@@ -37,6 +37,9 @@ _FILES = (
 )  # fmt: skip
 """The files of a sweep that this version reads or writes."""
 
+OWN_NAMES = (*_FILES, SUBMITIT)
+"""The names in the folder of a sweep that no job may have."""
+
 
 class PlannedJob(Protocol):
     """The properties of a planned job that its folder is created from."""

@@ -20,7 +20,7 @@ from era_cnn.folders.claims import check_length, claim
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.outcome import DONE
 from era_cnn.folders.stored import read_config
-from era_cnn.folders.sweep import HALT, LEDGER, RECORD, STUDY, SweepFolder
+from era_cnn.folders.sweep import OWN_NAMES, RECORD, SUBMITIT, SweepFolder
 from era_cnn.output import say, shown
 from era_cnn.paths import expanded, typed_path
 from era_cnn.reports.rows import read_rows
@@ -33,9 +33,6 @@ from era_cnn.sweeps.executors import make_executor, prepare_workers
 from era_cnn.sweeps.options import OptunaSweeper, SweepOptions, sweep_options
 from era_cnn.sweeps.request import Request
 from era_cnn.sweeps.sweep import Drive, Listed, Source
-
-OWN_NAMES = (RECORD, LEDGER, STUDY, "sweep.csv", "sweep.md", ".lock", ".submitit", HALT)
-"""The other files in the folder of a sweep."""
 
 CHANGEABLE = ("hydra/launcher", "sweep.on_error", "sweep.retries", "sweep.reuse", "hydra.sweeper.n_trials")
 """Overrides that `resume` may change, besides the launcher's keys: how jobs run, not what they compute."""
@@ -105,7 +102,7 @@ def resume(
     options = sweep_options(composed)
     with sweep.locked(), stop_requests() as stop:
         # Clean up after an earlier driver: its queued jobs, the ledger, and missing folders.
-        if (sweep.path / ".submitit").exists():
+        if (sweep.path / SUBMITIT).exists():
             from era_cnn.sweeps.plugin import withdraw
 
             withdraw(sweep.path)

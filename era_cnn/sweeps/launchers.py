@@ -17,6 +17,7 @@ from pydantic import Field
 from era_cnn.config.choices import launcher
 from era_cnn.config.sections import NAME, Name, Section
 from era_cnn.errors import ConfigError
+from era_cnn.folders.sweep import SUBMITIT
 
 Cores = Annotated[int, Field(ge=1, le=1024, description="the processor cores of a job")]
 Minutes = Annotated[int, Field(ge=1, le=525_600, description="the time limit of a job in minutes")]
@@ -116,8 +117,8 @@ def submitit_local(sweep_dir: Path, *, gpus_per_node: Gpus = None, timeout_min: 
 
 def _submitit(launcher: str, sweep_dir: Path) -> dict[str, Any]:
     # Submitit runs what it unpickles from there, so each driver has a new folder, in which nobody has put anything.
-    folder = sweep_dir / ".submitit" / secrets.token_hex(8) / "%j"
-    return {"_target_": f"{SUBMITIT}.{launcher}", "submitit_folder": str(folder)}
+    folder = sweep_dir / SUBMITIT / secrets.token_hex(8) / "%j"
+    return {"_target_": f"{SUBMITIT_MODULE}.{launcher}", "submitit_folder": str(folder)}
 
 
 @launcher("ray_cluster", check=needs("ray_cluster", "hydra_ray_launcher", "ray"))
@@ -132,7 +133,7 @@ def ray_cluster(
 _RAY_INIT = {"address": None, "log_to_driver": False, "include_dashboard": False, "logging_level": "error"}
 _RAY_REMOTE = {"max_retries": 0}  # sweep.retries retries
 
-SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
+SUBMITIT_MODULE = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
 RAY = "hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher"
 
 
@@ -161,9 +162,9 @@ def renamed(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """
     values = {key: value for key, value in recorded.items() if key not in _UNUSED or value != _UNUSED[key]}
     target, job_name = values.pop("_target_", None), values.pop("name", None)
-    if target == f"{SUBMITIT}.SlurmLauncher":
+    if target == f"{SUBMITIT_MODULE}.SlurmLauncher":
         return {**values, "name": "slurm", "job_name": job_name}
-    if target == f"{SUBMITIT}.LocalLauncher":
+    if target == f"{SUBMITIT_MODULE}.LocalLauncher":
         no_effect = ("cpus_per_task", "mem_gb")
         return {"name": "submitit_local", **{key: value for key, value in values.items() if key not in no_effect}}
     if target == RAY and values == {"ray": {"init": _RAY_INIT, "remote": {**_RAY_REMOTE, "num_cpus": "${threads}"}}}:

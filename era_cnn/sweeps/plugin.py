@@ -24,7 +24,7 @@ from era_cnn.compose.words import Words
 from era_cnn.errors import OutputError, RunFolderError
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.run import RunFolder
-from era_cnn.folders.sweep import HALT
+from era_cnn.folders.sweep import HALT, SUBMITIT
 from era_cnn.output import say
 from era_cnn.runs.stopping import stop_requests
 from era_cnn.sweeps.executor import Ended, Manner
@@ -185,7 +185,7 @@ def withdraw(sweep_dir: Path) -> None:
     with suppress(subprocess.TimeoutExpired):  # if they start after all, they find their jobs locked or done
         answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SLURM_SECONDS)
         waiting = (line.split(" ", 1) for line in answer.stdout.splitlines() if " " in line)
-        arrays = {array for array, script in waiting if Path(script).is_relative_to(sweep_dir / ".submitit")}
+        arrays = {array for array, script in waiting if Path(script).is_relative_to(sweep_dir / SUBMITIT)}
         if arrays:
             command = ["scancel", "--state=PENDING", *sorted(arrays)]
             subprocess.run(command, capture_output=True, check=False, timeout=SLURM_SECONDS)

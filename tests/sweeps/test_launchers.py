@@ -16,7 +16,7 @@ from era_cnn.config.choices import LAUNCHERS
 from era_cnn.errors import ConfigError
 from era_cnn.folders.sweep import RECORD
 from era_cnn.sweeps import launchers
-from era_cnn.sweeps.launchers import RAY, SUBMITIT, renamed
+from era_cnn.sweeps.launchers import RAY, SUBMITIT_MODULE, renamed
 from tests.helpers import nothing_stays_registered
 from tests.sweeps.conftest import SMALL
 
@@ -228,7 +228,7 @@ def test_a_job_needs_neither_the_launcher_nor_its_plugin_to_be_composed(tmp_path
 # Recorded sweeps
 
 SLURM = {
-    "_target_": f"{SUBMITIT}.SlurmLauncher",
+    "_target_": f"{SUBMITIT_MODULE}.SlurmLauncher",
     "submitit_folder": "${hydra.sweep.dir}/.submitit/%j",
     "timeout_min": 240,
     "cpus_per_task": "${threads}",
@@ -256,7 +256,7 @@ SLURM = {
     "setup": None,
 }
 LOCAL = {key: SLURM[key] for key in list(SLURM)[:10]} | {
-    "_target_": f"{SUBMITIT}.LocalLauncher",
+    "_target_": f"{SUBMITIT_MODULE}.LocalLauncher",
     "name": "${hydra.job.name}",
 }
 INIT = {"address": None, "log_to_driver": False, "include_dashboard": False, "logging_level": "error"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,3 +87,28 @@ def test_no_import_runs_upward(room: str) -> None:
 )
 def test_an_import_against_the_direction_is_found(room: str, text: str, wrong: list[str]) -> None:
     assert wrong_imports(room, text) == wrong
+
+
+def names_that_are_missing(text: str) -> Iterator[str]:
+    """What a file imports from the package, at any depth, that is not there."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "era_cnn":
+            module = importlib.import_module(node.module or "")
+            for alias in node.names:
+                is_module = importlib.util.find_spec(f"{node.module}.{alias.name}") if hasattr(module, "__path__") else None
+                if not (hasattr(module, alias.name) or is_module):
+                    yield f"{node.module}.{alias.name}"
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "tests"])
+def test_benchmarks_and_campaigns_import_only_what_exists(folder: str) -> None:
+    """They run rarely, and some of their imports only when they do."""
+    files = sorted((PACKAGE.parent / folder).rglob("*.py"))
+    missing = {path.name: list(names_that_are_missing(path.read_text(encoding="utf-8"))) for path in files}
+    assert len(files) > 10
+    assert {name: names for name, names in missing.items() if names} == {}
+
+
+def test_an_import_of_a_missing_name_is_found() -> None:
+    text = "def f():\n    from era_cnn.runs.process import keep_memory, set_up\n    from era_cnn.runs import run"
+    assert list(names_that_are_missing(text)) == ["era_cnn.runs.process.keep_memory"]

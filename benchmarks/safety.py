@@ -23,10 +23,10 @@ from era_cnn.compose.composition import compose, validated
 from era_cnn.compose.words import Words
 from era_cnn.config.schema import RunConfig
 from era_cnn.folders.run import RunFolder
+from era_cnn.machine import keep_memory
 from era_cnn.runs.listeners.saver import Saver
 from era_cnn.runs.listeners.writer import Writer
 from era_cnn.runs.parts import Parts, make_parts, read_data
-from era_cnn.machine import keep_memory
 from era_cnn.runs.process import set_up
 from era_cnn.training import loop
 from era_cnn.training.evaluate import Tally

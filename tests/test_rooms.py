@@ -95,7 +95,9 @@ def names_that_are_missing(text: str) -> Iterator[str]:
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "era_cnn":
             module = importlib.import_module(node.module or "")
             for alias in node.names:
-                is_module = importlib.util.find_spec(f"{node.module}.{alias.name}") if hasattr(module, "__path__") else None
+                is_module = (
+                    importlib.util.find_spec(f"{node.module}.{alias.name}") if hasattr(module, "__path__") else None
+                )
                 if not (hasattr(module, alias.name) or is_module):
                     yield f"{node.module}.{alias.name}"
 

@@ -209,12 +209,15 @@ def test_a_bar_in_a_closed_terminal_is_no_error(tmp_path: Path) -> None:
         discard_output()
 
 
-def test_a_working_folder_in_another_encoding_is_refused(command, monkeypatch) -> None:
-    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)  # pytest can't report such a path
+@pytest.mark.parametrize("verb", [[], ["-m", "seed=1,2"]], ids=["run", "sweep"])
+def test_a_working_folder_in_another_encoding_is_refused(verb: list[str], command, monkeypatch, request) -> None:
+    logging.disable()  # pytest can't report such a path, which some library may log
+    request.addfinalizer(lambda: logging.disable(logging.NOTSET))
+    monkeypatch.setattr("era_cnn.sweeps.commands.prepare_workers", lambda launcher, config: None)
     folder = Path(os.fsdecode(b"d\xff")).absolute()
     folder.mkdir()
     monkeypatch.chdir(folder)
-    code, _, err = command("data=digits", "trainer=smoke", "threads=1")
+    code, _, err = command(*verb, "data=digits", "trainer=smoke", "threads=1")
     assert code == 2
     assert err.startswith("A path must be valid UTF-8, got '")
     assert err.endswith("Rename the folder.\n")

@@ -13,7 +13,17 @@ from era_cnn.config.choices import GROUPS
 from era_cnn.config.parsing import parse
 from era_cnn.config.schema import Augmentation, ModelConfig, RunConfig, Target, TrainerConfig
 from era_cnn.config.sections import NoEffect, Section, values_of
-from era_cnn.config.versions import FORMER_DIGESTS, SCHEMA, STEPS, digest, numbered, schema_of, stored_digest, upgraded
+from era_cnn.config.versions import (
+    FORMER_DIGESTS,
+    SCHEMA,
+    STEPS,
+    digest,
+    digest_as_schema_1,
+    numbered,
+    schema_of,
+    stored_digest,
+    upgraded,
+)
 from era_cnn.errors import RunFolderError
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_config
@@ -140,6 +150,12 @@ def test_a_config_of_schema_1_keeps_the_digest_that_its_folder_holds(case: str) 
     assert stored_digest(values, config) == sha256
     assert stored_digest({"schema": 1, **values}, config) != sha256  # which no version wrote
     assert digest(config) != sha256
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_a_config_of_today_comes_to_the_digest_of_schema_1_although_there_are_new_keys(case: str) -> None:
+    overrides, _, sha256 = CHANGES[case]
+    assert digest_as_schema_1(as_composed(overrides)) == sha256
 
 
 def test_the_digest_of_schema_1_is_over_the_file_in_its_order() -> None:

@@ -81,7 +81,10 @@ MODELS = sorted(set(EXPERIMENTS) - {"model_1", "model_4_digits", "model_3_plain"
 CASES = [
     *((f"experiment={name}",) for name in MODELS),
     *((f"optimizer={name}", f"scheduler={schedule}") for name in OPTIMIZERS for schedule in SCHEDULERS),
-    *((f"augmentation={name}",) for name in ("none", "affine", "[rotate,affine]")),
+    *(
+        (f"augmentation={name}",)
+        for name in ("none", "affine", "[rotate,affine]", "[horizontal_flip,gaussian_noise,cutout,mixup]")
+    ),
 ]
 
 

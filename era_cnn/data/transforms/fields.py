@@ -79,7 +79,7 @@ def check_fill(fill: object, info: DataInfo) -> None:
     """Raises a `FieldError` if a list of values does not have one for each channel."""
     channels = info.shape[0]
     if isinstance(fill, list) and len(fill) != channels:
-        rule = f"be one value, or a list of {channels}, one for each channel"
+        rule = f"be one value, or a list with one for each of {channels} channel{'s' if channels > 1 else ''}"
         raise FieldError("fill", rule, fill, "Write a single value for all channels.")
 
 

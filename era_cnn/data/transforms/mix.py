@@ -62,7 +62,8 @@ def cutmix(*, alpha: Alpha, per: Per = "batch") -> Mix:
         rows = torch.arange(height, device=images.device).view(-1, 1)
         columns = torch.arange(width, device=images.device)
         pasted = (rows >= top_) & (rows < bottom_) & (columns >= left_) & (columns < right_)
-        return partners.where(pasted, images), 1 - (bottom - top) * (right - left) / (height * width)
+        area = ((bottom - top) * (right - left)).double()
+        return partners.where(pasted, images), 1 - area / (height * width)
 
     return Mix(4, change, per)
 

@@ -107,6 +107,8 @@ def sometimes(transform: Transform, probability: float) -> Transform:
 
     def change(images: Tensor, draws: Tensor) -> Tensor:
         (chosen,) = (draws[0] < probability).nonzero(as_tuple=True)
+        if not len(chosen):
+            return images
         where = chosen.to(images.device)
         changed = images.clone()
         changed[where] = transform.change(images[where], draws[1:, chosen])

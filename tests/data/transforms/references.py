@@ -263,7 +263,7 @@ SHIFT = {"shift_limit": 0.1, "scale_limit": 0.3, "rotate_limit": 45.0, "fill": 4
 PER_CHANNEL = {"fill": [5, 100, 250]}
 MIRRORED = [{"padding_mode": mode} for mode in ("edge", "reflect", "symmetric")]
 BOX = {"scale": [0.1, 0.9], "ratio": [0.5, 2.0]}
-TALL = {"scale": [0.9, 1.0], "ratio": [0.5, 0.6]}  # seldom fits
+TALL = {"scale": [0.3, 1.0], "ratio": [0.5, 0.6]}  # seldom fits
 
 EXAMPLES = [
     Example("rotate", {**ROTATE, **NEAREST}, rotate),

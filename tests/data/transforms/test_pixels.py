@@ -9,7 +9,7 @@ from torch import Tensor
 from era_cnn.config.choices import TRANSFORMS
 from era_cnn.config.data_info import DataInfo
 from era_cnn.data.transforms import Pipeline, make_pipeline
-from tests.data.transforms.references import COLOUR, EXAMPLES, GREY, MEAN, Example
+from tests.data.transforms.references import EXAMPLES, MEAN, Example
 from tests.helpers import section_of
 
 MIXES = {"mixup", "cutmix"}  # see test_mix.py

@@ -1,8 +1,8 @@
 """`python -m benchmarks [PART ...]` measures speed, memory and start-up, and writes it to benchmarks/README.md.
 
 What is compared takes turns in one run, round after round, each in a process of its own; a ratio is taken within a
-round. PART is any of speed, growth, crowd, busy, start, sweeps (all of these if none is given) and seeds (a round is a
-seed; some seven minutes each). Needs MNIST (ERA_CNN_DATA), and an idle machine.
+round. PART is any of speed, growth, crowd, busy, start, augmentation, sweeps (all of these if none is given) and seeds
+(a round is a seed; some seven minutes each). Needs MNIST (ERA_CNN_DATA), and an idle machine.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ COMMANDS = {
     "lightning": [str(LIGHTNING_PYTHON), "benchmarks/lightning_loop.py"],
     "floor": [sys.executable, "benchmarks/floor.py"],
 }
+"""What trains the reference networks."""
+OTHERS = {"augmentation": [sys.executable, "-m", "benchmarks.augmentation"]}
 
 
 class Contender:
@@ -46,7 +48,7 @@ class Contender:
         words = [f"--{key}={value}" for key, value in {**options, "width": width}.items()]
         self.images = images
         self.process = subprocess.Popen(
-            [*COMMANDS[name], *words], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [*{**COMMANDS, **OTHERS}[name], *words], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL if name == "lightning" else None, env={**os.environ, **environment},
         )  # fmt: skip
         if (said := self._read()) != "ready":
@@ -192,6 +194,17 @@ def busy(rounds: int) -> dict[str, Any]:
     return found
 
 
+def augmentation(rounds: int) -> dict[str, Any]:
+    """What a CIFAR recipe's augmentation takes of a step, and how many images a second come out, beside torchvision."""
+    found = {}
+    for first, *others in (("step", "pipeline"), ("batches", "loader", "workers")):
+        options = {"images": 5120, "batch_size": 128, "threads": CORES}
+        contenders = {name: Contender("augmentation", model=name, **options) for name in (first, *others)}
+        found |= in_turn(contenders, rounds)
+    print(json.dumps(found), flush=True)
+    return found
+
+
 FIRST_STEP = """
 import os, sys
 from era_cnn.training import loop
@@ -277,12 +290,13 @@ PARTS = {
     "crowd": crowd,
     "busy": busy,
     "start": start,
+    "augmentation": augmentation,
     "sweeps": sweeps,
     "seeds": seeds,
 }
 
 
-WITHOUT_LIGHTNING = {"busy", "sweeps", "seeds"}
+WITHOUT_LIGHTNING = {"busy", "augmentation", "sweeps", "seeds"}
 """The parts that do without it."""
 
 

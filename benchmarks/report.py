@@ -136,6 +136,29 @@ def _start(found: dict[str, Any]) -> Iterator[str]:
     yield f"{', '.join(f'{100 * share:.1f}' for share in shares)} % (median, least, most) of an epoch of training."
 
 
+AUGMENTATION = {
+    "batches": "era_cnn",
+    "loader": "`DataLoader`",
+    "workers": "`DataLoader`, a worker for each core",
+}
+
+
+def _augmentation(found: dict[str, Any]) -> Iterator[str]:
+    share = [100 * value for value in found["pipeline"]["ratio"]]
+    yield "## Augmentation"
+    yield ""
+    yield "Flip, crop, shift-scale-rotate and cutout of images of CIFAR's shape, in batches of 128. They take"
+    yield f"{_ratio(share)} % of the time of a training step of a network of just under 200,000 parameters."
+    yield "Normalised batches, beside torchvision's transforms of Pillow images in a `DataLoader`:"
+    yield from _table(
+        "batches from | images a second | era_cnn is … times as fast",
+        (
+            (name, f"{found[key]['images_per_second']:,}", "" if key == "batches" else _ratio(found[key]["ratio"]))
+            for key, name in AUGMENTATION.items()
+        ),
+    )
+
+
 def _seeds(found: dict[str, Any]) -> Iterator[str]:
     def spread(accuracies: list[float]) -> str:
         return f"{100 * statistics.mean(accuracies):.2f} ± {100 * statistics.stdev(accuracies):.2f} %"
@@ -168,6 +191,7 @@ SECTIONS = {
     "crowd": _crowd,
     "busy": _busy,
     "start": _start,
+    "augmentation": _augmentation,
     "sweeps": _sweeps,
     "seeds": _seeds,
 }

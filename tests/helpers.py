@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from era_cnn.compose.hydra_door import Composed
 from era_cnn.compose.planner import Planner
 from era_cnn.compose.words import Words
 from era_cnn.config import plugins
-from era_cnn.config.choices import REGISTRIES, SCHEDULERS, TRANSFORMS, Registry
+from era_cnn.config.choices import DATASETS, REGISTRIES, SCHEDULERS, TRANSFORMS, Registry
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.schema import make_schedule
-from era_cnn.config.sections import Choice, Section
+from era_cnn.config.sections import Choice
 from era_cnn.data.transforms import Pipeline, make_pipeline
 from era_cnn.training.schedulers import Schedule
 
@@ -37,8 +38,8 @@ def section_of(registry: Registry[Any], name: str, **fields: Any) -> Any:
 
 def pipeline_of(chosen: dict[str, dict[str, Any]], info: DataInfo = GREY) -> Pipeline:
     """Transforms by name, with their fields."""
-    sections: dict[str, Section] = {name: section_of(TRANSFORMS, name, **fields) for name, fields in chosen.items()}
-    return make_pipeline(sections, info)
+    sections = {name: section_of(TRANSFORMS, name, **fields) for name, fields in chosen.items()}
+    return make_pipeline(sections, info, [0.5] * info.shape[0])
 
 
 def schedule_of(name: str, *, epochs: int, steps_per_epoch: int, **fields: Any) -> Schedule:
@@ -87,6 +88,26 @@ def nothing_stays_registered() -> Iterator[None]:
         plugins._imported.clear()
         plugins._imported.update(imported)
         plugins._all_entry_points.cache_clear()
+
+
+FOR_COLOUR = {"greyscale", "hue", "saturation"}
+"""The transforms that refuse grey images."""
+
+
+@contextmanager
+def data_for(transform: str) -> Iterator[list[str]]:
+    """The overrides for a data set whose images a transform accepts, which is registered within the context."""
+    if transform not in FOR_COLOUR:
+        yield []
+        return
+
+    class Colours:
+        def info(self) -> DataInfo:
+            return replace(GREY, shape=(3, 28, 28))
+
+    with nothing_stays_registered():
+        DATASETS.register("colours")(Colours)
+        yield ["data=colours", "data.mean=[0.5,0.5,0.5]", "data.std=[0.2,0.2,0.2]"]
 
 
 @contextmanager

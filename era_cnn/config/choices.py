@@ -5,7 +5,8 @@ An entry is a decorated class or function, built in or from a plugin. The progra
 - a block, a class of `nn.Module`: any of `in_channels`, `in_size` (height, width) and `num_classes`;
 - a data set, a class with the methods `info() -> DataInfo` and `read() -> Arrays`: nothing; one that is read from a
   folder calls that field `root`, so that `--data-root` and relative paths work;
-- a transform, a function that returns a `Transform`: the `DataInfo`;
+- a transform, a function that returns a `Transform` or a `Mix`: any of `info`, the `DataInfo`, and `mean`, that of each
+  channel, scaled to [0, 1];
 - an optimizer, a function that returns one of PyTorch's: the parameters;
 - a scheduler, a function that returns a `Schedule`: any of `epochs` and `steps_per_epoch`;
 - a launcher, a function that returns the config of one of Hydra's launcher plugins, with its `_target_`: `sweep_dir`,
@@ -180,7 +181,7 @@ def _section(
     """The schema of an entry's fields, made from the keyword parameters of its constructor or function."""
     _check_parameters(f"{kind}.{name}", given, entry)
     fields: dict[str, Any] = {"name": (Literal[name], ...)} if issubclass(base, Choice) else {}
-    reserved = {"block"} if kind == "block" else {*fields}
+    reserved = {"block": {"block"}, "transform": {"probability"}}.get(kind, {*fields})
     for parameter in keyword_parameters(entry):
         if parameter.name in reserved:
             raise ConfigError([f"{kind}.{name} must have no field called {parameter.name}, got one. Rename it."])
@@ -264,9 +265,17 @@ class DataSection(Choice):
     )
 
 
+class TransformSection(Section):
+    """The field that every transform has."""
+
+    probability: float = Field(
+        default=1.0, ge=0, le=1, description="the probability that an image is transformed, from 0 to 1"
+    )
+
+
 BLOCKS: Registry[Any] = Registry("block", "era_cnn.models.blocks", Section, ("in_channels", "in_size", "num_classes"))
 DATASETS: Registry[Any] = Registry("dataset", "era_cnn.data.sets", DataSection)
-TRANSFORMS: Registry[Any] = Registry("transform", "era_cnn.data.transforms", Section, ("info",))
+TRANSFORMS: Registry[Any] = Registry("transform", "era_cnn.data.transforms", TransformSection, ("info", "mean"))
 OPTIMIZERS: Registry[Any] = Registry("optimizer", "era_cnn.training.optimizers", Choice, ("parameters",))
 SCHEDULERS: Registry[Any] = Registry("scheduler", "era_cnn.training.schedulers", Choice, ("epochs", "steps_per_epoch"))
 LAUNCHERS: Registry[Any] = Registry("launcher", "era_cnn.sweeps.launchers", Choice, ("sweep_dir",))

@@ -10,6 +10,9 @@ from pydantic_core import ErrorDetails
 
 from era_cnn.errors import did_you_mean, one_of, problem
 
+TAGS = {"[one]", "[each]", "[name]"}
+"""The tags of the forms that a field may have, such as a number or a list; no key as it is typed holds them."""
+
 
 def field_problems(error: ValidationError, schema: type[BaseModel], prefix: str = "") -> list[str]:
     """A message for each of pydantic's errors, with keys as they are typed on the command line."""
@@ -70,6 +73,8 @@ def _locate(details: ErrorDetails, schema: type[BaseModel]) -> tuple[list[str], 
     for part in details["loc"]:
         if part == "[key]":  # pydantic's marker for an invalid key of a mapping
             break
+        if part in TAGS:
+            continue
         path.append(str(part))
         owner = section
         field = owner.model_fields.get(str(part)) if owner else None

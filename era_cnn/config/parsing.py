@@ -145,6 +145,22 @@ def _transforms_fit(augmentation: Augmentation) -> Iterator[str]:
     yield from _entries_fit_themselves("augmentation", augmentation.chosen())
 
 
+def _transforms_fit_the_images(info: DataInfo, data: DataSection, augmentation: Augmentation) -> Iterator[str]:
+    """Makes each transform, which takes no time, to see whether it fits the images and may stand where it does."""
+    chosen = augmentation.chosen()
+    for number, (name, section) in enumerate(chosen.items(), start=1):
+        if not isinstance(section, Section):
+            continue
+        try:
+            transform = GROUPS["augmentation"].make(name, section, info=info, mean=data.mean)
+        except FieldError as error:
+            yield error.at(f"augmentation.{name}")
+            continue
+        if getattr(transform, "is_last", False) and number < len(chosen):
+            rule = "be the last transform, since it mixes whole batches after all else"
+            yield problem(f"augmentation.{name}", rule, list(chosen), "Move it to the end; use one such transform.")
+
+
 def _data_fits(data: DataSection) -> Iterator[str]:
     yield from _entries_fit_themselves("data", {data.name: data})
 
@@ -193,6 +209,7 @@ RULES: tuple[Callable[..., Iterator[str]], ...] = (
     _epochs_within_target,
     _optimizer_fits,
     _transforms_fit,
+    _transforms_fit_the_images,
     _data_fits,
     _schedule_fits,
     _pixels_fit_the_channels,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from era_cnn.config.choices import DATASETS, SCHEDULERS, DataSection
+from era_cnn.config.choices import DATASETS, SCHEDULERS, DataSection, TransformSection
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.sections import Choice, Count, FieldError, Name, NoEffect, Section
 from era_cnn.errors import ConfigError, EraCnnError, problem
@@ -104,7 +104,7 @@ class Target(Section):
 class Augmentation(Section):
     """Transforms by name, in the order in which they are applied: a field for each chosen transform."""
 
-    def chosen(self) -> dict[str, Section]:
+    def chosen(self) -> dict[str, TransformSection]:
         """The fields of each transform, by its name, in order."""
         return {name: getattr(self, name) for name in type(self).model_fields}
 

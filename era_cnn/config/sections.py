@@ -45,8 +45,8 @@ class FieldError(ValueError):
         self.field, self.rule, self.got, self.advice = field, rule, got, advice
 
     def at(self, key: str) -> str:
-        """The message about the field of the section at `key`."""
-        return problem(f"{key}.{self.field}", self.rule, self.got, self.advice)
+        """The message about the field of the section at `key`; about the section itself if the field has no name."""
+        return problem(f"{key}.{self.field}".rstrip("."), self.rule, self.got, self.advice)
 
 
 def values_of(section: Section) -> dict[str, Any]:

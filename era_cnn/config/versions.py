@@ -118,7 +118,8 @@ def stored_digest(values: Mapping[str, Any], config: RunConfig) -> str:
 def digest_as_schema_1(config: RunConfig) -> str | None:
     """The digest that the first version gave a config; None if it could not express the config."""
     values = config.model_dump()
-    data, chosen = values["data"], list(values["augmentation"].items())
+    data = values["data"]
+    chosen = list(config.augmentation.model_dump(exclude_defaults=True).items())  # without fields that are newer
     if len(chosen) > 1 or len(data["mean"]) > 1:
         return None
     order = [key for key in ("name", "root", "train_size", "mean", "std", "val_size") if key in data]

@@ -18,11 +18,19 @@ from era_cnn.data.arrays import Images, Labels
 from era_cnn.data.transforms import Pipeline
 
 
+class Mixed(NamedTuple):
+    """For mixed images: the labels (B,) of their partners, and the share (B,) of each that is the image itself."""
+
+    labels: Tensor
+    shares: Tensor
+
+
 class Batch(NamedTuple):
-    """Normalised float images (B, C, H, W) and int64 labels (B,)."""
+    """Normalised float images (B, C, H, W) and int64 labels (B,); what was mixed into the images, if anything."""
 
     images: Tensor
     labels: Tensor
+    mixed: Mixed | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +137,14 @@ class TrainingBatches:
             labels = torch.split(chosen.labels, self.batch_size)
             draws = [self._draws(epoch, step, len(part)) for step, part in zip(steps, labels, strict=True)]
             images = self.normalise(self.augment(chosen.images, torch.cat(draws, dim=1)))
-            yield from map(Batch, torch.split(images, self.batch_size), labels)
+            yield from map(self._batch, torch.split(images, self.batch_size), labels, draws)
+
+    def _batch(self, images: Tensor, labels: Tensor, draws: Tensor) -> Batch:
+        mixed = self.augment.mix(images, draws)
+        if mixed is None:
+            return Batch(images, labels)
+        images, partners, shares = mixed
+        return Batch(images, labels, Mixed(labels[partners], shares))
 
     def _draws(self, epoch: int, step: int, count: int) -> Tensor:
         generator = randomness.generator(self.seed, "augment", epoch, step)

@@ -41,7 +41,7 @@ def make_parts(config: RunConfig, arrays: Arrays, device: torch.device) -> Parts
     """Builds everything that a run trains.
 
     Raises:
-        ConfigError: If the network can't be built, or an optimizer or a transform does not fit.
+        ConfigError: If the network can't be built, or an optimizer does not fit.
     """
     train_split, val, test = make_splits(arrays, config, device)
     train = make_training_batches(train_split, config)
@@ -104,19 +104,11 @@ def make_splits(arrays: Arrays, config: RunConfig, device: torch.device) -> tupl
 
 
 def make_training_batches(train: Split, config: RunConfig) -> TrainingBatches:
-    """The batches that a run trains on.
-
-    Raises:
-        ConfigError: If a transform does not fit the images.
-    """
-    try:
-        pipeline = make_pipeline(config.augmentation.chosen(), config.info)
-    except FieldError as error:
-        raise ConfigError([error.at("augmentation")]) from error
+    """The batches that a run trains on."""
     return TrainingBatches(
         train,
         batch_size=config.trainer.batch_size,
-        augment=pipeline,
+        augment=make_pipeline(config.augmentation.chosen(), config.info, config.data.mean),
         normalise=Normalise(config.data.mean, config.data.std),
         seed=config.seed,
     )

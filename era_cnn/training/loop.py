@@ -197,7 +197,18 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     with autocast(batch.images.device, precision):  # ends here: backward uses the same dtypes
         logits = network(batch.images).float()
-    loss = F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
+    loss = loss_of(logits, batch, label_smoothing=label_smoothing)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return loss.detach(), logits.detach()
+
+
+def loss_of(logits: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
+    """The mean cross-entropy of a batch in nats; a mixed image has two labels, weighted by their shares of it."""
+    if batch.mixed is None:
+        return F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
+    own, partners = (
+        F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+        for labels in (batch.labels, batch.mixed.labels)
+    )
+    return (batch.mixed.shares * own + (1 - batch.mixed.shares) * partners).mean()

@@ -37,7 +37,30 @@ from tests.helpers import nothing_stays_registered
 BUILT_IN = {
     "block": ["avg_pool", "blur_pool", "conv", "depthwise_separable", "gap_head", "max_pool", "residual", "transition"],
     "dataset": ["digits", "fashion_mnist", "kmnist", "mnist"],
-    "transform": ["affine", "rotate"],
+    "transform": [
+        "affine",
+        "brightness",
+        "centre_crop",
+        "contrast",
+        "cutmix",
+        "cutout",
+        "elastic",
+        "erase",
+        "gaussian_blur",
+        "gaussian_noise",
+        "greyscale",
+        "horizontal_flip",
+        "hue",
+        "invert",
+        "mixup",
+        "perspective",
+        "random_crop",
+        "resized_crop",
+        "rotate",
+        "saturation",
+        "shift_scale_rotate",
+        "vertical_flip",
+    ],
     "optimizer": ["adam", "adamw", "sgd"],
     "scheduler": ["constant", "cosine", "one_cycle", "step"],
     "launcher": ["ray_cluster", "slurm", "submitit_local"],
@@ -326,7 +349,7 @@ UNKNOWN = [
     ("optimizer.name=adamm", "optimizer.name must be one of adam, adamw, sgd, got 'adamm'. Did you mean adam?"),
     ("scheduler.name=cosin", "scheduler.name must be one of constant, cosine, one_cycle, step, got 'cosin'. Did you mean cosine?"),
     ("scheduler.name=xyz", "got 'xyz'. Choose one: scheduler.name=constant"),
-    ("+augmentation.rotat={degrees:1}", "augmentation must be one of affine, rotate, got 'rotat'. Did you mean rotate?"),
+    ("+augmentation.rotat={degrees:1}", "shift_scale_rotate, vertical_flip, got 'rotat'. Did you mean rotate?"),
     ("optimizer.name=1", "optimizer.name must be one of adam, adamw, sgd, got 1. Choose one: optimizer.name=adam"),
     ("optimizer.name=[sgd]", "optimizer.name must be one of adam, adamw, sgd, got ['sgd']."),
     ("optimizer.name=null", "optimizer.name must be one of adam, adamw, sgd, got null."),
@@ -609,7 +632,7 @@ def test_an_installed_plugin_is_listed_without_being_imported(install: Callable[
     assert "wobble" in TRANSFORMS
     assert "wobble" not in BLOCKS
     assert list(BLOCKS) == sorted([*BUILT_IN["block"], "squeeze"])
-    assert len(TRANSFORMS) == 3
+    assert len(TRANSFORMS) == len(BUILT_IN["transform"]) + 1
     (said,) = refused(lambda: check_network(config_of("model.layers.conv1.block=squeeeze")))
     assert "squeeze, transition, got 'squeeeze'. Did you mean squeeze?" in said
     assert "demo_blocks" not in sys.modules

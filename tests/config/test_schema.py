@@ -9,6 +9,7 @@ from era_cnn.config.parsing import parse
 from era_cnn.errors import ConfigError
 from era_cnn.sweeps.options import sweep_options
 from tests.conftest import CONF_DIR, EXPERIMENTS, config_of
+from tests.helpers import data_for
 
 FILES = sorted(CONF_DIR.rglob("*.yaml"))
 OPTIONS = [path for path in FILES if path.parent != CONF_DIR and "hydra" not in path.parts]
@@ -37,7 +38,8 @@ def test_a_file_is_named_after_the_name_that_it_sets(path) -> None:
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: path.relative_to(CONF_DIR).as_posix())
 def test_every_option_can_be_chosen(path) -> None:
     group = path.parent.name
-    config = config_of(f"{group}={path.stem}")
+    with data_for(path.stem) as words:
+        config = config_of(f"{group}={path.stem}", *words)
     if group == "sweep":  # which is no part of a run
         chosen = sweep_options(compose(Words([f"sweep={path.stem}"]))).sweep.name
     elif group == "augmentation":
@@ -78,7 +80,7 @@ def test_the_reference_recipes(experiment: str) -> None:
     }
     assert (config.data.name, config.data.mean, config.data.std, config.seed) == ("mnist", [0.1307], [0.3081], 1)
     if config.augmentation.chosen():
-        assert config.augmentation.model_dump() == {"rotate": {"degrees": 7.0, "fill": 1}}
+        assert config.augmentation.model_dump(exclude_defaults=True) == {"rotate": {"degrees": 7.0, "fill": 1}}
     if config.scheduler.name == "step":
         assert config.scheduler.model_dump() == {"name": "step", "every_epochs": 6.0, "gamma": 0.1}
 
@@ -138,6 +140,38 @@ def test_the_default_experiment_is_model_4() -> None:
         ("augmentation.rotate.degrees=181", "augmentation.rotate.degrees must be at most 180, got 181."),
         ("augmentation.rotate.fill=256", "augmentation.rotate.fill must be at most 255, got 256."),
         ("augmentation=affine augmentation.affine.scale=[2,1]", "augmentation.affine.scale must hold the smaller value first"),
+        ("augmentation=affine augmentation.affine.translate_y=2", "augmentation.affine.translate_y must be at most 1, got 2."),
+        ("augmentation=rotate augmentation.rotate.probability=1.5", "augmentation.rotate.probability must be at most 1, got 1.5."),
+        ("augmentation.rotate.fill=[1,2,3]", "augmentation.rotate.fill must be one value, or a list with one for each of 1 channel"),
+        ("augmentation.rotate.fill=[300]", "augmentation.rotate.fill.0 must be at most 255, got 300."),
+        ("augmentation.rotate.fill=mean", "augmentation.rotate.fill must be a whole number, got 'mean'."),
+        ("augmentation.rotate.interpolation=cubic", "augmentation.rotate.interpolation must be one of nearest, bilinear"),
+        ("augmentation.rotate.padding_mode=mirror", "augmentation.rotate.padding_mode must be one of constant, edge, reflect, symmetric"),
+        ("augmentation=shift_scale_rotate augmentation.shift_scale_rotate.rotate_limit=[9,-9]", "augmentation.shift_scale_rotate.rotate_limit must hold the smaller value first, got [9.0, -9.0]. Swap the two."),
+        ("augmentation=shift_scale_rotate augmentation.shift_scale_rotate.scale_limit=-0.1", "augmentation.shift_scale_rotate.scale_limit must hold the smaller value first, got [0.1, -0.1]."),
+        ("augmentation=perspective augmentation.perspective.distortion_scale=1", "augmentation.perspective.distortion_scale must be at most 0.9, got 1."),
+        ("augmentation=elastic augmentation.elastic.sigma=7", "augmentation.elastic.sigma must be less than 7, got 7"),
+        ("augmentation=random_crop augmentation.random_crop.padding=28", "augmentation.random_crop.padding must be less than 28, the size of the images, got 28. Lower it."),
+        ("augmentation=centre_crop augmentation.centre_crop.size=[20,29]", "augmentation.centre_crop.size must be at most [28, 28], the size of the images, got [20, 29]. Lower it."),
+        ("augmentation=resized_crop augmentation.resized_crop.scale=[1,0.5]", "augmentation.resized_crop.scale must hold the smaller value first"),
+        ("augmentation=resized_crop augmentation.resized_crop.ratio=[2,1]", "augmentation.resized_crop.ratio must hold the smaller value first"),
+        ("augmentation=brightness augmentation.brightness.factor=[0,0.05]", "augmentation.brightness.factor must reach at least to 0.5, got [0.0, 0.05]. A factor of 1 changes nothing: for 5 % to either side, write [0.95, 1.05]."),
+        ("augmentation=contrast augmentation.contrast.factor=0.2", "augmentation.contrast.factor must be a list, got 0.2. Give the smallest and the largest factor"),
+        ("augmentation=contrast augmentation.contrast.factor=[1.2,0.8]", "augmentation.contrast.factor must hold the smaller value first"),
+        ("augmentation=saturation", "augmentation.saturation must have colour images, of 3 channels, got 1. Remove it; brightness and contrast work on grey images."),
+        ("augmentation=hue", "augmentation.hue must have colour images, of 3 channels, got 1."),
+        ("augmentation=greyscale", "augmentation.greyscale must have colour images, of 3 channels, got 1."),
+        ("augmentation=gaussian_noise augmentation.gaussian_noise.sigma=[0.2,0.1]", "augmentation.gaussian_noise.sigma must hold the smaller value first"),
+        ("augmentation=gaussian_blur augmentation.gaussian_blur.kernel_size=4", "augmentation.gaussian_blur.kernel_size must be odd, got 4. Give 5, for example."),
+        ("augmentation=gaussian_blur augmentation.gaussian_blur.kernel_size=57", "augmentation.gaussian_blur.kernel_size must be less than 56, twice the size of the images, got 57. Lower it."),
+        ("augmentation=erase augmentation.erase.fill=white", "augmentation.erase.fill must be one of mean, black, pixel_noise, box_noise, got 'white'."),
+        ("augmentation=erase augmentation.erase.fill=[1,2]", "augmentation.erase.fill must be one value, or a list with one for each of 1 channel"),
+        ("augmentation=erase augmentation.erase.scale=[0.5,0.1]", "augmentation.erase.scale must hold the smaller value first"),
+        ("augmentation=cutout augmentation.cutout.holes=[3,1]", "augmentation.cutout.holes must hold the smaller value first"),
+        ("augmentation=cutout augmentation.cutout.height=[8,29]", "augmentation.cutout.height must be at most 28, the height of the images, got 29. Lower it."),
+        ("augmentation=mixup augmentation.mixup.alpha=0", "augmentation.mixup.alpha must be greater than 0, got 0."),
+        ("augmentation=[mixup,rotate]", "augmentation.mixup must be the last transform, since it mixes whole batches after all else, got ['mixup', 'rotate']."),
+        ("augmentation=[mixup,cutmix]", "augmentation.mixup must be the last transform, since it mixes whole batches after all else, got ['mixup', 'cutmix']. Move it to the end; use one such transform."),
         ("target.test_accuracy=99.4", "target.test_accuracy must be at most 1, got 99.4. Give the test accuracy"),
         ("+optimizer._target_=os.system", "optimizer._target_ must not be given: a config can't run code, got 'os.system'"),
         ("name=${nothing}", "name must have a value, got \"Interpolation key 'nothing' not found\""),

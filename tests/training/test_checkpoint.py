@@ -33,7 +33,7 @@ class Training:
         config, split = config_of("trainer.epochs=15", *overrides), split.first(NUM_IMAGES)
         network = build_from_config(config)
         self.state = TrainingState(network, make_optimizer(config.optimizer, network.parameters()))
-        augment = make_pipeline(config.augmentation.chosen(), config.info)
+        augment = make_pipeline(config.augmentation.chosen(), config.info, config.data.mean)
         self.batches = TrainingBatches(split, batch_size=BATCH_SIZE, augment=augment, normalise=NORMALISE, seed=1)
         warmup = {"warmup_epochs": 1.0} if config.scheduler.name in ("one_cycle", "cosine") else {}
         fields = {**config.scheduler.model_dump(), **warmup}
@@ -81,7 +81,10 @@ MODELS = sorted(set(EXPERIMENTS) - {"model_1", "model_4_digits", "model_3_plain"
 CASES = [
     *((f"experiment={name}",) for name in MODELS),
     *((f"optimizer={name}", f"scheduler={schedule}") for name in OPTIMIZERS for schedule in SCHEDULERS),
-    *((f"augmentation={name}",) for name in ("none", "affine", "[rotate,affine]")),
+    *(
+        (f"augmentation={name}",)
+        for name in ("none", "affine", "[rotate,affine]", "[horizontal_flip,gaussian_noise,cutout,mixup]")
+    ),
 ]
 
 

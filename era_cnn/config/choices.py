@@ -2,7 +2,8 @@
 
 An entry is a decorated class or function, built in or from a plugin. The program passes its positional parameters:
 
-- a block, a class of `nn.Module`: any of `in_channels`, `in_size` (height, width) and `num_classes`;
+- a block, a class of `nn.Module`: any of `in_channels`, `in_size` (height, width) and `num_classes`; if it also takes
+  flattened input, `in_shape`, (C, H, W) or (F,); if it takes several inputs, `in_shapes`, the shape of each by name;
 - a data set, a class with the methods `info() -> DataInfo` and `read() -> Arrays`: nothing; one that is read from a
   folder calls that field `root`, so that `--data-root` and relative paths work;
 - a transform, a function that returns a `Transform`: the `DataInfo`;
@@ -180,7 +181,7 @@ def _section(
     """The schema of an entry's fields, made from the keyword parameters of its constructor or function."""
     _check_parameters(f"{kind}.{name}", given, entry)
     fields: dict[str, Any] = {"name": (Literal[name], ...)} if issubclass(base, Choice) else {}
-    reserved = {"block"} if kind == "block" else {*fields}
+    reserved = {"block", "input", "inputs"} if kind == "block" else {*fields}
     for parameter in keyword_parameters(entry):
         if parameter.name in reserved:
             raise ConfigError([f"{kind}.{name} must have no field called {parameter.name}, got one. Rename it."])
@@ -264,7 +265,12 @@ class DataSection(Choice):
     )
 
 
-BLOCKS: Registry[Any] = Registry("block", "era_cnn.models.blocks", Section, ("in_channels", "in_size", "num_classes"))
+BLOCKS: Registry[Any] = Registry(
+    "block",
+    "era_cnn.models.blocks",
+    Section,
+    ("in_channels", "in_size", "in_shape", "in_shapes", "num_classes"),
+)
 DATASETS: Registry[Any] = Registry("dataset", "era_cnn.data.sets", DataSection)
 TRANSFORMS: Registry[Any] = Registry("transform", "era_cnn.data.transforms", Section, ("info",))
 OPTIMIZERS: Registry[Any] = Registry("optimizer", "era_cnn.training.optimizers", Choice, ("parameters",))

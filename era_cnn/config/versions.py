@@ -117,7 +117,11 @@ def stored_digest(values: Mapping[str, Any], config: RunConfig) -> str:
 
 def digest_as_schema_1(config: RunConfig) -> str | None:
     """The digest that the first version gave a config; None if it could not express the config."""
-    values = config.model_dump()
+    values, essence = config.model_dump(), _essence(config)
+    for section, names in NEWER_THAN_SCHEMA_1.items():
+        if not essence.get(section, {}).keys().isdisjoint(names):
+            return None
+        values[section] = {name: value for name, value in values[section].items() if name not in names}
     data, chosen = values["data"], list(values["augmentation"].items())
     if len(chosen) > 1 or len(data["mean"]) > 1:
         return None
@@ -126,6 +130,16 @@ def digest_as_schema_1(config: RunConfig) -> str | None:
     values["data"] = {key: {**data, **per_channel}[key] for key in order}
     values["augmentation"] = {"name": chosen[0][0], **chosen[0][1]} if chosen else {"name": "none"}
     return _digest_of_schema_1(values)
+
+
+NEWER_THAN_SCHEMA_1 = {
+    "model": {
+        *("norm_groups", "ghost_splits", "norm_momentum", "norm_eps"),
+        *("negative_slope", "dropout_channels", "padding_mode", "init"),
+    },
+    "target": {"min_receptive_field", "requires"},
+}
+"""The fields, by section, that the first version did not have."""
 
 
 def _digest_of_schema_1(values: Mapping[str, Any]) -> str:

@@ -82,31 +82,26 @@ def _build(layers: Layers, inherited: Mapping[str, Any], seed: int, info: DataIn
     return network
 
 
-def build_from_config(config: RunConfig) -> Network:
-    """The network of a run, which meets the target of its experiment as far as that can be said before training.
+def build_from_config(config: RunConfig, *, may_miss_target: bool = False) -> Network:
+    """The network of a run; it meets the target of its experiment, as far as that can be said before training.
 
     Raises:
-        ConfigError: As `build_network`; also if the network misses the target, or an inherited option has no effect.
+        ConfigError: As `build_network`; also if an option of the model has no effect, or if the network misses the
+            target and may not.
     """
-    network = build_any_from_config(config)
-    if problems := list(target_problems(network, config)):
-        raise ConfigError(problems)
-    return network
-
-
-def build_any_from_config(config: RunConfig) -> Network:
-    """As `build_from_config`, but the network may miss the target."""
     network = build_network(config.model.layers, config.model.inherited(), seed=config.seed, info=config.info)
     problems = [*_unused_fields(config.model), *unused_options(config.model, network), *_starved_norms(network, config)]
+    if not problems and not may_miss_target:
+        problems = list(target_problems(network, config))
     if problems:
         raise ConfigError(problems)
     return network
 
 
-def check_network(config: RunConfig) -> None:
+def check_network(config: RunConfig, *, may_miss_target: bool = False) -> None:
     """Raises the errors of `build_from_config`, in milliseconds: no weights are stored or computed."""
     with torch.device("meta"):
-        build_from_config(config)
+        build_from_config(config, may_miss_target=may_miss_target)
 
 
 def _own_name(field: str, spec: Mapping[str, Any]) -> str:

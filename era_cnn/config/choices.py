@@ -35,7 +35,8 @@ from pydantic.fields import FieldInfo
 
 from era_cnn.config import plugins
 from era_cnn.config.sections import Choice, Section
-from era_cnn.errors import ConfigError, did_you_mean, one_of, problem
+from era_cnn.config.synonyms import suggestion
+from era_cnn.errors import ConfigError, one_of, problem
 
 E = TypeVar("E", bound=Callable[..., Any])
 Check = Callable[[Any], None]
@@ -128,7 +129,7 @@ class Registry(Mapping[str, E], Generic[E]):
     def unknown(self, key: str, name: object) -> str:
         """The message about an unknown name."""
         known = list(self)
-        near = did_you_mean(str(name), known, f"Choose one: {key}={known[0]}")
+        near = suggestion(str(name), known, f"Choose one: {key}={known[0]}")
         return problem(key, one_of(known), name, near)
 
     def make(self, name: str, section: Section, **given: Any) -> Any:

@@ -221,3 +221,48 @@ def test_flattened_features_can_be_added_concatenated_and_dropped() -> None:
     assert network.get_submodule("logits.linear").in_features == 7 + 256
     assert network(torch.randn(2, *INFO.shape)).shape == (2, 10)
     assert summarise(network, INFO.shape).rows[-1].output_shape == (10,)
+
+
+YAML = """
+# @package _global_
+defaults: [model_4_digits]
+name: graph
+threads: 1
+trainer: {limit_epochs: 2, limit_train_images: 96, limit_test_images: 50}
+target: {max_params: null, test_accuracy: null, requires: [norm, dropout, gap]}
+"""
+MODEL = """
+name: skips
+dropout: 0.1
+norm: ghost_batch
+activation: prelu
+bias: false
+order: [conv, norm, activation, dropout]
+dropout_channels: true
+init: kaiming_normal
+layers:
+  conv1: {block: conv, out_channels: 6, pool: max}
+  left: {block: conv, out_channels: 6, padding: same, padding_mode: reflect}
+  right: {block: conv, out_channels: 6, kernel_size: 1, input: conv1}
+  sum: {block: add, inputs: [left, right, conv1], activation: relu}
+  weights: {block: squeeze_excite, ratio: 2}
+  all: {block: concat, inputs: [weights, conv1]}
+  residual: {block: residual, out_channels: 8, shortcut: conv, pool: avg, preactivation: true}
+  norm: {block: norm}
+  relu: {block: activation}
+  gap: {block: gap_head, projection: conv}
+"""
+
+
+def test_a_run_of_a_graph_is_described_trained_and_replayed_bit_for_bit(command, tmp_path) -> None:
+    for folder, name, text in (("experiment", "graph", f"{YAML}"), ("model", "skips", MODEL)):
+        (tmp_path / "own" / folder).mkdir(parents=True)
+        (tmp_path / "own" / folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    words = ("experiment=graph", "model=skips", "--config-dir", "own")
+    code, out, err = command("describe", *words)
+    assert code == 0, err
+    assert "left, right, conv1" in out
+    code, _, err = command(*words, "device=cpu", "hydra.run.dir=run")
+    assert code == 0, err
+    code, out, err = command("replay", "run")
+    assert code == 0, out + err

@@ -161,14 +161,20 @@ def _version() -> int:
 def _models(line: Line) -> int:
     parser = Parser("era-cnn models", description="Lists every experiment, with its size and target.")
     parser.add_argument("--json", action="store_true", help="print a JSON list of objects instead of a table")
+    help_ = "build every network, and print only where one can't be built or misses its target; for CI"
+    parser.add_argument("--check", action="store_true", help=help_)
     args = _parsed(parser, line)
     from era_cnn.use.catalogue import catalogue, catalogue_table
 
-    entries, problems = catalogue(line.composing([]))
-    text = json.dumps([entry.to_json() for entry in entries], indent=2) if args.json else catalogue_table(entries)
-    say(*text.split("\n"))
+    entries, problems = catalogue(line.composing([]), is_check=args.check)
+    if args.json:
+        say(*json.dumps([entry.to_json() for entry in entries], indent=2).split("\n"))
+    elif not args.check:
+        say(*catalogue_table(entries).split("\n"))
     if problems:
         raise ConfigError(problems)
+    if args.check and not args.json:
+        say(f"{len(entries)} experiments can be built, and none misses its target.")
     return 0
 
 
@@ -181,7 +187,10 @@ def _describe(line: Line) -> int:
     config = validated(compose(line.composing(args.overrides)))
     from era_cnn.use.catalogue import describe
 
-    say(*describe(config).table().splitlines())
+    summary, misses = describe(config)
+    say(*summary.table().splitlines())
+    if misses:
+        raise ConfigError(misses)
     return 0
 
 

@@ -356,6 +356,54 @@ def test_models_lists_every_experiment(command) -> None:
     assert re.search(r"model_4 +7,616 +8,000 +15 +15 +99.00% +20 px +2,190,328", table)
 
 
+def own_experiments(folder: Path, **targets: str) -> None:
+    """Experiments of one's own, each with its target."""
+    (folder / "experiment").mkdir(parents=True)
+    for name, target in targets.items():
+        text = f"# @package _global_\ndefaults: [model_4]\nname: {name}\ntarget: {target}\n"
+        (folder / "experiment" / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+
+def test_models_check_says_that_every_packaged_experiment_meets_its_target(command) -> None:
+    code, out, err = command("models", "--check")
+    assert (code, err) == (0, "")
+    assert out == f"{len(EXPERIMENTS)} experiments can be built, and none misses its target.\n"
+
+
+def test_models_check_has_a_line_for_each_failure(command, tmp_path: Path) -> None:
+    own_experiments(
+        tmp_path / "own",
+        good="{requires: [norm, dropout, gap]}",
+        large="{max_params: 7000}",
+        wide="{min_receptive_field: 45, requires: [no_max_pool]}",
+        wrong="{requires: [nrom]}",
+    )
+    code, out, err = command("models", "--check", "--config-dir", "own")
+    assert (code, out) == (2, "")
+    lines = sorted(line.partition(": ")[2] for line in err.splitlines() if line.startswith("In experiment"))
+    assert lines == [
+        "model.layers must have a receptive field of at least 45 px, the target of experiment wide, got 20 px. Add layers, "
+        "strides or dilation.",
+        "model.layers must have no max pooling, the target of experiment wide, got pool. Use a stride instead.",
+        "model.layers must make at most 7,000 parameters, the target of experiment large, got 7,616. Make the network "
+        "smaller, or raise target.max_params.",
+        "target.requires.0 must be one of norm, dropout, gap, depthwise, dilation, no_max_pool, no_linear, got 'nrom'. Did "
+        "you mean norm?",
+    ]
+    assert len(err.splitlines()) == 4
+    code, out, _ = command("models", "--check", "--json", "--config-dir", "own")
+    misses = {entry["experiment"]: len(entry["misses"]) for entry in json.loads(out)}
+    assert (code, misses["good"], misses["large"], misses["wide"], "wrong" in misses) == (2, 0, 1, 2, False)
+
+
+def test_models_and_describe_show_what_misses_its_target_and_say_so(command, tmp_path: Path) -> None:
+    own_experiments(tmp_path / "own", large="{max_params: 7000}")
+    for words in (["models"], ["describe", "experiment=large"]):
+        code, out, err = command(*words, "--config-dir", "own")
+        assert (code, "7,616" in out) == (2, True)
+        assert "model.layers must make at most 7,000 parameters, the target of experiment large, got 7,616." in err
+
+
 def test_describe_shows_a_composed_network_and_trains_nothing(command, tmp_path: Path) -> None:
     code, out, _ = command("describe", "experiment=model_3", "model.layers.conv2.out_channels=17")
     assert code == 0

@@ -22,6 +22,7 @@ from era_cnn.compose.guard import MAX_JOBS, num_values
 from era_cnn.compose.hydra_door import child_of
 from era_cnn.compose.interpolation import refusal_in
 from era_cnn.compose.words import Words, load, loader_of, options_of
+from era_cnn.config.synonyms import suggestion
 from era_cnn.errors import ConfigError, did_you_mean, one_of, problem, shortened
 
 COMMANDS = "models, describe, data, resume, replay, compare"
@@ -114,7 +115,7 @@ def _group_problems(override: Override, options: Sequence[str]) -> Iterator[str]
             if name in options:
                 continue
             otherwise = f"To remove it, write ~{key}." if name is None else f"Choose one: {key}={options[0]}"
-            near = did_you_mean(str(name), options, otherwise) if name is not None else otherwise
+            near = suggestion(str(name), options, otherwise) if name is not None else otherwise
             yield problem(key, one_of(options), name, near)
 
 
@@ -127,16 +128,31 @@ def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str
         return
     if parent.startswith("model.layers.") and siblings:
         advice = f"To add a field to the layer, write +{key}=…"
+    elif _is_in_schema(parent, name):
+        advice = f"It has its default so far; to set it, write +{key}=…"
     elif parent == "hydra.launcher":
         advice = "See era-cnn --cfg hydra, and choose a launcher by hydra/launcher=…"
     else:
         is_hydras = override.is_hydra_override()
         known = [] if is_hydras else [*_keys(composed), *(group for group in groups if group != "hydra")]
-        near = did_you_mean(name, siblings, "").removeprefix("Did you mean ")
-        otherwise = did_you_mean(key, known, f"See all keys: era-cnn --cfg {'hydra' if is_hydras else 'job'}")
+        near = suggestion(name, siblings, "").removeprefix("Did you mean ")
+        elsewhere = [each for each in known if each.endswith(f".{name}") and not each.startswith("model.layers.")]
+        otherwise = (
+            f"Did you mean {elsewhere[0]}?"
+            if len(elsewhere) == 1
+            else did_you_mean(key, known, f"See all keys: era-cnn --cfg {'hydra' if is_hydras else 'job'}")
+        )
         advice = f"Did you mean {parent + '.' if parent else ''}{near}" if near else otherwise
     got = "a deletion" if override.is_delete() else shortened((override.input_line or "").partition("=")[2], 80)
     yield f"{shortened(key, 80)} must be a key of the config, got {got}. {advice}"
+
+
+def _is_in_schema(parent: str, name: str) -> bool:
+    """Whether a section has a key that the YAML file of its group leaves out."""
+    from era_cnn.config.schema import RunConfig  # imports pydantic
+
+    section = RunConfig.model_fields.get(parent)
+    return section is not None and name in getattr(section.annotation, "model_fields", {})
 
 
 _ABSENT = object()

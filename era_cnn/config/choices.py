@@ -2,7 +2,8 @@
 
 An entry is a decorated class or function, built in or from a plugin. The program passes its positional parameters:
 
-- a block, a class of `nn.Module`: any of `in_channels`, `in_size` (height, width) and `num_classes`;
+- a block, a class of `nn.Module`: any of `in_channels`, `in_size` (height, width) and `num_classes`; if it also takes
+  flattened input, `in_shape`, (C, H, W) or (F,); if it takes several inputs, `in_shapes`, the shape of each by name;
 - a data set, a class with the methods `info() -> DataInfo` and `read() -> Arrays`: nothing; one that is read from a
   folder calls that field `root`, so that `--data-root` and relative paths work;
 - a transform, a function that returns a `Transform` or a `Mix`: any of `info`, the `DataInfo`, and `mean`, that of each
@@ -35,7 +36,8 @@ from pydantic.fields import FieldInfo
 
 from era_cnn.config import plugins
 from era_cnn.config.sections import Choice, Section
-from era_cnn.errors import ConfigError, did_you_mean, one_of, problem
+from era_cnn.config.synonyms import suggestion
+from era_cnn.errors import ConfigError, one_of, problem
 
 E = TypeVar("E", bound=Callable[..., Any])
 Check = Callable[[Any], None]
@@ -128,7 +130,7 @@ class Registry(Mapping[str, E], Generic[E]):
     def unknown(self, key: str, name: object) -> str:
         """The message about an unknown name."""
         known = list(self)
-        near = did_you_mean(str(name), known, f"Choose one: {key}={known[0]}")
+        near = suggestion(str(name), known, f"Choose one: {key}={known[0]}")
         return problem(key, one_of(known), name, near)
 
     def make(self, name: str, section: Section, **given: Any) -> Any:
@@ -174,6 +176,10 @@ def given_parameters(entry: Callable[..., Any]) -> list[str]:
     return [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
 
 
+RESERVED = {"block": {"block", "input", "inputs"}, "transform": {"probability"}}
+"""The names that no field of an entry may have, by kind."""
+
+
 @functools.cache
 def _section(
     kind: str, base: type[Section], given: tuple[str, ...], name: str, entry: Callable[..., Any]
@@ -181,7 +187,7 @@ def _section(
     """The schema of an entry's fields, made from the keyword parameters of its constructor or function."""
     _check_parameters(f"{kind}.{name}", given, entry)
     fields: dict[str, Any] = {"name": (Literal[name], ...)} if issubclass(base, Choice) else {}
-    reserved = {"block": {"block"}, "transform": {"probability"}}.get(kind, {*fields})
+    reserved = RESERVED.get(kind, {*fields})
     for parameter in keyword_parameters(entry):
         if parameter.name in reserved:
             raise ConfigError([f"{kind}.{name} must have no field called {parameter.name}, got one. Rename it."])
@@ -273,7 +279,12 @@ class TransformSection(Section):
     )
 
 
-BLOCKS: Registry[Any] = Registry("block", "era_cnn.models.blocks", Section, ("in_channels", "in_size", "num_classes"))
+BLOCKS: Registry[Any] = Registry(
+    "block",
+    "era_cnn.models.blocks",
+    Section,
+    ("in_channels", "in_size", "in_shape", "in_shapes", "num_classes"),
+)
 DATASETS: Registry[Any] = Registry("dataset", "era_cnn.data.sets", DataSection)
 TRANSFORMS: Registry[Any] = Registry("transform", "era_cnn.data.transforms", TransformSection, ("info", "mean"))
 OPTIMIZERS: Registry[Any] = Registry("optimizer", "era_cnn.training.optimizers", Choice, ("parameters",))

@@ -8,7 +8,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from era_cnn.errors import did_you_mean, one_of, problem
+from era_cnn.config.synonyms import suggestion
+from era_cnn.errors import one_of, problem
 
 TAGS = {"[one]", "[each]", "[name]"}
 """The tags of the forms that a field may have, such as a number or a list; no key as it is typed holds them."""
@@ -27,14 +28,21 @@ def _field_problem(details: ErrorDetails, schema: type[BaseModel], prefix: str) 
         known = list(owner.model_fields) if owner else []
         where = (prefix + ".".join(path[:-1])).rstrip(".") or "the config"
         rule = f"be a key of {where} ({', '.join(known)})"
-        return problem(key, rule, got, did_you_mean(path[-1], known, "Remove it."))
+        return problem(key, rule, got, suggestion(path[-1], known, _elsewhere(path[-1], schema)))
     if kind == "missing":
         example = "." if ": " in description else f": {key}=…"
         return f"{key} must be given, got nothing. Give {description}{example}"
     if kind == "literal_error":
         names = [name.strip("' ") for name in str(context["expected"]).replace(" or ", ",").split(",")]
-        return problem(key, one_of(names), got, did_you_mean(str(got), names, f"Choose one: {key}={names[0]}"))
+        return problem(key, one_of(names), got, suggestion(str(got), names, f"Choose one: {key}={names[0]}"))
     return problem(key, _rule(kind, context, details["msg"]), got, f"Give {description}.")
+
+
+def _elsewhere(name: str, schema: type[BaseModel]) -> str:
+    """Suggests the section that has a key which another one lacks, as trainer.lr is optimizer.lr."""
+    sections = ((key, _section(field.annotation)) for key, field in schema.model_fields.items())
+    found = [f"{key}.{name}" for key, section in sections if section and name in section.model_fields]
+    return f"Did you mean {' or '.join(found)}?" if found else "Remove it."
 
 
 _RULES = {

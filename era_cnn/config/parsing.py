@@ -19,6 +19,7 @@ from era_cnn.config.schema import (
     Target,
     TrainerConfig,
     info_of,
+    is_order,
     make_schedule,
     num_train_images,
 )
@@ -196,7 +197,7 @@ def _both_sides_of_the_split_have_every_class(info: DataInfo, data: DataSection)
 
 
 def _every_part_once(model: ModelConfig) -> Iterator[str]:
-    if len(set(model.order)) < len(model.order):
+    if not is_order(model.order):
         yield problem("model.order", "name every part once", model.order, "Write each part once.")
 
 

@@ -37,6 +37,11 @@ class NoEffect:
     """Marks a field that changes no result, such as a folder. It is not part of a config's digest."""
 
 
+@dataclass(frozen=True)
+class Own:
+    """Marks a field of a block that is never taken from the model, only from the layer itself or its default."""
+
+
 class FieldError(ValueError):
     """A field contradicts others, or does not fit where it is used. The code that catches it adds the field's key."""
 

@@ -117,9 +117,12 @@ def stored_digest(values: Mapping[str, Any], config: RunConfig) -> str:
 
 def digest_as_schema_1(config: RunConfig) -> str | None:
     """The digest that the first version gave a config; None if it could not express the config."""
-    values = config.model_dump()
-    data = values["data"]
-    chosen = list(config.augmentation.model_dump(exclude_defaults=True).items())  # without fields that are newer
+    if not _could_express(_essence(config)):
+        return None
+    values = _known(config.model_dump())
+    for section in _SECTIONS_OF_SCHEMA_1:
+        values[section] = _known(values[section])
+    data, chosen = values["data"], [(name, _known(fields)) for name, fields in values["augmentation"].items()]
     if len(chosen) > 1 or len(data["mean"]) > 1:
         return None
     order = [key for key in ("name", "root", "train_size", "mean", "std", "val_size") if key in data]
@@ -127,6 +130,31 @@ def digest_as_schema_1(config: RunConfig) -> str | None:
     values["data"] = {key: {**data, **per_channel}[key] for key in order}
     values["augmentation"] = {"name": chosen[0][0], **chosen[0][1]} if chosen else {"name": "none"}
     return _digest_of_schema_1(values)
+
+
+_SECTIONS_OF_SCHEMA_1 = ("model", "optimizer", "scheduler", "trainer", "target")
+_KEYS_OF_SCHEMA_1 = frozenset({
+    *("name", "seed", "device", "threads", "precision", "data", "augmentation", *_SECTIONS_OF_SCHEMA_1),
+    *("dropout", "norm", "activation", "bias", "order", "layers"),
+    *("lr", "momentum", "weight_decay", "nesterov", "betas", "eps"),
+    *("every_epochs", "gamma", "warmup_epochs", "div_factor", "final_div_factor", "final_factor"),
+    *("epochs", "batch_size", "eval_batch_size", "eval_every_epochs", "label_smoothing", "checkpoint_every_seconds"),
+    *("cuda_graphs", "limit_epochs", "limit_train_images", "limit_test_images"),
+    *("max_params", "max_epochs", "test_accuracy"),
+    *("degrees", "translate", "scale", "shear", "fill"),
+})  # fmt: skip
+"""The keys of a config of schema 1, of its sections and of its transforms; its files had no others."""
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key in _KEYS_OF_SCHEMA_1}
+
+
+def _could_express(essence: Mapping[str, Any]) -> bool:
+    """Whether schema 1 had all keys that differ from their neutral values."""
+    sections = [essence.get(section, {}) for section in _SECTIONS_OF_SCHEMA_1]
+    transforms = [fields for _, fields in essence.get("augmentation", [])]
+    return all(each.keys() <= _KEYS_OF_SCHEMA_1 for each in (essence, *sections, *transforms))
 
 
 def _digest_of_schema_1(values: Mapping[str, Any]) -> str:

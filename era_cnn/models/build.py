@@ -6,34 +6,29 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from pydantic import ValidationError
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import nn
 
-from era_cnn.config.choices import BLOCKS
+from era_cnn.config.choices import BLOCKS, given_parameters
 from era_cnn.config.data_info import DataInfo
-from era_cnn.config.messages import field_problems
 from era_cnn.config.schema import ModelConfig, RunConfig
-from era_cnn.config.sections import FieldError, Section
+from era_cnn.config.sections import FieldError, values_of
 from era_cnn.errors import ConfigError, problem
-from era_cnn.models.blocks import check_used
+from era_cnn.models.network import IMAGE, Graph, Network
+from era_cnn.models.options import apply_options, unused_options
+from era_cnn.models.shapes import output_shape, pass_empty
+from era_cnn.models.specs import LAYERS, block_fields, layer_problems, own_options, takes_from_model
+from era_cnn.models.targets import count_params, target_problems
+from era_cnn.models.wiring import Layers, inputs_of, is_chain
 from era_cnn.randomness import ONE_AT_A_TIME, key, seed_torch
 
-LAYERS = "model.layers"
+__all__ = ["Network", "build_from_config", "build_network", "check_network", "count_params", "layer_problems"]
+
 MAX_LAYER_PARAMS = 2**28
 """The most values in a layer, including its buffers: 1 GiB, more than any layer for small images needs."""
 
 
-class Network(nn.Sequential):
-    """Layers in sequence; images (B, C, H, W) to logits (B, K)."""
-
-    def forward(self, images: Tensor) -> Tensor:  # noqa: D102 - the class says it
-        logits: Tensor = super().forward(images)  # type: ignore[no-untyped-call]
-        return logits.flatten(1)
-
-
 def build_network(
-    layers: Mapping[str, Mapping[str, Any]],
+    layers: Layers,
     inherited: Mapping[str, Any],
     *,
     seed: int,
@@ -51,8 +46,7 @@ def build_network(
         info: The shape of the input images, and the number of classes.
 
     Raises:
-        ConfigError: With every wrong field; if all fields are valid, with the first layer that does not fit its input
-            shape.
+        ConfigError: With every wrong field; if all fields are valid, with the first layer that does not fit its input.
     """
     problems = list(layer_problems(layers, inherited))
     if problems:
@@ -65,113 +59,74 @@ def build_network(
             torch.set_rng_state(generator_state)
 
 
-def _build(layers: Mapping[str, Mapping[str, Any]], inherited: Mapping[str, Any], seed: int, info: DataInfo) -> Network:
-    network, shape, num_classes = Network(), torch.Size((1, *info.shape)), info.num_classes
+def _build(layers: Layers, inherited: Mapping[str, Any], seed: int, info: DataInfo) -> Network:
+    sources = inputs_of(layers)
+    network = Network() if is_chain(sources) else Graph(sources)
+    shapes, num_classes = {IMAGE: torch.Size((1, *info.shape))}, info.num_classes
     for name, spec in layers.items():
         seed_torch(torch.device("cpu"), key(seed, "init", name))
+        in_shapes = {source: shapes[source] for source in sources[name]}
         try:
-            layer = _construct(spec, inherited, shape, num_classes)
+            layer = _construct(spec, inherited, in_shapes, num_classes)
             _check_size(layer)
-            shape = _output_shape(layer, shape)
+            shapes[name] = output_shape(layer, list(in_shapes.values()))
         except FieldError as error:
             field = f"{LAYERS}.{name}.{_own_name(error.field, spec)}"
             raise ConfigError([problem(field, error.rule, error.got, error.advice)]) from error
         network.add_module(name, layer)
-    if shape.numel() != num_classes:
-        got = " × ".join(map(str, shape[1:]))
+    if shapes[name].numel() != num_classes:
+        got = " × ".join(map(str, shapes[name][1:]))
         rule = f"output {num_classes} values for each image, one for each class"
-        raise ConfigError([problem(LAYERS, rule, got, "Let the last layer be {block: gap_head}.")])
+        advice = "Let the last layer say out_channels: classes on one pixel, or be {block: gap_head, projection: conv}."
+        raise ConfigError([problem(LAYERS, rule, got, advice)])
     return network
 
 
-def build_from_config(config: RunConfig) -> Network:
-    """The network of a run, within the number of parameters that its target allows.
+def build_from_config(config: RunConfig, *, may_miss_target: bool = False) -> Network:
+    """The network of a run; it meets the target of its experiment, as far as that can be said before training.
 
     Raises:
-        ConfigError: As `build_network`; also if the network is too large, or an inherited option has no effect.
+        ConfigError: As `build_network`; also if an option of the model has no effect, or if the network misses the
+            target and may not.
     """
     network = build_network(config.model.layers, config.model.inherited(), seed=config.seed, info=config.info)
-    params, limit = count_params(network), config.target.max_params
-    if limit is not None and params > limit:
-        rule = f"make at most {limit:,} parameters, the target of experiment {config.name}"
-        raise ConfigError(
-            [f"{LAYERS} must {rule}, got {params:,}. Make the network smaller, or raise target.max_params."]
-        )
-    problems = [*_unused_options(config.model), *_starved_norms(network, config)]
+    problems = [*_unused_fields(config.model), *unused_options(config.model, network), *_starved_norms(network, config)]
+    if not problems and not may_miss_target:
+        problems = list(target_problems(network, config))
     if problems:
         raise ConfigError(problems)
     return network
 
 
-def check_network(config: RunConfig) -> None:
+def check_network(config: RunConfig, *, may_miss_target: bool = False) -> None:
     """Raises the errors of `build_from_config`, in milliseconds: no weights are stored or computed."""
     with torch.device("meta"):
-        build_from_config(config)
-
-
-def count_params(network: nn.Module) -> int:
-    """The number of trainable values."""
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def layer_problems(layers: Mapping[str, Mapping[str, Any]], inherited: Mapping[str, Any]) -> Iterator[str]:
-    """The problems of names, blocks and their fields, regardless of shapes."""
-    reserved = set(dir(nn.Sequential()))
-    for name, spec in layers.items():
-        key = f"{LAYERS}.{name}"
-        if not name.isidentifier() or name in reserved:
-            yield problem(key, "have a plain name (letters, digits, _)", name, "Rename the layer.")
-        elif "block" not in spec:
-            yield f"{key}.block must be given, got nothing. Choose one: {', '.join(BLOCKS)}."
-        elif not isinstance(spec["block"], str) or spec["block"] not in BLOCKS:
-            yield BLOCKS.unknown(f"{key}.block", spec["block"])
-        else:
-            yield from _fields_of_layer_problems(key, spec, inherited)
-
-
-def _fields_of_layer_problems(key: str, spec: Mapping[str, Any], inherited: Mapping[str, Any]) -> Iterator[str]:
-    given, schema = _given(spec), BLOCKS.section(spec["block"])
-    try:
-        schema.model_validate(given)
-    except ValidationError as error:
-        yield from field_problems(error, schema, prefix=f"{key}.")
-        return
-    try:
-        merged = _merged(spec, inherited)
-        check_used(given, merged.model_dump())
-        BLOCKS.check(spec["block"], merged)
-    except FieldError as error:
-        yield problem(f"{key}.{error.field}", error.rule, error.got, error.advice)
+        build_from_config(config, may_miss_target=may_miss_target)
 
 
 def _own_name(field: str, spec: Mapping[str, Any]) -> str:
-    """The block's own name of a field: the kernel size of a module within it may be its pool_size."""
-    own = BLOCKS.section(spec["block"]).model_fields
-    return "pool_size" if field == "kernel_size" and field not in own else field
+    """The block's own name of a field: the size of a pooling is the kernel size of a block that only pools."""
+    return "kernel_size" if field == "pool_size" and field not in BLOCKS.section(spec["block"]).model_fields else field
 
 
-def _given(spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {field: value for field, value in spec.items() if field != "block"}
-
-
-def _merged(spec: Mapping[str, Any], inherited: Mapping[str, Any]) -> Section:
-    """All fields of a block: from the layer, or else the model, or else the block's defaults."""
-    schema = BLOCKS.section(spec["block"])
-    from_model = {field: value for field, value in inherited.items() if field in schema.model_fields}
-    return schema.model_validate({**from_model, **_given(spec)})
-
-
-def _construct(spec: Mapping[str, Any], inherited: Mapping[str, Any], shape: torch.Size, num_classes: int) -> nn.Module:
-    if len(shape) != 4:
-        rule = "fit its input"
-        raise FieldError("block", rule, spec["block"], "Nothing can follow the flattened output before it.")
+def _construct(
+    spec: Mapping[str, Any], inherited: Mapping[str, Any], in_shapes: Mapping[str, torch.Size], num_classes: int
+) -> nn.Module:
+    shape = next(iter(in_shapes.values()))
+    block, given = spec["block"], given_parameters(BLOCKS[spec["block"]])
+    if len(shape) != 4 and not {"in_shape", "in_shapes"} & {*given}:
+        rule = "fit its input, which is flattened"
+        raise FieldError("block", rule, block, "Only blocks such as linear can follow it.")
     layer: nn.Module = BLOCKS.make(
-        spec["block"],
-        _merged(spec, inherited),
+        block,
+        block_fields(spec, inherited, num_classes),
         in_channels=shape[1],
         in_size=tuple(shape[2:]),
+        in_shape=tuple(shape[1:]),
+        in_shapes={name: tuple(each[1:]) for name, each in in_shapes.items()},
         num_classes=num_classes,
     )
+    apply_options(layer, own_options(spec), inherited)
     return layer
 
 
@@ -181,84 +136,38 @@ def _check_size(layer: nn.Module) -> None:
         raise FieldError("block", f"make at most {MAX_LAYER_PARAMS:,} parameters", size, "Make it smaller.")
 
 
-def _output_shape(layer: nn.Module, shape: torch.Size) -> torch.Size:
-    """The output shape of a layer, found by passing an empty batch through it with uninitialised weights.
-
-    A meta tensor would do as well, but PyTorch imports its compiler for that, which takes more than a second.
-
-    Raises:
-        FieldError: If the layer does not fit.
-    """
-    tensors = dict((*layer.named_parameters(), *layer.named_buffers()))
-    unwritten = {name: torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu") for name, tensor in tensors.items()}
-    hooks = [module.register_forward_pre_hook(_check_fits) for module in layer.modules()]
-    layer.eval()  # in training, batch norm requires more than one value per channel
-    try:
-        with torch.no_grad():
-            output: Tensor = functional_call(layer, unwritten, (torch.empty((0, *shape[1:]), device="cpu"),))
-    finally:
-        layer.train()
-        for hook in hooks:
-            hook.remove()
-    return torch.Size((shape[0], *output.shape[1:]))
-
-
-def _check_fits(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-    if isinstance(module, nn.GroupNorm):
-        _check_group_norm(module, inputs[0])
-    elif isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-        _check_kernel(module, inputs[0])
-
-
-def _check_group_norm(module: nn.GroupNorm, images: Tensor) -> None:
-    if images.shape[1:].numel() == module.num_groups:
-        kind = "layer" if module.num_groups == 1 else "group"
-        rule = "have more than one value to normalise over"
-        raise FieldError("norm", rule, kind, "Set norm: none, or give it more channels or pixels.")
-
-
-def _check_kernel(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, images: Tensor) -> None:
-    size, padding, dilation = (
-        min(images.shape[-2:]),
-        _first(module.padding),
-        _first(getattr(module, "dilation", 1)),
-    )
-    largest = (size + 2 * padding - 1) // dilation + 1
-    kernel_size = _first(module.kernel_size)
-    if kernel_size > largest:
-        rule = f"be at most {largest}: its input is {size} px high or wide"
-        raise FieldError("kernel_size", rule, kernel_size, "Lower it, or set padding.")
-
-
-def _first(value: int | str | tuple[int, ...]) -> int:
-    assert not isinstance(value, str), "no block uses padding='same'"
-    return value[0] if isinstance(value, tuple) else value
-
-
 def _starved_norms(network: Network, config: RunConfig) -> Iterator[str]:
     """Batch norm can't train on one value per channel, as in a last batch of one image at one pixel."""
     size = config.trainer.batch_size
-    if size != 1 and config.num_train_images % size != 1:
-        return
+    smallest = min(size, config.num_train_images % size or size)
+    alone = [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.BatchNorm2d) and smallest // getattr(module, "splits", 1) <= 1
+    ]
     pixels: list[int] = []
     hooks = [
-        module.register_forward_pre_hook(lambda module, inputs: pixels.append(inputs[0].shape[2:].numel()))
-        for module in network.modules()
-        if isinstance(module, nn.BatchNorm2d)
+        norm.register_forward_pre_hook(lambda norm, inputs: pixels.append(inputs[0].shape[2:].numel()))
+        for norm in alone
     ]
-    _output_shape(network, torch.Size((1, *config.info.shape)))
+    if alone:
+        pass_empty(network, (1, *config.info.shape))
     for hook in hooks:
         hook.remove()
     if 1 in pixels:
-        rule = f"not leave one of {config.num_train_images:,} images for the last batch, with batch norm on one pixel"
+        rule = f"not leave one of {config.num_train_images:,} images alone in a batch, with batch norm on one pixel"
         yield problem("trainer.batch_size", rule, size, "Change it by one, for example.")
 
 
-def _unused_options(model: ModelConfig) -> Iterator[str]:
-    takers = (
-        name
-        for name, spec in model.layers.items()
-        if "dropout" in BLOCKS.section(spec["block"]).model_fields and "dropout" not in spec and not spec.get("bare")
-    )
-    if model.dropout and next(takers, None) is None:
+def _unused_fields(model: ModelConfig) -> Iterator[str]:
+    """Fields of blocks that the model sets, and that no layer takes from it."""
+    if model.dropout and not any(takes_from_model("dropout", spec) for spec in model.layers.values()):
         yield problem("model.dropout", "be 0 if no layer uses it", model.dropout, "Set it in a layer.")
+    norms = [
+        values_of(block_fields(spec, model.inherited(), num_classes=2))["norm"]
+        for spec in model.layers.values()
+        if takes_from_model("norm_groups", spec)
+    ]
+    if "norm_groups" in model.inherited() and "group" not in norms:
+        rule = "not be set if no layer that leaves it to the model has group norm"
+        yield problem("model.norm_groups", rule, model.norm_groups, "Remove norm_groups.")

@@ -1,5 +1,7 @@
 """PyTorch's layers, trained faster on a CPU; on other devices, and in evaluation, they are PyTorch's own.
 
+Ghost batch norm and the dropout of channels are here as well, and padding that is deterministic on CUDA.
+
 Activations are stored channels last: pixel after pixel, each with its C values. An operation on each channel then works
 on rows of only C values, which makes PyTorch's own layers slow for small C. Their sums over all pixels of a batch, in
 single precision, are also off by up to 1e-4. Here the H·W·C values of an image are one row, and the values of a channel
@@ -8,9 +10,10 @@ are repeated along it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from era_cnn.randomness import Stream
@@ -20,19 +23,55 @@ class BatchNorm2d(nn.BatchNorm2d):
     """Batch norm (Ioffe and Szegedy 2015, arXiv 1502.03167), (B, C, H, W) to the same shape."""
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102 - the class says it
-        count = images.numel() // images.shape[1]
-        if not (_takes_the_fast_way(self, images) and images.dtype == torch.float32 and count > 1):
+        if not (_takes_the_fast_way(self, images) and self._is_fast_for(images)):
             return super().forward(images)
+        output, mean, var = self._normalised(images)
+        self._move(mean, var)
+        return output
+
+    def _is_fast_for(self, images: Tensor) -> bool:
+        return images.dtype == torch.float32 and images.numel() > images.shape[1]
+
+    def _normalised(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The images, normalised by their own moments, and these: mean and unbiased variance, each (C,)."""
+        count = images.numel() // images.shape[1]
         output: Tensor
         output, mean, var = _BatchNorm.apply(images, self.weight, self.bias, self.eps)
+        return output, mean, var.mul_(count / (count - 1))
+
+    def _move(self, mean: Tensor, var: Tensor) -> None:
+        """Moves the running moments towards those of a batch."""
         assert self.num_batches_tracked is not None
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.momentum is not None
         self.num_batches_tracked.add_(1)
         self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(var.mul_(count / (count - 1)), self.momentum)
-        return output
+        self.running_var.lerp_(var, self.momentum)
+
+
+class GhostBatchNorm2d(BatchNorm2d):
+    """Batch norm over each part of a batch alone, with one scale and shift (Hoffer et al. 2017, arXiv 1705.08741).
+
+    (B, C, H, W) to the same shape. A batch is cut into `splits` parts, equal but for one image. Its running moments are
+    those of the parts on average; in evaluation it is batch norm.
+    """
+
+    splits = 2
+
+    def forward(self, images: Tensor) -> Tensor:  # noqa: D102 - the class says it
+        if not self.training or not len(images):
+            return super().forward(images)
+        parts = images.tensor_split(min(self.splits, len(images)))
+        outputs, means, variances = zip(*map(self._normalised, parts), strict=True)
+        self._move(torch.stack(means).mean(0), torch.stack(variances).mean(0))
+        return torch.cat(outputs)
+
+    def _normalised(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if _takes_the_fast_way(self, images) and self._is_fast_for(images):
+            return super()._normalised(images)
+        mean, var = torch.zeros_like(self.weight), torch.zeros_like(self.weight)
+        return F.batch_norm(images, mean, var, self.weight, self.bias, True, 1.0, self.eps), mean, var
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -98,8 +137,15 @@ class Dropout(nn.Dropout):
     """
 
     stream: Stream | None = None
+    channels = False
+    """Whether whole channels of an image are zeroed at once (Tompson et al. 2014, arXiv 1411.4280)."""
 
     def forward(self, images: Tensor) -> Tensor:  # noqa: D102 - the class says it
+        if self.training and self.channels and images.dim() == 4:
+            return images * self._dropped(images.new_ones((*images.shape[:2], 1, 1)))
+        return self._dropped(images)
+
+    def _dropped(self, images: Tensor) -> Tensor:
         if self.stream is None or not _takes_the_fast_way(self, images):
             return super().forward(images)
         dropped = min(round(self.p * 2**16), 2**16 - 1)  # of 65,536 numbers
@@ -107,6 +153,38 @@ class Dropout(nn.Dropout):
         mask = torch.empty_like(images, dtype=torch.float32, memory_format=torch.channels_last)
         torch.ge(numbers.view(len(images), -1), dropped - 2**15, out=_rows(mask)).mul_(2**16 / (2**16 - dropped))
         return images * mask.to(images.dtype)
+
+
+class Conv2d(nn.Conv2d):
+    """Convolution whose padding with real pixels has a deterministic gradient on CUDA, which PyTorch's lacks."""
+
+    def forward(self, images: Tensor) -> Tensor:  # noqa: D102 - the class says it
+        if self.padding_mode == "zeros":
+            return super().forward(images)
+        assert not isinstance(self.padding, str)
+        for dim, size in zip((2, 3), self.padding, strict=True):
+            images = pad_side(images, size, size, dim, mode=self.padding_mode)
+        return F.conv2d(images, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+def pad_side(
+    images: Tensor, before: int, after: int, dim: int, *, mode: Literal["reflect", "replicate", "circular"]
+) -> Tensor:
+    """Pads one dimension as `F.pad` does; `reflect` does not repeat the outermost pixel.
+
+    Raises:
+        RuntimeError: If the images are too small, as `F.pad` does.
+    """
+    size = images.shape[dim]
+    if mode == "reflect":
+        head, tail = images.narrow(dim, 1, before).flip(dim), images.narrow(dim, size - 1 - after, after).flip(dim)
+    elif mode == "circular":
+        head, tail = images.narrow(dim, size - before, before), images.narrow(dim, 0, after)
+    else:
+        shape = images.shape
+        head = images.narrow(dim, 0, 1).expand(*shape[:dim], before, *shape[dim + 1 :])
+        tail = images.narrow(dim, size - 1, 1).expand(*shape[:dim], after, *shape[dim + 1 :])
+    return torch.cat([head, images, tail], dim)
 
 
 def hand_out(stream: Stream, network: nn.Module) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torchinfo
-from torch import Tensor, nn
+from torch import nn
 
 from era_cnn.errors import harmless
+from era_cnn.models.network import Graph
+from era_cnn.models.receptive import receptive_fields
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Row:
     output_shape: tuple[int, ...]
     params: int
     receptive_field: int
+    inputs: tuple[str, ...] = ()
+    """In a graph, for the first row of a layer: the names of the layers whose outputs it takes."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,9 @@ class Summary:
     receptive_field: int
 
     def table(self) -> str:
-        """The rows and totals as text."""
-        head = ("layer", "type", "output (C, H, W)", "params", "field")
+        """The rows and totals as text; that of a graph has a column for what each layer takes."""
+        is_graph = any(row.inputs for row in self.rows)
+        head = ("layer", "type", "output (C, H, W)", "params", "field", *(["input"] if is_graph else []))
         body = [
             (
                 harmless(row.name),
@@ -46,6 +51,7 @@ class Summary:
                 _shape(row.output_shape),
                 f"{row.params:,}",
                 f"{row.receptive_field}",
+                *([harmless(", ".join(row.inputs))] if is_graph else []),
             )
             for i, row in enumerate(self.rows, start=1)
         ]
@@ -61,11 +67,11 @@ class Summary:
 
 def summarise(network: nn.Module, image_shape: tuple[int, int, int]) -> Summary:
     """Summarises a network, with torchinfo, for one image of shape (C, H, W)."""
-    fields = _receptive_fields(network, image_shape)
+    fields, local_field = receptive_fields(network, image_shape)
     device = next(network.parameters()).device
     info = torchinfo.summary(network, input_data=torch.zeros(1, *image_shape, device=device), verbose=0, device=device)
     names = {id(module): name for name, module in network.named_modules()}
-    rows = tuple(
+    rows = [
         Row(
             name=names[layer.layer_id],
             type=_torch_name(layer.module),
@@ -75,62 +81,15 @@ def summarise(network: nn.Module, image_shape: tuple[int, int, int]) -> Summary:
         )
         for layer in info.summary_list
         if layer.is_leaf_layer
-    )
-    return Summary(rows, info.total_params, info.total_mult_adds, _local_field(network, rows))
+    ]
+    return Summary(tuple(_with_inputs(network, rows)), info.total_params, info.total_mult_adds, local_field)
 
 
-def _local_field(network: nn.Module, rows: Sequence[Row]) -> int:
-    """The widest field before a pooling to one pixel; after that, each position sees the whole image."""
-    widest = 1
+def _with_inputs(network: nn.Module, rows: Sequence[Row]) -> Iterator[Row]:
+    """The rows; the first one of each layer of a graph has the names of the layer's inputs."""
+    left = dict(network.inputs_of) if isinstance(network, Graph) else {}
     for row in rows:
-        pools = isinstance(network.get_submodule(row.name), nn.AvgPool2d | nn.MaxPool2d)
-        if pools and row.output_shape[1:] == (1, 1):
-            break
-        widest = max(widest, row.receptive_field)
-    return widest
-
-
-def _receptive_fields(network: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, int]:
-    """Passes one image through the layers, and tracks the receptive field and pixel distance of each tensor.
-
-    A kernel of k pixels that are `jump` input pixels apart widens the field by (k - 1) · jump; a stride s makes them
-    s · jump apart (Araujo, Norris and Sim 2019, Distill). The field of a sum of branches is that of the widest branch:
-    a tensor that no layer produced gets the widest field so far.
-    """
-    seen: dict[int, tuple[Tensor, int, int]] = {}  # by id; keeping the tensor alive keeps its id unique
-    fields: dict[str, int] = {}
-    widest = (1, 1)
-
-    def follow(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal widest
-        _, field, jump = seen.get(id(inputs[0]), (None, *widest))
-        field += (_size(module, "dilation") * (_size(module, "kernel_size") - 1)) * jump
-        jump *= _size(module, "stride")
-        widest = (max(widest[0], field), max(widest[1], jump))
-        seen[id(output)] = (output, field, jump)
-        fields[name] = field
-
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        return lambda module, inputs, output: follow(name, module, inputs, output)
-
-    leaves = [(name, module) for name, module in network.named_modules() if not list(module.children())]
-    handles = [module.register_forward_hook(hook(name)) for name, module in leaves]
-    was_training = network.training
-    images = torch.zeros(1, *image_shape, device=next(network.parameters()).device)
-    seen[id(images)] = (images, 1, 1)
-    try:
-        with torch.no_grad():
-            network.eval()(images)
-    finally:
-        network.train(was_training)
-        for handle in handles:
-            handle.remove()
-    return fields
-
-
-def _size(module: nn.Module, name: str) -> int:
-    value = getattr(module, name, 1)
-    return int(value[0] if isinstance(value, tuple) else value)
+        yield replace(row, inputs=left.pop(row.name.partition(".")[0], ()))
 
 
 def _torch_name(module: nn.Module) -> str:
@@ -144,6 +103,6 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def _line(cells: tuple[str, ...], widths: list[int]) -> str:
-    """Joins cells to a line: text aligned to the left, numbers to the right."""
+    """Joins cells to a line: text aligned to the left, numbers (the fourth and fifth) to the right."""
     pairs = zip(cells, widths, strict=True)
-    return "  ".join(cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(pairs)).rstrip()
+    return "  ".join(cell.rjust(w) if i in (3, 4) else cell.ljust(w) for i, (cell, w) in enumerate(pairs)).rstrip()

@@ -48,7 +48,10 @@ def make_result(
         best_val_accuracy=best_val.val.accuracy if best_val and best_val.val else None,
         best_val_epoch=best_val.epoch if best_val else None,
         final_val_accuracy=final.val.accuracy if final.val else None,
-        target={**config.target.model_dump(), "met": _is_met(config, best_test.test.accuracy)},
+        target={
+            **config.target.model_dump(exclude={"min_receptive_field", "requires"}),
+            "met": _is_met(config, best_test.test.accuracy),
+        },
         weights_sha256=weights_sha256(network),
         config_sha256=origin["config_sha256"],
         data_sha256=origin["data_sha256"],

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Entry:
-    """An experiment: `receptive_field` in pixels, `mult_adds` for one image, `test_accuracy` as a fraction."""
+    """An experiment: `receptive_field` in pixels, `mult_adds` for one image, `test_accuracy` as a fraction.
+
+    `misses` holds a message for each part of the target that the network misses.
+    """
 
     experiment: str
     params: int
@@ -36,24 +39,26 @@ class Entry:
     test_accuracy: float | None
     receptive_field: int
     mult_adds: int
+    misses: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The entry as plain values."""
         return asdict(self)
 
 
-def catalogue(words: Words) -> tuple[list[Entry], list[str]]:
+def catalogue(words: Words, *, is_check: bool = False) -> tuple[list[Entry], list[str]]:
     """Composes and builds every experiment, or reads the cached entries if nothing has changed since.
 
-    With the user's own config folder, or with plugins, nothing is cached.
+    With the user's own config folder, with plugins, or for a check, nothing is taken from the cache.
 
     Returns:
-        An entry for each experiment, and the problems of those that can't be composed or built.
+        An entry for each experiment that can be built, and the problems of all: what can't be composed or built, and
+        where a network misses its target.
 
     Raises:
-        ConfigError: If this holds for all of them.
+        ConfigError: If none can be built.
     """
-    if words.config_dir or words.plugins or config_folders():
+    if is_check or words.config_dir or words.plugins or config_folders():
         return _entries(words)
     path = _cache_dir() / f"models_{_digest()}.json"
     with suppress(OSError, ValueError):  # missing or damaged
@@ -94,7 +99,10 @@ def _entries(words: Words) -> tuple[list[Entry], list[str]]:
     for name in experiments(words):
         try:
             config = validated(compose(words.with_overrides([*words.overrides, f"experiment={name}"])))
-            entries.append(_entry(name, config, describe(config)))
+            summary, misses = describe(config)
+            entries.append(_entry(name, config, summary, misses))
+            for miss in misses:
+                problems.setdefault(miss, []).append(name)
         except ConfigError as error:
             for each in error.problems:
                 problems.setdefault(each, []).append(name)
@@ -103,7 +111,7 @@ def _entries(words: Words) -> tuple[list[Entry], list[str]]:
     return entries, [f"In experiment {', '.join(names)}: {text}" for text, names in problems.items()]
 
 
-def _entry(name: str, config: RunConfig, summary: Summary) -> Entry:
+def _entry(name: str, config: RunConfig, summary: Summary, misses: list[str]) -> Entry:
     return Entry(
         experiment=name,
         params=summary.params,
@@ -113,20 +121,23 @@ def _entry(name: str, config: RunConfig, summary: Summary) -> Entry:
         test_accuracy=config.target.test_accuracy,
         receptive_field=summary.receptive_field,
         mult_adds=summary.mult_adds,
+        misses=tuple(misses),
     )
 
 
-def describe(config: RunConfig) -> Summary:
-    """The rows and totals of a config's network.
+def describe(config: RunConfig) -> tuple[Summary, list[str]]:
+    """The rows and totals of a config's network, and where it misses the target.
 
     Raises:
-        ConfigError: If it can't be built, or is too large.
+        ConfigError: If it can't be built.
     """
     from era_cnn.models.build import build_from_config, check_network
     from era_cnn.models.summary import summarise
+    from era_cnn.models.targets import target_problems
 
-    check_network(config)  # before memory for the weights is allocated
-    return summarise(build_from_config(config), config.info.shape)
+    check_network(config, may_miss_target=True)  # before memory for the weights is allocated
+    network = build_from_config(config, may_miss_target=True)
+    return summarise(network, config.info.shape), list(target_problems(network, config))
 
 
 def catalogue_table(entries: Sequence[Entry]) -> str:

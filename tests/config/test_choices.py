@@ -35,7 +35,10 @@ from tests.conftest import config_of
 from tests.helpers import nothing_stays_registered
 
 BUILT_IN = {
-    "block": ["avg_pool", "blur_pool", "conv", "depthwise_separable", "gap_head", "max_pool", "residual", "transition"],
+    "block": [
+        "activation", "add", "avg_pool", "blur_pool", "concat", "conv", "depthwise_separable", "dropout", "flatten",
+        "gap_head", "linear", "max_pool", "norm", "residual", "squeeze_excite", "transition",
+    ],
     "dataset": ["digits", "fashion_mnist", "kmnist", "mnist"],
     "transform": [
         "affine",
@@ -64,7 +67,7 @@ BUILT_IN = {
     "optimizer": ["adam", "adamw", "sgd"],
     "scheduler": ["constant", "cosine", "one_cycle", "step"],
     "launcher": ["ray_cluster", "slurm", "submitit_local"],
-}
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +151,10 @@ def test_the_name_of_a_built_in_entry_is_taken_though_nothing_was_imported() -> 
     def conv() -> None: ...
 
     (said,) = refused(lambda: BLOCKS.register("conv")(conv))
-    assert "block.conv must be registered once, got era_cnn.models.blocks.Conv and tests.config.test_choices." in said
+    assert (
+        "block.conv must be registered once, got era_cnn.models.blocks.convolutions.Conv and tests.config.test_choices."
+        in said
+    )
 
 
 @pytest.mark.parametrize(
@@ -450,9 +456,12 @@ def test_what_one_plugin_registered_another_cannot() -> None:
 def test_what_is_built_in_a_plugin_cannot_register() -> None:
     before = registered()
     (said,) = refused(lambda: load_plugins([plugin(PLUGIN.replace('"squeeze"', '"conv"'))]))
-    assert "block.conv must be registered once, got era_cnn.models.blocks.Conv and era_cnn_plugin_mine_" in said
+    assert (
+        "block.conv must be registered once, got era_cnn.models.blocks.convolutions.Conv and era_cnn_plugin_mine_"
+        in said
+    )
     assert registered() == before
-    assert BLOCKS["conv"].__module__ == "era_cnn.models.blocks"
+    assert BLOCKS["conv"].__module__ == "era_cnn.models.blocks.convolutions"
 
 
 FAILURES = {
@@ -634,7 +643,7 @@ def test_an_installed_plugin_is_listed_without_being_imported(install: Callable[
     assert list(BLOCKS) == sorted([*BUILT_IN["block"], "squeeze"])
     assert len(TRANSFORMS) == len(BUILT_IN["transform"]) + 1
     (said,) = refused(lambda: check_network(config_of("model.layers.conv1.block=squeeeze")))
-    assert "squeeze, transition, got 'squeeeze'. Did you mean squeeze?" in said
+    assert "squeeze, squeeze_excite, transition, got 'squeeeze'. Did you mean squeeze?" in said
     assert "demo_blocks" not in sys.modules
     assert BLOCKS["conv"]
     assert BLOCKS.section("gap_head")
@@ -673,7 +682,7 @@ def test_a_plugin_that_takes_a_built_in_name_is_refused_when_it_is_used(install:
     install("demo", {"block.squeeze": "demo_blocks"}, demo_blocks=text)
     (said,) = refused(lambda: BLOCKS["squeeze"])
     assert said.startswith(
-        "In the plugin demo_blocks: block.conv must be registered once, got era_cnn.models.blocks.Conv"
+        "In the plugin demo_blocks: block.conv must be registered once, got era_cnn.models.blocks.convolutions.Conv"
     )
     assert "squeeze" not in BLOCKS.imported()
 

@@ -14,10 +14,10 @@ from tests.models.test_blocks import INHERITED
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["model.layers.conv1.block=convv"], "model.layers.conv1.block must be one of avg_pool, blur_pool, conv,"),
+        (["model.layers.conv1.block=convv"], "model.layers.conv1.block must be one of activation, add, avg_pool, "),
         (["model.layers.conv1.block=convv"], "got 'convv'. Did you mean conv?"),
-        (["~model.layers.conv1.block"], "model.layers.conv1.block must be given, got nothing. Choose one: avg_pool,"),
-        (["model.layers.conv1.block=[1]"], "model.layers.conv1.block must be one of avg_pool"),
+        (["~model.layers.conv1.block"], "model.layers.conv1.block must be given, got nothing. Choose one: activation, add, "),
+        (["model.layers.conv1.block=[1]"], "model.layers.conv1.block must be one of activation"),
         (["~model.layers.gap"], "model.layers must output 10 values for each image, one for each class, got '10 × 5 × 5'."),
         (["model.layers.logits.out_channels=12"], "model.layers.gap.projection must be conv or linear if there are 12"),
         (["+model.layers.forward={block: max_pool}"], "model.layers.forward must have a plain name"),

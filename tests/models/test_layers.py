@@ -90,6 +90,51 @@ def test_in_evaluation_batch_norm_is_pytorchs() -> None:
     assert torch.equal(ours.eval()(images), theirs.eval()(images))
 
 
+@pytest.mark.parametrize("splits", [1, 3, 40])
+@pytest.mark.parametrize("images", [activations(8), activations(8, size=1), activations(8).double()[:7]])
+def test_ghost_batch_norm_is_pytorchs_on_each_part(splits: int, images: Tensor) -> None:
+    if splits > len(images) / 2 and images.shape[-1] == 1:
+        return  # one value for each channel
+    ours, theirs = (
+        layers.GhostBatchNorm2d(8, dtype=images.dtype),
+        [nn.BatchNorm2d(8, dtype=images.dtype) for _ in range(splits)],
+    )
+    ours.splits = splits
+    parts = images.tensor_split(min(splits, len(images)))
+    expected = torch.cat([norm(part) for norm, part in zip(theirs, parts, strict=False)])
+    torch.testing.assert_close(ours(images), expected, rtol=1e-4, atol=1e-4)
+    for name in ("running_mean", "running_var"):
+        average = torch.stack([getattr(norm, name) for norm in theirs[: len(parts)]]).mean(0)
+        torch.testing.assert_close(getattr(ours, name), average, rtol=1e-4, atol=1e-5)
+    assert ours.num_batches_tracked == 1
+    evaluated = ours.eval()(images)
+    torch.testing.assert_close(
+        evaluated, nn.functional.batch_norm(images, ours.running_mean, ours.running_var, eps=1e-5)
+    )
+
+
+def test_the_gradient_of_ghost_batch_norm_stays_within_a_part() -> None:
+    images = activations(4).requires_grad_()
+    layers.GhostBatchNorm2d(4)(images)[:16].square().sum().backward()
+    assert images.grad[:16].abs().sum() > 0
+    assert images.grad[16:].abs().sum() == 0
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_padding_is_pytorchs_own_with_its_gradient(mode: str) -> None:
+    ours, theirs = layers.Conv2d(3, 4, 5, padding=2), nn.Conv2d(3, 4, 5, padding=2, padding_mode=mode)
+    ours.padding_mode = mode
+    theirs.load_state_dict(ours.state_dict())
+    found, expected = (
+        torch.randn(2, 3, 6, 7, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in "ab"
+    )
+    ours(found).square().sum().backward()
+    theirs(expected).square().sum().backward()
+    torch.testing.assert_close(found.grad, expected.grad)
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad)
+    assert torch.equal(layers.pad_side(found, 1, 3, 3, mode=mode), nn.functional.pad(found, (1, 3, 0, 0), mode=mode))
+
+
 def dropout(p: float, *position: int) -> layers.Dropout:
     """A layer as `fit` leaves it before a step."""
     stream = randomness.Stream()
@@ -163,6 +208,20 @@ def test_dropout_keeps_type_and_layout_and_rests_in_evaluation() -> None:
     assert dropout(0.5)(images).is_contiguous(memory_format=torch.channels_last)
     assert dropout(0.5)(images.bfloat16()).dtype == torch.bfloat16
     assert torch.equal(dropout(0.5).eval()(images), images)
+
+
+@pytest.mark.parametrize("has_stream", [True, False])
+def test_dropout_of_channels_zeroes_whole_ones_at_its_rate(has_stream: bool) -> None:
+    layer = dropout(0.25, 1) if has_stream else layers.Dropout(0.25)
+    layer.channels = True
+    output = layer(torch.ones(512, 32, 3, 4))
+    first = output[:, :, :1, :1]
+    assert torch.equal(output, first.expand_as(output))
+    assert first.unique().tolist() == pytest.approx([0.0, 4 / 3])
+    rate = (first == 0).double().mean().item()
+    assert abs(rate - 0.25) < 4.5 * (0.25 * 0.75 / first.numel()) ** 0.5
+    images = torch.randn(4, 3, 2, 2)
+    assert torch.equal(layer.eval()(images), images)
 
 
 def test_dropout_without_a_stream_is_pytorchs() -> None:

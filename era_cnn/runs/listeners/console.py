@@ -224,6 +224,8 @@ def describe_target(result: Result, config: RunConfig) -> str:
     wants = [
         f"at most {target.max_params:,} parameters" if target.max_params else "",
         f"at most {target.max_epochs} epochs" if target.max_epochs else "",
+        f"a receptive field of at least {target.min_receptive_field} px" if target.min_receptive_field else "",
+        *target.requires,
         f"{100 * target.test_accuracy:.2f}% test accuracy" if target.test_accuracy is not None else "",
     ]
     stated = ", ".join(want for want in wants if want)

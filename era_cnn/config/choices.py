@@ -7,7 +7,8 @@ An entry is a decorated class or function, built in or from a plugin. The progra
   folder calls that field `root`, so that `--data-root` and relative paths work;
 - a transform, a function that returns a `Transform`: the `DataInfo`;
 - an optimizer, a function that returns one of PyTorch's: the parameters;
-- a scheduler, a function that returns a `Schedule`: any of `epochs` and `steps_per_epoch`;
+- a scheduler, a function that returns a `Schedule` or just the function of the step that gives the factor: any of
+  `epochs`, `steps_per_epoch` and `watch`, the name of the watched value;
 - a launcher, a function that returns the config of one of Hydra's launcher plugins, with its `_target_`: `sweep_dir`,
   the only folder that the plugin may write to.
 
@@ -264,11 +265,22 @@ class DataSection(Choice):
     )
 
 
+class SchedulerSection(Choice):
+    """The fields that every schedule has."""
+
+    update: Literal["step", "epoch"] = Field(
+        default="step",
+        description="when the learning rate changes: with each step, or only with each epoch, in whole epochs",
+    )
+
+
 BLOCKS: Registry[Any] = Registry("block", "era_cnn.models.blocks", Section, ("in_channels", "in_size", "num_classes"))
 DATASETS: Registry[Any] = Registry("dataset", "era_cnn.data.sets", DataSection)
 TRANSFORMS: Registry[Any] = Registry("transform", "era_cnn.data.transforms", Section, ("info",))
 OPTIMIZERS: Registry[Any] = Registry("optimizer", "era_cnn.training.optimizers", Choice, ("parameters",))
-SCHEDULERS: Registry[Any] = Registry("scheduler", "era_cnn.training.schedulers", Choice, ("epochs", "steps_per_epoch"))
+SCHEDULERS: Registry[Any] = Registry(
+    "scheduler", "era_cnn.training.schedulers", SchedulerSection, ("epochs", "steps_per_epoch", "watch")
+)
 LAUNCHERS: Registry[Any] = Registry("launcher", "era_cnn.sweeps.launchers", Choice, ("sweep_dir",))
 
 REGISTRIES: dict[str, Registry[Any]] = {

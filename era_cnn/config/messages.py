@@ -68,8 +68,8 @@ def _locate(details: ErrorDetails, schema: type[BaseModel]) -> tuple[list[str], 
     owner: type[BaseModel] | None = schema
     section: type[BaseModel] | None = schema
     for part in details["loc"]:
-        if part == "[key]":  # pydantic's marker for an invalid key of a mapping
-            break
+        if str(part).startswith("["):  # [key], pydantic's marker for an invalid key of a mapping, or the tag of a union
+            continue
         path.append(str(part))
         owner = section
         field = owner.model_fields.get(str(part)) if owner else None

@@ -117,7 +117,12 @@ def stored_digest(values: Mapping[str, Any], config: RunConfig) -> str:
 
 def digest_as_schema_1(config: RunConfig) -> str | None:
     """The digest that the first version gave a config; None if it could not express the config."""
-    values = config.model_dump()
+    essence, values = _essence(config), config.model_dump()
+    if not _knew_all(essence) or not all(_knew_all(essence.get(section, {})) for section in _SECTIONS_OF_SCHEMA_1):
+        return None
+    values = {key: value for key, value in values.items() if key in _KEYS_OF_SCHEMA_1}
+    for section in _SECTIONS_OF_SCHEMA_1:
+        values[section] = {key: value for key, value in values[section].items() if key in _KEYS_OF_SCHEMA_1}
     data, chosen = values["data"], list(values["augmentation"].items())
     if len(chosen) > 1 or len(data["mean"]) > 1:
         return None
@@ -126,6 +131,62 @@ def digest_as_schema_1(config: RunConfig) -> str | None:
     values["data"] = {key: {**data, **per_channel}[key] for key in order}
     values["augmentation"] = {"name": chosen[0][0], **chosen[0][1]} if chosen else {"name": "none"}
     return _digest_of_schema_1(values)
+
+
+_SECTIONS_OF_SCHEMA_1 = ("model", "optimizer", "scheduler", "trainer", "target")
+_KEYS_OF_SCHEMA_1 = frozenset(
+    [
+        "name",
+        "seed",
+        "device",
+        "threads",
+        "precision",
+        "data",
+        "augmentation",
+        "model",
+        "optimizer",
+        "scheduler",
+        "trainer",
+        "target",
+        "dropout",
+        "norm",
+        "activation",
+        "bias",
+        "order",
+        "layers",
+        "lr",
+        "momentum",
+        "weight_decay",
+        "nesterov",
+        "betas",
+        "eps",
+        "every_epochs",
+        "gamma",
+        "warmup_epochs",
+        "div_factor",
+        "final_div_factor",
+        "final_factor",
+        "epochs",
+        "batch_size",
+        "eval_batch_size",
+        "eval_every_epochs",
+        "label_smoothing",
+        "checkpoint_every_seconds",
+        "cuda_graphs",
+        "limit_epochs",
+        "limit_train_images",
+        "limit_test_images",
+        "max_params",
+        "max_epochs",
+        "test_accuracy",
+    ]
+)
+"""The keys of a config of schema 1 and of these sections; later ones were not in its files."""
+
+
+def _knew_all(essence: Mapping[str, Any]) -> bool:
+    """Whether schema 1 had all keys of a section that differ from their neutral values."""
+    return essence.keys() <= _KEYS_OF_SCHEMA_1
 
 
 def _digest_of_schema_1(values: Mapping[str, Any]) -> str:

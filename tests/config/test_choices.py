@@ -38,8 +38,20 @@ BUILT_IN = {
     "block": ["avg_pool", "blur_pool", "conv", "depthwise_separable", "gap_head", "max_pool", "residual", "transition"],
     "dataset": ["digits", "fashion_mnist", "kmnist", "mnist"],
     "transform": ["affine", "rotate"],
-    "optimizer": ["adam", "adamw", "sgd"],
-    "scheduler": ["constant", "cosine", "one_cycle", "step"],
+    "optimizer": ["adadelta", "adagrad", "adam", "adamw", "nadam", "radam", "rmsprop", "sgd"],
+    "scheduler": [
+        "constant",
+        "cosine",
+        "cyclic",
+        "exponential",
+        "multi_step",
+        "one_cycle",
+        "piecewise_linear",
+        "plateau",
+        "polynomial",
+        "step",
+        "warm_restarts",
+    ],
     "launcher": ["ray_cluster", "slurm", "submitit_local"],
 }
 
@@ -323,13 +335,13 @@ def test_a_check_of_an_entry_is_asked_whatever_its_kind() -> None:
 
 UNKNOWN = [
     ("data=mnist data.name=mnits", "data.name must be one of digits, fashion_mnist, kmnist, mnist, got 'mnits'. Did you mean mnist?"),
-    ("optimizer.name=adamm", "optimizer.name must be one of adam, adamw, sgd, got 'adamm'. Did you mean adam?"),
-    ("scheduler.name=cosin", "scheduler.name must be one of constant, cosine, one_cycle, step, got 'cosin'. Did you mean cosine?"),
+    ("optimizer.name=adamm", "optimizer.name must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got 'adamm'. Did you mean adam?"),
+    ("scheduler.name=cosin", "scheduler.name must be one of constant, cosine, cyclic, exponential, multi_step, one_cycle, piecewise_linear, plateau, polynomial, step, warm_restarts, got 'cosin'. Did you mean cosine?"),
     ("scheduler.name=xyz", "got 'xyz'. Choose one: scheduler.name=constant"),
     ("+augmentation.rotat={degrees:1}", "augmentation must be one of affine, rotate, got 'rotat'. Did you mean rotate?"),
-    ("optimizer.name=1", "optimizer.name must be one of adam, adamw, sgd, got 1. Choose one: optimizer.name=adam"),
-    ("optimizer.name=[sgd]", "optimizer.name must be one of adam, adamw, sgd, got ['sgd']."),
-    ("optimizer.name=null", "optimizer.name must be one of adam, adamw, sgd, got null."),
+    ("optimizer.name=1", "optimizer.name must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got 1. Choose one: optimizer.name=adadelta"),
+    ("optimizer.name=[sgd]", "optimizer.name must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got ['sgd']."),
+    ("optimizer.name=null", "optimizer.name must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got null."),
 ]  # fmt: skip
 
 

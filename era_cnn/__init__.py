@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from era_cnn.api import compose, load, replay, resume, train
     from era_cnn.config.choices import block, dataset, optimizer, scheduler, transform
     from era_cnn.config.data_info import DataInfo
+    from era_cnn.config.schedule import Schedule
     from era_cnn.config.schema import RunConfig
     from era_cnn.config.sections import FieldError
     from era_cnn.data.arrays import Arrays
@@ -36,6 +37,7 @@ _PLACES = {
     "Member": "training.state",
     "Run": "use.network",
     "RunConfig": "config.schema",
+    "Schedule": "config.schedule",
     "Transform": "data.transforms",
     "block": "config.choices",
     "compose": "api",
@@ -63,6 +65,7 @@ __all__ = [
     "Run",
     "RunConfig",
     "RunFolderError",
+    "Schedule",
     "TrainingError",
     "Transform",
     "block",

@@ -83,6 +83,11 @@ def config_of(*overrides: str) -> RunConfig:
     return validated(compose(Words(list(overrides))))
 
 
+def option(group: str, name: str) -> tuple[str, ...]:
+    """The overrides that choose an option of a group, with what it needs besides."""
+    return f"{group}={name}", *(("trainer.watch=train_loss",) if name == "plateau" else ())
+
+
 @pytest.fixture(autouse=True)
 def _no_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test stands in an empty folder of its own, so that what it leaves behind is seen and is gone."""

@@ -22,10 +22,10 @@ from era_cnn.compose.words import Words
 from era_cnn.config import plugins
 from era_cnn.config.choices import DATASETS, REGISTRIES, SCHEDULERS, TRANSFORMS, Registry
 from era_cnn.config.data_info import DataInfo
+from era_cnn.config.schedule import Schedule
 from era_cnn.config.schema import make_schedule
 from era_cnn.config.sections import Choice
 from era_cnn.data.transforms import Pipeline, make_pipeline
-from era_cnn.training.schedulers import Schedule
 
 GREY = DataInfo((1, 28, 28), tuple("0123456789"), train_size=1437, test_size=360)
 
@@ -42,10 +42,10 @@ def pipeline_of(chosen: dict[str, dict[str, Any]], info: DataInfo = GREY) -> Pip
     return make_pipeline(sections, info, [0.5] * info.shape[0])
 
 
-def schedule_of(name: str, *, epochs: int, steps_per_epoch: int, **fields: Any) -> Schedule:
+def schedule_of(name: str, *, epochs: int, steps_per_epoch: int, watch: str = "val_loss", **fields: Any) -> Schedule:
     """A schedule by name, with its fields."""
     section = section_of(SCHEDULERS, name, **fields)
-    return make_schedule(section, epochs=epochs, steps_per_epoch=steps_per_epoch)
+    return make_schedule(section, epochs=epochs, steps_per_epoch=steps_per_epoch, watch=watch)
 
 
 def plan_sweep(words: Words, composed: Composed) -> list[Planned]:

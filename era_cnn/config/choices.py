@@ -9,7 +9,8 @@ An entry is a decorated class or function, built in or from a plugin. The progra
 - a transform, a function that returns a `Transform` or a `Mix`: any of `info`, the `DataInfo`, and `mean`, that of each
   channel, scaled to [0, 1];
 - an optimizer, a function that returns one of PyTorch's: the parameters;
-- a scheduler, a function that returns a `Schedule`: any of `epochs` and `steps_per_epoch`;
+- a scheduler, a function that returns a `Schedule` or just the function of the step that gives the factor: any of
+  `epochs`, `steps_per_epoch` and `watch`, the name of the watched value;
 - a launcher, a function that returns the config of one of Hydra's launcher plugins, with its `_target_`: `sweep_dir`,
   the only folder that the plugin may write to.
 
@@ -279,6 +280,15 @@ class TransformSection(Section):
     )
 
 
+class SchedulerSection(Choice):
+    """The fields that every schedule has."""
+
+    update: Literal["step", "epoch"] = Field(
+        default="step",
+        description="when the learning rate changes: with each step, or only with each epoch, in whole epochs",
+    )
+
+
 BLOCKS: Registry[Any] = Registry(
     "block",
     "era_cnn.models.blocks",
@@ -288,7 +298,9 @@ BLOCKS: Registry[Any] = Registry(
 DATASETS: Registry[Any] = Registry("dataset", "era_cnn.data.sets", DataSection)
 TRANSFORMS: Registry[Any] = Registry("transform", "era_cnn.data.transforms", TransformSection, ("info", "mean"))
 OPTIMIZERS: Registry[Any] = Registry("optimizer", "era_cnn.training.optimizers", Choice, ("parameters",))
-SCHEDULERS: Registry[Any] = Registry("scheduler", "era_cnn.training.schedulers", Choice, ("epochs", "steps_per_epoch"))
+SCHEDULERS: Registry[Any] = Registry(
+    "scheduler", "era_cnn.training.schedulers", SchedulerSection, ("epochs", "steps_per_epoch", "watch")
+)
 LAUNCHERS: Registry[Any] = Registry("launcher", "era_cnn.sweeps.launchers", Choice, ("sweep_dir",))
 
 REGISTRIES: dict[str, Registry[Any]] = {

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from era_cnn.config.synonyms import suggestion
 from era_cnn.errors import one_of, problem
 
-TAGS = {"[one]", "[each]", "[name]"}
+TAGS = {"[one]", "[each]", "[name]", "[list]"}
 """The tags of the forms that a field may have, such as a number or a list; no key as it is typed holds them."""
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError, create_model
 
-from era_cnn.config.choices import GROUPS, SCHEDULERS, DataSection
+from era_cnn.config.choices import GROUPS, SCHEDULERS, DataSection, SchedulerSection
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.messages import field_problems
 from era_cnn.config.schema import (
     Augmentation,
+    EarlyStopping,
     ModelConfig,
     RunConfig,
     Target,
@@ -22,6 +23,7 @@ from era_cnn.config.schema import (
     is_order,
     make_schedule,
     num_train_images,
+    watchers,
 )
 from era_cnn.config.sections import Choice, FieldError, Section, values_of
 from era_cnn.errors import ConfigError, problem
@@ -166,16 +168,64 @@ def _data_fits(data: DataSection) -> Iterator[str]:
     yield from _entries_fit_themselves("data", {data.name: data})
 
 
-def _schedule_fits(info: DataInfo, data: DataSection, scheduler: Choice, trainer: TrainerConfig) -> Iterator[str]:
-    """Creates the schedule, which takes no time, to see whether it fits the training."""
+def _schedule_fits(
+    info: DataInfo, data: DataSection, scheduler: SchedulerSection, trainer: TrainerConfig
+) -> Iterator[str]:
+    """Creates the schedule, which takes no time, to see whether it fits the training, and what it watches."""
     steps_per_epoch = -(-num_train_images(info, data, trainer) // trainer.batch_size)
     if steps_per_epoch < 1:
         return
     try:
         SCHEDULERS.check(scheduler.name, scheduler)
-        make_schedule(scheduler, epochs=trainer.epochs, steps_per_epoch=steps_per_epoch)
+        schedule = make_schedule(scheduler, epochs=trainer.epochs, steps_per_epoch=steps_per_epoch, watch=trainer.watch)
     except FieldError as error:
         yield error.at("scheduler")
+    else:
+        yield from _what_is_watched_exists(data, watchers(schedule, trainer), trainer.watch)
+
+
+def _what_is_watched_exists(data: DataSection, watching: Sequence[str], watch: str) -> Iterator[str]:
+    if watching and watch.startswith("val_") and not data.val_size:
+        rule = f"be a value that {' and '.join(watching)} can watch, and there are no validation images"
+        train, test = (watch.replace("val", split) for split in ("train", "test"))
+        advice = f"Set data.val_size=…, trainer.watch={train} or, to choose on the test set, trainer.watch={test}."
+        yield problem("trainer.watch", rule, watch, advice)
+    if not watching and watch != TrainerConfig.model_fields["watch"].default:
+        rule = "be val_loss, since nothing watches it"
+        yield problem("trainer.watch", rule, watch, "Set scheduler=plateau or trainer.early_stopping.patience=…")
+
+
+def _early_stopping_has_patience(trainer: TrainerConfig) -> Iterator[str]:
+    stopping = trainer.early_stopping
+    for key in ("min_delta", "min_epochs"):
+        value = getattr(stopping, key)
+        if stopping.patience is None and value != EarlyStopping.model_fields[key].default:
+            rule = "be left out without trainer.early_stopping.patience"
+            yield problem(f"trainer.early_stopping.{key}", rule, value, "Set trainer.early_stopping.patience=5.")
+
+
+def _there_is_a_target_to_stop_at(trainer: TrainerConfig, target: Target) -> Iterator[str]:
+    if trainer.stop_at_target and target.test_accuracy is None:
+        yield problem(
+            "trainer.stop_at_target", "be false without target.test_accuracy", True, "Set target.test_accuracy=…"
+        )
+
+
+def _momentum_can_cycle(optimizer: Choice, scheduler: SchedulerSection) -> Iterator[str]:
+    cycled = getattr(scheduler, "max_momentum", None)
+    if cycled is None or hasattr(optimizer, "betas") or getattr(optimizer, "momentum", None):
+        return
+    rule, advice = "be null without momentum", "Set optimizer.momentum=0.9."
+    if not hasattr(optimizer, "momentum"):
+        rule, advice = f"be null for {optimizer.name}, which has no momentum", "Set scheduler.base_momentum=null too."
+    yield problem("scheduler.max_momentum", rule, cycled, advice)
+
+
+def _each_class_has_a_weight(info: DataInfo, trainer: TrainerConfig) -> Iterator[str]:
+    weights = trainer.class_weights
+    if isinstance(weights, list) and len(weights) != info.num_classes:
+        rule = f"have {info.num_classes} weights, one for each class"
+        yield problem("trainer.class_weights", rule, weights, "Write it as a list, or set it to balanced.")
 
 
 def _pixels_fit_the_channels(info: DataInfo, data: DataSection) -> Iterator[str]:
@@ -213,6 +263,10 @@ RULES: tuple[Callable[..., Iterator[str]], ...] = (
     _transforms_fit_the_images,
     _data_fits,
     _schedule_fits,
+    _early_stopping_has_patience,
+    _there_is_a_target_to_stop_at,
+    _momentum_can_cycle,
+    _each_class_has_a_weight,
     _pixels_fit_the_channels,
     _both_sides_of_the_split_have_every_class,
     _every_part_once,

@@ -7,13 +7,14 @@ does not import torch, so that a wrong config is reported at once.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
-from era_cnn.config.choices import DATASETS, SCHEDULERS, DataSection, TransformSection
+from era_cnn.config.choices import DATASETS, SCHEDULERS, DataSection, SchedulerSection, TransformSection
 from era_cnn.config.data_info import DataInfo
+from era_cnn.config.schedule import Schedule
 from era_cnn.config.sections import Choice, Count, FieldError, Name, NoEffect, Section
 from era_cnn.errors import ConfigError, EraCnnError, problem
 
@@ -96,8 +97,28 @@ class ModelConfig(Section):
         return {**self.model_dump(include=always), **self.model_dump(include=if_set, exclude_defaults=True)}
 
 
+ClassWeights = Annotated[
+    Annotated[list[Annotated[float, Field(gt=0, le=1e6)]], Tag("[list]")]
+    | Annotated[Literal["balanced"], Tag("[name]")],
+    Discriminator(lambda value: "[name]" if isinstance(value, str) else "[list]"),
+]
+Watch = Literal["val_loss", "val_accuracy", "train_loss", "train_accuracy", "test_loss", "test_accuracy"]
+
+
+class EarlyStopping(Section):
+    """When a training ends before its last epoch, since `trainer.watch` has not become better."""
+
+    patience: Count | None = Field(
+        default=None, description="the evaluations in a row without a better value after which to stop, null to go on"
+    )
+    min_delta: float = Field(
+        default=0.0, ge=0, le=1e6, description="by how much a value must be better than the best one to count"
+    )
+    min_epochs: Count = Field(default=1, description="the epochs that are trained in any case")
+
+
 class TrainerConfig(Section):
-    """How long a network is trained, and with what batch sizes."""
+    """How long a network is trained, with what batch sizes, and what happens to loss, gradients and weights."""
 
     name: Annotated[Name, NoEffect()]
     epochs: Count = Field(description="the number of passes over the training set; for a quick check use trainer=smoke")
@@ -106,6 +127,32 @@ class TrainerConfig(Section):
     eval_every_epochs: Count = Field(default=1, description="the number of epochs from one evaluation to the next")
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="the probability mass taken from the true class in training, in [0, 1)"
+    )
+    class_weights: ClassWeights | None = Field(
+        default=None,
+        description="a weight in the training loss for each class, as [1, 2.5], balanced for those that even out the "
+        "numbers of images, or null",
+    )
+    l1: float = Field(default=0.0, ge=0, le=1e6, description="the factor of the L1 penalty on the weights, 0 for none")
+    clip_grad_value: float | None = Field(
+        default=None, gt=0, le=1e9, description="the largest magnitude of each gradient, null for any"
+    )
+    clip_grad_norm: float | None = Field(
+        default=None, gt=0, le=1e9, description="the largest norm of all gradients together, null for any"
+    )
+    ema_decay: float | None = Field(
+        default=None, gt=0, lt=1, description="the decay of the moving average of the weights, null for no average"
+    )
+    watch: Watch = Field(
+        default="val_loss",
+        description="what scheduler=plateau, trainer.early_stopping and trainer.stop_at_target watch",
+    )
+    early_stopping: EarlyStopping = Field(
+        default=EarlyStopping(), description="a mapping, such as {patience: 5}; see trainer.watch"
+    )
+    stop_at_target: bool = Field(
+        default=False,
+        description="true or false: whether to stop at target.test_accuracy on the split of trainer.watch",
     )
     checkpoint_every_seconds: Annotated[float | None, NoEffect()] = Field(
         default=None,
@@ -168,7 +215,7 @@ class RunConfig(Section):
     augmentation: Augmentation = Field(default=Augmentation(), description="a group: augmentation=none")
     model: ModelConfig = Field(description="a group: model=model_4")
     optimizer: Choice = Field(description="a group: optimizer=sgd")
-    scheduler: Choice = Field(description="a group: scheduler=constant")
+    scheduler: SchedulerSection = Field(description="a group: scheduler=constant")
     trainer: TrainerConfig = Field(description="a group: trainer=default")
     target: Target = Field(default=Target(), description="a mapping, such as {test_accuracy: 0.99}")
 
@@ -241,13 +288,32 @@ def num_train_images(info: DataInfo, data: DataSection, trainer: TrainerConfig) 
     return min(available, trainer.limit_train_images or available)
 
 
-def make_schedule(scheduler: Choice, *, epochs: int, steps_per_epoch: int) -> Callable[[int], float]:
-    """The schedule of a section: maps the step, counted over the whole training, to the learning rate's factor.
+def make_schedule(
+    scheduler: SchedulerSection, *, epochs: int, steps_per_epoch: int, watch: str = "val_loss"
+) -> Schedule:
+    """The schedule of a section.
+
+    Args:
+        scheduler: The section.
+        epochs: The epochs of the training.
+        steps_per_epoch: The updates in an epoch.
+        watch: The name of the value that a schedule may watch.
 
     Raises:
         FieldError: If its fields do not fit the training.
     """
-    schedule: Callable[[int], float] = SCHEDULERS.make(
-        scheduler.name, scheduler, epochs=epochs, steps_per_epoch=steps_per_epoch
-    )
-    return schedule
+    by_epoch = scheduler.update == "epoch"
+    given = {"epochs": epochs, "steps_per_epoch": 1 if by_epoch else steps_per_epoch, "watch": watch}
+    made = SCHEDULERS.make(scheduler.name, scheduler, **given)
+    schedule = made if isinstance(made, Schedule) else Schedule(made)
+    return schedule.each_epoch(steps_per_epoch) if by_epoch else schedule
+
+
+def watchers(schedule: Schedule, trainer: TrainerConfig) -> list[str]:
+    """What watches `trainer.watch`, in words."""
+    found = {
+        "the scheduler": schedule.after is not None,
+        "trainer.early_stopping": trainer.early_stopping.patience is not None,
+        "trainer.stop_at_target": trainer.stop_at_target,
+    }
+    return [what for what, watches in found.items() if watches]

@@ -26,6 +26,11 @@ class Result:
     test set is evaluated only once, so the best and final test accuracy are the same, and the `val` keys hold the best
     and final validation accuracy. `seconds` is the training time without evaluations. `config_sha256` follows the rules
     of the config's schema.
+
+    `watched` is what the schedule or an early end depended on, such as val_loss; if it is a figure of the test set, the
+    test set was evaluated after each epoch, and the test accuracies are too optimistic. `end_reason` says why the
+    training ended before its last epoch. The `ema` keys hold the final figures of the averaged weights; all others are
+    those of the weights themselves.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, allow_inf_nan=False)
@@ -50,6 +55,11 @@ class Result:
     data_sha256: Sha256
     seconds: float
     images_per_second: float
+    watched: str | None = None
+    end_reason: str | None = None
+    ema_val_accuracy: Fraction | None = None
+    ema_test_accuracy: Fraction | None = None
+    ema_weights_sha256: Sha256 | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain values."""

@@ -265,11 +265,13 @@ class RunFolder:
         np.savez(content, **arrays)  # type: ignore[arg-type]
         write_atomically(self.path / "predictions.npz", content.getvalue())
 
-    def write_metrics(self, history: Sequence[EpochMetrics], *, with_val: bool) -> None:
+    def write_metrics(self, history: Sequence[EpochMetrics], *, with_val: bool, with_ema: bool = False) -> None:
         """Writes metrics.csv with a row for each epoch; evaluations that were not made are empty."""
+        splits = ("val", "test") if with_val else ("test",)
+        scored = [*splits, *(f"ema_{split}" for split in splits if with_ema)]
         text = io.StringIO()
         if history:
-            rows = [_metrics(metrics, with_val=with_val) for metrics in history]
+            rows = [_metrics(metrics, scored) for metrics in history]
             writer = csv.DictWriter(text, rows[0], lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
@@ -307,14 +309,14 @@ _NEEDED = ("config.yaml", "fingerprints.jsonl", "metrics.csv", "multirun.yaml")
 """The files whose content can't be restored from other files of the folder."""
 
 
-def _metrics(metrics: EpochMetrics, *, with_val: bool) -> dict[str, object]:
+def _metrics(metrics: EpochMetrics, scored: Sequence[str]) -> dict[str, object]:
     row: dict[str, object] = {
         "epoch": metrics.epoch,
         "lr": metrics.lr,
         "train_loss": metrics.train_loss,
         "train_accuracy": metrics.train_accuracy,
     }
-    for name in ("val", "test") if with_val else ("test",):
+    for name in scored:
         scores = getattr(metrics, name)
         row[f"{name}_loss"] = scores.loss if scores else ""
         row[f"{name}_accuracy"] = scores.accuracy if scores else ""

@@ -140,7 +140,7 @@ def parse_metrics(text: str) -> list[dict[str, str]]:
 
 
 _COLUMNS = ("epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
-"""The columns that every version wrote; those of the validation images may be missing."""
+"""The columns that every version wrote; those of validation images and averaged weights may be missing."""
 
 
 def parse_fingerprints(text: str) -> dict[int, dict[str, str]]:
@@ -172,7 +172,7 @@ def _digests(line: str, epoch: int) -> dict[str, str]:
 
 
 def _check_cell(place: str, column: str, cell: str) -> None:
-    is_optional = column.startswith(("val_", "test_"))
+    is_optional = column.startswith(("val_", "test_", "ema_"))
     number = math.nan if not cell and not is_optional else float(cell or 0)
     if not math.isfinite(number) or (column.endswith("_accuracy") and not 0 <= number <= 1):
         raise ValueError(f"{place} is {cell[:40]!r}")

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from era_cnn.config.choices import BLOCKS, DATASETS, is_own, keyword_parameters
+from era_cnn.config.schedule import Schedule
 from era_cnn.config.schema import RunConfig, make_schedule
 from era_cnn.config.sections import FieldError
 from era_cnn.data.arrays import Arrays, check_against
@@ -20,21 +21,29 @@ from era_cnn.data.transforms import make_pipeline
 from era_cnn.errors import ConfigError, DataError, EraCnnError, RunFolderError
 from era_cnn.models.build import build_from_config, check_network
 from era_cnn.runs.process import check_threads, pick_device
+from era_cnn.training.averaging import Average
+from era_cnn.training.ending import EndsAfter, at_target, first_of, without_progress
 from era_cnn.training.graphs import record_graphs
 from era_cnn.training.optimizers import make_optimizer
-from era_cnn.training.schedulers import Schedule
 from era_cnn.training.state import TrainingState
+
+EMA = "ema"
+"""The name of the averaged weights in the state, and the prefix of their figures."""
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The training state, the schedule and the batches, on their device, before the first step."""
+    """The training state, the schedule and the batches, on their device, before the first step.
+
+    `average`, if there is one, is a member of the state.
+    """
 
     state: TrainingState
     schedule: Schedule
     train: TrainingBatches
     val: EvaluationBatches | None
     test: EvaluationBatches
+    average: Average | None
 
 
 def make_parts(config: RunConfig, arrays: Arrays, device: torch.device) -> Parts:
@@ -46,19 +55,58 @@ def make_parts(config: RunConfig, arrays: Arrays, device: torch.device) -> Parts
     train_split, val, test = make_splits(arrays, config, device)
     train = make_training_batches(train_split, config)
     network = build_from_config(config).to(device).to(memory_format=torch.channels_last)
+    decay = config.trainer.ema_decay
+    average = Average(network, decay) if decay is not None else None  # before graphs, which belong to one network
     if config.trainer.cuda_graphs:
         record_graphs(network, next(train.epoch(1)).images, config.precision)
     try:
         optimizer = make_optimizer(config.optimizer, network.parameters())
     except FieldError as error:
         raise ConfigError([error.at("optimizer")]) from error
+    state = TrainingState(network, optimizer)
+    if average is not None:
+        state.add(EMA, average)
+    trainer = config.trainer
     return Parts(
-        state=TrainingState(network, optimizer),
-        schedule=make_schedule(config.scheduler, epochs=config.trainer.epochs, steps_per_epoch=len(train)),
+        state=state,
+        schedule=make_schedule(
+            config.scheduler, epochs=trainer.epochs, steps_per_epoch=len(train), watch=trainer.watch
+        ),
         train=train,
         val=make_evaluation_batches(val, config) if val else None,
         test=make_evaluation_batches(test, config),
+        average=average,
     )
+
+
+def members_of(config: RunConfig) -> set[str]:
+    """The names of the members that the config adds to the state."""
+    return {EMA} if config.trainer.ema_decay is not None else set()
+
+
+def class_weights(config: RunConfig, labels: torch.Tensor) -> torch.Tensor | None:
+    """The weight of each class in the training loss, shape (K,), on the device of the training labels (N,).
+
+    Balanced ones are N / (K · images of the class), so that every class counts as much; 0 for a class without images.
+    """
+    weights = config.trainer.class_weights
+    if weights is None:
+        return None
+    if weights != "balanced":
+        return torch.tensor(weights, device=labels.device)
+    counts = labels.bincount(minlength=config.info.num_classes)
+    balanced = len(labels) / (len(counts) * counts)
+    return balanced.where(counts > 0, 0.0)
+
+
+def ends_after(config: RunConfig) -> EndsAfter:
+    """What ends the training before its last epoch."""
+    watch, stopping, rules = config.trainer.watch, config.trainer.early_stopping, []
+    if config.trainer.stop_at_target and config.target.test_accuracy is not None:
+        rules.append(at_target(watch, config.target.test_accuracy))
+    if stopping.patience is not None:
+        rules.append(without_progress(watch, **stopping.model_dump()))
+    return first_of(*rules)
 
 
 def settled(config: RunConfig, device: torch.device) -> RunConfig:

@@ -16,7 +16,7 @@ from era_cnn.folders.stored import StoredConfig, read_config, run_folder
 from era_cnn.output import say, shown
 from era_cnn.runs import provenance
 from era_cnn.runs.carry_out import carry_out
-from era_cnn.runs.parts import check_blocks, read_data
+from era_cnn.runs.parts import check_blocks, members_of, read_data
 from era_cnn.runs.process import pick_device, set_up
 from era_cnn.runs.start import new_folder
 from era_cnn.training.history import EpochMetrics
@@ -56,7 +56,7 @@ def replay(
     check_numerics(recorded)
     config = stored.config
     original = _Original.of(recorded)
-    _check_members(recorded, original, listeners)
+    _check_members(recorded, original, members_of(config), listeners)
     count = _epochs_to_compare(original, epochs)
     changes = _changes(recorded, stored)
     if changes:
@@ -137,10 +137,13 @@ class _Original:
 _RESUME = "Resume the run first."
 
 
-def _check_members(folder: RunFolder, original: _Original, listeners: Sequence[Listener]) -> None:
-    """Raises a `RunFolderError` if the run was trained with members of the state that nobody adds here."""
+def _check_members(folder: RunFolder, original: _Original, own: set[str], listeners: Sequence[Listener]) -> None:
+    """Raises a `RunFolderError` if the run was trained with members of the state that nobody adds here.
+
+    Those that the config adds (`own`) are added again.
+    """
     kinds = {name.partition(".")[0] for name in original.fingerprints[1]}
-    members = sorted(kinds - {"order", "weights", "optimizer"})
+    members = sorted(kinds - {"order", "weights", "optimizer"} - own)
     if members and not listeners:
         raise RunFolderError(
             f"{folder.path} must be replayed with the listeners that it was trained with, since its state has "

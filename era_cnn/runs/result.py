@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from torch import nn
-
-from era_cnn.config.schema import RunConfig
+from era_cnn.config.schema import RunConfig, watchers
 from era_cnn.folders.result import SCHEMA, Result
 from era_cnn.models.build import count_params
+from era_cnn.runs.parts import Parts
 from era_cnn.training.fingerprint import weights_sha256
 from era_cnn.training.history import History
 
 
-def make_result(
-    config: RunConfig,
-    history: History,
-    network: nn.Module,
-    *,
-    num_train_images: int,
-    origin: dict[str, str],
-) -> Result:
+def make_result(config: RunConfig, history: History, parts: Parts, *, origin: dict[str, str]) -> Result:
     """The result of a completed run.
 
     Args:
         config: The config of the run.
         history: All epochs; the last one was evaluated on the test set.
-        network: The network with its final weights.
-        num_train_images: The number of images in an epoch.
+        parts: What was trained; the network has its final weights.
         origin: The digests of config and data, `config_sha256` and `data_sha256`.
     """
     final, best_test, best_val = history[-1], history.best("test"), history.best("val")
@@ -37,7 +28,7 @@ def make_result(
         schema=SCHEMA,
         experiment=config.name,
         seed=config.seed,
-        params=count_params(network),
+        params=count_params(parts.state.network),
         epochs=len(history),
         best_test_accuracy=best_test.test.accuracy,
         best_test_epoch=best_test.epoch,
@@ -52,11 +43,16 @@ def make_result(
             **config.target.model_dump(exclude={"min_receptive_field", "requires"}),
             "met": _is_met(config, best_test.test.accuracy),
         },
-        weights_sha256=weights_sha256(network),
+        weights_sha256=weights_sha256(parts.state.network),
         config_sha256=origin["config_sha256"],
         data_sha256=origin["data_sha256"],
         seconds=round(seconds, 3),
-        images_per_second=round(num_train_images * len(history) / seconds, 1),
+        images_per_second=round(len(parts.train.split) * len(history) / seconds, 1),
+        watched=config.trainer.watch if watchers(parts.schedule, config.trainer) else None,
+        end_reason=final.end_reason,
+        ema_val_accuracy=final.ema_val.accuracy if final.ema_val else None,
+        ema_test_accuracy=final.ema_test.accuracy if final.ema_test else None,
+        ema_weights_sha256=weights_sha256(parts.average.network) if parts.average else None,
     )
 
 

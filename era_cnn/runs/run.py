@@ -23,12 +23,13 @@ from era_cnn.runs.listeners.pace import Pace
 from era_cnn.runs.listeners.saver import Saver
 from era_cnn.runs.listeners.stop import StopWhenAsked
 from era_cnn.runs.listeners.writer import Writer
-from era_cnn.runs.parts import Parts, make_parts, read_data, settled
+from era_cnn.runs.parts import Parts, class_weights, ends_after, make_parts, read_data, settled
 from era_cnn.runs.predictions import predict_test_set
 from era_cnn.runs.process import pick_device, set_up
 from era_cnn.runs.result import make_result
 from era_cnn.runs.stopping import Interrupted, Interruptible, StopRequest
 from era_cnn.training.checkpoint import Checkpoint
+from era_cnn.training.gradients import Gradients
 from era_cnn.training.history import EpochMetrics, History
 from era_cnn.training.listeners import Listener, Listeners, Training
 from era_cnn.training.loop import Position, fit
@@ -114,9 +115,7 @@ def run(
 
             # Conclude: write the predictions of the final weights, then the result, which is the last file.
             folder.write_predictions(predict_test_set(config, parts, history, folder.checkpoints, stop, console.warn))
-            result = make_result(
-                config, history, parts.state.network, num_train_images=len(parts.train.split), origin=origin
-            )
+            result = make_result(config, history, parts, origin=origin)
             everybody.on_end(result.to_json())
         except (Interrupted, OutputError):
             saver.save()
@@ -133,19 +132,25 @@ def epochs_of(
     config: RunConfig, parts: Parts, history: History, start: Position, stop: StopRequest, everybody: Listeners
 ) -> Iterator[EpochMetrics]:
     """The epochs of a run; each is trained when the iterator reaches it."""
+    trainer = config.trainer
     return fit(
         parts.state,
         parts.schedule,
         parts.train,
-        epochs=config.trainer.epochs_to_run,
+        epochs=trainer.epochs_to_run,
         seed=config.seed,
         history=history,
-        label_smoothing=config.trainer.label_smoothing,
+        label_smoothing=trainer.label_smoothing,
+        class_weights=class_weights(config, parts.train.split.labels),
+        gradients=Gradients(trainer.l1, trainer.clip_grad_value, trainer.clip_grad_norm),
         precision=config.precision,
         val=Interruptible(parts.val, stop) if parts.val else None,
         test=Interruptible(parts.test, stop),
-        eval_every_epochs=config.trainer.eval_every_epochs,
+        average=parts.average.network if parts.average else None,
+        eval_every_epochs=trainer.eval_every_epochs,
+        watch=trainer.watch,
         start=start,
+        ends_after=ends_after(config),
         on_step=everybody.on_step,
     )
 

@@ -29,18 +29,29 @@ class Tally:
         self.loss_sum = torch.zeros((), dtype=precise, device=device)
         self.num_correct = torch.zeros((), dtype=torch.int64, device=device)
         self.num_images = 0
+        self.weight: Tensor | None = None
         self.last_loss = self.loss_sum
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Adds a batch: its mean loss, its logits (B, K) and labels (B,)."""
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> None:
+        """Adds a batch: its mean loss, its logits (B, K) and labels (B,).
+
+        With class weights (K,), the mean loss of a batch is weighted, so it counts as much as the weights in the batch.
+        """
         self.last_loss = loss
-        self.loss_sum += loss * len(labels)
+        if class_weights is None:
+            self.loss_sum += loss * len(labels)
+        else:
+            weight = class_weights[labels].sum(dtype=self.loss_sum.dtype)
+            self.weight = weight if self.weight is None else self.weight + weight
+            self.loss_sum += loss * weight
         self.num_correct += (logits.argmax(dim=1) == labels).sum()
         self.num_images += len(labels)
 
     def state(self) -> dict[str, Tensor | int]:
         """The state of the tally, as tensors and numbers."""
+        weight = {} if self.weight is None else {"weight": self.weight}
         return {
+            **weight,
             "loss_sum": self.loss_sum,
             "num_correct": self.num_correct,
             "num_images": self.num_images,
@@ -55,6 +66,7 @@ class Tally:
             ValueError: If it is not the state of a tally.
         """
         tally = cls(device)
+        tally.weight = torch.zeros_like(tally.loss_sum) if "weight" in state else None
         own = tally.state()
         if state.keys() != own.keys() or type(state["num_images"]) is not int or state["num_images"] < 1:
             raise ValueError(f"a tally of {', '.join(map(str, state))[:80]}")
@@ -69,8 +81,8 @@ class Tally:
 
     @property
     def loss(self) -> float:
-        """Mean loss over the images, in nats."""
-        return self.loss_sum.item() / self.num_images
+        """Mean loss over the images, in nats; the weighted mean if classes have weights."""
+        return self.loss_sum.item() / (self.num_images if self.weight is None else self.weight.item())
 
     @property
     def accuracy(self) -> float:

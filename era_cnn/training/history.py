@@ -24,7 +24,8 @@ class EpochMetrics:
     Accuracies are in [0, 1], losses in nats. Those of the training set are means over the batches as they were trained,
     in training mode. `lr` is the learning rate of the epoch's last update, `seconds` the training time without
     evaluations. `fingerprint` holds the digest of each tensor after the epoch. `is_last` means that the training ended
-    with this epoch.
+    with this epoch, and `end_reason` why, if epochs were left. `ema_val` and `ema_test` are the scores of the averaged
+    weights, if there are any.
     """
 
     epoch: int
@@ -36,6 +37,17 @@ class EpochMetrics:
     test: Scores | None
     fingerprint: dict[str, str]
     is_last: bool = False
+    end_reason: str | None = None
+    ema_val: Scores | None = None
+    ema_test: Scores | None = None
+
+
+def watched(epochs: Iterable[EpochMetrics], name: str) -> list[float]:
+    """The values of a figure such as `val_loss` or `train_accuracy`, of those epochs that have it."""
+    split, _, figure = name.partition("_")
+    if split == "train":
+        return [getattr(metrics, name) for metrics in epochs]
+    return [getattr(scores, figure) for metrics in epochs if (scores := getattr(metrics, split))]
 
 
 class History(Sequence[EpochMetrics]):

@@ -5,24 +5,29 @@ Shapes: B images in a batch, C channels, H×W pixels, K classes.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from era_cnn.config.schedule import Schedule
 from era_cnn.data.batches import Batch, TrainingBatches
 from era_cnn.errors import TrainingError
 from era_cnn.models.layers import hand_out
 from era_cnn.randomness import Stream, key, seed_torch
+from era_cnn.training.ending import EndsAfter, never
 from era_cnn.training.evaluate import Tally, evaluate
 from era_cnn.training.fingerprint import fingerprint
-from era_cnn.training.history import EpochMetrics, History
+from era_cnn.training.gradients import UNCHANGED, Gradients
+from era_cnn.training.history import EpochMetrics, History, watched
 from era_cnn.training.precision import autocast
-from era_cnn.training.schedulers import Schedule
+from era_cnn.training.rates import Rates
 from era_cnn.training.state import TrainingState
 
 
@@ -51,10 +56,6 @@ class Position:
     seconds: float = 0.0
 
 
-def _never(history: Sequence[EpochMetrics]) -> bool:
-    return False
-
-
 def fit(
     state: TrainingState,
     schedule: Schedule,
@@ -64,106 +65,145 @@ def fit(
     seed: int,
     history: History,
     label_smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
+    gradients: Gradients = UNCHANGED,
     precision: str = "fp32",
     val: Iterable[Batch] | None = None,
     test: Iterable[Batch] | None = None,
+    average: nn.Module | None = None,
     eval_every_epochs: int = 1,
+    watch: str = "val_loss",
     start: Position = Position(),
-    ends_after: Callable[[Sequence[EpochMetrics]], bool] = _never,
+    ends_after: EndsAfter = never,
     on_step: Callable[[Step], None] = lambda step: None,
 ) -> Iterator[EpochMetrics]:
     """Trains the network in place; after each epoch, appends its metrics to the history and yields them.
 
     What it does from a position on depends only on the position, the state and the history, so that an interrupted
-    training continues exactly. With validation images, the test set is evaluated only once, after the last epoch.
+    training continues exactly. With validation images, the test set is evaluated only once, after the last epoch,
+    unless it is watched.
 
     Args:
         state: The state, on the device of the batches; the schedule scales the optimizer's learning rate.
-        schedule: Maps the step, counted over the whole training, to the learning rate's factor.
+        schedule: Gives each step, counted over the whole training, its learning rate and momentum.
         train: Shuffled and augmented batches.
         epochs: The most epochs to train.
         seed: The seed of dropout, together with epoch and step.
         history: The epochs before `start`.
         label_smoothing: Probability mass taken from the true class, in [0, 1).
+        class_weights: The weight of each class in the loss, shape (K,), or None.
+        gradients: What happens to the gradients before each update.
         precision: The network's arithmetic, fp32 or bf16.
         val: Images for every choice, or None.
         test: Images that were not trained on.
+        average: A network that is part of the state and is evaluated whenever the trained one is, or None.
         eval_every_epochs: Epochs from one evaluation to the next; there is always one after the last epoch.
+        watch: The figure that the schedule may watch, such as val_loss; if it is one of the test set, that is evaluated
+            whenever an evaluation is due.
         start: Where to begin; must be the position of the state.
-        ends_after: Whether to stop after these epochs; a pure function of them, so that it decides the same after an
-            interruption and in a replay.
+        ends_after: Why to stop after these epochs, or None; a pure function of them, so that it decides the same after
+            an interruption and in a replay.
         on_step: Called after each parameter update.
 
     Raises:
         TrainingError: At the first step whose loss, or a weight after it, is not finite; on a device other than the
             CPU, where each check would wait for it, at the end of that epoch. Also if an evaluation's loss is not.
     """
-    network, optimizer, device = state.network, state.optimizer, state.device
-    weights = [_flat(parameter) for parameter in network.parameters()]
-    base_lrs = [group["lr"] for group in optimizer.param_groups]
-    stream = Stream()
-    hand_out(stream, network)
+    rates, is_tested = Rates(state.optimizer, schedule), val is None or watch.startswith("test_")
+    due = {"val": val, "test": test if is_tested else None}
+    networks = {"": state.network, "ema_": average}
+    update = partial(
+        train_step,
+        state.network,
+        optimizer=state.optimizer,
+        label_smoothing=label_smoothing,
+        class_weights=class_weights,
+        gradients=gradients,
+        precision=precision,
+    )
     for epoch in range(start.epoch, epochs + 1):
         if history and history[-1].is_last:
             return
         position = start if epoch == start.epoch else Position(epoch)
-        tally = position.tally or Tally(device)
-        started = time.perf_counter() - position.seconds
+        if schedule.after is not None:
+            rates.reduced = schedule.after(watched(history, watch))
 
         # Train: one update a batch.
-        network.train()
-        for step, batch in enumerate(train.epoch(epoch, position.steps_done), start=position.steps_done):
-            factor = schedule((epoch - 1) * len(train) + step)
-            for group, base_lr in zip(optimizer.param_groups, base_lrs, strict=True):
-                group["lr"] = base_lr * factor
-            step_seed = key(seed, "dropout", epoch, step)
-            seed_torch(device, step_seed)
-            stream.begin(step_seed)
-            loss, logits = train_step(
-                network, batch, optimizer=optimizer, label_smoothing=label_smoothing, precision=precision
-            )
-            state.after_step()
-            if device.type == "cpu":
-                _check_finite("training loss", loss, epoch, step)
-                _check_finite("largest weight", _largest(weights), epoch, step)
-            tally.add(loss, logits, batch.labels)
-            on_step(Step(epoch, step, len(train), base_lrs[0] * factor, tally, time.perf_counter() - started))
-        train_loss = tally.loss  # waits for the device, so that the time includes all of its work
-        seconds = time.perf_counter() - started
-        _check_finite("training loss", train_loss, epoch, len(train) - 1)
-        _check_finite("largest weight", _largest(weights), epoch, len(train) - 1)
-        metrics = EpochMetrics(
-            epoch=epoch,
-            lr=base_lrs[0] * schedule(epoch * len(train) - 1),
-            train_loss=train_loss,
-            train_accuracy=tally.accuracy,
-            seconds=seconds,
-            val=None,
-            test=None,
-            fingerprint=fingerprint(state, train.order(epoch)),
-        )
+        metrics = _train_epoch(state, rates, train, position, update, seed, class_weights, on_step)
 
         # Evaluate: the choosing split when it is due, and every split after the last epoch.
         if epoch % eval_every_epochs == 0:
-            metrics = _evaluated(metrics, network, {"val": val} if val is not None else {"test": test}, precision)
-        if epoch == epochs or ends_after([*history, metrics]):
-            metrics = replace(metrics, is_last=True)  # decided once: the scores that follow are not asked about
-            metrics = _evaluated(metrics, network, {"val": val, "test": test}, precision)
+            metrics = _evaluated(metrics, networks, due, precision)
+        end_reason = None if epoch == epochs else ends_after([*history, metrics])
+        if epoch == epochs or end_reason:
+            metrics = replace(metrics, is_last=True, end_reason=end_reason)  # decided once, before further scores
+            metrics = _evaluated(metrics, networks, {"val": val, "test": test}, precision)
         history.append(metrics)
         yield metrics
 
 
-def _evaluated(
-    metrics: EpochMetrics, network: nn.Module, splits: Mapping[str, Iterable[Batch] | None], precision: str
+def _train_epoch(
+    state: TrainingState,
+    rates: Rates,
+    train: TrainingBatches,
+    position: Position,
+    update: Callable[[Batch], tuple[Tensor, Tensor]],
+    seed: int,
+    class_weights: Tensor | None,
+    on_step: Callable[[Step], None],
 ) -> EpochMetrics:
-    """The metrics with the scores of those splits that have none yet."""
-    for name, batches in splits.items():
-        if batches is not None and getattr(metrics, name) is None:
+    """Makes the updates of an epoch from a position on; returns its metrics, not evaluated yet."""
+    epoch, device, first_of_epoch = position.epoch, state.device, (position.epoch - 1) * len(train)
+    weights = [_flat(parameter) for parameter in state.network.parameters()]
+    tally = position.tally or Tally(device)
+    started = time.perf_counter() - position.seconds
+    stream = Stream()
+    hand_out(stream, state.network)
+    state.network.train()
+    for step, batch in enumerate(train.epoch(epoch, position.steps_done), start=position.steps_done):
+        rates.set(first_of_epoch + step)
+        step_seed = key(seed, "dropout", epoch, step)
+        seed_torch(device, step_seed)
+        stream.begin(step_seed)
+        loss, logits = update(batch)
+        state.after_step()
+        if device.type == "cpu":
+            _check_finite("training loss", loss, epoch, step)
+            _check_finite("largest weight", _largest(weights), epoch, step)
+        tally.add(loss, logits, batch.labels, class_weights)
+        lr, seconds = rates.lr(first_of_epoch + step), time.perf_counter() - started
+        on_step(Step(epoch, step, len(train), lr, tally, seconds))
+    train_loss = tally.loss  # waits for the device, so that the time includes all of its work
+    seconds = time.perf_counter() - started
+    _check_finite("training loss", train_loss, epoch, len(train) - 1)
+    _check_finite("largest weight", _largest(weights), epoch, len(train) - 1)
+    return EpochMetrics(
+        epoch=epoch,
+        lr=rates.lr(epoch * len(train) - 1),
+        train_loss=train_loss,
+        train_accuracy=tally.accuracy,
+        seconds=seconds,
+        val=None,
+        test=None,
+        fingerprint=fingerprint(state, train.order(epoch)),
+    )
+
+
+def _evaluated(
+    metrics: EpochMetrics,
+    networks: Mapping[str, nn.Module | None],
+    splits: Mapping[str, Iterable[Batch] | None],
+    precision: str,
+) -> EpochMetrics:
+    """The metrics with the scores of each network, by prefix, on those splits that have none yet."""
+    for (name, batches), (prefix, network) in itertools.product(splits.items(), networks.items()):
+        field = f"{prefix}{name}"
+        if batches is not None and network is not None and getattr(metrics, field) is None:
             scores = evaluate(network, batches, precision=precision).scores()
             if not math.isfinite(scores.loss):
                 got = f"{scores.loss} after epoch {metrics.epoch}"
-                raise TrainingError(f"The {name} loss must stay finite, got {got}. Lower optimizer.lr.")
-            metrics = replace(metrics, val=scores) if name == "val" else replace(metrics, test=scores)
+                raise TrainingError(f"The {field} loss must stay finite, got {got}. Lower optimizer.lr.")
+            metrics = replace(metrics, **{field: scores})  # type: ignore[arg-type]
     return metrics
 
 
@@ -191,24 +231,38 @@ def train_step(
     *,
     optimizer: torch.optim.Optimizer,
     label_smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
+    gradients: Gradients = UNCHANGED,
     precision: str = "fp32",
 ) -> tuple[Tensor, Tensor]:
     """Makes one parameter update; returns the batch's mean loss and its logits (B, K), both detached."""
     optimizer.zero_grad(set_to_none=True)
     with autocast(batch.images.device, precision):  # ends here: backward uses the same dtypes
         logits = network(batch.images).float()
-    loss = loss_of(logits, batch, label_smoothing=label_smoothing)
+    loss = batch_loss(logits, batch, label_smoothing=label_smoothing, class_weights=class_weights)
     loss.backward()  # type: ignore[no-untyped-call]
+    gradients.adjust(network.parameters())
     optimizer.step()
     return loss.detach(), logits.detach()
 
 
-def loss_of(logits: Tensor, batch: Batch, *, label_smoothing: float = 0.0) -> Tensor:
-    """The mean cross-entropy of a batch in nats; a mixed image has two labels, weighted by their shares of it."""
+def batch_loss(
+    logits: Tensor, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+) -> Tensor:
+    """Mean cross-entropy of a batch in nats, from its logits (B, K); a mixed image has two labels, by their shares.
+
+    With class weights (K,) it is PyTorch's: divided by the sum of the weights of the labels instead of B. With label
+    smoothing as well, the mass that is spread over the other classes counts with the weights of those classes.
+    """
     if batch.mixed is None:
-        return F.cross_entropy(logits, batch.labels, label_smoothing=label_smoothing)
+        return F.cross_entropy(logits, batch.labels, weight=class_weights, label_smoothing=label_smoothing)
+    shares = batch.mixed.shares
     own, partners = (
-        F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+        F.cross_entropy(logits, labels, weight=class_weights, label_smoothing=label_smoothing, reduction="none")
         for labels in (batch.labels, batch.mixed.labels)
     )
-    return (batch.mixed.shares * own + (1 - batch.mixed.shares) * partners).mean()
+    losses = shares * own + (1 - shares) * partners
+    if class_weights is None:
+        return losses.mean()
+    weights = shares * class_weights[batch.labels] + (1 - shares) * class_weights[batch.mixed.labels]
+    return losses.sum() / weights.sum()

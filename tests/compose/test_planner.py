@@ -23,9 +23,9 @@ def jobs_of(*overrides: str) -> list[RunConfig]:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimizer=sdg", "optimizer must be one of adam, adamw, sgd, got 'sdg'. Did you mean sgd?"),
-        ("optimizer=null", "optimizer must be one of adam, adamw, sgd, got null. To remove it, write ~optimizer."),
-        ("optimizer=3", "optimizer must be one of adam, adamw, sgd, got 3."),
+        ("optimizer=sdg", "optimizer must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got 'sdg'. Did you mean sgd?"),
+        ("optimizer=null", "optimizer must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got null. To remove it, write ~optimizer."),
+        ("optimizer=3", "optimizer must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got 3."),
         ("experiment=model3", "experiment must be one of model_1, model_2,"),
         ("experiment=model3", "got 'model3'. Did you mean model_3?"),
         ("optimizer.lrr=1", "optimizer.lrr must be a key of the config, got 1. Did you mean optimizer.lr?"),
@@ -101,7 +101,7 @@ def test_the_jobs_of_a_sweep_are_what_hydra_would_run() -> None:
         ["+model.layers.conv1.padding=1", "seed=1,2", "~model.layers.conv5"],
         ["model.layers.conv1={block:conv,out_channels:8},{block:conv,out_channels:9}"],
         ["hydra.sweep.subdir=${hydra.job.override_dirname}", "seed=1,2"],
-        ["hydra.sweep.subdir=${hydra:job.num}_${seed}", "seed=range(2)", "scheduler=glob(*)"],
+        ["hydra.sweep.subdir=${hydra:job.num}_${seed}", "seed=range(2)", "scheduler=glob(*,exclude=plateau)"],
         ["hydra.job.config.override_dirname.exclude_keys=[seed]", "seed=1,2", "trainer.epochs=3"],
         ["trainer.limit_train_images=null,64", "target={max_params:null,max_epochs:null,test_accuracy:0.9}"],
     ],
@@ -161,7 +161,10 @@ def test_a_key_that_only_some_jobs_have() -> None:
 
 
 def test_a_sweep_over_an_unknown_option_or_key() -> None:
-    with pytest.raises(ConfigError, match="optimizer must be one of adam, adamw, sgd, got 'sdg'"):
+    with pytest.raises(
+        ConfigError,
+        match="optimizer must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got 'sdg'",
+    ):
         jobs_of("optimizer=sgd,sdg")
     with pytest.raises(ConfigError, match="sede must be a key of the config, got 1. Did you mean seed?"):
         jobs_of("sede=1,2")

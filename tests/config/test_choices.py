@@ -41,31 +41,15 @@ BUILT_IN = {
     ],
     "dataset": ["digits", "fashion_mnist", "kmnist", "mnist"],
     "transform": [
-        "affine",
-        "brightness",
-        "centre_crop",
-        "contrast",
-        "cutmix",
-        "cutout",
-        "elastic",
-        "erase",
-        "gaussian_blur",
-        "gaussian_noise",
-        "greyscale",
-        "horizontal_flip",
-        "hue",
-        "invert",
-        "mixup",
-        "perspective",
-        "random_crop",
-        "resized_crop",
-        "rotate",
-        "saturation",
-        "shift_scale_rotate",
-        "vertical_flip",
+        "affine", "brightness", "centre_crop", "contrast", "cutmix", "cutout", "elastic", "erase", "gaussian_blur",
+        "gaussian_noise", "greyscale", "horizontal_flip", "hue", "invert", "mixup", "perspective", "random_crop",
+        "resized_crop", "rotate", "saturation", "shift_scale_rotate", "vertical_flip",
     ],
-    "optimizer": ["adam", "adamw", "sgd"],
-    "scheduler": ["constant", "cosine", "one_cycle", "step"],
+    "optimizer": ["adadelta", "adagrad", "adam", "adamw", "nadam", "radam", "rmsprop", "sgd"],
+    "scheduler": [
+        "constant", "cosine", "cyclic", "exponential", "multi_step", "one_cycle", "piecewise_linear", "plateau",
+        "polynomial", "step", "warm_restarts",
+    ],
     "launcher": ["ray_cluster", "slurm", "submitit_local"],
 }  # fmt: skip
 
@@ -352,13 +336,13 @@ def test_a_check_of_an_entry_is_asked_whatever_its_kind() -> None:
 
 UNKNOWN = [
     ("data=mnist data.name=mnits", "data.name must be one of digits, fashion_mnist, kmnist, mnist, got 'mnits'. Did you mean mnist?"),
-    ("optimizer.name=adamm", "optimizer.name must be one of adam, adamw, sgd, got 'adamm'. Did you mean adam?"),
-    ("scheduler.name=cosin", "scheduler.name must be one of constant, cosine, one_cycle, step, got 'cosin'. Did you mean cosine?"),
+    ("optimizer.name=adamm", "optimizer.name must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got 'adamm'. Did you mean adam?"),
+    ("scheduler.name=cosin", "scheduler.name must be one of constant, cosine, cyclic, exponential, multi_step, one_cycle, piecewise_linear, plateau, polynomial, step, warm_restarts, got 'cosin'. Did you mean cosine?"),
     ("scheduler.name=xyz", "got 'xyz'. Choose one: scheduler.name=constant"),
     ("+augmentation.rotat={degrees:1}", "shift_scale_rotate, vertical_flip, got 'rotat'. Did you mean rotate?"),
-    ("optimizer.name=1", "optimizer.name must be one of adam, adamw, sgd, got 1. Choose one: optimizer.name=adam"),
-    ("optimizer.name=[sgd]", "optimizer.name must be one of adam, adamw, sgd, got ['sgd']."),
-    ("optimizer.name=null", "optimizer.name must be one of adam, adamw, sgd, got null."),
+    ("optimizer.name=1", "optimizer.name must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got 1. Choose one: optimizer.name=adadelta"),
+    ("optimizer.name=[sgd]", "optimizer.name must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got ['sgd']."),
+    ("optimizer.name=null", "optimizer.name must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got null."),
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from era_cnn.compose.words import Words
 from era_cnn.config.parsing import parse
 from era_cnn.errors import ConfigError
 from era_cnn.sweeps.options import sweep_options
-from tests.conftest import CONF_DIR, EXPERIMENTS, config_of
+from tests.conftest import CONF_DIR, EXPERIMENTS, config_of, option
 from tests.helpers import data_for
 
 FILES = sorted(CONF_DIR.rglob("*.yaml"))
@@ -39,7 +39,7 @@ def test_a_file_is_named_after_the_name_that_it_sets(path) -> None:
 def test_every_option_can_be_chosen(path) -> None:
     group = path.parent.name
     with data_for(path.stem) as words:
-        config = config_of(f"{group}={path.stem}", *words)
+        config = config_of(*option(group, path.stem), *words)
     if group == "sweep":  # which is no part of a run
         chosen = sweep_options(compose(Words([f"sweep={path.stem}"]))).sweep.name
     elif group == "augmentation":
@@ -76,13 +76,14 @@ def test_the_reference_recipes(experiment: str) -> None:
         "lr": 0.01,
         "momentum": 0.9,
         "weight_decay": 0.0,
+        "weight_decay_on": "all",
         "nesterov": False,
     }
     assert (config.data.name, config.data.mean, config.data.std, config.seed) == ("mnist", [0.1307], [0.3081], 1)
     if config.augmentation.chosen():
         assert config.augmentation.model_dump(exclude_defaults=True) == {"rotate": {"degrees": 7.0, "fill": 1}}
     if config.scheduler.name == "step":
-        assert config.scheduler.model_dump() == {"name": "step", "every_epochs": 6.0, "gamma": 0.1}
+        assert config.scheduler.model_dump() == {"name": "step", "update": "step", "every_epochs": 6.0, "gamma": 0.1}
 
 
 def test_every_experiment_states_a_target() -> None:
@@ -107,10 +108,10 @@ def test_the_default_experiment_is_model_4() -> None:
         ("optimizer.lr=[1]", "optimizer.lr must be a number, got [1]."),
         ("optimizer.momentum=1", "optimizer.momentum must be less than 1, got 1. Give the momentum, in [0, 1)."),
         ("optimizer.nesterov=1", "optimizer.nesterov must be true or false, got 1."),
-        ("optimizer.name=sgdd", "optimizer.name must be one of adam, adamw, sgd, got 'sgdd'. Did you mean sgd?"),
+        ("optimizer.name=sgdd", "optimizer.name must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got 'sgdd'. Did you mean sgd?"),
         ("~optimizer.lr", "optimizer.lr must be given, got nothing. Give the learning rate, greater than 0"),
         ("~optimizer.name", "optimizer.name must be given, got nothing. Choose one: optimizer=…"),
-        ("+optimizer.beta=1", "optimizer.beta must be a key of optimizer (name, lr, momentum, weight_decay, nesterov)"),
+        ("+optimizer.beta=1", "optimizer.beta must be a key of optimizer (name, lr, momentum, weight_decay"),
         ("+optimzer=1", "optimzer must be a key of the config (name, seed, device,"),
         ("optimizer.nesterov=true optimizer.momentum=0", "optimizer.nesterov must be false without momentum, got true"),
         ("optimizer=adam optimizer.betas=[0.9]", "optimizer.betas must have at least 2 entries, got [0.9]."),
@@ -137,6 +138,31 @@ def test_the_default_experiment_is_model_4() -> None:
         ("model.layers=null", "model.layers must be a mapping, got null."),
         ("model.layers.conv1=null", "model.layers.conv1 must be a mapping, got null."),
         ("scheduler=one_cycle scheduler.warmup_epochs=15", "scheduler.warmup_epochs must be shorter than trainer.epochs"),
+        ("scheduler=plateau", "trainer.watch must be a value that the scheduler can watch, and there are no validation images, got 'val_loss'. Set data.val_size=…, trainer.watch=train_loss or, to choose on the test set, trainer.watch=test_loss."),
+        ("trainer.early_stopping.patience=3 trainer.watch=val_accuracy", "trainer.watch must be a value that trainer.early_stopping can watch"),
+        ("trainer.stop_at_target=true", "trainer.watch must be a value that trainer.stop_at_target can watch"),
+        ("trainer.stop_at_target=true trainer.watch=test_loss target.test_accuracy=null", "trainer.stop_at_target must be false without target.test_accuracy, got true. Set"),
+        ("trainer.watch=test_loss", "trainer.watch must be val_loss, since nothing watches it, got 'test_loss'. Set scheduler=plateau or"),
+        ("trainer.watch=loss", "trainer.watch must be one of val_loss, val_accuracy, train_loss, train_accuracy, test_loss, test_accuracy, got 'loss'."),
+        ("trainer.early_stopping.patience=0", "trainer.early_stopping.patience must be at least 1, got 0. Give the evaluations in a row"),
+        ("trainer.early_stopping.min_delta=0.1", "trainer.early_stopping.min_delta must be left out without trainer.early_stopping.patience, got 0.1."),
+        ("trainer.early_stopping.min_epochs=3", "trainer.early_stopping.min_epochs must be left out without trainer.early_stopping.patience, got 3."),
+        ("trainer.early_stopping=3", "trainer.early_stopping must be a mapping, got 3. Give a mapping, such as {patience: 5}"),
+        ("trainer.clip_grad_norm=0", "trainer.clip_grad_norm must be greater than 0, got 0. Give the largest norm of all gradients"),
+        ("trainer.clip_grad_value=-1", "trainer.clip_grad_value must be greater than 0, got -1."),
+        ("trainer.l1=-1", "trainer.l1 must be at least 0, got -1. Give the factor of the L1 penalty"),
+        ("trainer.ema_decay=1", "trainer.ema_decay must be less than 1, got 1. Give the decay of the moving average"),
+        ("trainer.class_weights=[1,2]", "trainer.class_weights must have 10 weights, one for each class, got [1.0, 2.0]. Write it as a list"),
+        ("trainer.class_weights=equal", "trainer.class_weights must be one of balanced, got 'equal'. Choose one: trainer.class_weights=balanced"),
+        ("trainer.class_weights=[1,0]", "trainer.class_weights.1 must be greater than 0, got 0."),
+        ("optimizer.weight_decay_on=weights", "optimizer.weight_decay_on must be all without weight decay, got 'weights'. Set"),
+        ("optimizer.momentum=0 scheduler=one_cycle scheduler.base_momentum=0.8 scheduler.max_momentum=0.9", "scheduler.max_momentum must be null without momentum, got 0.9. Set optimizer.momentum=0.9."),
+        ("optimizer=adagrad scheduler=one_cycle scheduler.base_momentum=0.8 scheduler.max_momentum=0.9", "scheduler.max_momentum must be null for adagrad, which has no momentum, got 0.9. Set"),
+        ("scheduler=multi_step scheduler.milestones=[3,20]", "scheduler.milestones must lie within trainer.epochs, 15, got [3.0, 20.0]."),
+        ("scheduler=cyclic scheduler.up_epochs=16", "scheduler.up_epochs must end within the training, which leaves 15 epochs, got 16.0."),
+        ("scheduler=warm_restarts scheduler.cycle_epochs=16", "scheduler.cycle_epochs must end within the training"),
+        ("scheduler=piecewise_linear scheduler.points=[[0]]", "scheduler.points.0 must have at least 2 entries"),
+        ("scheduler=cosine scheduler.update=batch", "scheduler.update must be one of step, epoch, got 'batch'."),
         ("augmentation.rotate.degrees=181", "augmentation.rotate.degrees must be at most 180, got 181."),
         ("augmentation.rotate.fill=256", "augmentation.rotate.fill must be at most 255, got 256."),
         ("augmentation=affine augmentation.affine.scale=[2,1]", "augmentation.affine.scale must hold the smaller value first"),

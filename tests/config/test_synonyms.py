@@ -48,7 +48,7 @@ def test_every_value_that_has_synonyms_for_norms_and_activations_exists() -> Non
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ("optimizer=SGD", "optimizer must be one of adam, "),
+        ("optimizer=SGD", "optimizer must be one of adadelta, adagrad, adam, "),
         ("optimizer=AdamW", "got 'AdamW'. Did you mean adamw?"),
         ("scheduler=OneCycleLR", "got 'OneCycleLR'. Did you mean one_cycle?"),
         ("scheduler=StepLR", "got 'StepLR'. Did you mean step?"),

@@ -27,7 +27,7 @@ from era_cnn.config.versions import (
 from era_cnn.errors import RunFolderError
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_config
-from tests.conftest import EXPERIMENTS, config_of
+from tests.conftest import EXPERIMENTS, config_of, option
 from tests.helpers import data_for
 
 FORMER = """\
@@ -273,14 +273,14 @@ def fields_of(config: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + name, config.model_copy(update={name: "another value"})
 
 
-OPTIONS = [f"{group}={name}" for group, registry in GROUPS.items() for name in registry]
+OPTIONS = [" ".join(option(group, name)) for group, registry in GROUPS.items() for name in registry]
 CASES = [*(f"experiment={name}" for name in EXPERIMENTS), *OPTIONS]
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_every_field_counts_that_is_not_marked_as_without_effect(case: str) -> None:
     with data_for(case.partition("=")[2]) as words:
-        config = config_of(case, *words)
+        config = config_of(*case.split(), *words)
     keys = dict(fields_of(config))
     assert len(keys) > 30
     found = {key for key, changed in keys.items() if digest(changed) == digest(config)}

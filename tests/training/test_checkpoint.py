@@ -12,12 +12,15 @@ from era_cnn.data.batches import EvaluationBatches, Normalise, Split, TrainingBa
 from era_cnn.data.transforms import make_pipeline
 from era_cnn.errors import RunFolderError, TrainingError
 from era_cnn.models.build import build_from_config
+from era_cnn.runs.parts import class_weights, ends_after
+from era_cnn.training.averaging import Average
 from era_cnn.training.checkpoint import Checkpoint, capture
+from era_cnn.training.gradients import Gradients
 from era_cnn.training.history import EpochMetrics, History
 from era_cnn.training.loop import Position, Step, fit
 from era_cnn.training.optimizers import make_optimizer
 from era_cnn.training.state import TrainingState
-from tests.conftest import EXPERIMENTS, config_of
+from tests.conftest import EXPERIMENTS, config_of, option
 from tests.helpers import schedule_of
 
 CPU = torch.device("cpu")
@@ -26,21 +29,37 @@ ORIGIN = {"config_sha256": "a", "data_sha256": "b"}
 NORMALISE = Normalise([0.3], [0.3])
 
 
+IN_TWO_EPOCHS: dict[str, dict[str, object]] = {
+    "one_cycle": {"warmup_epochs": 1.0},
+    "cosine": {"warmup_epochs": 1.0},
+    "multi_step": {"milestones": [1.0, 1.5]},
+    "piecewise_linear": {"points": [[0, 0.1], [1, 1.0], [2, 0.0]]},
+    "warm_restarts": {"cycle_epochs": 0.5},
+    "cyclic": {"up_epochs": 0.5},
+    "plateau": {"patience": 0, "threshold": 0.9, "threshold_mode": "abs"},
+}
+"""What a schedule needs to fit into so short a training, and to do something in it."""
+
+
 class Training:
     """A short training of any config, which can be begun at a checkpoint."""
 
-    def __init__(self, split: Split, *overrides: str) -> None:
+    def __init__(self, split: Split, *overrides: str, epochs: int = EPOCHS) -> None:
         config, split = config_of("trainer.epochs=15", *overrides), split.first(NUM_IMAGES)
+        self.config, self.epochs, trainer = config, epochs, config.trainer
         network = build_from_config(config)
         self.state = TrainingState(network, make_optimizer(config.optimizer, network.parameters()))
+        self.average = Average(network, trainer.ema_decay) if trainer.ema_decay else None
+        if self.average:
+            self.state.add("ema", self.average)
         augment = make_pipeline(config.augmentation.chosen(), config.info, config.data.mean)
         self.batches = TrainingBatches(split, batch_size=BATCH_SIZE, augment=augment, normalise=NORMALISE, seed=1)
-        warmup = {"warmup_epochs": 1.0} if config.scheduler.name in ("one_cycle", "cosine") else {}
-        fields = {**config.scheduler.model_dump(), **warmup}
-        self.schedule = schedule_of(epochs=EPOCHS, steps_per_epoch=len(self.batches), **fields)
+        fields = {**config.scheduler.model_dump(), **IN_TWO_EPOCHS.get(config.scheduler.name, {})}
+        self.schedule = schedule_of(epochs=epochs, steps_per_epoch=len(self.batches), watch=trainer.watch, **fields)
         self.test = EvaluationBatches(split, batch_size=15, normalise=NORMALISE)
         self.history = History()
         self.saved: list[bytes] = []
+        self.rates: list[tuple[int, int, float, object]] = []
 
     def run(self, start: Checkpoint | None = None) -> None:
         """Saves after each step and each epoch, unless it resumes."""
@@ -48,14 +67,20 @@ class Training:
         if start is not None:
             self.state.load_state_dict(start.state)
             self.history = start.history
+        trainer = self.config.trainer
         for metrics in fit(
-            self.state, self.schedule, self.batches, epochs=EPOCHS, seed=1, history=self.history, test=self.test,
-            start=start.position if start else Position(), on_step=self.save,
+            self.state, self.schedule, self.batches, epochs=self.epochs, seed=1, history=self.history, test=self.test,
+            start=start.position if start else Position(), on_step=self.save, label_smoothing=trainer.label_smoothing,
+            class_weights=class_weights(self.config, self.batches.split.labels), watch=trainer.watch,
+            gradients=Gradients(trainer.l1, trainer.clip_grad_value, trainer.clip_grad_norm),
+            average=self.average and self.average.network, ends_after=ends_after(self.config),
         ):  # fmt: skip
             if self.saves:
                 self.save_at(Position(metrics.epoch + 1))
 
     def save(self, step: Step) -> None:
+        group = self.state.optimizer.param_groups[0]
+        self.rates.append((step.epoch, step.step, step.lr, group.get("betas", group.get("momentum"))))
         if self.saves:
             self.save_at(Position(step.epoch, step.step + 1, step.tally, step.seconds))
 
@@ -67,7 +92,8 @@ class Training:
         moments = [value for state in self.state.optimizer.state_dict()["state"].values() for value in state.values()]
         tensors = [torch.as_tensor(value) for value in moments if value is not None]
         history = [replace(metrics, seconds=0.0) for metrics in self.history]
-        return history, [*self.state.network.state_dict().values(), *tensors]
+        more = self.average.network.state_dict().values() if self.average else ()
+        return history, [*self.state.network.state_dict().values(), *tensors, *more]
 
 
 def assert_equal(first: Training, second: Training) -> None:
@@ -80,7 +106,8 @@ def assert_equal(first: Training, second: Training) -> None:
 MODELS = sorted(set(EXPERIMENTS) - {"model_1", "model_4_digits", "model_3_plain", "model_4_dropout25"})
 CASES = [
     *((f"experiment={name}",) for name in MODELS),
-    *((f"optimizer={name}", f"scheduler={schedule}") for name in OPTIMIZERS for schedule in SCHEDULERS),
+    *((f"optimizer={name}", "scheduler=step", "optimizer.weight_decay=0.01") for name in OPTIMIZERS),
+    *((f"optimizer={name}", *option("scheduler", schedule)) for name in ("sgd", "adam") for schedule in SCHEDULERS),
     *(
         (f"augmentation={name}",)
         for name in ("none", "affine", "[rotate,affine]", "[horizontal_flip,gaussian_noise,cutout,mixup]")
@@ -96,6 +123,62 @@ def test_a_training_goes_on_bit_by_bit_from_every_step(overrides: tuple[str, ...
     for content in unbroken.saved:
         resumed = Training(split, *overrides)
         resumed.run(Checkpoint.from_bytes(content, CPU))
+        assert_equal(unbroken, resumed)
+
+
+PLATEAU = (*option("scheduler", "plateau"), "scheduler.cooldown=1")
+CYCLED = ("base_momentum=0.8", "max_momentum=0.95")
+STATEFUL = {
+    # It reduces after epochs 2 and 4: resumed before, at and after a reduction, and in the cooldown.
+    "plateau": (PLATEAU, [1.0, 1.0, 0.1, 0.1]),
+    "one_cycle": (("scheduler=one_cycle", *(f"scheduler.{each}" for each in CYCLED)), None),
+    "cyclic with adam": (("scheduler=cyclic", "optimizer=adam", *(f"scheduler.{each}" for each in CYCLED)), None),
+    "average": (("trainer.ema_decay=0.9", "model.norm=batch"), None),
+    "early stopping": (
+        ("trainer.watch=train_loss", "trainer.early_stopping.patience=2", "trainer.early_stopping.min_delta=9"),
+        [1.0, 1.0, 1.0],
+    ),
+    "everything": (
+        (
+            *PLATEAU, "trainer.early_stopping.patience=2", "trainer.early_stopping.min_delta=9",
+            "trainer.ema_decay=0.99", "trainer.class_weights=balanced", "trainer.l1=1e-4",
+            "trainer.clip_grad_value=0.1", "trainer.clip_grad_norm=0.5", "trainer.label_smoothing=0.1",
+            "optimizer.weight_decay=0.01", "optimizer.weight_decay_on=weights",
+        ),
+        [1.0, 1.0, 0.1],
+    ),
+}  # fmt: skip
+"""Recipes, and the factor on the learning rate at the end of each epoch if it is not a function of the step alone."""
+
+
+@pytest.mark.parametrize("name", STATEFUL)
+def test_a_stateful_recipe_goes_on_bit_by_bit_from_every_step(name: str, split: Split) -> None:
+    overrides, factors = STATEFUL[name]
+    unbroken = Training(split, *overrides, epochs=4)
+    unbroken.run()
+    if factors:
+        assert [metrics.lr / 0.01 for metrics in unbroken.history] == pytest.approx(factors)
+    assert len(unbroken.saved) == len(unbroken.history) * 4
+    for number, content in enumerate(unbroken.saved):
+        resumed = Training(split, *overrides, epochs=4)
+        resumed.run(Checkpoint.from_bytes(content, CPU))
+        assert_equal(unbroken, resumed)
+        done = len(resumed.rates)
+        assert resumed.rates == unbroken.rates[len(unbroken.rates) - done :], number
+    assert unbroken.history[-1].end_reason == (
+        "train_loss has not become better than "
+        f"{unbroken.history[0].train_loss:.4g} in 2 evaluations" if "stopping" in name or name == "everything" else None
+    )  # fmt: skip
+
+
+def test_an_average_that_is_not_restored_shows(split: Split) -> None:
+    unbroken = Training(split, "trainer.ema_decay=0.9")
+    unbroken.run()
+    checkpoint = Checkpoint.from_bytes(unbroken.saved[4], CPU)
+    count = {**checkpoint.state["ema"], "num_updates": 0}
+    resumed = Training(split, "trainer.ema_decay=0.9")
+    resumed.run(replace(checkpoint, state={**checkpoint.state, "ema": count}))
+    with pytest.raises(AssertionError):
         assert_equal(unbroken, resumed)
 
 

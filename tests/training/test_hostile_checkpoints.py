@@ -49,7 +49,7 @@ def moment(make: Callable[[torch.Tensor], Any]) -> Change:
 
     def change(values: dict[str, Any]) -> None:
         moments = values["state"]["optimizer"]["state"][0]
-        name = next(name for name in ("momentum_buffer", "exp_avg") if name in moments)
+        name = next(name for name, value in moments.items() if value.dim())  # a step is a number
         moments[name] = make(moments[name])
 
     return change

@@ -12,11 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from era_cnn.config.schedule import Schedule
 from era_cnn.data.batches import Batch, EvaluationBatches, Normalise, Split, TrainingBatches
 from era_cnn.errors import TrainingError
 from era_cnn.models.build import Network, build_from_config
+from era_cnn.training.evaluate import Tally
 from era_cnn.training.history import EpochMetrics, History
-from era_cnn.training.loop import Position, Step, fit, train_step
+from era_cnn.training.loop import Position, Step, batch_loss, fit, train_step
 from era_cnn.training.schedulers import constant, step_decay
 from era_cnn.training.state import TrainingState
 from tests.conftest import EXPERIMENTS, config_of
@@ -133,7 +135,7 @@ def test_the_learning_rate_follows_the_schedule_step_by_step(split: Split) -> No
     lrs: list[float] = []
     schedule = schedule_of("cosine", epochs=2, steps_per_epoch=7, warmup_epochs=1.0, final_factor=0.0)
     run_fit(split, small_model(), schedule=schedule, on_step=lambda step: lrs.append(step.lr))
-    assert lrs == [0.01 * schedule(step) for step in range(14)]
+    assert lrs == [0.01 * schedule.lr(step) for step in range(14)]
     history = run_fit(split, small_model(), schedule=step_decay(7, every_epochs=1, gamma=0.1))
     assert [metrics.lr for metrics in history] == [0.01, pytest.approx(0.001)]
 
@@ -142,7 +144,7 @@ def test_the_schedule_reaches_the_optimizer(split: Split) -> None:
     moved, still = small_model(), small_model()
     before = still.state_dict()["conv1.conv.weight"].clone()
     run_fit(split, moved, epochs=1)
-    run_fit(split, still, epochs=1, schedule=lambda step: 0.0)
+    run_fit(split, still, epochs=1, schedule=Schedule(lambda step: 0.0))
     assert torch.equal(still.state_dict()["conv1.conv.weight"], before)
     assert not torch.equal(moved.state_dict()["conv1.conv.weight"], before)
 
@@ -153,6 +155,43 @@ def test_label_smoothing_is_cross_entropys_own(split: Split) -> None:
     expected = F.cross_entropy(model(batch.images), batch.labels, label_smoothing=0.2).item()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     assert train_step(model, batch, optimizer=optimizer, label_smoothing=0.2)[0].item() == expected
+
+
+def test_a_weighted_loss_is_pytorchs_by_hand() -> None:
+    """Divided by the sum of the weights; smoothing spreads the mass by the weights of the classes."""
+    logits, labels = torch.tensor([[2.0, 0.0, 1.0], [0.0, 1.0, 0.0]]), torch.tensor([0, 1])
+    weights = torch.tensor([1.0, 3.0, 2.0])
+    losses = -logits.log_softmax(1)
+    by_hand = (1 * losses[0, 0] + 3 * losses[1, 1]) / (1 + 3)
+    torch.testing.assert_close(batch_loss(logits, labels, class_weights=weights), by_hand)
+    spread = (losses * weights).sum() / 3 / (1 + 3)
+    smoothed = batch_loss(logits, labels, class_weights=weights, label_smoothing=0.3)
+    torch.testing.assert_close(smoothed, 0.7 * by_hand + 0.3 * spread)
+
+
+def test_the_loss_of_an_epoch_is_the_weighted_mean_over_its_images() -> None:
+    """Not the mean over batches, whose weights differ."""
+    weights, tally = torch.tensor([1.0, 10.0]), Tally(CPU)
+    logits, labels = torch.randn(5, 2), torch.tensor([0, 0, 0, 1, 1])
+    for part in (slice(3), slice(3, 5)):
+        loss = batch_loss(logits[part], labels[part], class_weights=weights)
+        tally.add(loss, logits[part], labels[part], weights)
+    assert tally.loss == pytest.approx(batch_loss(logits, labels, class_weights=weights).item())
+    restored = Tally.from_state(tally.state(), CPU)
+    assert (restored.loss, restored.accuracy) == (tally.loss, tally.accuracy)
+    plain = Tally(CPU)
+    plain.add(loss, logits, labels)
+    assert "weight" not in plain.state()  # as before there were class weights
+
+
+def test_a_watched_test_set_is_evaluated_whenever_the_validation_images_are(split: Split) -> None:
+    splits = {"val": evaluation(split.first(20)), "test": evaluation(split)}
+    watching = run_fit(split, small_model(), epochs=3, watch="test_loss", eval_every_epochs=2, **splits)
+    assert [(each.val is not None, each.test is not None) for each in watching] == [
+        (False, False), (True, True), (True, True),
+    ]  # fmt: skip
+    plain = run_fit(split, small_model(), epochs=3, watch="val_loss", **splits)
+    assert [metrics.fingerprint for metrics in watching] == [metrics.fingerprint for metrics in plain]
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(split: Split) -> None:
@@ -222,8 +261,8 @@ def test_a_fingerprint_has_every_tensor_in_the_order_of_causes(split: Split) -> 
     assert {f"weights.{name}" for name, _ in model.named_parameters()} <= set(differing)
 
 
-def three_epochs_of_any_kind(history: Sequence[EpochMetrics]) -> bool:
-    return len(history) >= 3
+def three_epochs_of_any_kind(history: Sequence[EpochMetrics]) -> str | None:
+    return "three epochs" if len(history) >= 3 else None
 
 
 class Run:
@@ -260,8 +299,10 @@ def test_a_training_ends_when_its_history_is_enough(split: Split) -> None:
     run = Run(split, test=evaluation(split), ends_after=three_epochs_of_any_kind)
     assert [metrics.epoch for metrics in run.epochs()] == [1, 2, 3]
     assert run.steps[-1] == (3, 6)
+    assert run.history[-1].end_reason == "three epochs"
     shorter = Run(split, test=evaluation(split))
     list(shorter.epochs(epochs=3))
+    shorter.history = History([*shorter.history[:2], replace(shorter.history[2], end_reason="three epochs")])
     assert_equal(run, shorter)
 
 
@@ -281,9 +322,8 @@ def test_a_training_that_ends_early_is_evaluated_though_no_evaluation_is_due(spl
 def test_what_ends_a_training_sees_the_scores_that_are_due_and_the_whole_history(split: Split) -> None:
     seen: list[list[tuple[int, bool, bool]]] = []
 
-    def look(history: Sequence[EpochMetrics]) -> bool:
+    def look(history: Sequence[EpochMetrics]) -> None:
         seen.append([(each.epoch, each.val is not None, each.test is not None) for each in history])
-        return False
 
     run = Run(split, val=evaluation(split.first(20)), test=evaluation(split), ends_after=look)
     list(run.epochs(epochs=2))
@@ -402,9 +442,9 @@ def test_two_trainings_whose_epochs_take_turns_come_to_what_each_comes_to_alone(
 def test_what_was_decided_before_the_last_evaluation_is_not_asked_again(with_val: bool, split: Split) -> None:
     """A rule that counts evaluations would think otherwise once the last one is made."""
 
-    def odd_number_of_tests_after_three_epochs(history: Sequence[EpochMetrics]) -> bool:
+    def odd_number_of_tests_after_three_epochs(history: Sequence[EpochMetrics]) -> str | None:
         tests = sum(each.test is not None for each in history)
-        return len(history) >= 3 and tests % 2 == (0 if with_val else 1)
+        return "odd" if len(history) >= 3 and tests % 2 == (0 if with_val else 1) else None
 
     options = {"val": evaluation(split.first(20)) if with_val else None, "test": evaluation(split)}
     run = Run(split, ends_after=odd_number_of_tests_after_three_epochs, eval_every_epochs=2, **options)

@@ -87,11 +87,17 @@ class Console(Listener):
             self.say(describe_step(step))
 
     def on_epoch(self, metrics: EpochMetrics) -> None:
-        """Prints the scores of the evaluations after an epoch."""
-        if metrics.val:
-            self.say(describe_scores("Validation set", metrics.val))
-        if metrics.test:
-            self.say(describe_scores("Test set", metrics.test))
+        """Prints the scores of the evaluations after an epoch, and why the training ended if it ended early."""
+        for what, scores in (
+            ("Validation set", metrics.val),
+            ("Test set", metrics.test),
+            ("Averaged weights, validation set", metrics.ema_val),
+            ("Averaged weights, test set", metrics.ema_test),
+        ):
+            if scores:
+                self.say(describe_scores(what, scores))
+        if metrics.end_reason:
+            self.say(f"Ended after epoch {metrics.epoch}: {metrics.end_reason}")
 
     def close(self) -> None:
         """Closes the bar if an interruption left it open."""
@@ -200,7 +206,9 @@ def describe_start(config: RunConfig, parts: Parts) -> str:
 
 def describe_result(result: Result, config: RunConfig) -> str:
     """The lines at the end: accuracies in percent, the target, the speed, and what can be expected of a replay."""
-    chosen = "test set evaluated once" if result.best_val_accuracy is not None else "chosen on the test set"
+    watches_test = (result.watched or "").startswith("test_")
+    is_tested_once = result.best_val_accuracy is not None and not watches_test
+    chosen = "test set evaluated once" if is_tested_once else "chosen on the test set"
     lines = [
         f"Best test accuracy:   {100 * result.best_test_accuracy:.2f}% in epoch {result.best_test_epoch} ({chosen})",
         f"Final test accuracy:  {100 * result.final_test_accuracy:.2f}%",
@@ -210,6 +218,12 @@ def describe_result(result: Result, config: RunConfig) -> str:
         lines.append(
             f"Best validation accuracy: {100 * result.best_val_accuracy:.2f}% in epoch {result.best_val_epoch}"
         )
+    if result.ema_test_accuracy is not None:
+        lines.append(f"Final test accuracy of the averaged weights: {100 * result.ema_test_accuracy:.2f}%")
+    if watches_test:
+        lines.append(f"The training watched {result.watched}, so its test accuracies are too optimistic")
+    if result.end_reason is not None:
+        lines.append(f"Ended after {result.epochs} of {config.trainer.epochs_to_run} epochs: {result.end_reason}")
     lines += [
         f"Target: {describe_target(result, config)}",
         f"Speed: {result.images_per_second:,.0f} images/s, {result.seconds / result.epochs:.1f} s per training epoch",

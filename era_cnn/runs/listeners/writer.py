@@ -18,6 +18,7 @@ class Writer(Listener):
     def on_start(self, training: Training) -> None:
         """Stores a reference to what will be written."""
         self._history, self._with_val = training.history, training.config.data.val_size > 0
+        self._with_ema = training.config.trainer.ema_decay is not None
 
     def on_epoch(self, metrics: EpochMetrics) -> None:
         """Rewrites both files."""
@@ -25,5 +26,5 @@ class Writer(Listener):
 
     def write(self) -> None:
         """Writes both files from the history, which may be shorter than the files after a resume."""
-        self.folder.write_metrics(self._history, with_val=self._with_val)
+        self.folder.write_metrics(self._history, with_val=self._with_val, with_ema=self._with_ema)
         self.folder.write_fingerprints(self._history)

@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from era_cnn.data.batches import Batch, Mixed, Normalise, Split, TrainingBatches
 from era_cnn.data.transforms import Mix, Pipeline
 from era_cnn.data.transforms.mix import symmetric_beta
-from era_cnn.training.loop import loss_of
+from era_cnn.training.loop import batch_loss
 from tests.data.transforms.references import COLOUR, randint
 from tests.helpers import pipeline_of
 
@@ -166,7 +166,7 @@ def test_a_mixed_batch_can_be_made_without_those_before_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_the_loss_of_mixed_images_is_that_of_their_soft_labels(smoothing: float) -> None:
+def test_the_batch_loss_mixed_images_is_that_of_their_soft_labels(smoothing: float) -> None:
     generator = torch.Generator().manual_seed(0)
     logits, shares = torch.randn(6, 10, generator=generator), torch.rand(6, generator=generator)
     labels, others = torch.arange(6), torch.tensor([5, 0, 9, 3, 4, 1])
@@ -174,8 +174,8 @@ def test_the_loss_of_mixed_images_is_that_of_their_soft_labels(smoothing: float)
     soft = shares.view(-1, 1) * F.one_hot(labels, 10) + (1 - shares.view(-1, 1)) * F.one_hot(others, 10)
     assert torch.allclose(soft.sum(dim=1), torch.ones(6))
     expected = F.cross_entropy(logits, soft, label_smoothing=smoothing)
-    assert torch.allclose(loss_of(logits, batch, label_smoothing=smoothing), expected)
+    assert torch.allclose(batch_loss(logits, batch, label_smoothing=smoothing), expected)
     plain = Batch(torch.empty(6), labels)
-    assert loss_of(logits, plain, label_smoothing=smoothing) == F.cross_entropy(
+    assert batch_loss(logits, plain, label_smoothing=smoothing) == F.cross_entropy(
         logits, labels, label_smoothing=smoothing
     )

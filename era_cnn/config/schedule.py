@@ -1,0 +1,33 @@
+"""What a scheduler returns: functions of the position, so that it has no state to save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate and momentum over a training, as pure functions of the step and of the scores so far.
+
+    `lr` maps a step, counted from 0 over the whole training, to the factor on the optimizer's learning rate, and
+    `momentum` to the momentum: that of SGD, or beta1 of Adam. `after` maps the watched values of the evaluations so
+    far, one for each evaluated epoch, to one more factor on the learning rate.
+    """
+
+    lr: Callable[[int], float]
+    momentum: Callable[[int], float] | None = None
+    after: Callable[[Sequence[float]], float] | None = None
+
+    def each_epoch(self, steps_per_epoch: int) -> Schedule:
+        """The same schedule, its steps taken as epochs: nothing changes within an epoch."""
+
+        def held(of_epoch: Callable[[int], float]) -> Callable[[int], float]:
+            return lambda step: of_epoch(step // steps_per_epoch)
+
+        return Schedule(held(self.lr), held(self.momentum) if self.momentum else None, self.after)
+
+
+def is_loss(watch: str) -> bool:
+    """Whether a watched value, such as `val_loss`, is better when it is lower; an accuracy is better when higher."""
+    return watch.endswith("_loss")

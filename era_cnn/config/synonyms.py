@@ -95,7 +95,7 @@ OURS: dict[str, tuple[str, ...]] = {
     ),
     "out_features": ("units", "features", "out", "num_outputs", "out_channels", "hidden"),
     "kernel_size": ("kernel", "ksize", "k", "filter_size", "size", "pool_size"),
-    "pool_size": ("kernel_size", "kernel"),
+    "pool_size": ("kernel_size",),
     "stride": ("strides",),
     "padding": ("pad",),
     "dilation": ("dilation_rate", "dilations"),

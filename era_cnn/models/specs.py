@@ -29,7 +29,7 @@ SAME = "same"
 
 def layer_problems(layers: Layers, inherited: Mapping[str, Any]) -> Iterator[str]:
     """The problems of names, blocks and their fields, regardless of shapes."""
-    problems = [problem for name, spec in layers.items() for problem in _problems_of(name, spec, inherited)]
+    problems = [each for name, spec in layers.items() for each in _problems_of(name, spec, inherited)]
     yield from problems or wiring_problems(LAYERS, layers)
 
 

@@ -23,6 +23,7 @@ from tests.models.test_blocks import INHERITED
         (["+model.layers.forward={block: max_pool}"], "model.layers.forward must have a plain name"),
         (["+model.layers.a-b={block: max_pool}"], "model.layers.a-b must have a plain name (letters, digits, _), got 'a-b'"),
         (["+model.layers.more={block: max_pool}"], "model.layers.more.kernel_size must be at most 1: its input is 1 px"),
+        (["+model.layers.conv1.stride=5"], "model.layers.conv4.kernel_size must be at most 1: its input is 1 px high or wide, got 3."),
         (["target.max_params=7615"], "model.layers must make at most 7,615 parameters, the target of experiment model_4,"),
         (["target.max_params=7615"], "got 7,616. Make the network smaller, or raise target.max_params."),
         (
@@ -65,8 +66,9 @@ def test_model_wide_options_reach_every_layer_that_sets_nothing_else() -> None:
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_a_parameter_for_every_gradient(experiment: str) -> None:
-    network = build_from_config(config_of(f"experiment={experiment}"))
-    network(torch.randn(2, 1, 28, 28)).square().sum().backward()
+    config = config_of(f"experiment={experiment}")
+    network = build_from_config(config)
+    network(torch.randn(2, *config.info.shape)).square().sum().backward()
     assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from era_cnn import randomness
 from era_cnn.models import layers
-from era_cnn.models.build import Network, build_from_config
+from era_cnn.models.build import Network, build_from_config, count_params
 from tests.conftest import EXPERIMENTS, config_of
 
 CPU = torch.device("cpu")
@@ -276,8 +276,10 @@ def step_errors(overrides: Sequence[str], images: Tensor) -> dict[str, tuple[flo
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_a_step_is_as_close_to_the_exact_one_as_that_of_pytorchs_own_layers(experiment: str) -> None:
     """At best of a few batches: now and then a rounding error makes another pixel pass a ReLU or win a maximum."""
-    overrides = (f"experiment={experiment}", *(["model.dropout=0"] if experiment != "model_1" else []))
-    size = (64 if experiment != "model_1" else 4, 1, 28, 28)
+    config = config_of(f"experiment={experiment}")
+    overrides = (f"experiment={experiment}", *(["model.dropout=0"] if config.model.dropout else []))
+    is_large = count_params(build_from_config(config)) > 1_000_000
+    size = (4 if is_large else 64, *config.info.shape)
     worst = []
     for seed in range(1, 5):
         errors = step_errors(overrides, torch.randn(size, generator=torch.Generator().manual_seed(seed)))
@@ -289,7 +291,8 @@ def test_a_step_is_as_close_to_the_exact_one_as_that_of_pytorchs_own_layers(expe
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_activations_lie_channels_last_throughout(experiment: str) -> None:
-    network = build_from_config(config_of(f"experiment={experiment}")).to(memory_format=torch.channels_last)
+    config = config_of(f"experiment={experiment}")
+    network = build_from_config(config).to(memory_format=torch.channels_last)
     others = []
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -299,5 +302,5 @@ def test_activations_lie_channels_last_throughout(experiment: str) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.ReLU | nn.Dropout | nn.MaxPool2d):
             module.register_forward_hook(look)
-    network(torch.randn(4, 1, 28, 28))
+    network(torch.randn(4, *config.info.shape))
     assert not others

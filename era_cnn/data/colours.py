@@ -97,7 +97,7 @@ def sharpness(images: Tensor, factors: Tensor) -> Tensor:
     )
     smooth = ((around + 5 * inner) / 13).round()
     sharp = images.clone()
-    sharp[:, :, 1:-1, 1:-1] = _blend(inner, smooth, factors)
+    sharp[:, :, 1:-1, 1:-1] = _whole(inner + (smooth - inner) * _each(1 - factors, images))
     return sharp
 
 

@@ -82,7 +82,7 @@ def test_a_list_that_is_swept_over_is_refused_as_well(own: Path, command) -> Non
 
 def test_a_typo_in_a_list_is_found(own: Path, command) -> None:
     err = refused(command, "augmentation=[rotate,afine]")
-    assert err.startswith("augmentation must be one of affine, brightness, ")
+    assert err.startswith("augmentation must be one of affine, auto_augment, ")
     assert err.endswith(", got 'afine'. Did you mean affine?\n")
 
 

@@ -41,9 +41,10 @@ BUILT_IN = {
     ],
     "dataset": ["digits", "fashion_mnist", "kmnist", "mnist"],
     "transform": [
-        "affine", "brightness", "centre_crop", "contrast", "cutmix", "cutout", "elastic", "erase", "gaussian_blur",
-        "gaussian_noise", "greyscale", "horizontal_flip", "hue", "invert", "mixup", "perspective", "random_crop",
-        "resized_crop", "rotate", "saturation", "shift_scale_rotate", "vertical_flip",
+        "affine", "auto_augment", "brightness", "centre_crop", "contrast", "cutmix", "cutout", "elastic", "erase",
+        "gaussian_blur", "gaussian_noise", "greyscale", "horizontal_flip", "hue", "invert", "mixup", "perspective",
+        "rand_augment", "random_crop", "resized_crop", "rotate", "saturation", "shift_scale_rotate", "trivial_augment",
+        "vertical_flip",
     ],
     "optimizer": ["adadelta", "adagrad", "adam", "adamw", "nadam", "radam", "rmsprop", "sgd"],
     "scheduler": [
@@ -339,7 +340,7 @@ UNKNOWN = [
     ("optimizer.name=adamm", "optimizer.name must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got 'adamm'. Did you mean adam?"),
     ("scheduler.name=cosin", "scheduler.name must be one of constant, cosine, cyclic, exponential, multi_step, one_cycle, piecewise_linear, plateau, polynomial, step, warm_restarts, got 'cosin'. Did you mean cosine?"),
     ("scheduler.name=xyz", "got 'xyz'. Choose one: scheduler.name=constant"),
-    ("+augmentation.rotat={degrees:1}", "shift_scale_rotate, vertical_flip, got 'rotat'. Did you mean rotate?"),
+    ("+augmentation.rotat={degrees:1}", "trivial_augment, vertical_flip, got 'rotat'. Did you mean rotate?"),
     ("optimizer.name=1", "optimizer.name must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got 1. Choose one: optimizer.name=adadelta"),
     ("optimizer.name=[sgd]", "optimizer.name must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got ['sgd']."),
     ("optimizer.name=null", "optimizer.name must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got null."),

@@ -195,6 +195,8 @@ def test_the_default_experiment_is_model_4() -> None:
         ("augmentation=erase augmentation.erase.scale=[0.5,0.1]", "augmentation.erase.scale must hold the smaller value first"),
         ("augmentation=cutout augmentation.cutout.holes=[3,1]", "augmentation.cutout.holes must hold the smaller value first"),
         ("augmentation=cutout augmentation.cutout.height=[8,29]", "augmentation.cutout.height must be at most 28, the height of the images, got 29. Lower it."),
+        ("augmentation=rand_augment augmentation.rand_augment.magnitude=31", "augmentation.rand_augment.magnitude must be less than 31, got 31."),
+        ("augmentation=trivial_augment augmentation.trivial_augment.fill=[1,2]", "augmentation.trivial_augment.fill must be one value, or a list"),
         ("augmentation=mixup augmentation.mixup.alpha=0", "augmentation.mixup.alpha must be greater than 0, got 0."),
         ("augmentation=[mixup,rotate]", "augmentation.mixup must be the last transform, since it mixes whole batches after all else, got ['mixup', 'rotate']."),
         ("augmentation=[mixup,cutmix]", "augmentation.mixup must be the last transform, since it mixes whole batches after all else, got ['mixup', 'cutmix']. Move it to the end; use one such transform."),

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import InterpolationMode, autoaugment, v2
 from torchvision.transforms import functional as TF
 from torchvision.transforms.v2 import functional as F
 
@@ -251,6 +251,48 @@ def cutout(image: Tensor, draws: Draws, fields: dict[str, Any]) -> Tensor:
     return image
 
 
+SIZE = (HEIGHT, WIDTH)
+ON_PILLOW = {"ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate", "Solarize"}
+
+
+def operation(image: Tensor, name: str, magnitude: float, fields: dict[str, Any]) -> Tensor:
+    """One operation of a policy by torchvision: of Pillow images if it moves pixels, else of tensors in version 2."""
+    mode, fill = InterpolationMode(fields["interpolation"]), fills(fields, image)
+    if name in ON_PILLOW:
+        return from_pillow(autoaugment._apply_op(to_pillow(image), name, magnitude, mode, fill))
+    return v2.RandAugment()._apply_image_or_video_transform(image, name, magnitude, mode, {Tensor: fill})
+
+
+def from_space(space: dict[str, Any], name: str, number: int, is_negative: bool) -> float:
+    magnitudes, signed = space[name]
+    magnitude = float(magnitudes[number]) if magnitudes.ndim else 0.0
+    return -magnitude if signed and is_negative else magnitude
+
+
+def rand_augment(image: Tensor, draws: Draws, fields: dict[str, Any]) -> Tensor:
+    space = autoaugment.RandAugment()._augmentation_space(31, SIZE)
+    for which, sign in zip(draws[::2], draws[1::2], strict=True):
+        name = list(space)[randint(which, 0, len(space) - 1)]
+        image = operation(image, name, from_space(space, name, fields["magnitude"], sign < 0.5), fields)
+    return image
+
+
+def trivial_augment(image: Tensor, draws: Draws, fields: dict[str, Any]) -> Tensor:
+    space = autoaugment.TrivialAugmentWide()._augmentation_space(31)
+    name = list(space)[randint(draws[0], 0, len(space) - 1)]
+    return operation(image, name, from_space(space, name, randint(draws[1], 0, 30), draws[2] < 0.5), fields)
+
+
+def auto_augment(image: Tensor, draws: Draws, fields: dict[str, Any]) -> Tensor:
+    theirs = autoaugment.AutoAugment(autoaugment.AutoAugmentPolicy.CIFAR10)
+    space = theirs._augmentation_space(10, SIZE)
+    for number, (name, probability, strength) in enumerate(theirs.policies[randint(draws[0], 0, 24)]):
+        if draws[1 + 2 * number] <= probability:
+            magnitude = from_space(space, name, strength or 0, draws[2 + 2 * number] < 0.5)
+            image = operation(image, name, magnitude, fields)
+    return image
+
+
 rotate = geometric(_rotate, TF.rotate, F.rotate)
 affine = geometric(_affine, TF.affine, F.affine)
 shift_scale_rotate = geometric(_shift_scale_rotate, F.affine, F.affine)
@@ -296,6 +338,11 @@ EXAMPLES = [
     Example("hue", {"shift": [-0.5, 0.5]}, by_factor(F.adjust_hue, "shift"), share=0.999, off_by=1, kinds=(COLOUR,)),
     Example("greyscale", {}, lambda image, draws, fields: F.rgb_to_grayscale(image, 3), kinds=(COLOUR,)),
     Example("invert", {}, lambda image, draws, fields: F.invert(image)),
+    # Solarize and equalize make much of a pixel that is off by one after the operation before.
+    Example("rand_augment", {"num_ops": 1, "magnitude": 9, "fill": 9, **NEAREST}, rand_augment, share=0.9999, off_by=1),
+    Example("rand_augment", {"num_ops": 3, "magnitude": 20, "fill": 9, **NEAREST}, rand_augment, share=0.97, off_by=255),
+    Example("trivial_augment", {"fill": 9, **NEAREST}, trivial_augment, share=0.9999, off_by=1),
+    Example("auto_augment", {"fill": 9, **NEAREST}, auto_augment, share=0.998, off_by=255),
     Example("gaussian_noise", {"sigma": [0.05, 0.2]}, gaussian_noise, share=0.999, off_by=1),
     Example("gaussian_blur", {"kernel_size": 5, "sigma": [0.5, 2.0]}, gaussian_blur, share=0.999, off_by=1),
     *(Example("erase", {**BOX, "fill": fill}, erase) for fill in ("mean", "black", "pixel_noise", "box_noise", 17)),

@@ -7,6 +7,7 @@ state as the driver last saw it.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -101,8 +102,8 @@ class Ledger:
             ValueError: If another line is damaged.
             OSError: If the file can't be read.
         """
-        lines = read_plain(self.path, MAX_BYTES).split(b"\n")[:-1]  # the last part is empty or torn
-        return [Entry.of_line(line.decode()) for line in lines]
+        lines = io.BytesIO(read_plain(self.path))
+        return [Entry.of_line(line.decode()) for line in lines if line.endswith(b"\n")]  # the last one may be torn
 
     def latest(self) -> list[Entry] | None:
         """The last line of each job, by number; None if the file is lost, empty or damaged, or jobs share a folder."""
@@ -122,8 +123,6 @@ def _end_of_lines(descriptor: int) -> int:
     tail = os.pread(descriptor, size - start, start)
     return start + tail.rfind(b"\n") + 1 if b"\n" in tail else 0 if start == 0 else size
 
-
-MAX_BYTES = 2**30
 
 MAX_LINE = 2**20
 """The most bytes in a line; an override has at most a few thousand characters."""

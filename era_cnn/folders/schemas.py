@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -125,10 +125,14 @@ def parse_metrics(text: str) -> list[dict[str, str]]:
         ValueError: If it is damaged.
     """
     try:
-        rows = list(csv.DictReader(io.StringIO(text), strict=True))
+        return list(_checked_rows(text))
     except csv.Error as error:
         raise ValueError(str(error)) from error
-    for epoch, row in enumerate(rows, start=1):
+
+
+def _checked_rows(text: str) -> Iterator[dict[str, str]]:
+    """The rows one by one, so that a long file that holds something else ends at its first line."""
+    for epoch, row in enumerate(csv.DictReader(io.StringIO(text), strict=True), start=1):
         missing = [column for column in _COLUMNS if column not in row]
         if missing or None in row or None in row.values():
             raise ValueError(f"line {epoch + 1}: other columns than {', '.join(_COLUMNS)}")
@@ -136,7 +140,7 @@ def parse_metrics(text: str) -> list[dict[str, str]]:
             raise ValueError(f"line {epoch + 1}: not epoch {epoch}")
         for column, cell in row.items():
             _check_cell(f"line {epoch + 1}: {column}", column, cell)
-    return rows
+        yield row
 
 
 _COLUMNS = ("epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
@@ -149,7 +153,7 @@ def parse_fingerprints(text: str) -> dict[int, dict[str, str]]:
     Raises:
         ValueError: If it is damaged.
     """
-    return dict(enumerate(map(_digests, text.splitlines(), range(1, 2**31)), start=1))
+    return dict(enumerate(map(_digests, io.StringIO(text), range(1, 2**31)), start=1))
 
 
 def checked(validate: Callable[[], Any]) -> Any:

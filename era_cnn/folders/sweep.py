@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,7 +14,7 @@ from era_cnn.errors import RunFolderError
 from era_cnn.folders.claims import locked
 from era_cnn.folders.ledger import Entry, Job, Ledger
 from era_cnn.folders.outcome import Outcome, read_outcome
-from era_cnn.folders.plain import check_entries
+from era_cnn.folders.plain import check_entries, walk
 from era_cnn.folders.run import SWEEP_FILES, RunFolder
 from era_cnn.folders.storage import PARTIAL, write_atomically
 from era_cnn.folders.stored import read_config
@@ -192,15 +191,15 @@ class SweepFolder:
         self, known: Collection[str], on_damage: Callable[[RunFolderError], object] | None
     ) -> Iterator[Job]:
         """The jobs whose folders exist and are whole, except those in the folders `known`."""
-        for name, subfolders, files in os.walk(self.path):
+        for path, subfolders, files in walk(self.path):
             if ".hydra" not in subfolders:
                 continue
             subfolders.clear()
-            where = Path(name).relative_to(self.path).as_posix()
+            where = path.relative_to(self.path).as_posix()
             if where in known or "config.yaml" not in files:
                 continue
             try:
-                yield _read_job(RunFolder(Path(name)), where)
+                yield _read_job(RunFolder(path), where)
             except RunFolderError as error:
                 if on_damage is None:
                     raise

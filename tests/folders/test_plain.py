@@ -9,7 +9,7 @@ from era_cnn.errors import RunFolderError, StorageError
 from era_cnn.folders.checkpoints import CheckpointFolder
 from era_cnn.folders.claims import locked
 from era_cnn.folders.ledger import Entry, Job, Ledger
-from era_cnn.folders.plain import check_entries, check_way, open_to_append, read_plain
+from era_cnn.folders.plain import check_entries, check_way, open_to_append, read_plain, walk
 from era_cnn.folders.run import FILES, FOLDERS, RunFolder
 from era_cnn.folders.storage import create, write_atomically
 from era_cnn.folders.sweep import SweepFolder
@@ -145,6 +145,18 @@ def test_a_sweep_whose_files_are_links_is_not_touched(name: str, tmp_path: Path,
         with pytest.raises(RunFolderError, match=f"{name} must be a (plain file|folder), got a link"):
             use()
     assert unchanged(outside)
+
+
+def test_a_deep_folder_is_walked_to_a_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1200):  # deeper than Python recurses; no path to the last one is short enough for the system
+        os.mkdir("a")
+        os.chdir("a")
+    assert [len(path.relative_to(tmp_path).parts) for path, _, _ in walk(tmp_path, 5)] == [0, 1, 2, 3, 4, 5]
+    assert len(list(walk(tmp_path))) == 21
+    for _ in range(1200):  # shutil.rmtree recurses as well
+        os.chdir("..")
+        os.rmdir("a")
 
 
 def test_a_lock_is_not_made_elsewhere(tmp_path: Path, outside: Path) -> None:

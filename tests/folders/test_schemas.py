@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,29 @@ def test_metrics_that_no_run_writes_are_damaged(text: str) -> None:
     assert parse_metrics(f"{HEAD}\n1,1,1,0.5,,,1\n")[0]["test_accuracy"] == ""
     with pytest.raises(ValueError, match="."):
         parse_metrics(text)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [(parse_metrics, f"{HEAD}\n" + "1\n" * 10**6), (parse_fingerprints, "1\n" * 10**6)],
+)
+def test_a_long_file_of_other_lines_takes_no_memory(parse: Callable[[str], object], text: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="line "):
+            parse(text)
+        assert tracemalloc.get_traced_memory()[1] < 5 * len(text)  # a string stream takes four bytes a character
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", ".hydra/hydra.yaml", "status.json", "result.json", "metrics.csv"])
+def test_a_file_that_is_larger_than_any_run_writes_is_not_parsed(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b" " * (2**24 + 1))
+    with pytest.raises(RunFolderError, match=rf"{path.name} must hold what the run wrote, got: [\d,]+ bytes, more than"):
+        RunFolder(tmp_path).read(name, lambda text: pytest.fail("parsed"))
 
 
 @pytest.mark.parametrize("line", ["[]", "{}", '{"epoch": 2, "order": "x"}', '{"epoch": 1}', '{"epoch": 1, "order": 1}'])

@@ -13,10 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from era_cnn.folders.result import Result
 
+MAX_JOBS = 10_000
+"""The most jobs of a sweep, as `compose.guard` allows them: a search goes through all numbers up to the largest."""
+
 _CONFIG = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 Plain = str | int | float | bool | None
 Epoch = Annotated[int, Field(ge=1, le=2**31)]
+JobNumber = Annotated[int, Field(ge=0, lt=MAX_JOBS, strict=True)]
 
 
 class Status(BaseModel):
@@ -62,7 +66,7 @@ class JobLine(BaseModel):
 
     model_config = _CONFIG
 
-    number: Annotated[int, Field(ge=0, lt=2**31)]
+    number: JobNumber
     state: str
     time: str
     message: str = ""
@@ -73,13 +77,16 @@ class JobLine(BaseModel):
     threads: Epoch
 
     def model_post_init(self, context: object) -> None:
-        """Refuses a folder outside the sweep."""
-        if {".", ".."} & set(self.folder.split("/")):
+        """Refuses a folder outside the sweep, and one with a name that no file system takes."""
+        names = self.folder.split("/")
+        if {".", ".."} & set(names):
             raise ValueError("folder: one outside the sweep")
+        if len(self.folder) > 4_000 or any(len(name.encode()) > 255 for name in names):
+            raise ValueError("folder: a name that is too long")
 
 
 class _HydraJob(BaseModel):
-    num: Annotated[int, Field(ge=0, lt=2**31, strict=True)] | Literal["???"] | None = None  # ??? outside a sweep
+    num: JobNumber | Literal["???"] | None = None  # ??? outside a sweep
 
 
 class _HydraOverrides(BaseModel):
@@ -95,6 +102,39 @@ class HydraFile(BaseModel):
     """The part of .hydra/hydra.yaml that is read: the overrides of a run and, in a sweep, its number."""
 
     hydra: _HydraNode
+
+
+class _Source(BaseModel):
+    provider: str
+    path: str
+
+
+class _Runtime(BaseModel):
+    config_sources: list[_Source]
+
+
+class _SweepJob(BaseModel):
+    config_name: str | None
+
+
+class _SweepOverrides(BaseModel):
+    hydra: list[str]
+    task: list[str]
+
+
+class _SweepNode(BaseModel):
+    job: _SweepJob
+    overrides: _SweepOverrides
+    runtime: _Runtime
+    launcher: dict[str, Any]
+    sweeper: dict[str, Any]
+
+
+class SweepFile(BaseModel):
+    """The part of multirun.yaml that is read: the words that started a sweep, and its options, checked elsewhere."""
+
+    hydra: _SweepNode
+    sweep: dict[str, Any]
 
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)

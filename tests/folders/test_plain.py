@@ -12,7 +12,7 @@ from era_cnn.folders.ledger import Entry, Job, Ledger
 from era_cnn.folders.plain import check_entries, check_way, open_to_append, read_plain, walk
 from era_cnn.folders.run import FILES, FOLDERS, RunFolder
 from era_cnn.folders.storage import create, write_atomically
-from era_cnn.folders.sweep import SweepFolder
+from era_cnn.folders.sweep import OWN_NAMES, SweepFolder
 from tests.conftest import config_of
 
 SECRET = b"not for others"
@@ -170,7 +170,8 @@ def test_a_lock_is_not_made_elsewhere(tmp_path: Path, outside: Path) -> None:
     "change",
     [
         {"folder": "../elsewhere"}, {"folder": "/elsewhere"}, {"folder": "a/../../b"}, {"folder": ""}, {"folder": "a/./b"},
-        {"number": -1}, {"number": True}, {"number": "0"}, {"overrides": "seed=1"}, {"overrides": [1]}, {"epochs": 0},
+        {"folder": "a" * 256}, {"folder": "/".join("abc" * 1000)}, {"folder": "ü" * 128}, {"folder": "\ud800"},
+        {"number": -1}, {"number": True}, {"number": "0"}, {"number": 10_000}, {"overrides": "seed=1"}, {"overrides": [1]}, {"epochs": 0},
         {"threads": 1.5}, {"time": None}, {"state": []},
     ],
 )  # fmt: skip
@@ -189,6 +190,25 @@ def test_a_ledger_whose_jobs_share_a_folder_is_damaged(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.create([Job(0, (), "0", "", 1, 1), Job(1, (), "0", "", 1, 1)])
     assert ledger.latest() is None
+
+
+@pytest.mark.parametrize("folder", ["0", "0/x", "0/checkpoints/y"])
+def test_a_ledger_with_a_job_within_another_is_damaged(folder: str, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.create([Job(0, (), "0", "", 1, 1), Job(1, (), "00", "", 1, 1)])
+    assert ledger.latest()
+    ledger.create([Job(0, (), folder, "", 1, 1), Job(1, (), "0", "", 1, 1), Job(2, (), "00", "", 1, 1)])
+    assert ledger.latest() is None
+
+
+@pytest.mark.parametrize("name", OWN_NAMES)
+def test_no_job_has_the_place_of_a_file_of_the_sweep(name: str, tmp_path: Path) -> None:
+    sweep = SweepFolder(tmp_path)
+    (tmp_path / "multirun.yaml").touch()
+    sweep.ledger.create([Job(0, (), "0", "", 1, 1)])
+    assert len(sweep.jobs()) == 1
+    sweep.ledger.create([Job(0, (), f"{name}/x", "", 1, 1)])
+    assert sweep.jobs() == []
 
 
 def test_a_ledger_is_not_added_to_elsewhere(tmp_path: Path, outside: Path) -> None:

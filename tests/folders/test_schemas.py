@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from era_cnn.config.yamltext import as_yaml, parse_yaml
 from era_cnn.errors import RunFolderError
 from era_cnn.folders.outcome import read_outcome
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.schemas import parse_fingerprints, parse_json, parse_metrics
+from era_cnn.folders.sweep import SweepFolder
+from era_cnn.sweeps.request import Request
 
 EARLIER = Path(__file__).parent / "schema_1" / "completed"
 NAMES = ("status.json", "result.json", "provenance.json")
@@ -126,6 +129,26 @@ def test_fingerprints_that_no_run_writes_are_damaged(line: str) -> None:
     assert parse_fingerprints('{"epoch": 1, "order": "x"}\n') == {1: {"order": "x"}}
     with pytest.raises(ValueError, match="line 1"):
         parse_fingerprints(line)
+
+
+ODD_RECORDS: tuple[Any, ...] = (1, "x", [1], {"a": 1}, None, [[1]], [None], [{}], True)
+
+
+@pytest.mark.parametrize("odd", ODD_RECORDS, ids=str)
+def test_a_record_of_a_sweep_that_no_driver_writes_is_damaged_or_says_nothing_else(odd: Any, tmp_path: Path) -> None:
+    path = tmp_path / "multirun.yaml"
+    whole = parse_yaml("multirun.yaml", (EARLIER.parent / "sweep" / "multirun.yaml").read_text(encoding="utf-8"))
+    ways = [("sweep",), *(("hydra", key) for key in ("launcher", "sweeper", "job", "overrides", "runtime"))]
+    ways += [("hydra", "job", "config_name"), ("hydra", "overrides", "task"), ("hydra", "overrides", "hydra")]
+    for way in (*ways, ("hydra", "runtime", "config_sources")):
+        path.write_text(as_yaml(_changed(whole, way, odd)), encoding="utf-8")
+        try:
+            Request.of(SweepFolder(tmp_path))
+        except RunFolderError as error:
+            assert f"multirun.yaml must hold what the run wrote, got: {'.'.join(way)}" in str(error)
+        else:
+            is_a_section = way[-1] in ("sweep", "launcher", "sweeper") and odd == {"a": 1}  # its keys are checked later
+            assert is_a_section or (way[-1] == "config_name" and odd in ("x", None))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "hydra: {}", "hydra: {job: {num: x}, overrides: {task: []}}", "a: *b"])

@@ -253,6 +253,11 @@ class RunFolder:
         except RunFolderError as error:
             return isinstance(error, InUseError)
 
+    def last_written(self) -> int:
+        """When a file in it, or a checkpoint, was last written, in nanoseconds since 1970."""
+        folders = [self.path, self.checkpoints.path]
+        return max((each.stat().st_mtime_ns for each in folders if each.exists()), default=0)
+
     def write_predictions(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
         """Writes predictions.npz; each array has an entry for each test image, in the order of the test set.
 

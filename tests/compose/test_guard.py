@@ -195,7 +195,7 @@ ECHOES_SELECTED = ECHOES.replace("${.", "${oc.select:optimizer.")
         ("a: &a {b: *a}", "optimizer/own.yaml must be finite"),
         ("a: " + "[" * 30 + "]" * 30, "optimizer/own.yaml must be nested at most 20 levels deep, got 31."),
         ("a: " + "[" * 5000, "optimizer/own.yaml must be nested at most 20 levels deep, got many more."),
-        ("[" + "1," * 20_000 + "]", "optimizer/own.yaml must have at most 10,000 entries, got 20,001."),
+        ("[" + "1," * 20_000 + "]", "optimizer/own.yaml must have at most 10,000 entries, got more."),
         ("x: " + "y" * 70_000, "optimizer/own.yaml must have at most 65,536 bytes, got 70,003 bytes."),
         ("- a", "optimizer/own.yaml must hold a mapping, got ['a']."),
         ("'a: &a [x]'", "optimizer/own.yaml must hold a mapping"),

@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+import era_cnn
 from era_cnn.compose.launchers import BasicLauncher, LocalLauncher
+from era_cnn.errors import ConfigError
 from era_cnn.folders.sweep import SweepFolder
 from era_cnn.sweeps.options import sweep_options
 from era_cnn.sweeps.request import Request
@@ -450,10 +452,17 @@ def test_bad_sweeps_are_refused_before_anything_is_made(words: list[str], said: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_options_of_sweeps_have_no_effect_on_a_run_and_are_refused(command, tmp_path: Path) -> None:
-    code, _, err = command("data=digits", "sweep.retries=2")
-    assert (code, err) == (2, "sweep.retries must be used with a sweep, got a single run. Add -m, or remove it.\n")
+@pytest.mark.parametrize("verb", [[], ["describe"], ["data", "digits"]])
+@pytest.mark.parametrize("word", ["sweep.retries=2", "hydra/launcher=local", "+hydra.launcher.setup=[a]"])
+def test_options_of_sweeps_have_no_effect_on_a_run_and_are_refused(
+    verb: list[str], word: str, command, tmp_path: Path
+) -> None:
+    key = word.lstrip("+").partition("=")[0]
+    message = f"{key} must be used with a sweep, got a single run. Add -m, or remove it."
+    assert command(*verb, word) == (2, "", f"{message}\n")
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        era_cnn.compose([word])
 
 
 def test_what_a_sweep_is_cannot_change_when_it_goes_on(fake_sweep, command) -> None:

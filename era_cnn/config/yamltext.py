@@ -30,7 +30,7 @@ _FLOAT = re.compile(
 """OmegaConf's pattern for floats; PyYAML's own requires a decimal point."""
 
 
-class _TooManyEntries(Exception):
+class _TooManyEntriesError(Exception):
     """A document is too large, even without its aliases."""
 
 
@@ -41,7 +41,7 @@ class _Loader(yaml.SafeLoader):
         """Stops in a document that is too large, of which each entry takes a kilobyte of memory."""
         self.num_nodes += 1
         if self.num_nodes > MAX_ENTRIES:
-            raise _TooManyEntries
+            raise _TooManyEntriesError
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -111,7 +111,7 @@ def parse_yaml(name: str, text: str) -> dict[Any, Any]:
         values = {} if root is None else loader.construct_document(root)
     except ConfigError:
         raise
-    except _TooManyEntries:
+    except _TooManyEntriesError:
         raise ConfigError([_too_large(name, "more")]) from None
     except RecursionError:  # PyYAML recurses, and fails at a few hundred levels
         raise ConfigError([_too_deep(name, "many more")]) from None

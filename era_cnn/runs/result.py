@@ -53,7 +53,7 @@ def make_result(
         config_sha256=origin["config_sha256"],
         data_sha256=origin["data_sha256"],
         seconds=round(seconds, 3),
-        images_per_second=round(num_train_images * len(history) / seconds, 1),
+        images_per_second=round(num_train_images * len(history) / seconds, 1) if seconds else 0.0,
     )
 
 

@@ -24,8 +24,8 @@ class Request:
     """The options of a sweep, composed when it started, so that later edits to the YAML files do not affect them.
 
     `typed` are the words that started the sweep. They are composed again where needed: for the remaining trials of a
-    search, and for a job whose folder is missing. `own_configs` is the user's own config folder at that time. Nothing is
-    read from there unless it is given again, since the record may come from someone else.
+    search, and for a job whose folder is missing. `own_configs` is the user's own config folder at that time. It is not
+    read unless it is given again, since the record may come from someone else.
     """
 
     typed: Words

@@ -130,7 +130,7 @@ def test_a_job_that_another_process_never_gives_back_is_given_up(
     with ExitStack() as held:
         script.at_look = {1: lambda: held.enter_context(SweepFolder(Path("sweep")).run(job_1()).locked())}
         if not is_silent:
-            script.at_look |= {look: write for look in range(2, 8)} | {8: held.close}
+            script.at_look |= {**dict.fromkeys(range(2, 8), write), 8: held.close}
         done = fake_sweep(*SWEEP, "seed=0,1,2", f"sweep.retries={retries}")
         assert states()[::2] == ["completed"] * 2
         assert ((1, "failed") in ledger()) == is_silent

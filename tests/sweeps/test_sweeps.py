@@ -382,7 +382,9 @@ def test_a_recorded_folder_is_searched_for_equal_runs_only_if_it_is_given_again(
         assert done.returncode == 0, done.stderr
         return str(done.stdout)
 
-    assert "Equal runs are not searched for in ['elsewhere']. To do so, add sweep.reuse_from=… again.\n" in begin_again()
+    assert (
+        "Equal runs are not searched for in ['elsewhere']. To do so, add sweep.reuse_from=… again.\n" in begin_again()
+    )
     assert states() == ["completed", "completed"]
     assert "Equal runs" not in begin_again("sweep.reuse_from=[elsewhere]")
     assert states() == ["reused", "completed"]

@@ -35,7 +35,7 @@ def compose(overrides: Sequence[str] = (), *, config_dir: str | Path | None = No
     """
     from era_cnn.compose import composition
 
-    return composition.validated(composition.compose(_words(overrides, config_dir)))
+    return composition.compose_run(_words(overrides, config_dir))
 
 
 def train(

@@ -87,16 +87,21 @@ def _read(typed: Sequence[str]) -> Line:
     """Separates the options that may appear before or after a verb from the rest of a command line.
 
     Raises:
-        ConfigError: If an option has no value, or its folder or file does not exist.
+        ConfigError: If an option has no value or is given twice, or its folder or file does not exist.
     """
     rest: list[str] = []
     config_dir, plugins = None, []
+    given: set[str] = set()
     words = iter(typed)
     for word in words:
         option, has_value, value = word.partition("=")
+        option = "--config-dir" if option == "-cd" else option
+        if option in given:  # every parser behind this one takes the last one without a word
+            raise ConfigError([f"{option} must be given once, got it twice. Remove one."])
+        given |= {option} if option.startswith("--") and option != "--plugin" else set()
         if word == "--":
             rest += [word, *words]
-        elif option not in ("--config-dir", "-cd", "--plugin"):
+        elif option not in ("--config-dir", "--plugin"):
             rest.append(word)
         elif not (value := value if has_value else next(words, "")):
             raise ConfigError([f"{option} must be followed by a path, got nothing. Give one, or leave {option} out."])
@@ -182,9 +187,9 @@ def _describe(line: Line) -> int:
     parser = Parser("era-cnn describe", description="Prints the layer table of a composed config.")
     parser.add_argument("overrides", nargs="*", help="overrides as for a run, such as experiment=model_3")
     args = _parsed(parser, line)
-    from era_cnn.compose.composition import compose, validated
+    from era_cnn.compose.composition import compose_run
 
-    config = validated(compose(line.composing(args.overrides)))
+    config = compose_run(line.composing(args.overrides))
     from era_cnn.use.catalogue import describe
 
     summary, misses = describe(config)
@@ -199,9 +204,9 @@ def _data(line: Line) -> int:
     parser.add_argument("name", help="as data=NAME chooses it, such as mnist")
     parser.add_argument("overrides", nargs="*", help="overrides, such as data.root=FOLDER")
     args = _parsed(parser, line)
-    from era_cnn.compose.composition import compose, validated
+    from era_cnn.compose.composition import compose_run
 
-    config = validated(compose(line.composing([f"data={args.name}", *args.overrides])))
+    config = compose_run(line.composing([f"data={args.name}", *args.overrides]))
     from era_cnn.runs.parts import read_data
 
     dataset = read_data(config)

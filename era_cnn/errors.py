@@ -12,6 +12,9 @@ MAX_PROBLEMS = 20
 MAX_LENGTH = 1_000
 """The most problems in one message, and characters in each: more would flood the terminal."""
 
+MAX_LINE = 10_000
+"""The most characters in a line of any output; more than any text of our own has."""
+
 
 class EraCnnError(ValueError):
     """Ends a command with one message, no traceback and its `exit_code`."""
@@ -108,8 +111,11 @@ def shortened(text: str, length: int) -> str:
 
 
 def harmless(text: str) -> str:
-    """Text from outside on one line: line breaks, terminal commands and invisible characters are escaped."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    """Text from outside on one line, of at most `MAX_LINE` characters.
+
+    Line breaks, terminal commands and invisible characters are escaped.
+    """
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in shortened(text, MAX_LINE))
 
 
 def block(text: str) -> str:

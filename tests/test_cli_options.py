@@ -60,6 +60,10 @@ def test_plugins_may_be_several_and_keep_their_order(own: Path, tmp_path: Path) 
         (["--plugin", "nope.py", "models"], "--plugin must be a file that can be read, got 'nope.py'. Check the path."),
         (["models", "--plugin", "own"], "--plugin must be a file that can be read, got 'own'."),
         (["-cd", "nope", "data", "digits"], "--config-dir must be a folder, got 'nope'. Create it."),
+        (["--config-dir", "own", "models", "-cd", "."], "--config-dir must be given once, got it twice. Remove one."),
+        (["--config-dir=own", "--config-dir=own"], "--config-dir must be given once, got it twice. Remove one."),
+        (["replay", "x", "--epochs", "1", "--epochs=2"], "--epochs must be given once, got it twice. Remove one."),
+        (["--cfg", "job", "--cfg=hydra"], "--cfg must be given once, got it twice. Remove one."),
     ],
 )
 def test_options_that_name_nothing_are_refused(typed: list[str], message: str, command, own: Path) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from era_cnn.errors import ConfigError, did_you_mean, problem, show
+from era_cnn.errors import MAX_LINE, ConfigError, RunFolderError, did_you_mean, harmless, problem, show
 
 
 def test_a_problem_has_the_form_that_all_messages_share() -> None:
@@ -18,6 +18,10 @@ def test_values_are_shown_as_typed(value: object, shown: str) -> None:
 def test_a_long_value_is_shortened_to_one_line() -> None:
     assert len(show("x\n" * 1000)) == 80
     assert "\n" not in show("x\n" * 1000)
+
+
+def test_whatever_is_said_no_line_floods_the_terminal() -> None:
+    assert len(harmless("x" * 10**6)) == len(str(RunFolderError("x" * 10**6))) == MAX_LINE
 
 
 def test_the_nearest_name_is_offered_and_only_if_it_is_near() -> None:

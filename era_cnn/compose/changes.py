@@ -41,7 +41,7 @@ def changed(
     own_dir = typed.config_dir if chosen else None
     composed = compose(Words([*chosen, *_threads(typed)], config_dir=own_dir), RunMode.MULTIRUN)
     with open_dict(composed):
-        composed.sweep = dict(sweep)
+        composed.sweep = {**sweep, "reuse_from": composed.sweep.reuse_from}  # its own may be anybody's folders
         composed.hydra.sweeper = dict(sweeper)
         if not chosen:
             composed.hydra.launcher = dict(launcher)

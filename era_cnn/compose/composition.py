@@ -232,16 +232,32 @@ class Planned:
         return (verbose,) if isinstance(verbose, str) else tuple(verbose)
 
 
+def compose_run(words: Words) -> RunConfig:
+    """The typed config that a single run would have.
+
+    Raises:
+        ConfigError: If it is wrong, or options of a sweep are given; lists every problem.
+    """
+    composed = compose(words)
+    _check_single(words)
+    return validated(composed)
+
+
+def _check_single(words: Words) -> None:
+    """Raises a `ConfigError` for options of a sweep, which a single run would ignore."""
+    if typed := _typed(words, ("sweep", "hydra.sweep", "hydra.sweeper", "hydra.launcher")):
+        raise ConfigError(
+            [f"{key} must be used with a sweep, got a single run. Add -m, or remove it." for key in typed]
+        )
+
+
 def plan_run(words: Words, composed: Composed) -> Planned:
     """Plans a single run.
 
     Raises:
         ConfigError: If its config is wrong; lists every problem.
     """
-    if typed := _typed(words, ("sweep", "hydra.sweep", "hydra.sweeper", "hydra.launcher")):
-        raise ConfigError(
-            [f"{key} must be used with a sweep, got a single run. Add -m, or remove it." for key in typed]
-        )
+    _check_single(words)
     config = validated(composed)
     folder = resolved(composed, "hydra.run.dir")
     set_single_run(composed)

@@ -30,7 +30,20 @@ _FLOAT = re.compile(
 """OmegaConf's pattern for floats; PyYAML's own requires a decimal point."""
 
 
+class _TooManyEntriesError(Exception):
+    """A document is too large, even without its aliases."""
+
+
 class _Loader(yaml.SafeLoader):
+    num_nodes = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Stops in a document that is too large, of which each entry takes a kilobyte of memory."""
+        self.num_nodes += 1
+        if self.num_nodes > MAX_ENTRIES:
+            raise _TooManyEntriesError
+        return super().compose_node(parent, index)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """Refuses a duplicate key, where PyYAML would take the last value."""
         keys: set[str] = set()
@@ -98,6 +111,8 @@ def parse_yaml(name: str, text: str) -> dict[Any, Any]:
         values = {} if root is None else loader.construct_document(root)
     except ConfigError:
         raise
+    except _TooManyEntriesError:
+        raise ConfigError([_too_large(name, "more")]) from None
     except RecursionError:  # PyYAML recurses, and fails at a few hundred levels
         raise ConfigError([_too_deep(name, "many more")]) from None
     except (yaml.YAMLError, ValueError, TypeError) as error:  # PyYAML raises the latter two for malformed values
@@ -135,9 +150,7 @@ def _check_entries(name: str, root: yaml.Node) -> None:
         raise ConfigError([_too_deep(name, depth)])
     if entries > MAX_ENTRIES:
         got = f"{entries:,}" if entries < 10**12 else "more than can be counted"
-        raise ConfigError(
-            [f"{name} must have at most {MAX_ENTRIES:,} entries, got {got}. Split it, or remove aliases."]
-        )
+        raise ConfigError([_too_large(name, got)])
 
 
 def _check_number(name: str, node: yaml.ScalarNode) -> None:
@@ -145,6 +158,10 @@ def _check_number(name: str, node: yaml.ScalarNode) -> None:
         raise ConfigError(
             [problem(name, f"hold no number of more than {MAX_DIGITS} digits", node.value, "Shorten it.")]
         )
+
+
+def _too_large(name: str, got: str) -> str:
+    return f"{name} must have at most {MAX_ENTRIES:,} entries, got {got}. Split it, or remove aliases."
 
 
 def _too_deep(name: str, got: object) -> str:

@@ -7,6 +7,8 @@ state as the driver last saw it.
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -101,18 +103,24 @@ class Ledger:
             ValueError: If another line is damaged.
             OSError: If the file can't be read.
         """
-        lines = read_plain(self.path, MAX_BYTES).split(b"\n")[:-1]  # the last part is empty or torn
-        return [Entry.of_line(line.decode()) for line in lines]
+        lines = io.BytesIO(read_plain(self.path))
+        return [Entry.of_line(line.decode()) for line in lines if line.endswith(b"\n")]  # the last one may be torn
 
     def latest(self) -> list[Entry] | None:
-        """The last line of each job, by number; None if the file is lost, empty or damaged, or jobs share a folder."""
+        """The last line of each job, by number; None if the file is lost, empty or damaged, or folders overlap."""
         try:
             latest = {entry.job.number: entry for entry in self.entries()}
         except (OSError, ValueError):
             return None
-        if len({entry.job.folder for entry in latest.values()}) < len(latest):
+        if _overlap(entry.job.folder for entry in latest.values()):
             return None
         return [latest[number] for number in sorted(latest)] or None
+
+
+def _overlap(folders: Iterable[str]) -> bool:
+    """Whether two folders are the same, or one lies within another."""
+    ways = sorted(folder.split("/") for folder in folders)
+    return any(inner[: len(outer)] == outer for outer, inner in itertools.pairwise(ways))
 
 
 def _end_of_lines(descriptor: int) -> int:
@@ -122,8 +130,6 @@ def _end_of_lines(descriptor: int) -> int:
     tail = os.pread(descriptor, size - start, start)
     return start + tail.rfind(b"\n") + 1 if b"\n" in tail else 0 if start == 0 else size
 
-
-MAX_BYTES = 2**30
 
 MAX_LINE = 2**20
 """The most bytes in a line; an override has at most a few thousand characters."""

@@ -19,7 +19,7 @@ from era_cnn.config.yamltext import as_yaml, parse_yaml
 from era_cnn.errors import RunFolderError, StorageError
 from era_cnn.folders.checkpoints import CheckpointFolder, Found
 from era_cnn.folders.claims import InUseError, locked
-from era_cnn.folders.plain import check_entries, check_way, read_plain
+from era_cnn.folders.plain import MAX_TEXT_BYTES, check_entries, check_way, read_plain
 from era_cnn.folders.result import SCHEMA as RESULT_SCHEMA
 from era_cnn.folders.schemas import HydraFile, checked, parse_fingerprints, parse_json, parse_metrics
 from era_cnn.folders.storage import PARTIAL, commit, create, prepare, write_atomically
@@ -210,7 +210,7 @@ class RunFolder:
         """
         path = self.path / name
         try:
-            return parse(read_plain(path).decode())
+            return parse(read_plain(path, _MOST_BYTES.get(path.name, MAX_TEXT_BYTES)).decode())
         except RunFolderError:  # already has a message of its own
             raise
         except (OSError, ValueError, RecursionError) as error:
@@ -252,6 +252,11 @@ class RunFolder:
                 return False
         except RunFolderError as error:
             return isinstance(error, InUseError)
+
+    def last_written(self) -> int:
+        """When a file in it, or a checkpoint, was last written, in nanoseconds since 1970."""
+        folders = [self.path, self.checkpoints.path]
+        return max((each.stat().st_mtime_ns for each in folders if each.exists()), default=0)
 
     def write_predictions(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
         """Writes predictions.npz; each array has an entry for each test image, in the order of the test set.
@@ -304,6 +309,12 @@ def is_sweep(path: Path) -> bool:
     """Whether a folder is that of a sweep."""
     return any(os.path.lexists(path / name) for name in SWEEP_FILES)
 
+
+_MOST_BYTES = {
+    "config.yaml": 2**20, "hydra.yaml": 2**20, "multirun.yaml": 2**20, "status.json": 2**22, "result.json": 2**20,
+    "metrics.csv": 2**24,
+}  # fmt: skip
+"""More than a run writes, by the name of the file: to parse 64 MiB of any of them takes minutes, or gigabytes."""
 
 _NEEDED = ("config.yaml", "fingerprints.jsonl", "metrics.csv", "multirun.yaml")
 """The files whose content can't be restored from other files of the folder."""

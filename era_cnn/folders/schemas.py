@@ -6,17 +6,21 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from era_cnn.folders.result import Result
 
+MAX_JOBS = 10_000
+"""The most jobs of a sweep, as `compose.guard` allows them: a search goes through all numbers up to the largest."""
+
 _CONFIG = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 Plain = str | int | float | bool | None
 Epoch = Annotated[int, Field(ge=1, le=2**31)]
+JobNumber = Annotated[int, Field(ge=0, lt=MAX_JOBS, strict=True)]
 
 
 class Status(BaseModel):
@@ -62,7 +66,7 @@ class JobLine(BaseModel):
 
     model_config = _CONFIG
 
-    number: Annotated[int, Field(ge=0, lt=2**31)]
+    number: JobNumber
     state: str
     time: str
     message: str = ""
@@ -73,13 +77,16 @@ class JobLine(BaseModel):
     threads: Epoch
 
     def model_post_init(self, context: object) -> None:
-        """Refuses a folder outside the sweep."""
-        if {".", ".."} & set(self.folder.split("/")):
+        """Refuses a folder outside the sweep, and one with a name that no file system takes."""
+        names = self.folder.split("/")
+        if {".", ".."} & set(names):
             raise ValueError("folder: one outside the sweep")
+        if len(self.folder) > 4_000 or any(len(name.encode()) > 255 for name in names):
+            raise ValueError("folder: a name that is too long")
 
 
 class _HydraJob(BaseModel):
-    num: Annotated[int, Field(ge=0, lt=2**31, strict=True)] | Literal["???"] | None = None  # ??? outside a sweep
+    num: JobNumber | Literal["???"] | None = None  # ??? outside a sweep
 
 
 class _HydraOverrides(BaseModel):
@@ -95,6 +102,39 @@ class HydraFile(BaseModel):
     """The part of .hydra/hydra.yaml that is read: the overrides of a run and, in a sweep, its number."""
 
     hydra: _HydraNode
+
+
+class _Source(BaseModel):
+    provider: str
+    path: str
+
+
+class _Runtime(BaseModel):
+    config_sources: list[_Source]
+
+
+class _SweepJob(BaseModel):
+    config_name: str | None
+
+
+class _SweepOverrides(BaseModel):
+    hydra: list[str]
+    task: list[str]
+
+
+class _SweepNode(BaseModel):
+    job: _SweepJob
+    overrides: _SweepOverrides
+    runtime: _Runtime
+    launcher: dict[str, Any]
+    sweeper: dict[str, Any]
+
+
+class SweepFile(BaseModel):
+    """The part of multirun.yaml that is read: the words that started a sweep, and its options, checked elsewhere."""
+
+    hydra: _SweepNode
+    sweep: dict[str, Any]
 
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)
@@ -125,10 +165,14 @@ def parse_metrics(text: str) -> list[dict[str, str]]:
         ValueError: If it is damaged.
     """
     try:
-        rows = list(csv.DictReader(io.StringIO(text), strict=True))
+        return list(_checked_rows(text))
     except csv.Error as error:
         raise ValueError(str(error)) from error
-    for epoch, row in enumerate(rows, start=1):
+
+
+def _checked_rows(text: str) -> Iterator[dict[str, str]]:
+    """The rows one by one, so that a long file that holds something else ends at its first line."""
+    for epoch, row in enumerate(csv.DictReader(io.StringIO(text), strict=True), start=1):
         missing = [column for column in _COLUMNS if column not in row]
         if missing or None in row or None in row.values():
             raise ValueError(f"line {epoch + 1}: other columns than {', '.join(_COLUMNS)}")
@@ -136,7 +180,7 @@ def parse_metrics(text: str) -> list[dict[str, str]]:
             raise ValueError(f"line {epoch + 1}: not epoch {epoch}")
         for column, cell in row.items():
             _check_cell(f"line {epoch + 1}: {column}", column, cell)
-    return rows
+        yield row
 
 
 _COLUMNS = ("epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
@@ -149,7 +193,7 @@ def parse_fingerprints(text: str) -> dict[int, dict[str, str]]:
     Raises:
         ValueError: If it is damaged.
     """
-    return dict(enumerate(map(_digests, text.splitlines(), range(1, 2**31)), start=1))
+    return dict(enumerate(map(_digests, io.StringIO(text), range(1, 2**31)), start=1))
 
 
 def checked(validate: Callable[[], Any]) -> Any:

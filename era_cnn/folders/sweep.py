@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from era_cnn.config.schema import RunConfig
 from era_cnn.config.versions import digest, digest_as_schema_1
@@ -15,8 +14,9 @@ from era_cnn.errors import RunFolderError
 from era_cnn.folders.claims import locked
 from era_cnn.folders.ledger import Entry, Job, Ledger
 from era_cnn.folders.outcome import Outcome, read_outcome
-from era_cnn.folders.plain import check_entries
+from era_cnn.folders.plain import check_entries, walk
 from era_cnn.folders.run import SWEEP_FILES, RunFolder
+from era_cnn.folders.schemas import SweepFile, checked
 from era_cnn.folders.storage import PARTIAL, write_atomically
 from era_cnn.folders.stored import read_config
 
@@ -101,7 +101,7 @@ class SweepFolder:
         self.ledger.add(Entry.now(job, "planned"))
         return job
 
-    def read_request(self) -> dict[str, Any]:
+    def read_request(self) -> SweepFile:
         """The content of multirun.yaml: the composed config of the sweep.
 
         Raises:
@@ -109,12 +109,10 @@ class SweepFolder:
         """
         self.check()
 
-        def parse(text: str) -> dict[str, Any]:
+        def parse(text: str) -> SweepFile:
             values = parse_yaml(RECORD, text)
-            for key in ("hydra", "sweep"):
-                if not isinstance(values.get(key), dict):
-                    raise ValueError(f"no {key!r}")
-            return values
+            found: SweepFile = checked(lambda: SweepFile.model_validate(values))
+            return found
 
         return RunFolder(self.path).read(RECORD, parse)
 
@@ -132,7 +130,7 @@ class SweepFolder:
             raise RunFolderError(
                 f"{self.path} must hold a sweep, got none, or one that ended before its first job. Start a new sweep."
             )
-        jobs = {entry.job.number: entry.job for entry in self.ledger.latest() or ()}
+        jobs = {job.number: job for job in self._recorded()}
         known = {job.folder for job in jobs.values()}
         for job in self._jobs_on_disk(known, on_damage):
             jobs.setdefault(job.number, job)
@@ -144,7 +142,7 @@ class SweepFolder:
         Raises:
             StorageError: If it can't be written.
         """
-        if len(self.ledger.latest() or ()) != len(jobs):
+        if len(self._recorded()) != len(jobs):
             self.ledger.create(jobs, {job.number: self.outcome(job).state for job in jobs})
 
     def make_again(self, planned: PlannedJob, job: Job) -> None:
@@ -188,19 +186,24 @@ class SweepFolder:
         RunFolder(path).plan(planned.config, planned.hydra_files(path, self.path))
         return _job(planned.number, planned.overrides, name, planned.config)
 
+    def _recorded(self) -> list[Job]:
+        """The jobs in the ledger; none if it is damaged, or gives a job the place of a file of the sweep itself."""
+        jobs = [entry.job for entry in self.ledger.latest() or ()]
+        return [] if any(job.folder.split("/")[0] in OWN_NAMES for job in jobs) else jobs
+
     def _jobs_on_disk(
         self, known: Collection[str], on_damage: Callable[[RunFolderError], object] | None
     ) -> Iterator[Job]:
         """The jobs whose folders exist and are whole, except those in the folders `known`."""
-        for name, subfolders, files in os.walk(self.path):
+        for path, subfolders, files in walk(self.path):
             if ".hydra" not in subfolders:
                 continue
             subfolders.clear()
-            where = Path(name).relative_to(self.path).as_posix()
+            where = path.relative_to(self.path).as_posix()
             if where in known or "config.yaml" not in files:
                 continue
             try:
-                yield _read_job(RunFolder(Path(name)), where)
+                yield _read_job(RunFolder(path), where)
             except RunFolderError as error:
                 if on_damage is None:
                     raise

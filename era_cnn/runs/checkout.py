@@ -138,7 +138,8 @@ def _diff(git: Git, commit: str | None, top: Path, collector: Collector) -> str 
 
 
 def _changed(git: Git, base: str, ignored_submodules: str) -> set[str]:
-    changed = git("diff", "--name-only", "-z", f"--ignore-submodules={ignored_submodules}", base, "--", ":/")
+    options = ("--name-only", "-z", "-O/dev/null", f"--ignore-submodules={ignored_submodules}")
+    changed = git("diff", *options, base, "--", ":/")
     return set(os.fsdecode(changed).split("\0"))
 
 

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from era_cnn.config.schema import RunConfig
+from era_cnn.errors import RunFolderError
 from era_cnn.folders.checkpoints import CheckpointFolder
 from era_cnn.runs.parts import Parts
 from era_cnn.runs.stopping import Interruptible, StopRequest
 from era_cnn.training.checkpoint import Checkpoint
 from era_cnn.training.evaluate import Evaluation, evaluate
-from era_cnn.training.history import History
+from era_cnn.training.fingerprint import fingerprint
+from era_cnn.training.history import EpochMetrics, History
 from era_cnn.training.state import load_weights
 
 
@@ -40,16 +42,30 @@ def predict_test_set(
         return arrays
     if best is history[-1]:
         return {**arrays, **_named(final, "best_")}
-    content = checkpoints.best(epoch=best.epoch)
-    if content is None:
-        warn("The best checkpoint is damaged or missing, so predictions.npz has no predictions of the best weights.")
-        return arrays
     final_weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     try:
-        load_weights(network, Checkpoint.from_bytes(content, parts.state.device).state["network"])
+        _load_best(best, parts, checkpoints)
         return {**arrays, **_named(evaluate(network, test, precision=config.precision), "best_")}
+    except RunFolderError as error:  # all epochs are done: a lost copy of the weights is no reason to fail
+        warn(f"predictions.npz has no predictions of the best weights: {error}")
+        return arrays
     finally:
         network.load_state_dict(final_weights)
+
+
+def _load_best(best: EpochMetrics, parts: Parts, checkpoints: CheckpointFolder) -> None:
+    """Loads the weights of the best epoch.
+
+    Raises:
+        RunFolderError: If the checkpoint is missing or damaged, or holds other weights than that epoch ended with.
+    """
+    content = checkpoints.best(epoch=best.epoch)
+    if content is None:
+        raise RunFolderError("the best checkpoint is damaged or missing.")
+    load_weights(parts.state.network, Checkpoint.from_bytes(content, parts.state.device).state["network"])
+    expected = {name: sha256 for name, sha256 in best.fingerprint.items() if name.startswith("weights.")}
+    if not expected.items() <= fingerprint(parts.state, parts.train.order(best.epoch)).items():
+        raise RunFolderError(f"the best checkpoint must hold the weights of epoch {best.epoch}, got others.")
 
 
 def _named(evaluation: Evaluation, prefix: str) -> dict[str, NDArray[np.generic]]:

@@ -47,9 +47,10 @@ class Board:
         if not self.is_terminal:
             say(f"{self._name(job)} started")
 
-    def on_wait(self, job: Job) -> None:
-        """Prints that another process works on a job."""
-        self._say(f"{self._name(job)} is in use by another process; waiting for it")
+    def on_wait(self, job: Job, seconds: float) -> None:
+        """Prints that another process works on a job, and how long that may write nothing."""
+        limit = f"until it has written nothing for {tqdm.format_interval(seconds)}"
+        self._say(f"{self._name(job)} is in use by another process; waiting for it ({limit})")
 
     def on_end(self, job: Job, outcome: Outcome, *, again: bool) -> None:
         """Prints how a job ended, and whether it is tried again."""

@@ -15,7 +15,7 @@ from era_cnn.compose.hydra_door import Composed
 from era_cnn.compose.planner import Planner, raise_problems_of_jobs
 from era_cnn.compose.words import Words
 from era_cnn.config.sections import Choice
-from era_cnn.errors import ConfigError, OutputError, RunFolderError, problem
+from era_cnn.errors import ConfigError, OutputError, RunFolderError, problem, show
 from era_cnn.folders.claims import check_length, claim
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.outcome import DONE
@@ -30,11 +30,13 @@ from era_cnn.signals import exit_code_of
 from era_cnn.sweeps.board import Board
 from era_cnn.sweeps.executor import Executor, Manner
 from era_cnn.sweeps.executors import make_executor, prepare_workers
-from era_cnn.sweeps.options import OptunaSweeper, SweepOptions, sweep_options
+from era_cnn.sweeps.options import OptunaSweeper, SweepOptions, check_reuse, sweep_options
 from era_cnn.sweeps.request import Request
 from era_cnn.sweeps.sweep import Drive, Listed, Source
 
-CHANGEABLE = ("hydra/launcher", "sweep.on_error", "sweep.retries", "sweep.reuse", "hydra.sweeper.n_trials")
+CHANGEABLE = (
+    "hydra/launcher", "sweep.on_error", "sweep.retries", "sweep.reuse", "sweep.reuse_from", "hydra.sweeper.n_trials",
+)  # fmt: skip
 """Overrides that `resume` may change, besides the launcher's keys: how jobs run, not what they compute."""
 
 
@@ -95,11 +97,13 @@ def resume(
     if data_root is not None:
         typed_path("--data-root", data_root)  # its jobs would fail one by one
     sweep = SweepFolder(path.absolute())
-    request = Request.of(sweep).moved(words.config_dir)
+    request = Request.of(sweep).given(words.config_dir)
     composed = request.composed(overrides)
     if "n_trials" not in request.sweeper and any("hydra.sweeper.n_trials" in text for text in overrides):
         raise ConfigError(["hydra.sweeper.n_trials must be used with a search, got another sweep. Leave it out."])
     options = sweep_options(composed)
+    check_reuse(options.sweep, overrides)
+    _report_other_places(options, request, overrides)
     with sweep.locked(), stop_requests() as stop:
         # Clean up after an earlier driver: its queued jobs, the ledger, and missing folders.
         if (sweep.path / SUBMITIT).exists():
@@ -124,6 +128,13 @@ def resume(
             source = _search(options.search, planner, sweep, jobs, _corners(options.search, planner))
         done = len(jobs) - len(pending)
         return _drive(sweep, source, executor, options, stop, [job.overrides for job in jobs], done)
+
+
+def _report_other_places(options: SweepOptions, request: Request, changes: Sequence[str]) -> None:
+    """Says that the folders in which the sweep began to search for equal runs are not searched any more."""
+    recorded, is_given = request.sweep.get("reuse_from"), any(text.startswith("sweep.reuse_from=") for text in changes)
+    if options.sweep.reuse and not is_given and recorded not in (None, options.sweep.reuse_from):
+        say(f"Equal runs are not searched for in {show(recorded)}. To do so, add sweep.reuse_from=… again.")
 
 
 def _sweep_dir(composed: Composed, options: SweepOptions) -> str:

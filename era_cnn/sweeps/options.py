@@ -83,6 +83,12 @@ def sweep_options(composed: Composed) -> SweepOptions:
     return SweepOptions(options.sweep, launcher, options.hydra.sweeper)
 
 
+def check_reuse(sweep: SweepConfig, typed: Sequence[str]) -> None:
+    """Raises a `ConfigError` if overrides say where to search for equal runs, and none is searched for."""
+    if problems := list(_problems_of_reuse(sweep, typed)):
+        raise ConfigError(problems)
+
+
 def _problems_of_reuse(sweep: SweepConfig, typed: Sequence[str]) -> Iterator[str]:
     for text in typed:
         if text.startswith("sweep.reuse_from=") and not sweep.reuse:

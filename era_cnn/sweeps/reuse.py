@@ -10,6 +10,7 @@ from pathlib import Path
 from era_cnn.config.schema import RunConfig
 from era_cnn.config.versions import digest
 from era_cnn.errors import RunFolderError, StorageError
+from era_cnn.folders.plain import walk
 from era_cnn.folders.provenance import differences
 from era_cnn.folders.run import RunFolder
 from era_cnn.runs import provenance
@@ -54,13 +55,13 @@ def take_over(folder: RunFolder, config: RunConfig, places: Sequence[Path]) -> b
 def _completed(places: Sequence[Path], origin: dict[str, str]) -> Iterator[RunFolder]:
     """The completed runs with these digests; folders without a run, or with a damaged one, are skipped."""
     for place in places:
-        for path, subfolders, files in os.walk(place):
+        for path, subfolders, files in walk(place):
             if "config.yaml" in files:
                 subfolders.clear()  # a run, which contains no other runs
             subfolders.sort()
             if "result.json" not in files:
                 continue
-            source = RunFolder(Path(path))
+            source = RunFolder(path)
             try:
                 source.check()
                 result = source.result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -20,6 +21,10 @@ from era_cnn.sweeps.options import SweepConfig
 POLL_SECONDS = 0.2
 MAX_STOPS = 10
 """How often something else may stop a job within one epoch before it is no longer tried again."""
+
+
+MAX_SILENCE_SECONDS = 7_200.0
+"""How long to wait for another process that works on a job, but neither ends an epoch nor saves a checkpoint."""
 
 
 class Source(Protocol):
@@ -89,7 +94,9 @@ class Drive:
     _running: dict[int, Job] = field(default_factory=dict)
     _attempts: Counter[int] = field(default_factory=Counter)
     _pruned: set[int] = field(default_factory=set)
-    _awaited: set[int] = field(default_factory=set)
+    _awaited: dict[int, tuple[int, float]] = field(default_factory=dict)
+    """By job that another process works on: when that last wrote to it, and when this was first seen."""
+
     _stops: dict[int, tuple[int, int]] = field(default_factory=dict)
     """By job: its epochs when it was last stopped, and how often it was stopped with as many."""
 
@@ -141,9 +148,14 @@ class Drive:
         """Starts jobs while there is room; returns whether there are more."""
         while not self._is_ending() and not self.executor.is_full():
             self._next = self._next or self.source.next()
-            if self._next is None or not self._can_begin(self._next):
+            if self._next is None or not self.executor.has_room(self._next):
+                break
+            if (silence := self._silence_elsewhere(self._next)) is not None and silence < MAX_SILENCE_SECONDS:
                 break
             job, self._next = self._next, None
+            if silence is not None:
+                self._give_up(job)
+                continue
             if (outcome := self.sweep.outcome(job)).state in DONE:  # another process did it in the meantime
                 self._take_note(job, outcome)
                 continue
@@ -157,14 +169,23 @@ class Drive:
     def _is_ending(self) -> bool:
         return self._halted or self.stop.number is not None
 
-    def _can_begin(self, job: Job) -> bool:
-        if not self.executor.has_room(job):
-            return False
-        is_in_use = self.sweep.run(job).is_in_use()
-        if is_in_use and job.number not in self._awaited:
-            self._awaited.add(job.number)
-            self.board.on_wait(job)
-        return not is_in_use
+    def _silence_elsewhere(self, job: Job) -> float | None:
+        """For how many seconds another process has used a job's folder and written nothing; None if none uses it."""
+        folder = self.sweep.run(job)
+        if not folder.is_in_use():
+            return None
+        if job.number not in self._awaited:
+            self.board.on_wait(job, MAX_SILENCE_SECONDS)
+        now, written = time.monotonic(), folder.last_written()
+        before, since = self._awaited.get(job.number, (written, now))
+        self._awaited[job.number] = written, since if written == before else now
+        return now - self._awaited[job.number][1]
+
+    def _give_up(self, job: Job) -> None:
+        """Goes on without a job that another process neither does nor gives back; its folder is left as it is."""
+        message = "Another process uses its folder, and writes nothing. End it, and resume the sweep."
+        self._attempts[job.number] = self.config.retries + 1
+        self._take_note(job, replace(self.sweep.outcome(job), state="failed", message=message))
 
     def _stop(self) -> None:
         self._halted = True

@@ -11,13 +11,19 @@ import pytest
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from era_cnn.compose import guard
 from era_cnn.compose.composition import compose, resolved_values, validated
 from era_cnn.compose.words import Words
 from era_cnn.errors import MAX_PROBLEMS, ConfigError, show
+from era_cnn.folders import schemas
 from tests.helpers import plan_sweep
 
 SECRET = "sesame-open-4711"
 OPTIMIZER = "name: sgd\nlr: 0.1\nmomentum: 0.9\nweight_decay: 0.0\nnesterov: false\n"
+
+
+def test_the_files_of_a_sweep_hold_as_many_jobs_as_it_may_have() -> None:
+    assert schemas.MAX_JOBS == guard.MAX_JOBS
 
 
 @pytest.fixture(autouse=True)
@@ -189,7 +195,7 @@ ECHOES_SELECTED = ECHOES.replace("${.", "${oc.select:optimizer.")
         ("a: &a {b: *a}", "optimizer/own.yaml must be finite"),
         ("a: " + "[" * 30 + "]" * 30, "optimizer/own.yaml must be nested at most 20 levels deep, got 31."),
         ("a: " + "[" * 5000, "optimizer/own.yaml must be nested at most 20 levels deep, got many more."),
-        ("[" + "1," * 20_000 + "]", "optimizer/own.yaml must have at most 10,000 entries, got 20,001."),
+        ("[" + "1," * 20_000 + "]", "optimizer/own.yaml must have at most 10,000 entries, got more."),
         ("x: " + "y" * 70_000, "optimizer/own.yaml must have at most 65,536 bytes, got 70,003 bytes."),
         ("- a", "optimizer/own.yaml must hold a mapping, got ['a']."),
         ("'a: &a [x]'", "optimizer/own.yaml must hold a mapping"),

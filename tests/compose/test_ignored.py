@@ -332,6 +332,23 @@ def test_a_file_that_cannot_be_read_is_refused(own: Path, command, monkeypatch) 
     assert f"{path} must be a readable text file, got: Permission denied." in refused(command, "seed=1")
 
 
+@pytest.mark.parametrize("kind", ["a pipe", "a link to a pipe", "a link to a device", "a folder"])
+@pytest.mark.parametrize("place", ["config.yaml", "model/other.yaml", "experiment/model_4.yaml"])
+def test_what_looks_like_a_config_and_is_no_file_is_refused_unread(kind: str, place: str, own: Path, command) -> None:
+    path = own / place
+    path.parent.mkdir(exist_ok=True)
+    if kind == "a folder":
+        path.mkdir()
+    elif kind == "a link to a device":
+        path.symlink_to("/dev/zero")
+    else:
+        os.mkfifo(path.with_name("pipe") if "link" in kind else path)
+        if "link" in kind:
+            path.symlink_to("pipe")
+    for words in (["seed=1"], ["-m", "seed=1,2"], ["--cfg", "job"], ["models"], ["describe"]):
+        assert f"{path} must be " in refused(command, *words)
+
+
 def test_a_broken_file_is_named_and_the_others_are_listed(own: Path, command) -> None:
     write(own, "experiment/broken.yaml", f"{HEADER}name: [\n")
     write(own, "experiment/wrong.yaml", f"{HEADER}name: wrong\nsede: 1\n")

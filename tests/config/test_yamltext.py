@@ -36,7 +36,8 @@ def test_what_is_written_is_read_again(value: Any) -> None:
         ("a: " + "[" * 30 + "]" * 30, f"x.yaml must be nested at most {MAX_DEPTH} levels deep, got 31."),
         ("a: " + "[" * 5000, "x.yaml must be nested at most 20 levels deep, got many more."),
         (f"a: {'9' * 101}", f"x.yaml must hold no number of more than {MAX_DIGITS} digits"),
-        ("a: [" + "1," * MAX_ENTRIES + "]", f"x.yaml must have at most {MAX_ENTRIES:,} entries"),
+        ("a: [" + "1," * MAX_ENTRIES + "]", f"x.yaml must have at most {MAX_ENTRIES:,} entries, got more"),
+        ("a: [" + "1," * MAX_ENTRIES + "'", f"x.yaml must have at most {MAX_ENTRIES:,} entries, got more"),  # read no further
         ("a: &a [*a]", "x.yaml must be finite, got an alias that contains itself."),
         ("b: &b [1, 1]\n" + "".join(f"b{i}: &b{i} [*b{i - 1 or ''}, *b{i - 1 or ''}]\n" for i in range(1, 15)), "x.yaml must have at most"),
         ("a: " + "${b}" * 201, f"x.yaml must hold at most {MAX_INTERPOLATIONS} interpolations, got 201."),

@@ -9,10 +9,10 @@ from era_cnn.errors import RunFolderError, StorageError
 from era_cnn.folders.checkpoints import CheckpointFolder
 from era_cnn.folders.claims import locked
 from era_cnn.folders.ledger import Entry, Job, Ledger
-from era_cnn.folders.plain import check_entries, check_way, open_to_append, read_plain
+from era_cnn.folders.plain import check_entries, check_way, open_to_append, read_plain, walk
 from era_cnn.folders.run import FILES, FOLDERS, RunFolder
 from era_cnn.folders.storage import create, write_atomically
-from era_cnn.folders.sweep import SweepFolder
+from era_cnn.folders.sweep import OWN_NAMES, SweepFolder
 from tests.conftest import config_of
 
 SECRET = b"not for others"
@@ -147,6 +147,18 @@ def test_a_sweep_whose_files_are_links_is_not_touched(name: str, tmp_path: Path,
     assert unchanged(outside)
 
 
+def test_a_deep_folder_is_walked_to_a_level(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1200):  # deeper than Python recurses; no path to the last one is short enough for the system
+        os.mkdir("a")
+        os.chdir("a")
+    assert [len(path.relative_to(tmp_path).parts) for path, _, _ in walk(tmp_path, 5)] == [0, 1, 2, 3, 4, 5]
+    assert len(list(walk(tmp_path))) == 21
+    for _ in range(1200):  # shutil.rmtree recurses as well
+        os.chdir("..")
+        os.rmdir("a")
+
+
 def test_a_lock_is_not_made_elsewhere(tmp_path: Path, outside: Path) -> None:
     (tmp_path / ".lock").symlink_to(outside / "secret")
     with pytest.raises(RunFolderError, match=r"\.lock must be a plain file, got a link"), locked(tmp_path):
@@ -158,7 +170,8 @@ def test_a_lock_is_not_made_elsewhere(tmp_path: Path, outside: Path) -> None:
     "change",
     [
         {"folder": "../elsewhere"}, {"folder": "/elsewhere"}, {"folder": "a/../../b"}, {"folder": ""}, {"folder": "a/./b"},
-        {"number": -1}, {"number": True}, {"number": "0"}, {"overrides": "seed=1"}, {"overrides": [1]}, {"epochs": 0},
+        {"folder": "a" * 256}, {"folder": "/".join("abc" * 1000)}, {"folder": "ü" * 128}, {"folder": "\ud800"},
+        {"number": -1}, {"number": True}, {"number": "0"}, {"number": 10_000}, {"overrides": "seed=1"}, {"overrides": [1]}, {"epochs": 0},
         {"threads": 1.5}, {"time": None}, {"state": []},
     ],
 )  # fmt: skip
@@ -177,6 +190,25 @@ def test_a_ledger_whose_jobs_share_a_folder_is_damaged(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.create([Job(0, (), "0", "", 1, 1), Job(1, (), "0", "", 1, 1)])
     assert ledger.latest() is None
+
+
+@pytest.mark.parametrize("folder", ["0", "0/x", "0/checkpoints/y"])
+def test_a_ledger_with_a_job_within_another_is_damaged(folder: str, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.create([Job(0, (), "0", "", 1, 1), Job(1, (), "00", "", 1, 1)])
+    assert ledger.latest()
+    ledger.create([Job(0, (), folder, "", 1, 1), Job(1, (), "0", "", 1, 1), Job(2, (), "00", "", 1, 1)])
+    assert ledger.latest() is None
+
+
+@pytest.mark.parametrize("name", OWN_NAMES)
+def test_no_job_has_the_place_of_a_file_of_the_sweep(name: str, tmp_path: Path) -> None:
+    sweep = SweepFolder(tmp_path)
+    (tmp_path / "multirun.yaml").touch()
+    sweep.ledger.create([Job(0, (), "0", "", 1, 1)])
+    assert len(sweep.jobs()) == 1
+    sweep.ledger.create([Job(0, (), f"{name}/x", "", 1, 1)])
+    assert sweep.jobs() == []
 
 
 def test_a_ledger_is_not_added_to_elsewhere(tmp_path: Path, outside: Path) -> None:

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from era_cnn.config.yamltext import as_yaml, parse_yaml
 from era_cnn.errors import RunFolderError
 from era_cnn.folders.outcome import read_outcome
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.schemas import parse_fingerprints, parse_json, parse_metrics
+from era_cnn.folders.sweep import SweepFolder
+from era_cnn.sweeps.request import Request
 
 EARLIER = Path(__file__).parent / "schema_1" / "completed"
 NAMES = ("status.json", "result.json", "provenance.json")
@@ -96,11 +101,55 @@ def test_metrics_that_no_run_writes_are_damaged(text: str) -> None:
         parse_metrics(text)
 
 
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [(parse_metrics, f"{HEAD}\n" + "1\n" * 10**6), (parse_fingerprints, "1\n" * 10**6)],
+)
+def test_a_long_file_of_other_lines_takes_no_memory(parse: Callable[[str], object], text: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="line "):
+            parse(text)
+        assert tracemalloc.get_traced_memory()[1] < 5 * len(text)  # a string stream takes four bytes a character
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", ".hydra/hydra.yaml", "status.json", "result.json", "metrics.csv"])
+def test_a_file_that_is_larger_than_any_run_writes_is_not_parsed(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b" " * (2**24 + 1))
+    with pytest.raises(
+        RunFolderError, match=rf"{path.name} must hold what the run wrote, got: [\d,]+ bytes, more than"
+    ):
+        RunFolder(tmp_path).read(name, lambda text: pytest.fail("parsed"))
+
+
 @pytest.mark.parametrize("line", ["[]", "{}", '{"epoch": 2, "order": "x"}', '{"epoch": 1}', '{"epoch": 1, "order": 1}'])
 def test_fingerprints_that_no_run_writes_are_damaged(line: str) -> None:
     assert parse_fingerprints('{"epoch": 1, "order": "x"}\n') == {1: {"order": "x"}}
     with pytest.raises(ValueError, match="line 1"):
         parse_fingerprints(line)
+
+
+ODD_RECORDS: tuple[Any, ...] = (1, "x", [1], {"a": 1}, None, [[1]], [None], [{}], True)
+
+
+@pytest.mark.parametrize("odd", ODD_RECORDS, ids=str)
+def test_a_record_of_a_sweep_that_no_driver_writes_is_damaged_or_says_nothing_else(odd: Any, tmp_path: Path) -> None:
+    path = tmp_path / "multirun.yaml"
+    whole = parse_yaml("multirun.yaml", (EARLIER.parent / "sweep" / "multirun.yaml").read_text(encoding="utf-8"))
+    ways = [("sweep",), *(("hydra", key) for key in ("launcher", "sweeper", "job", "overrides", "runtime"))]
+    ways += [("hydra", "job", "config_name"), ("hydra", "overrides", "task"), ("hydra", "overrides", "hydra")]
+    for way in (*ways, ("hydra", "runtime", "config_sources")):
+        path.write_text(as_yaml(_changed(whole, way, odd)), encoding="utf-8")
+        is_a_section = way[-1] in ("sweep", "launcher", "sweeper") and odd == {"a": 1}  # its keys are checked later
+        if is_a_section or (way[-1] == "config_name" and odd in ("x", None)):
+            Request.of(SweepFolder(tmp_path))
+            continue
+        with pytest.raises(RunFolderError, match=rf"multirun.yaml must hold what the run wrote, got: {'.'.join(way)}"):
+            Request.of(SweepFolder(tmp_path))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "hydra: {}", "hydra: {job: {num: x}, overrides: {task: []}}", "a: *b"])

@@ -131,6 +131,24 @@ def test_the_recorded_diff_gives_the_same_files_byte_for_byte(
     assert files(applied(recorded)) == files(repo)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [SETTINGS, *(f"[diff]\n{line}" for line in ("renames = false", "renames = copies", "submodule = log", "submodule = diff"))],
+    ids=["hostile", "no renames", "copies", "submodules as logs", "submodules as diffs"],
+)  # fmt: skip
+def test_the_recorded_diff_is_the_same_whatever_the_settings(settings: str, repo: Path, home: Path) -> None:
+    _submodule(repo)
+    (repo / "sub" / "more").write_bytes(b"x")
+    commit(repo / "sub")
+    (repo / "folder/ä.txt").rename(repo / "folder/b.txt")
+    git("add", "-A")
+    expected, _ = read(repo)
+    assert "\n+Subproject commit " in expected["diff"]
+    assert "rename from" not in expected["diff"]
+    (home / ".gitconfig").write_text(settings, encoding="utf-8")
+    assert read(repo) == (expected, [])
+
+
 @pytest.mark.parametrize("name", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_EXTERNAL_DIFF", "GIT_DIFF_OPTS"])
 def test_an_environment_that_points_git_elsewhere_does_not_count(
     name: str, repo: Path, monkeypatch: pytest.MonkeyPatch

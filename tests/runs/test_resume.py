@@ -283,7 +283,7 @@ def test_what_is_no_run_is_left_as_it_is(command, tmp_path: Path) -> None:
     code, _, err = command("resume", "foreign")
     assert code == 4
     assert err == (
-        f"{tmp_path / 'foreign' / 'multirun.yaml'} must hold what the run wrote, got: no 'hydra'. Start a new run.\n"
+        f"{tmp_path / 'foreign' / 'multirun.yaml'} must hold what the run wrote, got: hydra: Field required. Start a new run.\n"
     )
     code, _, err = command("replay", "foreign")
     assert code == 2

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import json
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -334,26 +336,61 @@ def test_with_validation_images_the_best_weights_predict_as_well(seed: int, tmp_
     assert weights_sha256(final_network) == result.weights_sha256  # of the final weights, though others were loaded
 
 
-class DamagesTheBest(Listener):
-    """A disk that fails before the end."""
+Change = Callable[[bytes, bytes], bytes | None]
+
+
+class ChangesTheBest(Listener):
+    """Someone who replaces the best checkpoint before the end; its name still fits its content."""
+
+    def __init__(self, change: Change) -> None:
+        self.change, self.is_best_last = change, True
 
     def on_start(self, training: Training) -> None:
-        self.folder = training.folder
+        self.folder, self.history = training.folder / "checkpoints", training.history
 
     def on_epoch(self, metrics: EpochMetrics) -> None:
-        if metrics.epoch == 4:
-            for path in (self.folder / "checkpoints").glob("best_*"):
-                path.write_bytes(b"damaged")
+        if metrics.epoch == 4 and not self.history.is_best_so_far:
+            self.is_best_last = False
+            (path,) = self.folder.glob("best_*")
+            last = sorted(self.folder.glob("epoch-*"))[-1]
+            content = self.change(path.read_bytes(), last.read_bytes())
+            path.unlink()
+            if content is not None:
+                name = f"{path.stem.rpartition('_')[0]}_{hashlib.sha256(content).hexdigest()}.pt"
+                (self.folder / name).write_bytes(content)
 
 
-def test_without_the_best_checkpoint_there_are_only_the_final_predictions(tmp_path: Path) -> None:
+def without_a_weight(best: bytes, last: bytes) -> bytes:
+    values = torch.load(io.BytesIO(best), weights_only=True)
+    values["state"]["network"].popitem()
+    buffer = io.BytesIO()
+    torch.save(values, buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda best, last: best, ""),
+        (lambda best, last: None, "the best checkpoint is damaged or missing."),
+        (lambda best, last: b"damaged", "A checkpoint must hold a training, got BadZipFile"),
+        (lambda best, last: last, "the best checkpoint must hold the weights of epoch "),
+        (without_a_weight, "The checkpoint must hold the names that the config gives as weights"),
+    ],
+)
+def test_only_the_weights_of_the_best_epoch_predict_as_such(
+    change: Change, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for seed in (1, 2, 3):  # one whose best epoch is not the last
-        result = run_in(tmp_path / f"{seed}", *VAL, f"seed={seed}", listeners=[DamagesTheBest()])
-        if result.best_val_epoch != 4:
-            with np.load(tmp_path / f"{seed}" / "predictions.npz") as arrays:
-                assert set(arrays) == {"labels", "predicted", "logits"}
-            return
-    pytest.fail("the best epoch was the last one each time")
+        changes = ChangesTheBest(change)
+        run_in(tmp_path / f"{seed}", *VAL, f"seed={seed}", listeners=[changes])
+        if not changes.is_best_last:
+            break
+    assert not changes.is_best_last
+    with np.load(tmp_path / f"{seed}" / "predictions.npz") as arrays:
+        assert ("best_logits" in arrays) == (not said)
+    warned = capsys.readouterr().err
+    assert (f"predictions.npz has no predictions of the best weights: {said}" in warned) == bool(said)
 
 
 @pytest.mark.mnist

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -24,7 +25,7 @@ from era_cnn.runs.stopping import StopRequest
 from era_cnn.signals import SIGNALS
 from era_cnn.sweeps.board import Board
 from era_cnn.sweeps.options import SweepConfig, sweep_options
-from era_cnn.sweeps.sweep import MAX_STOPS, Drive, Listed
+from era_cnn.sweeps.sweep import MAX_SILENCE_SECONDS, MAX_STOPS, Drive, Listed
 from tests.sweeps.conftest import SMALL, outcomes_of
 from tests.sweeps.fakes import KILLED, FakeExecutor, Script, ledger_of
 
@@ -108,8 +109,37 @@ def test_a_job_in_use_elsewhere_is_waited_for_and_reported_once(fake_sweep, scri
         }
         done = fake_sweep(*SWEEP, "seed=0,1")
     assert done.returncode == 0
-    assert done.stdout.count("job 1 (seed=1) is in use by another process; waiting for it\n") == 1
+    said = "job 1 (seed=1) is in use by another process; waiting for it (until it has written nothing for 2:00:00)\n"
+    assert done.stdout.count(said) == 1
     assert script.looks > 5
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+@pytest.mark.parametrize("is_silent", [True, False])
+def test_a_job_that_another_process_never_gives_back_is_given_up(
+    is_silent: bool, retries: int, fake_sweep, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(step=MAX_SILENCE_SECONDS)
+    monkeypatch.setattr("era_cnn.sweeps.sweep.time.monotonic", lambda: float(next(clock)))
+
+    def write() -> None:
+        job = SweepFolder(Path("sweep")).run(job_1())
+        job.checkpoints.path.mkdir(exist_ok=True)
+        (job.checkpoints.path / f"{script.looks}").touch()
+
+    with ExitStack() as held:
+        script.at_look = {1: lambda: held.enter_context(SweepFolder(Path("sweep")).run(job_1()).locked())}
+        if not is_silent:
+            script.at_look |= {**dict.fromkeys(range(2, 8), write), 8: held.close}
+        done = fake_sweep(*SWEEP, "seed=0,1,2", f"sweep.retries={retries}")
+        assert states()[::2] == ["completed"] * 2
+        assert ((1, "failed") in ledger()) == is_silent
+        assert done.returncode == (1 if is_silent else 0)
+    if is_silent:
+        said = "Another process uses its folder, and writes nothing. End it, and resume the sweep.\n"
+        assert f"job 1 (seed=1) failed: {said}" in done.stdout
+        assert fake_sweep("resume", "sweep").returncode == 0
+    assert states() == ["completed"] * 3
 
 
 def job_1() -> Job:

@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+import era_cnn
 from era_cnn.compose.launchers import BasicLauncher, LocalLauncher
+from era_cnn.errors import ConfigError
 from era_cnn.folders.sweep import SweepFolder
 from era_cnn.sweeps.options import sweep_options
 from era_cnn.sweeps.request import Request
@@ -226,11 +228,17 @@ def test_a_folder_that_is_gone_is_made_again(fake_sweep, tmp_path: Path) -> None
     before = weights_of(outcomes_of())
     shutil.rmtree(tmp_path / "sweep" / "1_model_4_digits")
     group.write_text("defaults: [sgd]\nlr: 0.02\n", encoding="utf-8")
-    done = fake_sweep("resume", "sweep")
+    done = fake_sweep("resume", "sweep")  # the record may come from someone else, and name any folder
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"--config-dir must be given again, since jobs are composed from '{tmp_path / 'own'}', got nothing. "
+        "Check that folder, and add --config-dir.\n"
+    )
+    done = fake_sweep("resume", "sweep", "--config-dir", "own")
     assert done.returncode == 4
     assert "must exist, got nothing, and the config files now describe another job. Undo their change." in done.stderr
     group.write_text("defaults: [sgd]\nlr: 0.01\n", encoding="utf-8")
-    assert fake_sweep("resume", "sweep").returncode == 0
+    assert fake_sweep("resume", "sweep", "--config-dir", "own").returncode == 0
     assert weights_of(outcomes_of()) == before
 
 
@@ -362,6 +370,30 @@ def test_equal_runs_are_taken_from_where_they_lie(sweep, command, tmp_path: Path
     assert states("multirun/d") == ["reused", "reused"]
 
 
+def test_a_recorded_folder_is_searched_for_equal_runs_only_if_it_is_given_again(sweep, command, tmp_path: Path) -> None:
+    command(*SMALL, "seed=1", "hydra.run.dir=elsewhere/a")
+    words = ["-m", *SMALL, "seed=1,2", "sweep.reuse=true", "sweep.reuse_from=[elsewhere]", "hydra.sweep.dir=sweep"]
+    assert sweep(*words, sabotage={2: "raise"}).returncode == 1
+    assert states() == ["reused", "failed"]
+
+    def begin_again(*more: str) -> str:
+        shutil.rmtree("sweep/0_model_4_digits")
+        done = sweep("resume", "sweep", *more)
+        assert done.returncode == 0, done.stderr
+        return str(done.stdout)
+
+    assert (
+        "Equal runs are not searched for in ['elsewhere']. To do so, add sweep.reuse_from=… again.\n" in begin_again()
+    )
+    assert states() == ["completed", "completed"]
+    assert "Equal runs" not in begin_again("sweep.reuse_from=[elsewhere]")
+    assert states() == ["reused", "completed"]
+    assert "Equal runs" not in begin_again("sweep.reuse=false")
+    assert states() == ["completed", "completed"]
+    code, _, err = command("resume", "sweep", "sweep.reuse=false", "sweep.reuse_from=[a]")
+    assert (code, err[:54]) == (2, "sweep.reuse_from must be used with sweep.reuse=true, g")
+
+
 def test_the_results_are_written_and_can_be_asked_for(fake_sweep, command, tmp_path: Path) -> None:
     fake_sweep("-m", *SMALL, "seed=0,1", "model.dropout=0,0.2", "hydra.sweep.dir=sweep", sabotage={1: "raise"})
     page = (tmp_path / "sweep" / "sweep.md").read_text(encoding="utf-8")
@@ -422,10 +454,17 @@ def test_bad_sweeps_are_refused_before_anything_is_made(words: list[str], said: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_options_of_sweeps_have_no_effect_on_a_run_and_are_refused(command, tmp_path: Path) -> None:
-    code, _, err = command("data=digits", "sweep.retries=2")
-    assert (code, err) == (2, "sweep.retries must be used with a sweep, got a single run. Add -m, or remove it.\n")
+@pytest.mark.parametrize("verb", [[], ["describe"], ["data", "digits"]])
+@pytest.mark.parametrize("word", ["sweep.retries=2", "hydra/launcher=local", "+hydra.launcher.setup=[a]"])
+def test_options_of_sweeps_have_no_effect_on_a_run_and_are_refused(
+    verb: list[str], word: str, command, tmp_path: Path
+) -> None:
+    key = word.lstrip("+").partition("=")[0]
+    message = f"{key} must be used with a sweep, got a single run. Add -m, or remove it."
+    assert command(*verb, word) == (2, "", f"{message}\n")
     assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        era_cnn.compose([word])
 
 
 def test_what_a_sweep_is_cannot_change_when_it_goes_on(fake_sweep, command) -> None:

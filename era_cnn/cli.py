@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from era_cnn.errors import ConfigError, harmless, problem
 from era_cnn.machine import keep_memory
-from era_cnn.output import say
+from era_cnn.output import say, shown
 from era_cnn.paths import current_folder, expanded
 from era_cnn.terminal import Terminated, flushed, own_the_process, report
 
@@ -253,6 +253,20 @@ def _compare(line: Line) -> int:
     return compare([Path(expanded(path)) for path in args.paths])
 
 
+def _note(line: Line) -> int:
+    parser = Parser("era-cnn note", description="Adds a note or tags to a run or a sweep, which may be running.")
+    parser.add_argument("path", metavar="RUN_OR_SWEEP", help="the folder of a run or sweep; its notes.md is written")
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="the note; it gets the date")
+    parser.add_argument("--tag", action="append", default=[], metavar="NAME", help="a word to find it by; repeatable")
+    args = _parsed(parser, line)
+    from era_cnn.folders.notes import add_note
+
+    folder = Path(expanded(args.path)).absolute()
+    notes = add_note(folder, " ".join(args.text), args.tag)
+    say(f"Noted in {shown(folder) / 'notes.md'}." + (f" Tags: {', '.join(notes.tags)}" if notes.tags else ""))
+    return 0
+
+
 class Parser(argparse.ArgumentParser):
     """Parses the words after a verb; prints as everything else does."""
 
@@ -269,7 +283,7 @@ def _parsed(parser: argparse.ArgumentParser, line: Line) -> argparse.Namespace:
     """Parses the words after a verb; the verb's help also lists the options that may appear anywhere."""
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder with your own config groups")
     parser.add_argument("--plugin", metavar="FILE", action="append", help="a file with your own code; repeatable")
-    return parser.parse_args(line.words)
+    return parser.parse_intermixed_args(line.words)
 
 
 VERBS: dict[str, Callable[[Line], int]] = {
@@ -279,4 +293,5 @@ VERBS: dict[str, Callable[[Line], int]] = {
     "resume": _resume,
     "replay": _replay,
     "compare": _compare,
+    "note": _note,
 }

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,9 +32,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+NOTES, NOTES_LOCK = "notes.md", ".notes.lock"
+
 FILES = (
     "config.yaml", "summary.txt", "run.log", "metrics.csv", "fingerprints.jsonl", "predictions.npz", "result.json",
-    "provenance.json", "status.json",
+    "provenance.json", "status.json", NOTES, NOTES_LOCK,
 )  # fmt: skip
 """The files of a run that this version reads or writes."""
 
@@ -42,6 +44,9 @@ FOLDERS = (".hydra", "checkpoints")
 
 SWEEP_FILES = ("multirun.yaml", "ledger.jsonl")
 """The files that make a folder that of a sweep."""
+
+MARKS_OF_A_RUN = (".hydra", "status.json", "result.json", "provenance.json")
+"""A folder with one of these holds a run, even if its config.yaml is lost."""
 
 
 class RunFolder:
@@ -301,6 +306,11 @@ class RunFolder:
 def is_sweep(path: Path) -> bool:
     """Whether a folder is that of a sweep."""
     return any(os.path.lexists(path / name) for name in SWEEP_FILES)
+
+
+def is_run(names: Iterable[str]) -> bool:
+    """Whether a folder with these names in it is that of a run, damaged or not."""
+    return not set(MARKS_OF_A_RUN).isdisjoint(names)
 
 
 _NEEDED = ("config.yaml", "fingerprints.jsonl", "metrics.csv", "multirun.yaml")

@@ -247,10 +247,17 @@ def _compare(line: Line) -> int:
     )
     help_ = "the folder of a run or sweep, which may still be running, or one that contains such folders"
     parser.add_argument("paths", nargs="+", metavar="RUN_OR_SWEEP_OR_FOLDER", help=help_)
+    parser.add_argument(
+        "--format", choices=("table", "csv", "md", "json", "html"), default="table", help="of the output"
+    )
+    help_ = (
+        "the setting that the others are compared with, such as optimizer.lr=0.01; repeatable. Default: the first one"
+    )
+    parser.add_argument("--baseline", action="append", default=[], metavar="KEY=VALUE", help=help_)
     args = _parsed(parser, line)
     from era_cnn.reports.compare import compare
 
-    return compare([Path(expanded(path)) for path in args.paths])
+    return compare([Path(expanded(path)) for path in args.paths], output_format=args.format, baseline=args.baseline)
 
 
 def _note(line: Line) -> int:

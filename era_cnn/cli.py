@@ -260,6 +260,23 @@ def _compare(line: Line) -> int:
     return compare([Path(expanded(path)) for path in args.paths], output_format=args.format, baseline=args.baseline)
 
 
+def _list(line: Line) -> int:
+    parser = Parser("era-cnn list", description="Lists the runs and sweeps in a folder, the jobs of a sweep, or a run.")
+    parser.add_argument(
+        "folder", nargs="?", metavar="FOLDER", help="default: outputs and multirun in the current folder"
+    )
+    help_ = "list only what has this value of experiment, state, tag, or any key of a config or result; repeatable"
+    parser.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help=help_)
+    help_ = "sort by such a key, or by when, best or final, so that the newest or highest is last"
+    parser.add_argument("--sort", metavar="KEY", help=help_)
+    parser.add_argument("--json", action="store_true", help="print a JSON list of objects instead of a table")
+    args = _parsed(parser, line)
+    from era_cnn.reports.listing import list_runs
+
+    folder = None if args.folder is None else Path(expanded(args.folder))
+    return list_runs(folder, where=args.where, sort=args.sort, as_json=args.json)
+
+
 def _note(line: Line) -> int:
     parser = Parser("era-cnn note", description="Adds a note or tags to a run or a sweep, which may be running.")
     parser.add_argument("path", metavar="RUN_OR_SWEEP", help="the folder of a run or sweep; its notes.md is written")
@@ -300,5 +317,6 @@ VERBS: dict[str, Callable[[Line], int]] = {
     "resume": _resume,
     "replay": _replay,
     "compare": _compare,
+    "list": _list,
     "note": _note,
 }

@@ -128,7 +128,7 @@ def _finding(comparison: Comparison, difference: Difference) -> str:
 
 
 def _remarks(comparison: Comparison) -> Iterator[str]:
-    if comparison.correlation is not None and comparison.correlation < 0:
+    if comparison.correlation is not None and round(comparison.correlation, 2) < 0:
         yield (
             f"Accuracies of common seeds are negatively correlated ({comparison.correlation:.2f}), so pairing them "
             "makes the interval wider."
@@ -146,7 +146,8 @@ def _remarks(comparison: Comparison) -> Iterator[str]:
 
 def _numbers(comparison: Comparison, difference: Difference) -> Iterator[str]:
     """The test, the interval of the difference, and p."""
-    yield f"{comparison.test} on {comparison.n[0]:,} test images" if comparison.test == MCNEMAR else comparison.test
+    over = {PAIRED: " over common seeds", MCNEMAR: f" on {comparison.n[0]:,} test images"}
+    yield comparison.test + over.get(comparison.test, "")
     yield f"difference {100 * difference.value:+.2f}"
     if difference.interval:
         yield f"95% interval {interval_text(difference.interval)}"
@@ -167,7 +168,7 @@ def _needed(comparison: Comparison, difference: Difference) -> str:
 
 
 def _seeds(comparison: Comparison) -> str:
-    return " and ".join(map(str, comparison.n)) + (" common seeds" if comparison.test == PAIRED else " seeds")
+    return f"{' and '.join(map(str, comparison.n))} seeds"
 
 
 def _n(comparison: Comparison) -> str:

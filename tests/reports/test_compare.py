@@ -303,7 +303,7 @@ def test_json_is_complete_and_has_null_for_what_is_missing(command: Command) -> 
 
 def test_each_format_shows_the_comparisons_but_csv(command: Command) -> None:
     sweep_of_three()
-    verdict = "optimizer.lr=0.02: not distinguishable with 2 common seeds"
+    verdict = "optimizer.lr=0.02: not distinguishable with 2 seeds"
     for name in ("table", "md", "json", "html"):
         assert verdict in command("compare", "runs", "--format", name)[1]
     assert len(list(csv.DictReader(io.StringIO(command("compare", "runs", "--format", "csv")[1])))) == 6

@@ -56,7 +56,7 @@ def test_settings_with_common_seeds_are_paired(tmp_path: Path) -> None:
     assert comparison.difference is not None
     assert comparison.difference.value == pytest.approx(0.01)
     assert (
-        "optimizer.lr=0.2: better by 1.00 points (paired t, difference +1.00, 95% interval [0.75, 1.25], p = 0.0033)."
+        "optimizer.lr=0.2: better by 1.00 points (paired t over common seeds, difference +1.00, 95% interval [0.75, 1.25], p = 0.0033)."
         in said([comparison])
     )
     assert "The question answered: which setting is better over seeds?" in said([comparison])
@@ -80,8 +80,8 @@ def test_a_difference_that_seeds_hide_comes_with_the_number_of_seeds_that_would_
     assert comparison.difference.value / (comparison.difference.error or 0) == pytest.approx(0.6124, abs=1e-4)
     assert comparison.seeds_needed == 23
     assert (
-        "optimizer.lr=0.2: not distinguishable with 4 common seeds; about 23 would be needed to detect 0.05 points "
-        "with power 0.8 (paired t, difference +0.05, 95% interval [-0.08, 0.18], p = 0.31)."
+        "optimizer.lr=0.2: not distinguishable with 4 seeds; about 23 would be needed to detect 0.05 points "
+        "with power 0.8 (paired t over common seeds, difference +0.05, 95% interval [-0.08, 0.18], p = 0.31)."
     ) in said([comparison])
 
 
@@ -102,7 +102,7 @@ def test_pairs_that_do_not_help_are_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("others", "p", "word", "finding"),
     [
-        ([0.9, 0.9, 0.9], 1.0, "not distinguishable", "not distinguishable with 3 common seeds (paired t, difference +0.00, p = 1.00)."),
+        ([0.9, 0.9, 0.9], 1.0, "not distinguishable", "not distinguishable with 3 seeds (paired t over common seeds, difference +0.00, p = 1.00)."),
         ([0.91, 0.91, 0.91], None, "no test", "better by the same in each seed, and without spread there is no test (paired t"),
         ([1.0, 1.0, 1.0], None, "no test", "better by the same in each seed"),
     ],
@@ -140,9 +140,7 @@ def test_many_comparisons_are_adjusted_for_their_number(tmp_path: Path) -> None:
     assert first.difference is not None
     assert first.p_adjusted == pytest.approx(4 * (first.difference.p or 0))
     assert "4 comparisons: verdicts follow Holm's p" in said(comparisons)
-    assert "optimizer.lr=0.2: not distinguishable with 3 common seeds (paired t" in said(comparisons), (
-        "3 seeds sufficed"
-    )
+    assert "optimizer.lr=0.2: not distinguishable with 3 seeds (paired t" in said(comparisons), "3 seeds sufficed"
 
 
 def test_a_setting_among_very_many_gets_no_sentence(tmp_path: Path) -> None:

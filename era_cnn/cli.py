@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from era_cnn.errors import ConfigError, harmless, problem
 from era_cnn.machine import keep_memory
-from era_cnn.output import say
+from era_cnn.output import say, shown
 from era_cnn.paths import current_folder, expanded
 from era_cnn.terminal import Terminated, flushed, own_the_process, report
 
@@ -261,10 +261,48 @@ def _compare(line: Line) -> int:
     )
     help_ = "the folder of a run or sweep, which may still be running, or one that contains such folders"
     parser.add_argument("paths", nargs="+", metavar="RUN_OR_SWEEP_OR_FOLDER", help=help_)
+    parser.add_argument(
+        "--format", choices=("table", "csv", "md", "json", "html"), default="table", help="of the output"
+    )
+    help_ = (
+        "the setting that the others are compared with, such as optimizer.lr=0.01; repeatable. Default: the first one"
+    )
+    parser.add_argument("--baseline", action="append", default=[], metavar="KEY=VALUE", help=help_)
     args = _parsed(parser, line)
     from era_cnn.reports.compare import compare
 
-    return compare([Path(expanded(path)) for path in args.paths])
+    return compare([Path(expanded(path)) for path in args.paths], output_format=args.format, baseline=args.baseline)
+
+
+def _list(line: Line) -> int:
+    parser = Parser("era-cnn list", description="Lists the runs and sweeps in a folder, the jobs of a sweep, or a run.")
+    parser.add_argument(
+        "folder", nargs="?", metavar="FOLDER", help="default: outputs and multirun in the current folder"
+    )
+    help_ = "list only what has this value of experiment, state, tag, or any key of a config or result; repeatable"
+    parser.add_argument("--where", action="append", default=[], metavar="KEY=VALUE", help=help_)
+    help_ = "sort by such a key, or by when, best or final, so that the newest or highest is last"
+    parser.add_argument("--sort", metavar="KEY", help=help_)
+    parser.add_argument("--json", action="store_true", help="print a JSON list of objects instead of a table")
+    args = _parsed(parser, line)
+    from era_cnn.reports.listing import list_runs
+
+    folder = None if args.folder is None else Path(expanded(args.folder))
+    return list_runs(folder, where=args.where, sort=args.sort, as_json=args.json)
+
+
+def _note(line: Line) -> int:
+    parser = Parser("era-cnn note", description="Adds a note or tags to a run or a sweep, which may be running.")
+    parser.add_argument("path", metavar="RUN_OR_SWEEP", help="the folder of a run or sweep; its notes.md is written")
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="the note; it gets the date")
+    parser.add_argument("--tag", action="append", default=[], metavar="NAME", help="a word to find it by; repeatable")
+    args = _parsed(parser, line)
+    from era_cnn.folders.notes import add_note
+
+    folder = Path(expanded(args.path)).absolute()
+    notes = add_note(folder, " ".join(args.text), args.tag)
+    say(f"Noted in {shown(folder) / 'notes.md'}." + (f" Tags: {', '.join(notes.tags)}" if notes.tags else ""))
+    return 0
 
 
 class Parser(argparse.ArgumentParser):
@@ -283,7 +321,7 @@ def _parsed(parser: argparse.ArgumentParser, line: Line) -> argparse.Namespace:
     """Parses the words after a verb; the verb's help also lists the options that may appear anywhere."""
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder with your own config groups")
     parser.add_argument("--plugin", metavar="FILE", action="append", help="a file with your own code; repeatable")
-    return parser.parse_args(line.words)
+    return parser.parse_intermixed_args(line.words)
 
 
 VERBS: dict[str, Callable[[Line], int]] = {
@@ -293,4 +331,6 @@ VERBS: dict[str, Callable[[Line], int]] = {
     "resume": _resume,
     "replay": _replay,
     "compare": _compare,
+    "list": _list,
+    "note": _note,
 }

@@ -6,6 +6,7 @@ import codecs
 import errno
 import io
 import os
+import shutil
 import stat
 import sys
 from contextlib import suppress
@@ -57,6 +58,11 @@ def accept_all_characters() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=READABLE)
+
+
+def terminal_columns() -> int | None:
+    """The width of the terminal, or that of the environment variable COLUMNS; None if output goes elsewhere."""
+    return shutil.get_terminal_size((0, 0)).columns or None
 
 
 def can_show(text: str) -> bool:

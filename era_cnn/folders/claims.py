@@ -126,15 +126,22 @@ class InUseError(RunFolderError):
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, name: str = ".lock", *, wait_seconds: float = 0, advice: str = ELSEWHERE) -> Iterator[None]:
     """Locks a folder against other processes; the lock ends with this process, however that ends.
+
+    Args:
+        path: The folder.
+        name: The file of the lock; a lock of another name is another lock.
+        wait_seconds: How long to wait for another process.
+        advice: What to do if the folder can't be locked.
 
     Raises:
         InUseError: If another process has locked it.
         RunFolderError: If it can't be written to, or its file system does not support locks.
     """
-    check_entries(path, [".lock"])
-    lock = FileLock(path / ".lock", timeout=0, mode=0o666)  # whatever the umask: others who may write here can lock it
+    check_entries(path, [name])
+    # Whatever the umask: others who may write here can lock it.
+    lock = FileLock(path / name, timeout=wait_seconds, mode=0o666)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a fallback to SoftFileLock, refused below
@@ -143,10 +150,10 @@ def locked(path: Path) -> Iterator[None]:
         raise InUseError(f"{path} must be free, got one in use by another process. Wait for it.") from None
     except OSError as error:
         reason = error.strerror or error
-        raise RunFolderError(f"{path} must be a folder to write to, got: {reason}. {ELSEWHERE}") from error
+        raise RunFolderError(f"{path} must be a folder to write to, got: {reason}. {advice}") from error
     try:
         if isinstance(lock, SoftFileLock):
-            raise RunFolderError(f"{path} must be on a file system that supports locks, got none. {ELSEWHERE}")
+            raise RunFolderError(f"{path} must be on a file system that supports locks, got none. {advice}")
         yield
     finally:
         lock.release()

@@ -32,6 +32,8 @@ class Outcome:
     message: str
     result: dict[str, Any] | None
     folder: Path
+    started: str = ""
+    """When it was started or resumed, in ISO 8601 as far as that is known."""
 
 
 def read_outcome(path: Path, number: int | None, overrides: tuple[str, ...]) -> Outcome:
@@ -43,7 +45,8 @@ def read_outcome(path: Path, number: int | None, overrides: tuple[str, ...]) -> 
         status, result = folder.state(), folder.result()
     except RunFolderError as error:
         return Outcome(number, values, "damaged", str(error), None, path)
-    return Outcome(number, values, _state(status), status.get("message", ""), result, path)
+    started = str(status.get("started") or status.get("since") or "")
+    return Outcome(number, values, _state(status), status.get("message", ""), result, path, started)
 
 
 def _state(status: dict[str, Any]) -> str:

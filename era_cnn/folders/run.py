@@ -7,7 +7,7 @@ import io
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -32,9 +32,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+NOTES, NOTES_LOCK = "notes.md", ".notes.lock"
+
 FILES = (
     "config.yaml", "summary.txt", "run.log", "metrics.csv", "fingerprints.jsonl", "predictions.npz", "result.json",
-    "provenance.json", "status.json",
+    "provenance.json", "status.json", NOTES, NOTES_LOCK,
 )  # fmt: skip
 """The files of a run that this version reads or writes."""
 
@@ -42,6 +44,9 @@ FOLDERS = (".hydra", "checkpoints")
 
 SWEEP_FILES = ("multirun.yaml", "ledger.jsonl")
 """The files that make a folder that of a sweep."""
+
+MARKS_OF_A_RUN = (".hydra", "status.json", "result.json", "provenance.json")
+"""A folder with one of these holds a run, even if its config.yaml is lost."""
 
 
 class RunFolder:
@@ -315,6 +320,12 @@ _MOST_BYTES = {
     "metrics.csv": 2**24,
 }  # fmt: skip
 """More than a run writes, by the name of the file: to parse 64 MiB of any of them takes minutes, or gigabytes."""
+
+
+def is_run(names: Iterable[str]) -> bool:
+    """Whether a folder with these names in it is that of a run, damaged or not."""
+    return not set(MARKS_OF_A_RUN).isdisjoint(names)
+
 
 _NEEDED = ("config.yaml", "fingerprints.jsonl", "metrics.csv", "multirun.yaml")
 """The files whose content can't be restored from other files of the folder."""

@@ -15,7 +15,7 @@ from era_cnn.folders.claims import locked
 from era_cnn.folders.ledger import Entry, Job, Ledger
 from era_cnn.folders.outcome import Outcome, read_outcome
 from era_cnn.folders.plain import check_entries, walk
-from era_cnn.folders.run import SWEEP_FILES, RunFolder
+from era_cnn.folders.run import NOTES, NOTES_LOCK, SWEEP_FILES, RunFolder
 from era_cnn.folders.schemas import SweepFile, checked
 from era_cnn.folders.storage import PARTIAL, write_atomically
 from era_cnn.folders.stored import read_config
@@ -33,7 +33,7 @@ HALT = "halted"
 
 _FILES = (
     *SWEEP_FILES, *(f"{name}{PARTIAL}" for name in SWEEP_FILES), STUDY, f"{STUDY}-journal", f"{STUDY}-wal",
-    f"{STUDY}-shm", "sweep.csv", "sweep.md", HALT, ".lock",
+    f"{STUDY}-shm", "sweep.csv", "sweep.md", HALT, ".lock", NOTES, f"{NOTES}{PARTIAL}", NOTES_LOCK,
 )  # fmt: skip
 """The files of a sweep that this version reads or writes."""
 

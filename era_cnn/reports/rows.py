@@ -12,6 +12,7 @@ from typing import Any
 
 from era_cnn.config.settings import Setting, as_typed_key
 from era_cnn.errors import RunFolderError
+from era_cnn.folders.notes import Notes, read_notes
 from era_cnn.folders.outcome import Outcome
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_setting
@@ -66,14 +67,23 @@ class Row:
         name = {"experiment": self.typed["experiment"]} if "experiment" in self.typed else {}
         return {**self.typed, **self.setting.labels, **self.effective, SEED: str(self.seed), **name}
 
+    @cached_property
+    def notes(self) -> Notes:
+        """What people noted about the run."""
+        return read_notes(self.outcome.folder)
+
     def cells(self, keys: Iterable[str]) -> tuple[str, ...]:
         """The values of some keys; empty where there is none."""
         return tuple(self.values.get(key, "") for key in keys)
 
     def folder(self, base: Path) -> Path:
         """The folder, relative to `base` if it lies there."""
-        path = self.outcome.folder
-        return path.relative_to(base) if path.is_relative_to(base) else path
+        return relative(self.outcome.folder, base)
+
+
+def relative(path: Path, base: Path) -> Path:
+    """The path, relative to `base` if it lies there."""
+    return path.relative_to(base) if path.is_relative_to(base) else path
 
 
 def read_rows(outcomes: Sequence[Outcome]) -> list[Row]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from era_cnn.errors import shortened
+from era_cnn.folders.notes import read_notes
 from era_cnn.folders.outcome import DONE
-from era_cnn.folders.storage import write_shared
+from era_cnn.folders.run import is_sweep
 from era_cnn.reports.columns import columns
-from era_cnn.reports.formats import Table, aligned, csv_text, markdown, markdown_table, plain
-from era_cnn.reports.rows import SEED, Row
-from era_cnn.reports.statistics import Group, best, criterion, groups, repeats, why_no_best
+from era_cnn.reports.formats import Table, interval_text
+from era_cnn.reports.rows import SEED, Row, relative
+from era_cnn.reports.statistics import FINAL, Group, best, criterion, groups, lost, repeats, why_no_best
 
 ACCURACIES = {
     "best val": "best_val_accuracy",
@@ -20,36 +22,51 @@ ACCURACIES = {
 }
 """The accuracies of a result by their titles."""
 
+MOST_OF_A_NOTE = 60
+"""The most characters of a note in a table."""
+
 
 def jobs_table(rows: Sequence[Row], base: Path) -> Table:
     """A row for each run: the keys that differ, the state, accuracies in percent, and the folder relative to `base`."""
-    keys, accuracies = columns(rows), _accuracies(rows)
+    keys, accuracies = columns(rows), accuracies_of(rows)
     is_numbered = any(row.outcome.number is not None for row in rows)
-    head = [*(["job"] if is_numbered else []), *keys, "state", *accuracies, "seconds", "folder"]
+    noted = [title for title in ("tags", "note") if any(_noted(row, title) for row in rows)]
+    head = [*(["job"] if is_numbered else []), *keys, "state", *accuracies, "seconds", *noted, "folder"]
     lines = []
     for row in rows:
         job = [_shown(row.outcome.number)] if is_numbered else []
         percents = [_percent(row, name) for name in accuracies.values()]
         seconds = f"{row.result['seconds']:.1f}" if row.result else ""
-        lines.append([*job, *row.cells(keys), row.outcome.state, *percents, seconds, str(row.folder(base))])
+        said = [_noted(row, title) for title in noted]
+        lines.append([*job, *row.cells(keys), row.outcome.state, *percents, seconds, *said, str(row.folder(base))])
     return head, lines
 
 
 def groups_table(rows: Sequence[Row]) -> Table:
-    """A row for each setting: n, mean ± sd of the accuracies in percent, parameters; the best one is marked."""
-    found, accuracies = groups(rows), _accuracies(rows)
-    keys, winners = _keys_of_settings(rows, found), best(found)
+    """A row for each setting: n, mean ± sd of the accuracies in percent, parameters; the best one is marked.
+
+    Seeds without a result are counted, also those of settings that have no result at all.
+    """
+    found, accuracies = groups(rows), accuracies_of(rows)
+    settings, winners = [*found, *lost(rows)], best(found)
+    keys = keys_of_settings(rows)
+    columns_of = {
+        "without result": [_counted(group.why_missing) for group in settings],
+        **{title: [group.spread(name) for group in settings] for title, name in accuracies.items()},
+        "final test 95%": [interval_text(group.interval(FINAL)) for group in settings],
+    }
+    shown = {title: cells for title, cells in columns_of.items() if title in accuracies or any(cells)}
     lines = [
         [
-            *group.rows[0].cells(keys),
+            *group.example.cells(keys),
             group.n,
-            *(group.spread(name) for name in accuracies.values()),
-            f"{group.mean('params'):,.0f}",
+            *(cells[number] for cells in shown.values()),
+            f"{group.mean('params'):,.0f}" if group.rows else "",
             "best" if group in winners else "",
         ]
-        for group in found
+        for number, group in enumerate(settings)
     ]
-    return [*keys, "n", *accuracies, "params", ""], lines
+    return [*keys, "n", *shown, "params", ""], lines
 
 
 def note(rows: Sequence[Row]) -> str:
@@ -62,6 +79,11 @@ def _what_is_counted(rows: Sequence[Row]) -> Iterator[str]:
     over = "runs" if any(group.seeds < len(group.rows) for group in found) else "seeds"
     if any(len(group.rows) > 1 for group in found):
         yield f"Accuracies in percent, mean ± sample standard deviation over {over}."
+        yield f"95%: t interval of the mean over {over}."
+        if "best test" in accuracies_of(rows):
+            yield "The best test accuracy is chosen on the test set, so it is too optimistic."
+    if any(group.why_missing.get("failed") for group in [*found, *lost(rows)]):
+        yield "Seeds that failed have no accuracy, so the means without them may be too high."
     if over == "runs":
         yield "n counts runs and not seeds: runs of the same setting and seed have different results."
     if count := repeats(rows):
@@ -84,93 +106,60 @@ def _how_the_best_is_chosen(found: Sequence[Group]) -> Iterator[str]:
         )
 
 
-def as_text(rows: Sequence[Row], base: Path) -> str:
-    """Both tables for a terminal."""
-    said = [aligned(jobs_table(rows, base)), *map(plain, _messages(rows, base))]
-    found, explained = groups(rows), plain(note(rows))
-    if any(len(group.rows) > 1 for group in found):
-        said += ["", aligned(groups_table(rows)), explained]
-    elif winners := best(found):
-        keys = _keys_of_settings(rows, found)
-        settings = [f"{_setting(keys, group)} ({_label(group.rows[0], rows, base)})" for group in winners]
-        said += ["", f"{plain('Best setting: ' + ', equal to '.join(settings))}. {explained}"]
-    elif explained:
-        said += ["", explained]
-    return "\n".join(said)
-
-
-def as_markdown(rows: Sequence[Row], base: Path, title: str) -> str:
-    """Both tables as a page."""
-    said = [f"# {markdown(title)}", "", markdown_table(jobs_table(rows, base))]
-    if messages := _messages(rows, base):
-        said += ["", *(f"- {markdown(message)}" for message in messages)]
-    if groups(rows):
-        said += ["", "## Settings", "", markdown_table(groups_table(rows)), "", markdown(note(rows))]
-    return "\n".join(said).rstrip() + "\n"
-
-
-def as_csv(rows: Sequence[Row], base: Path) -> str:
-    """A row for each run, with accuracies as fractions."""
-    keys = [key for key in columns(rows) if key != SEED]
-    numbers = (*ACCURACIES.values(), "best_test_epoch", "final_train_accuracy", "params", "seconds")
-    head = ["job", *keys, SEED, "state", *numbers, "folder", "message"]
-    lines = [
-        [
-            row.outcome.number,
-            *row.cells([*keys, SEED]),
-            row.outcome.state,
-            *(row.result[name] if row.result else None for name in numbers),
-            row.folder(base),
-            row.outcome.message,
-        ]
-        for row in rows
-    ]
-    return csv_text(head, lines)
-
-
-def write_results(rows: Sequence[Row], sweep_dir: Path) -> None:
-    """Writes sweep.csv and sweep.md.
-
-    Raises:
-        StorageError: If they can't be written.
-    """
-    write_shared(sweep_dir / "sweep.csv", as_csv(rows, sweep_dir).encode())
-    write_shared(sweep_dir / "sweep.md", as_markdown(rows, sweep_dir, sweep_dir.name).encode())
-
-
-def _keys_of_settings(rows: Sequence[Row], found: Sequence[Group]) -> list[str]:
+def keys_of_settings(rows: Sequence[Row]) -> list[str]:
     """The columns that have one value for each setting: not the seed, nor what changes no result."""
-    return [
-        key
-        for key in columns(rows)
-        if key != SEED and all(len({row.cells([key]) for row in group.rows}) == 1 for group in found)
-    ]
+    settings = [*groups(rows), *lost(rows)]
+
+    def has_one_value(key: str) -> bool:
+        return all(len({row.cells([key]) for row in group.rows or group.missing}) == 1 for group in settings)
+
+    return [key for key in columns(rows) if key != SEED and has_one_value(key)]
 
 
-def _setting(keys: Sequence[str], group: Group) -> str:
-    return " ".join(map("=".join, zip(keys, group.rows[0].cells(keys), strict=True)))
+def setting_text(keys: Sequence[str], group: Group) -> str:
+    """The keys of a setting, as they are typed."""
+    return " ".join(map("=".join, zip(keys, group.example.cells(keys), strict=True)))
 
 
-def _label(row: Row, rows: Sequence[Row], base: Path) -> str:
+def label(row: Row, rows: Sequence[Row], base: Path) -> str:
     """How a message names a run: by the number of the job if no other run has it, else by the folder."""
     number = row.outcome.number
     is_unique = [each.outcome.number for each in rows].count(number) == 1
     return f"job {number}" if number is not None and is_unique else f"run {row.folder(base)}"
 
 
-def _messages(rows: Sequence[Row], base: Path) -> list[str]:
-    """The message of each run that is not done."""
+def messages(rows: Sequence[Row], base: Path) -> list[str]:
+    """The notes of sweeps, and the message of each run that is not done."""
     return [
-        f"{_label(row, rows, base)}: {row.outcome.message}"
-        for row in rows
-        if row.outcome.state not in DONE and row.outcome.message
+        *_notes_of_sweeps(rows, base),
+        *(
+            f"{label(row, rows, base)}: {row.outcome.message}"
+            for row in rows
+            if row.outcome.state not in DONE and row.outcome.message
+        ),
     ]
 
 
-def _accuracies(rows: Sequence[Row]) -> dict[str, str]:
+def _notes_of_sweeps(rows: Sequence[Row], base: Path) -> Iterator[str]:
+    parents = dict.fromkeys(parent for row in rows for parent in row.outcome.folder.parents)
+    for folder in filter(is_sweep, parents):
+        notes = read_notes(folder)
+        if said := " ".join([*(f"[{tag}]" for tag in notes.tags), notes.latest]).strip():
+            yield f"sweep {relative(folder, base)}: {said}"
+
+
+def accuracies_of(rows: Sequence[Row]) -> dict[str, str]:
     """The accuracies that are shown: those on validation images only if there are any."""
     has_val = any(row.result and row.result["final_val_accuracy"] is not None for row in rows)
     return {title: name for title, name in ACCURACIES.items() if has_val or "val" not in title.split()}
+
+
+def _noted(row: Row, title: str) -> str:
+    return ", ".join(row.notes.tags) if title == "tags" else shortened(row.notes.latest, MOST_OF_A_NOTE)
+
+
+def _counted(states: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in states.items())
 
 
 def _percent(row: Row, name: str) -> str:

@@ -24,7 +24,7 @@ from era_cnn.folders.sweep import OWN_NAMES, RECORD, SUBMITIT, SweepFolder
 from era_cnn.output import say, shown
 from era_cnn.paths import expanded, typed_path
 from era_cnn.reports.rows import read_rows
-from era_cnn.reports.tables import as_text, write_results
+from era_cnn.reports.views import as_text, write_results
 from era_cnn.runs.stopping import StopRequest, stop_requests
 from era_cnn.signals import exit_code_of
 from era_cnn.sweeps.board import Board

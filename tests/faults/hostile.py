@@ -309,7 +309,7 @@ def _cases(bases: Path, seed: int, only: str) -> list[Case]:
 def _all_cases(bases: Path, changes: int, seed: int) -> Iterator[Case]:
     for base in sorted(bases.iterdir()):
         for entry, name, harm in _harms(base, changes, seed):
-            verbs = ("resume", "compare") if "sweep" in base.name else ("resume", "compare", "replay")
+            verbs = ("resume", "compare", "list", *(() if "sweep" in base.name else ("replay",)))
             for verb in verbs:
                 yield Case(base.name, entry, name, harm, verb)
 
@@ -323,7 +323,7 @@ def _harms(base: Path, changes: int, seed: int) -> Iterator[tuple[str, str, Harm
             continue
         for name in PARTIALS:
             yield f"{entry}.partial", name, KINDS[name]
-        if path.suffix in (".json", ".jsonl", ".yaml", ".csv"):
+        if path.suffix in (".json", ".jsonl", ".yaml", ".csv", ".md"):
             yield from ((entry, name, harm) for name, harm in CHANGES.items())
             change = _changed_json if path.suffix in (".json", ".jsonl") else _changed_text
             yield from ((entry, f"with change {seed + n}", change(seed + n)) for n in range(changes))
@@ -368,6 +368,8 @@ def _make_bases(bases: Path, made: Path) -> dict[str, Any]:
     assert sweep.wait() == 0, sweep.err
     shutil.copytree(made / "sweep", bases / "sweep")
     (bases / "sweep" / "job1" / "result.json").unlink()
+    for base in bases.iterdir():
+        (base / "notes.md").write_text("Tags: a, b\n\n- 2026-11-26 11:31 A note.\n", encoding="utf-8")
     return expected
 
 
@@ -433,7 +435,7 @@ def _seen(outside: Path, *, with_reads: bool) -> dict[str, object]:
     return found
 
 
-ALLOWED = {"compare": (0, 4), "replay": (0, 1, 2, 4), "resume": (0, 1, 2, 3, 4)}
+ALLOWED = {"compare": (0, 4), "list": (0, 4), "replay": (0, 1, 2, 4), "resume": (0, 1, 2, 3, 4)}
 
 
 def _wrong(case: Case, child: Child, code: int, text: str, folder: Path, expected: dict[str, Any]) -> list[str]:

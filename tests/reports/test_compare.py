@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.reports.made import SCHEMA_1, write_run
@@ -24,8 +29,8 @@ def test_two_experiments_that_differ_in_their_yaml_are_two_settings(command: Com
     assert (code, err) == (0, "")
     assert out.splitlines()[0].split()[:3] == ["experiment", "optimizer.lr", "seed"]
     assert settings_of(out) == [
-        ["a", "0.01", "2", "85.00", "±", "7.07", "85.00", "±", "7.07", "1,028", "best"],
-        ["b", "0.5", "2", "20.00", "±", "14.14", "20.00", "±", "14.14", "1,028"],
+        ["a", "0.01", "2", "85.00", "±", "7.07", "85.00", "±", "7.07", "[21.47,", "100.00]", "1,028", "best"],
+        ["b", "0.5", "2", "20.00", "±", "14.14", "20.00", "±", "14.14", "[0.00,", "100.00]", "1,028"],
     ]
 
 
@@ -91,7 +96,7 @@ def test_a_damaged_run_hides_no_other(name: str, kind: str, command: Command) ->
     code, out, _ = command("compare", "runs")
     assert code == 0
     is_damage = name == "config.yaml" or kind != "missing"
-    assert out.count(" damaged ") == is_damage
+    assert out.split("\n\n")[0].count(" damaged ") == is_damage
     assert out.count(" completed ") == (3 if kind == "missing" and name == "provenance.json" else 2)
     assert ("run 1: " in out and name in out) == is_damage
     code, out, err = command("compare", "runs/1", "runs/2")
@@ -209,3 +214,117 @@ def test_several_damaged_runs_are_one_readable_message(command: Command) -> None
     assert out.count("  damaged  ") == 2
     assert err.count("status.json must hold what the run wrote") == 2
     assert "\\n" not in err
+
+
+def sweep_of_three(base: str = "runs") -> None:
+    """Three learning rates with two seeds each."""
+    for number, final in enumerate([0.90, 0.91, 0.95, 0.97, 0.93, 0.96]):
+        changes = {"optimizer.lr": (0.01, 0.02, 0.03)[number // 2], "seed": number % 2}
+        write_run(Path(base, f"run{number}"), changes, final=final)
+
+
+def test_settings_are_compared_with_the_first_one_or_with_the_chosen_one(command: Command) -> None:
+    sweep_of_three()
+    code, out, err = command("compare", "runs")
+    assert (code, err) == (0, "")
+    assert "Baseline: optimizer.lr=0.01 (the first setting; choose another with --baseline KEY=VALUE)." in out
+    assert [line.split()[0] for line in out.split("\n\n")[2].splitlines()[2:4]] == ["0.02", "0.03"]
+    code, out, err = command("compare", "--baseline", "optimizer.lr=2e-2", "runs")
+    assert (code, err) == (0, "")
+    assert "Baseline: optimizer.lr=0.02 (chosen with --baseline)." in out
+    assert [line.split()[0] for line in out.split("\n\n")[2].splitlines()[2:4]] == ["0.01", "0.03"]
+    assert command("compare", "runs", "--baseline", "experiment=model_4_digits", "--baseline=optimizer.lr=0.03")[0] == 0
+
+
+SETTINGS = "The settings: optimizer.lr=0.01; optimizer.lr=0.02; optimizer.lr=0.03."
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["optimizer.lr"], "--baseline must be followed by KEY=VALUE, got 'optimizer.lr'. For example: --baseline"),
+        (["=1"], "--baseline must be followed by KEY=VALUE, got '=1'."),
+        (["optimizer.lr=3"], f"--baseline must choose one of the settings, got optimizer.lr=3, which fits none of them. {SETTINGS}"),
+        (["optimzer.lr=0.01"], "got optimzer.lr=0.01, which fits none of them."),
+        (["seed=1"], "got seed=1, which fits none of them."),
+        (["experiment=model_4_digits"], "got experiment=model_4_digits, which fits 3 of them."),
+        (["optimizer.lr=0.01", "optimizer.momentum=7"], "got optimizer.lr=0.01 optimizer.momentum=7, which fits none of them."),
+    ],
+)  # fmt: skip
+def test_a_baseline_that_is_not_one_setting_is_refused(typed: list[str], message: str, command: Command) -> None:
+    sweep_of_three()
+    code, out, err = command("compare", "runs", *(f"--baseline={each}" for each in typed))
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert message in err
+
+
+def test_what_is_missing_hides_nothing(command: Command) -> None:
+    write_run(Path("run"))
+    Path("empty").mkdir()
+    code, out, err = command("compare", "nowhere", "run", "empty")
+    assert code == 4
+    assert " completed " in out
+    assert err.startswith("RUN must be the folder of a run, got ")
+    assert "nowhere'" in err
+    assert err.endswith("empty must hold runs or sweeps, got none. Give their folder, or one that contains them.\n")
+
+
+def test_json_is_complete_and_has_null_for_what_is_missing(command: Command) -> None:
+    sweep_of_three()
+    write_run(Path("runs/run6"), {"optimizer.lr": 0.02, "seed": 2}, final=None)
+    write_run(Path("runs/run7"), {"optimizer.lr": 9.0, "seed": 0}, final=None)
+    assert command("note", "runs/run0", "A \x1b[2J <b> ü.", "--tag", "a")[0] == 0
+    code, out, err = command("compare", "runs", "--format", "json")
+    assert (code, err) == (0, "")
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    values = json.loads(out, parse_constant=refuse)
+    assert list(values) == ["runs", "settings", "best_by", "why_no_best", "comparisons", "sentences"]
+    first, failed = values["runs"][0], values["runs"][6]
+    assert (first["folder"], first["keys"], first["seed"]) == ("run0", {"optimizer.lr": "0.01"}, 0)
+    assert (first["final_test_accuracy"], first["best_val_accuracy"], first["tags"]) == (0.9, None, ["a"])
+    assert first["notes"][0].endswith(r"A \x1b[2J <b> ü.")
+    assert (failed["state"], failed["final_test_accuracy"], failed["params"]) == ("failed", None, None)
+    assert failed["message"] == "The loss must stay finite, got nan."
+    assert [(each["n"], each["seeds"], each["without_result"]) for each in values["settings"]] == [
+        (2, [0, 1], {}), (2, [0, 1], {"failed": 1}), (2, [0, 1], {}), (0, [], {"failed": 1}),
+    ]  # fmt: skip
+    assert values["settings"][3]["final_test_accuracy"] == {"mean": None, "sd": None, "interval": None}
+    assert values["settings"][0]["final_test_accuracy"]["mean"] == pytest.approx(0.905)
+    assert values["settings"][0]["best_val_accuracy"] == {"mean": None, "sd": None, "interval": None}
+    assert [(each["setting"], each["baseline"], each["test"], each["n"]) for each in values["comparisons"]] == [
+        (1, 0, "paired t", [2]), (2, 0, "paired t", [2]),
+    ]  # fmt: skip
+    assert values["comparisons"][0]["question"] == "settings over seeds"
+    assert values["comparisons"][0]["difference"] == pytest.approx(0.055)
+
+
+def test_each_format_shows_the_comparisons_but_csv(command: Command) -> None:
+    sweep_of_three()
+    verdict = "optimizer.lr=0.02: not distinguishable with 2 seeds"
+    for name in ("table", "md", "json", "html"):
+        assert verdict in command("compare", "runs", "--format", name)[1]
+    assert len(list(csv.DictReader(io.StringIO(command("compare", "runs", "--format", "csv")[1])))) == 6
+
+
+def test_the_page_needs_nothing_else(command: Command) -> None:
+    sweep_of_three("<script>")
+    _, out, _ = command("compare", "<script>", "--format", "html")
+    assert out.startswith('<!DOCTYPE html>\n<html lang="en">')
+    assert "default-src 'none'" in out
+    assert "<h1>&lt;script&gt;</h1>" in out
+    assert not re.search(r"<script|<link|<img|src=|href=|url\(|https?:", out)
+    tags = re.findall(r"<(/?)([a-z0-9]+)[ >]", out)
+    for name in {name for _, name in tags} - {"meta"}:
+        assert tags.count(("", name)) == tags.count(("/", name)), name
+
+
+def test_a_single_run_has_the_interval_of_its_test_images(command: Command) -> None:
+    folder = write_run(Path("run"), final=0.9)
+    labels = np.arange(10)
+    folder.write_predictions({"labels": labels, "predicted": np.maximum(labels, 1), "logits": np.zeros((10, 10))})
+    code, out, err = command("compare", "run")
+    assert (code, err) == (0, "")
+    assert "Final test accuracy 90.00% of 10 test images, 95% Wilson interval [59.58, 98.21]" in out

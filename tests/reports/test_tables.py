@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from era_cnn.folders.notes import add_note
 from era_cnn.folders.outcome import Outcome
 from era_cnn.reports.rows import Row, read_rows
-from era_cnn.reports.tables import as_csv, as_markdown, as_text, note
+from era_cnn.reports.tables import note
+from era_cnn.reports.views import as_csv, as_html, as_markdown, as_text
 from tests.reports.made import row_of
 
 
@@ -38,11 +41,14 @@ def test_the_table_shows_every_job_and_the_spread_of_each_setting(rows: list[Row
     assert lines[2].split() == ["0", "0.1", "1", "completed", "98.00%", "96.00%", "1.2", "0_x"]
     assert lines[5].split() == ["3", "0.2", "2", "failed", "3_x"]
     assert lines[6] == "job 3: The loss must stay finite, got nan."
-    assert lines[8].split() == ["optimizer.lr", "n", "best", "test", "final", "test", "params"]
-    assert lines[10].split() == ["0.1", "2", "97.00", "±", "1.41", "95.50", "±", "0.71", "1,028"]
-    assert lines[11].split() == ["0.2", "1", "of", "2", "99.00", "91.00", "1,028"]
+    assert lines[8] == "optimizer.lr  n       without result  best test     final test    final test 95%   params"
+    # t(0.975, 1) = 12.706, so the half width is 12.706 * 0.7071 / sqrt(2) = 6.35; no accuracy is above 100 %
+    assert lines[10] == "0.1           2                       97.00 ± 1.41  95.50 ± 0.71  [89.15, 100.00]  1,028"
+    assert lines[11] == "0.2           1 of 2  1 failed        99.00         91.00                          1,028"
     assert lines[12] == (
-        "Accuracies in percent, mean ± sample standard deviation over seeds. "
+        "Accuracies in percent, mean ± sample standard deviation over seeds. 95%: t interval of the mean over seeds. "
+        "The best test accuracy is chosen on the test set, so it is too optimistic. "
+        "Seeds that failed have no accuracy, so the means without them may be too high. "
         "No best setting is chosen: the settings have different numbers of results."
     )
 
@@ -70,7 +76,8 @@ def test_the_note_says_what_n_counts(rows: list[Row], tmp_path: Path) -> None:
     assert note([rows[0], again]) == "1 row repeats a result and counts once."
     assert note([rows[0], again, rows[0]]) == "2 rows repeat a result and count once."
     assert note([rows[0], other]) == (
-        "Accuracies in percent, mean ± sample standard deviation over runs. "
+        "Accuracies in percent, mean ± sample standard deviation over runs. 95%: t interval of the mean over runs. "
+        "The best test accuracy is chosen on the test set, so it is too optimistic. "
         "n counts runs and not seeds: runs of the same setting and seed have different results."
     )
 
@@ -80,6 +87,7 @@ def test_the_csv_has_a_row_for_each_job(rows: list[Row], tmp_path: Path) -> None
     assert list(lines[0]) == [
         "job", "optimizer.lr", "seed", "state", "best_val_accuracy", "final_val_accuracy", "best_test_accuracy",
         "final_test_accuracy", "best_test_epoch", "final_train_accuracy", "params", "seconds", "folder", "message",
+        "tags", "note",
     ]  # fmt: skip
     assert [line["job"] for line in lines] == ["0", "1", "2", "3"]
     assert (lines[0]["best_test_accuracy"], lines[0]["params"], lines[0]["folder"]) == ("0.98", "1028", "0_x")
@@ -91,8 +99,49 @@ def test_the_page_has_both_tables(rows: list[Row], tmp_path: Path) -> None:
     page = as_markdown(rows, tmp_path, "12-00-00")
     head = "| job | optimizer.lr | seed | state | best test | final test | seconds | folder |"
     assert page.startswith(f"# 12-00-00\n\n{head}\n|")
-    assert "| 0.1 | 2 | 97.00 ± 1.41 | 95.50 ± 0.71 | 1,028 |  |" in page
+    assert "| 0.1 | 2 |  | 97.00 ± 1.41 | 95.50 ± 0.71 | \\[89.15, 100.00\\] | 1,028 |  |" in page
     assert "- job 3: The loss must stay finite" in page
+
+
+def test_a_setting_whose_seeds_all_failed_is_counted(rows: list[Row], tmp_path: Path) -> None:
+    rows = [
+        *rows[:2],
+        *(row_of(tmp_path / f"{seed}", {"optimizer.lr": 9.0, "seed": seed}, final=None) for seed in (1, 2)),
+    ]
+    lines = as_text(rows, tmp_path).splitlines()
+    assert [line.split() for line in lines if line.startswith("9  ") and "of" in line] == [
+        ["9", "0", "of", "2", "2", "failed"]
+    ]
+    assert "Seeds that failed have no accuracy" in note(rows)
+
+
+def test_notes_and_tags_have_columns_if_there_are_any(rows: list[Row], tmp_path: Path) -> None:
+    assert "note" not in as_text(rows[1:], tmp_path).split("\n")[0]
+    add_note(rows[0].outcome.folder, "<b>odd</b>\x1b[2J", ["a", "b"])
+    text, page = as_text(rows, tmp_path), as_html(rows, tmp_path, "x")
+    assert text.split("\n")[0].split()[-3:] == ["tags", "note", "folder"]
+    assert re.search(r"  a, b  [-0-9]{10} [:0-9]{5} <b>odd</b>\\x1b\[2J  0_x$", text, re.MULTILINE)
+    assert "&lt;b&gt;odd&lt;/b&gt;" in page
+    assert "<b>" not in page
+    line = next(csv.DictReader(io.StringIO(as_csv(rows, tmp_path))))
+    assert (line["tags"], line["note"][17:]) == ("a b", r"<b>odd</b>\x1b[2J")
+
+
+def test_the_note_of_a_sweep_is_shown(rows: list[Row], tmp_path: Path) -> None:
+    (tmp_path / "multirun.yaml").touch()
+    add_note(tmp_path, "Of all.", ["a"])
+    assert re.search(r"^sweep \.: \[a\] [-0-9]{10} [:0-9]{5} Of all\.$", as_text(rows, tmp_path), re.MULTILINE)
+
+
+@pytest.mark.parametrize("width", [30, 80])
+def test_text_fits_the_terminal(width: int, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    whole = as_text(rows, tmp_path)
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = as_text(rows, tmp_path).split("\n")
+    assert max(map(len, whole.split("\n"))) > 80
+    assert max(map(len, lines)) <= width
+    assert {word.strip("-") for word in " ".join(lines).split()} == {word.strip("-") for word in whole.split()}
 
 
 def test_what_changes_no_result_is_a_column_of_jobs_alone(tmp_path: Path) -> None:
@@ -121,10 +170,13 @@ def test_text_from_folders_is_harmless_everywhere(rows: list[Row], tmp_path: Pat
     hostile_rows = [*rows, Row(hostile, rows[3].setting, {}), *read_rows([hostile])]
     text, page = as_text(hostile_rows, tmp_path), as_markdown(hostile_rows, tmp_path, bad)
     table = as_csv(hostile_rows, tmp_path)
-    for written in (text, page, table):
+    web = as_html(hostile_rows, tmp_path, bad)
+    for written in (text, page, table, web):
         assert all(line.isprintable() for line in written.split("\n"))
         assert not any(line.startswith("| forged") for line in written.split("\n"))
     assert "<script" not in page
+    assert "<script" not in web
+    assert len(re.findall("<(?!/?(html|head|meta|title|style|body|h1|h2|div|table|tr|th|td|p)[ >]|!DOCTYPE)", web)) == 0
     cells = [cell for line in csv.reader(io.StringIO(table)) for cell in line]
     assert not any(cell.startswith("=") for cell in cells)
     assert any(cell.startswith("'=HYPERLINK") for cell in cells)

@@ -36,7 +36,19 @@ from tests.helpers import nothing_stays_registered
 
 BUILT_IN = {
     "block": ["avg_pool", "blur_pool", "conv", "depthwise_separable", "gap_head", "max_pool", "residual", "transition"],
-    "dataset": ["digits", "fashion_mnist", "kmnist", "mnist"],
+    "dataset": [
+        "cifar10",
+        "cifar100",
+        "digits",
+        "emnist",
+        "fashion_mnist",
+        "image_folder",
+        "kmnist",
+        "mnist",
+        "npz",
+        "qmnist",
+        "svhn",
+    ],
     "transform": ["affine", "rotate"],
     "optimizer": ["adam", "adamw", "sgd"],
     "scheduler": ["constant", "cosine", "one_cycle", "step"],
@@ -322,7 +334,7 @@ def test_a_check_of_an_entry_is_asked_whatever_its_kind() -> None:
 
 
 UNKNOWN = [
-    ("data=mnist data.name=mnits", "data.name must be one of digits, fashion_mnist, kmnist, mnist, got 'mnits'. Did you mean mnist?"),
+    ("data=mnist data.name=mnits", "data.name must be one of cifar10, cifar100, digits, emnist, fashion_mnist, image_folder, kmnist, mnist, npz, qmnist, svhn, got 'mnits'. Did you mean mnist?"),
     ("optimizer.name=adamm", "optimizer.name must be one of adam, adamw, sgd, got 'adamm'. Did you mean adam?"),
     ("scheduler.name=cosin", "scheduler.name must be one of constant, cosine, one_cycle, step, got 'cosin'. Did you mean cosine?"),
     ("scheduler.name=xyz", "got 'xyz'. Choose one: scheduler.name=constant"),

@@ -200,19 +200,23 @@ def _describe(line: Line) -> int:
 
 
 def _data(line: Line) -> int:
-    parser = Parser("era-cnn data", description="Downloads a data set if needed, and verifies it.")
-    parser.add_argument("name", help="as data=NAME chooses it, such as mnist")
+    parser = Parser(
+        "era-cnn data",
+        description="Verifies a data set, after a download if needed, or checks a folder of images or a file.",
+    )
+    parser.add_argument("name", help="as data=NAME chooses it, such as mnist or image_folder")
     parser.add_argument("overrides", nargs="*", help="overrides, such as data.root=FOLDER")
+    parser.add_argument("--verify", action="store_true", help="decode a folder again, and compare it with the cache")
+    parser.add_argument("--json", action="store_true", help="print a JSON object instead of text")
     args = _parsed(parser, line)
-    from era_cnn.compose.composition import compose_run
+    from era_cnn.compose.composition import compose_data
 
-    config = compose_run(line.composing([f"data={args.name}", *args.overrides]))
-    from era_cnn.runs.parts import read_data
+    section = compose_data(line.composing([f"data={args.name}", *args.overrides]))
+    from era_cnn.use.data import examine
 
-    dataset = read_data(config)
-    sizes = f"{len(dataset.train_labels):,} training and {len(dataset.test_labels):,} test images"
-    say(f"{config.data.name}: {sizes}, verified, SHA-256 {dataset.sha256}")
-    return 0
+    report = examine(section, verify=args.verify)
+    say(*(json.dumps(report.to_json(), indent=2).split("\n") if args.json else report.lines()))
+    return 0 if report.is_sound else 3
 
 
 def _resume(line: Line) -> int:

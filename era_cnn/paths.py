@@ -45,3 +45,11 @@ def current_folder() -> Path:
         raise RunFolderError(
             f"The current directory must exist, got: {error.strerror}. Change to another one with cd."
         ) from error
+
+
+def cache_dir() -> Path:
+    """The cache folder of the user; nothing can be written there if neither XDG_CACHE_HOME nor HOME names a folder."""
+    for place in (os.environ.get("XDG_CACHE_HOME", ""), os.path.join(expanded("~"), ".cache")):
+        if os.path.isabs(place):  # by the XDG specification, others are to be ignored
+            return Path(place, "era_cnn")
+    return Path(os.devnull)

@@ -77,6 +77,15 @@ def _refuse_interpreters(event: str, arguments: tuple[object, ...]) -> None:
 sys.addaudithook(_refuse_interpreters)
 
 
+COMPUTED = ("data.mean=[0.1]", "data.std=[0.3]")
+CONTENTS = "data.contents={shape:[1,28,28],class_names:[a,b],train_size:9,test_size:9}"
+WITHOUT_FILES = {
+    **dict.fromkeys(("data=emnist", "data=qmnist"), COMPUTED),
+    **dict.fromkeys(("data=image_folder", "data=npz"), (*COMPUTED, CONTENTS, "data.root=nowhere")),
+}
+"""What is otherwise found in the files of a data set."""
+
+
 @cache
 def config_of(*overrides: str) -> RunConfig:
     """Composed and validated as the command does it; once for each set of overrides, since nothing changes a config."""
@@ -85,7 +94,8 @@ def config_of(*overrides: str) -> RunConfig:
 
 def option(group: str, name: str) -> tuple[str, ...]:
     """The overrides that choose an option of a group, with what it needs besides."""
-    return f"{group}={name}", *(("trainer.watch=train_loss",) if name == "plateau" else ())
+    watch = ("trainer.watch=train_loss",) if name == "plateau" else ()
+    return f"{group}={name}", *watch, *WITHOUT_FILES.get(f"{group}={name}", ())
 
 
 @pytest.fixture(autouse=True)

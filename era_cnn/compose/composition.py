@@ -20,7 +20,8 @@ from era_cnn.compose.complaints import explained
 from era_cnn.compose.hydra_door import Composed, as_hydra_yaml, hydra_values, require_checked, set_single_run
 from era_cnn.compose.interpolation import limited, refusal_in
 from era_cnn.compose.words import Words, load, loader_of, options_of
-from era_cnn.config.parsing import parse
+from era_cnn.config.choices import DataSection
+from era_cnn.config.parsing import parse, parse_data
 from era_cnn.config.schema import ModelConfig, RunConfig
 from era_cnn.errors import ConfigError, problem
 from era_cnn.paths import typed_path
@@ -94,6 +95,19 @@ def validated_values(composed: Composed, values: Composed) -> RunConfig:
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def validated_data(composed: Composed) -> DataSection:
+    """The section `data` of a composed config, whatever else is in it.
+
+    Raises:
+        ConfigError: If it is wrong; lists every problem.
+    """
+    with resolving(composed):
+        plain_values = resolved_values(without_hydra(composed))
+        if problems := list(_expand_root(plain_values)):
+            raise ConfigError(problems)
+        return parse_data(plain_values["data"])
 
 
 def _expand_root(values: Any) -> Iterator[str]:
@@ -241,6 +255,17 @@ def compose_run(words: Words) -> RunConfig:
     composed = compose(words)
     _check_single(words)
     return validated(composed)
+
+
+def compose_data(words: Words) -> DataSection:
+    """The section `data` of the config that a single run would have, whatever else is in it.
+
+    Raises:
+        ConfigError: If it is wrong, or options of a sweep are given; lists every problem.
+    """
+    composed = compose(words)
+    _check_single(words)
+    return validated_data(composed)
 
 
 def _check_single(words: Words) -> None:

@@ -5,7 +5,8 @@ An entry is a decorated class or function, built in or from a plugin. The progra
 - a block, a class of `nn.Module`: any of `in_channels`, `in_size` (height, width) and `num_classes`; if it also takes
   flattened input, `in_shape`, (C, H, W) or (F,); if it takes several inputs, `in_shapes`, the shape of each by name;
 - a data set, a class with the methods `info() -> DataInfo` and `read() -> Arrays`: nothing; one that is read from a
-  folder calls that field `root`, so that `--data-root` and relative paths work;
+  folder calls that field `root`, so that `--data-root` and relative paths work; one that can be described only from its
+  files has the field `contents`, which is filled in when a config is composed;
 - a transform, a function that returns a `Transform` or a `Mix`: any of `info`, the `DataInfo`, and `mean`, that of each
   channel, scaled to [0, 1];
 - an optimizer, a function that returns one of PyTorch's: the parameters;
@@ -258,11 +259,15 @@ Channels = BeforeValidator(lambda value: [value] if isinstance(value, int | floa
 class DataSection(Choice):
     """The fields that every data set has."""
 
-    mean: Annotated[list[Fraction], Channels] = Field(
-        min_length=1, description="the mean of the training pixels of each channel, scaled to [0, 1]"
+    mean: Annotated[list[Fraction] | None, Channels] = Field(
+        default=None,
+        min_length=1,
+        description="the mean of each channel of the training images, scaled to [0, 1], null to compute it",
     )
-    std: Annotated[list[Annotated[float, Field(gt=0, le=1e6)]], Channels] = Field(
-        min_length=1, description="the standard deviation of the training pixels of each channel, scaled to [0, 1]"
+    std: Annotated[list[Annotated[float, Field(gt=0, le=1e6)]] | None, Channels] = Field(
+        default=None,
+        min_length=1,
+        description="the deviation of each channel of the training images, scaled to [0, 1], null to compute it",
     )
     val_size: int = Field(
         default=0,
@@ -270,6 +275,13 @@ class DataSection(Choice):
         le=2**31,
         description="the number of training images that are split off for validation, 0 for none",
     )
+
+    @property
+    def normalisation(self) -> tuple[list[float], list[float]]:
+        """The mean and the standard deviation of each channel, which a config has from its composition on."""
+        assert self.mean is not None
+        assert self.std is not None
+        return self.mean, self.std
 
 
 class TransformSection(Section):

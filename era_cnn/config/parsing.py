@@ -19,7 +19,9 @@ from era_cnn.config.schema import (
     RunConfig,
     Target,
     TrainerConfig,
+    described,
     info_of,
+    is_described,
     is_order,
     make_schedule,
     num_train_images,
@@ -32,8 +34,11 @@ from era_cnn.errors import ConfigError, problem
 def parse(values: Any) -> RunConfig:
     """Turns a composed and resolved config, as plain values, into typed objects.
 
+    What is null and has to be found in the files of the data set is filled in, once nothing else is wrong.
+
     Raises:
         ConfigError: If the config is wrong; lists every problem.
+        DataError: If such files are missing or damaged.
     """
     problems: list[str] = []
     schema = RunConfig
@@ -47,9 +52,40 @@ def parse(values: Any) -> RunConfig:
         problems += field_problems(error, schema)
         sections = _sound_sections(schema, values)
     problems += _problems_between_keys(sections)
+    data = sections.get("data")
+    if isinstance(data, DataSection) and (is_described(data) or not problems):
+        try:
+            data = sections["data"] = described(data)
+            sections["info"] = info_of(data)
+            problems += _problems_between_keys(sections, with_info=True)
+        except ValidationError as error:
+            problems += field_problems(error, type(data), "data.")
+        except FieldError as error:
+            problems.append(error.at("data"))
+        except ConfigError as error:
+            problems += error.problems
     if problems:
         raise ConfigError(problems)
-    return config
+    return config.model_copy(update={"data": data})
+
+
+def parse_data(values: Any) -> DataSection:
+    """The section `data` of a composed config alone; what is null in it stays so.
+
+    Raises:
+        ConfigError: If it is wrong; lists every problem.
+    """
+    problems: list[str] = []
+    schema = _chosen("data", values, problems)
+    if problems:
+        raise ConfigError(problems)
+    try:
+        section: DataSection = schema.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(field_problems(error, schema, "data.")) from error
+    if problems := list(_data_fits(section)):
+        raise ConfigError(problems)
+    return section
 
 
 def _chosen(key: str, value: Any, problems: list[str]) -> Any:
@@ -108,19 +144,16 @@ def _sound_sections(schema: type[RunConfig], values: Any) -> dict[str, Any]:
     return sections
 
 
-def _problems_between_keys(sections: Mapping[str, Any]) -> Iterator[str]:
-    """The problems found by the rules whose sections are all valid by themselves."""
-    sections = dict(sections)
-    try:
-        if isinstance(data := sections.get("data"), DataSection):
-            sections["info"] = info_of(data)
-    except FieldError as error:
-        yield error.at("data")
-    except ConfigError as error:
-        yield from error.problems
+def _problems_between_keys(sections: Mapping[str, Any], *, with_info: bool = False) -> Iterator[str]:
+    """The problems found by the rules whose sections are all valid by themselves.
+
+    Args:
+        sections: The sections that are valid by themselves, by name.
+        with_info: Whether to try the rules that need the description of the data set, or all others.
+    """
     for rule in RULES:
         needed = inspect.signature(rule).parameters
-        if needed.keys() <= sections.keys():
+        if needed.keys() <= sections.keys() and ("info" in needed) is with_info:
             yield from rule(**{name: sections[name] for name in needed})
 
 
@@ -230,8 +263,7 @@ def _each_class_has_a_weight(info: DataInfo, trainer: TrainerConfig) -> Iterator
 
 def _pixels_fit_the_channels(info: DataInfo, data: DataSection) -> Iterator[str]:
     channels = info.shape[0]
-    for key in ("mean", "std"):
-        values = getattr(data, key)
+    for key, values in zip(("mean", "std"), data.normalisation, strict=True):
         if len(values) != channels:
             rule = f"have {channels} value{'s' if channels > 1 else ''}, one for each channel of {data.name}"
             yield problem(f"data.{key}", rule, values, "Write it as a list.")
@@ -239,7 +271,10 @@ def _pixels_fit_the_channels(info: DataInfo, data: DataSection) -> Iterator[str]
 
 def _both_sides_of_the_split_have_every_class(info: DataInfo, data: DataSection) -> Iterator[str]:
     largest = info.train_size - info.num_classes
-    if data.val_size and not info.num_classes <= data.val_size <= largest:
+    if data.val_size and info.val_size:
+        rule = f"be 0: {data.name} has {info.val_size:,} validation images of its own"
+        yield problem("data.val_size", rule, data.val_size, "Set it to 0.")
+    elif data.val_size and not info.num_classes <= data.val_size <= largest:
         rule = f"be 0, or from {info.num_classes} to {largest:,}: at least one image of each class on both sides"
         example = min(max(info.num_classes, info.train_size // 12), largest)
         advice = f"Give the number of training images to validate on, {example} for example."

@@ -7,8 +7,10 @@ does not import torch, so that a wrong config is reported at once.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
@@ -16,7 +18,11 @@ from era_cnn.config.choices import DATASETS, SCHEDULERS, DataSection, SchedulerS
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.schedule import Schedule
 from era_cnn.config.sections import Choice, Count, FieldError, Name, NoEffect, Section
-from era_cnn.errors import ConfigError, EraCnnError, problem
+from era_cnn.errors import ConfigError, DataError, EraCnnError, problem
+
+if TYPE_CHECKING:
+    from era_cnn.data.arrays import Arrays
+    from era_cnn.data.sets import Dataset
 
 Limit = Count | None
 
@@ -231,6 +237,11 @@ class RunConfig(Section):
         return info_of(self.data)
 
     @property
+    def has_val(self) -> bool:
+        """Whether there are validation images: split off the training images, or brought along by the data set."""
+        return self.data.val_size > 0 or self.info.val_size > 0
+
+    @property
     def num_train_images(self) -> int:
         """Images in an epoch: the training images without validation images, up to the trainer's limit."""
         return num_train_images(self.info, self.data, self.trainer)
@@ -280,6 +291,63 @@ def info_of(data: DataSection) -> DataInfo:
     if not isinstance(info, DataInfo):
         raise ConfigError([problem(f"dataset.{data.name}", "return a DataInfo from info()", info, "Fix it.")])
     return info
+
+
+def is_described(data: DataSection) -> bool:
+    """Whether a section holds everything that may have to be found in the files of its data set."""
+    return None not in (data.mean, data.std) and getattr(data, "contents", data) is not None
+
+
+def described(data: DataSection) -> DataSection:
+    """The section with what is null and lies in the files of its data set: the contents, the mean and the deviation.
+
+    The first time this may take a minute, since the images are read.
+
+    Raises:
+        ValidationError: If what is found is out of range.
+        FieldError: If the fields of the section contradict each other, or do not fit the files.
+        DataError: If the files are missing or damaged.
+    """
+    if is_described(data):
+        return data
+    remembered = _remembered.get({})
+    key = data.model_dump_json()
+    if key not in remembered:
+        arrays = read_from(DATASETS.make(data.name, data), data.name)
+        found: dict[str, Any] = dict(zip(("mean", "std"), arrays.statistics, strict=True))
+        if "contents" in type(data).model_fields:
+            found["contents"] = arrays.contents
+        remembered[key] = type(data).model_validate({**found, **data.model_dump(exclude_none=True)})
+    return remembered[key]
+
+
+def read_from(entry: Dataset, name: str) -> Arrays:
+    """The images and labels of a data set.
+
+    Raises:
+        FieldError: If its fields do not fit its files.
+        DataError: If the files are missing or damaged.
+    """
+    try:
+        return entry.read()
+    except (EraCnnError, FieldError):
+        raise
+    except (OSError, ValueError) as error:  # of a plugin
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(f"The data set {name} must be readable, got {reason}. Check its files.") from error
+
+
+_remembered: ContextVar[dict[str, DataSection]] = ContextVar("remembered")
+
+
+@contextmanager
+def describing_once() -> Iterator[None]:
+    """Within the context, equal sections are described once: the jobs of a sweep share their data."""
+    token = _remembered.set({})
+    try:
+        yield
+    finally:
+        _remembered.reset(token)
 
 
 def num_train_images(info: DataInfo, data: DataSection, trainer: TrainerConfig) -> int:

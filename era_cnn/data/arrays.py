@@ -6,10 +6,11 @@ Shapes: N images in a split, C channels, H×W pixels.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +22,59 @@ Images = NDArray[np.uint8]
 Labels = NDArray[Any]
 
 
+class Statistics(NamedTuple):
+    """The mean and the standard deviation of each channel's pixels, scaled to [0, 1], to four decimals."""
+
+    mean: list[float]
+    std: list[float]
+
+
+class Known(NamedTuple):
+    """What was computed from the arrays before, and is stored with them."""
+
+    sha256: str
+    statistics: Statistics
+
+
 @dataclass(frozen=True)
 class Arrays:
     """Images (N, C, H, W), or grey ones (N, H, W), as uint8; labels (N,) as integers from 0; in the order of the files.
 
-    They may be memory-mapped.
+    They may be memory-mapped. A data set may bring validation images, and may know its classes only from its files.
     """
 
     train_images: Images
     train_labels: Labels
     test_images: Images
     test_labels: Labels
+    val_images: Images | None = None
+    val_labels: Labels | None = None
+    class_names: tuple[str, ...] | None = None
+    known: Known | None = None
+
+    def splits(self) -> Iterator[tuple[str, Images, Labels]]:
+        """The splits that exist: name, images and labels."""
+        yield "training", self.train_images, self.train_labels
+        if self.val_images is not None and self.val_labels is not None:
+            yield "validation", self.val_images, self.val_labels
+        yield "test", self.test_images, self.test_labels
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels, height and width of the images."""
+        return _with_channels(self.train_images)[1:]
+
+    @property
+    def contents(self) -> dict[str, Any]:
+        """What a config stores of a data set that can be described only from its files; see `Contents`."""
+        assert self.class_names is not None, "a data set with the field `contents` gives the names of its classes"
+        return {
+            "shape": list(self.shape),
+            "class_names": list(self.class_names),
+            "train_size": len(self.train_labels),
+            "test_size": len(self.test_labels),
+            "val_size": 0 if self.val_labels is None else len(self.val_labels),
+        }
 
     @cached_property
     def sha256(self) -> str:
@@ -39,14 +82,48 @@ class Arrays:
 
         A single-channel axis, and the type of one-byte labels, are not part of it, as in versions without others.
         """
+        if self.known:
+            return self.known.sha256
         digest = hashlib.sha256()
-        for images, labels in ((self.train_images, self.train_labels), (self.test_images, self.test_labels)):
+        for _, images, labels in sorted(self.splits(), key=lambda split: split[0] == "validation"):  # they come last
             grey = images[:, 0] if images.ndim == 4 and images.shape[1] == 1 else images
             for array in (grey, labels):
                 kind = "" if array.dtype == np.uint8 else array.dtype.newbyteorder("<").str
                 digest.update(f"{kind}{array.shape}".encode())
                 digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """The mean and the standard deviation of the training images, computed with integers: exact in any order."""
+        if self.known:
+            return self.known.statistics
+        shape = _with_channels(self.train_images)
+        images = self.train_images.reshape(shape)
+        values = np.arange(256)
+        mean, std = [], []
+        for channel in range(shape[1]):
+            counts = np.zeros(256, dtype=np.int64)
+            for start in range(0, len(images), CHUNK):
+                counts += np.bincount(images[start : start + CHUNK, channel].ravel(), minlength=256)
+            number, total, squares = (int(counts @ values**power) for power in range(3))
+            mean.append(round(total / number / 255, 4))
+            std.append(round(math.sqrt(number * squares - total**2) / number / 255, 4))
+        return Statistics(mean, std)
+
+
+CHUNK = 1024
+"""Images that are looked at together, so that those that are memory-mapped need not be in memory at once."""
+
+
+def digests_of(images: Images) -> Iterator[bytes]:
+    """A digest of the pixels of each image."""
+    return (hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images)
+
+
+def _with_channels(images: Images) -> tuple[int, ...]:
+    """The shape of images with an axis for channels."""
+    return images.shape if images.ndim == 4 else (*images.shape[:1], 1, *images.shape[1:])
 
 
 def check_against(arrays: Arrays, info: DataInfo, name: str) -> None:
@@ -56,15 +133,17 @@ def check_against(arrays: Arrays, info: DataInfo, name: str) -> None:
 
 
 def _contradictions(arrays: Arrays, info: DataInfo) -> Iterator[str]:
-    for split, images, labels, size in (
-        ("training", arrays.train_images, arrays.train_labels, info.train_size),
-        ("test", arrays.test_images, arrays.test_labels, info.test_size),
-    ):
+    if arrays.class_names not in (None, info.class_names):
+        yield f"classes {info.class_names}, got {arrays.class_names}"
+    if (arrays.val_labels is not None) != (info.val_size > 0):
+        yield f"{info.val_size} validation images, got {0 if arrays.val_labels is None else len(arrays.val_labels)}"
+    sizes = {"training": info.train_size, "validation": info.val_size, "test": info.test_size}
+    for split, images, labels in arrays.splits():
+        size = sizes[split]
         expected = (size, *info.shape)
-        shape = images.shape if images.ndim == 4 else (*images.shape[:1], 1, *images.shape[1:])
         if images.dtype != np.uint8:
             yield f"{split} images of uint8, got {images.dtype}"
-        elif shape != expected:
+        elif _with_channels(images) != expected:
             yield f"{split} images of shape {expected}, got {images.shape}"
         elif labels.shape != (size,) or labels.dtype.kind not in "iu":
             yield f"{split} labels of shape ({size},), whole numbers, got {labels.shape} of {labels.dtype}"

@@ -35,10 +35,15 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N, C, H, W) as uint8 and labels (N,) as int64."""
+    """Images as uint8 and labels (N,) as int64, on a device.
 
-    images: Tensor
+    The images are those of `base` (M, C, H, W) at `indices` (N,), in that order, or all of them. So a part of a data
+    set is no copy, and a memory-mapped one stays on disk until its images are used.
+    """
+
+    base: Tensor
     labels: Tensor
+    indices: Tensor | None = None
 
     @classmethod
     def on(cls, device: torch.device, images: Images, labels: Labels) -> Split:
@@ -49,13 +54,16 @@ class Split:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it
             tensor = torch.from_numpy(images)
-        return cls(
-            (tensor if tensor.dim() == 4 else tensor.unsqueeze(1)).to(device),
-            torch.from_numpy(labels.astype("int64", copy=False)).to(device),
-        )
+            int64_labels = torch.from_numpy(labels.astype("int64", copy=False))
+        return cls((tensor if tensor.dim() == 4 else tensor.unsqueeze(1)).to(device), int64_labels.to(device))
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def images(self) -> Tensor:
+        """The images (N, C, H, W): a copy, unless they are the whole base."""
+        return self.base if self.indices is None else self.base[self.indices]
 
     def first(self, count: int | None) -> Split:
         """The first `count` images, or all of them."""
@@ -63,7 +71,11 @@ class Split:
 
     def at(self, indices: Tensor | slice) -> Split:
         """The images at `indices`, in that order."""
-        return Split(self.images[indices], self.labels[indices])
+        if self.indices is not None:
+            return Split(self.base, self.labels[indices], self.indices[indices])
+        if isinstance(indices, slice):
+            return Split(self.base[indices], self.labels[indices])
+        return Split(self.base, self.labels[indices], indices)
 
 
 def split_off_val(train: Split, val_size: int, *, seed: int) -> tuple[Split, Split]:

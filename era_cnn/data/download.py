@@ -55,8 +55,10 @@ PROGRESS_SECONDS = 5.0
 
 
 @contextmanager
-def one_at_a_time(folder: Path, what: str) -> Iterator[None]:
-    """Waits while another process downloads to a folder, which need not exist yet.
+def one_at_a_time(
+    folder: Path, what: str, doing: str = "downloads", wait_seconds: float | None = None
+) -> Iterator[None]:
+    """Waits while another process does the same in a folder, such as a download to it; it need not exist yet.
 
     The lock is on the folder itself, or on the nearest parent that exists. So it leaves nothing behind, and no user
     locks out another. It only saves double work, since files are replaced as a whole: some file systems have no locks.
@@ -72,26 +74,26 @@ def one_at_a_time(folder: Path, what: str) -> Iterator[None]:
         raise PermissionError(errno.EACCES, "The folder can't be written to", str(place))
     descriptor = os.open(place, os.O_RDONLY)
     try:
-        _lock(descriptor, f"{what} to {folder}")
+        _lock(descriptor, f"{doing} {what} to {folder}", WAIT_SECONDS if wait_seconds is None else wait_seconds)
         yield
     finally:
         os.close(descriptor)  # and with it the lock
 
 
-def _lock(descriptor: int, what: str) -> None:
-    end, is_reported = time.monotonic() + WAIT_SECONDS, False
+def _lock(descriptor: int, doing: str, wait_seconds: float) -> None:
+    end, is_reported = time.monotonic() + wait_seconds, False
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if time.monotonic() > end:
-                wait = f"got one that has not ended within {WAIT_SECONDS:.0f} seconds"
-                raise DataError(f"No other process must download {what}, {wait}. End it, or try again.") from None
+                got = f"another process that {doing}, after {wait_seconds:.0f} seconds"
+                raise DataError(f"The data must become available, got {got}. End it, or try again.") from None
         except OSError:  # the file system has no locks
             return
         if not is_reported:
-            _report(f"Waiting for another process that downloads {what} (for at most {WAIT_SECONDS:.0f} seconds)")
+            _report(f"Waiting for another process that {doing} (for at most {wait_seconds:.0f} seconds)")
             is_reported = True
         time.sleep(POLL_SECONDS)
 

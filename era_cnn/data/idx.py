@@ -17,6 +17,7 @@ import numpy as np
 
 from era_cnn.data.arrays import Arrays, Images
 from era_cnn.data.download import fetch, one_at_a_time, store
+from era_cnn.data.scattered import find, unpacked
 from era_cnn.errors import DataError
 
 
@@ -102,14 +103,31 @@ IDX_SOURCES = {
 def read_idx_data(name: str, root: Path) -> Arrays:
     """Reads `mnist`, `fashion_mnist` or `kmnist` under `root`; downloads missing files.
 
+    Files that lie elsewhere around the root, or have another name, are found if their unpacked content is known.
+
     Raises:
         DataError: If a file is damaged, or missing and can't be downloaded.
     """
     source = IDX_SOURCES[name]
     raw_dir = root / source.folder / "raw"
     if not all(_present(raw_dir, file) for file in source.files):
+        if arrays := _scattered(root, source):
+            return arrays
         _download(name, source, root)
-    return Arrays(*(_read_idx(raw_dir, file, source) for file in source.files))
+    train_images, train_labels, test_images, test_labels = (_read_idx(raw_dir, file, source) for file in source.files)
+    return Arrays(train_images, train_labels, test_images, test_labels)
+
+
+def _scattered(root: Path, source: IdxSource) -> Arrays | None:
+    """The data set, if all its files lie somewhere around the root."""
+    found = []
+    for file in source.files:
+        content = file.raw_sha256 and find(root, source.folder, file.name, file.raw_sha256, file.most_bytes)
+        if not content:
+            return None
+        found.append(parse_idx(content, file.shape, root))
+    train_images, train_labels, test_images, test_labels = found
+    return Arrays(train_images, train_labels, test_images, test_labels)
 
 
 def _present(raw_dir: Path, file: IdxFile) -> bool:
@@ -135,6 +153,10 @@ def _exists(path: Path) -> bool:
 def _read_idx(raw_dir: Path, file: IdxFile, source: IdxSource) -> Images:
     """Reads one file: the downloaded one if it exists, otherwise the unpacked one."""
     path = raw_dir / f"{file.name}.gz"
+    for place in (path, raw_dir / file.name) if file.raw_sha256 else ():
+        content = unpacked(place, file.most_bytes) or b""
+        if hashlib.sha256(content).hexdigest() == file.raw_sha256:  # however it was packed
+            return parse_idx(content, file.shape, place)
     if _exists(path):
         content = _read_verified(path, file.gz_sha256, file.most_bytes, source)
         try:

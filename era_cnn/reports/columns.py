@@ -56,7 +56,7 @@ def _differing(rows: Sequence[Row]) -> list[str]:
 
 def _is_last_resort(key: str) -> bool:
     """Whether a key is shown only if settings can't be told apart without it."""
-    return key in LAST_RESORT or key.startswith(("target.", "plugin "))
+    return key in LAST_RESORT or key.startswith(("target.", "plugin ", "data.contents."))
 
 
 def _is_of_a_layer(key: str) -> bool:

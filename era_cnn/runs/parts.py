@@ -12,13 +12,13 @@ import torch
 
 from era_cnn.config.choices import BLOCKS, DATASETS, is_own, keyword_parameters
 from era_cnn.config.schedule import Schedule
-from era_cnn.config.schema import RunConfig, make_schedule
+from era_cnn.config.schema import RunConfig, make_schedule, read_from
 from era_cnn.config.sections import FieldError
 from era_cnn.data.arrays import Arrays, check_against
 from era_cnn.data.batches import EvaluationBatches, Normalise, Split, TrainingBatches, split_off_val
 from era_cnn.data.sets import Dataset
 from era_cnn.data.transforms import make_pipeline
-from era_cnn.errors import ConfigError, DataError, EraCnnError, RunFolderError
+from era_cnn.errors import ConfigError, RunFolderError
 from era_cnn.models.build import build_from_config, check_network
 from era_cnn.runs.process import check_threads, pick_device
 from era_cnn.training.averaging import Average
@@ -115,7 +115,7 @@ def settled(config: RunConfig, device: torch.device) -> RunConfig:
 
 
 def read_data(config: RunConfig) -> Arrays:
-    """The data of a run, verified; the runs of a process share that of built-in data sets.
+    """The data of a run, verified; the runs of a process share that of built-in data sets whose files never change.
 
     Raises:
         DataError: If it is missing, damaged, or does not match the description of the data set.
@@ -123,19 +123,17 @@ def read_data(config: RunConfig) -> Arrays:
     section = config.anchored().data
     entry = DATASETS[section.name]
     fields = json.dumps(section.model_dump(include={each.name for each in keyword_parameters(entry)}))
-    arrays = _shared(section.name, entry, fields) if is_own(entry) else _read(section.name, entry, fields)
+    is_constant = is_own(entry) and not hasattr(section, "contents")  # the user's own files may change at any time
+    try:
+        arrays = (_shared if is_constant else _read)(section.name, entry, fields)
+    except FieldError as error:  # the files have changed since the config was composed
+        raise ConfigError([error.at("data")]) from error
     check_against(arrays, config.info, section.name)
     return arrays
 
 
 def _read(name: str, entry: Callable[..., Dataset], fields: str) -> Arrays:
-    try:
-        return entry(**json.loads(fields)).read()
-    except EraCnnError:
-        raise
-    except (OSError, ValueError) as error:  # of a plugin
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DataError(f"The data set {name} must be readable, got {reason}. Check its files.") from error
+    return read_from(entry(**json.loads(fields)), name)
 
 
 _shared = functools.lru_cache(maxsize=3)(_read)  # MNIST has 52 MiB
@@ -146,7 +144,9 @@ def make_splits(arrays: Arrays, config: RunConfig, device: torch.device) -> tupl
     train = Split.on(device, arrays.train_images, arrays.train_labels)
     test = Split.on(device, arrays.test_images, arrays.test_labels).first(config.trainer.limit_test_images)
     val = None
-    if config.data.val_size:
+    if arrays.val_images is not None and arrays.val_labels is not None:
+        val = Split.on(device, arrays.val_images, arrays.val_labels)
+    elif config.data.val_size:
         train, val = split_off_val(train, config.data.val_size, seed=config.seed)
     return train.first(config.trainer.limit_train_images), val, test
 
@@ -156,15 +156,15 @@ def make_training_batches(train: Split, config: RunConfig) -> TrainingBatches:
     return TrainingBatches(
         train,
         batch_size=config.trainer.batch_size,
-        augment=make_pipeline(config.augmentation.chosen(), config.info, config.data.mean),
-        normalise=Normalise(config.data.mean, config.data.std),
+        augment=make_pipeline(config.augmentation.chosen(), config.info, config.data.normalisation[0]),
+        normalise=Normalise(*config.data.normalisation),
         seed=config.seed,
     )
 
 
 def make_evaluation_batches(split: Split, config: RunConfig) -> EvaluationBatches:
     """The batches that a run is evaluated on."""
-    normalise = Normalise(config.data.mean, config.data.std)
+    normalise = Normalise(*config.data.normalisation)
     return EvaluationBatches(split, batch_size=config.trainer.eval_batch_size, normalise=normalise)
 
 

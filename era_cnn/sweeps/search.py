@@ -200,7 +200,7 @@ def plan_corners(options: OptunaSweeper, planner: Planner) -> list[Planned]:
         )
     space = Space(planner.task)
     planned = planner.plan([space.overrides(values) for values in space.corners()])
-    has_val = all(job.config.data.val_size for job in planned)
+    has_val = all(job.config.has_val for job in planned)
     if options.metric == "val_accuracy" and not has_val:
         advice = "Give the number of training images to validate on."
         raise ConfigError([problem("data.val_size", "be greater than 0 for a search", 0, advice)])

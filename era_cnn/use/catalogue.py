@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from era_cnn.compose.words import CONFIG_MODULE, Words
 from era_cnn.config.plugins import config_folders
 from era_cnn.errors import ConfigError, StorageError, harmless
 from era_cnn.folders.storage import files_sha256, write_atomically
-from era_cnn.paths import expanded
+from era_cnn.paths import cache_dir
 
 if TYPE_CHECKING:
     from era_cnn.config.schema import RunConfig  # torch is imported only if nothing is cached
@@ -60,7 +59,7 @@ def catalogue(words: Words, *, is_check: bool = False) -> tuple[list[Entry], lis
     """
     if is_check or words.config_dir or words.plugins or config_folders():
         return _entries(words)
-    path = _cache_dir() / f"models_{_digest()}.json"
+    path = cache_dir() / f"models_{_digest()}.json"
     with suppress(OSError, ValueError):  # missing or damaged
         sha256, _, text = path.read_text(encoding="utf-8").partition("\n")
         if hashlib.sha256(text.encode()).hexdigest() == sha256:
@@ -73,14 +72,6 @@ def catalogue(words: Words, *, is_check: bool = False) -> tuple[list[Entry], lis
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}".encode())
     return entries, []
-
-
-def _cache_dir() -> Path:
-    """The cache folder of the user."""
-    for place in (os.environ.get("XDG_CACHE_HOME", ""), os.path.join(expanded("~"), ".cache")):
-        if os.path.isabs(place):  # by the XDG specification, others are to be ignored
-            return Path(place, "era_cnn")
-    return Path(os.devnull)
 
 
 def _digest() -> str:

@@ -39,7 +39,9 @@ BUILT_IN = {
         "activation", "add", "avg_pool", "blur_pool", "concat", "conv", "depthwise_separable", "dropout", "flatten",
         "gap_head", "linear", "max_pool", "norm", "residual", "squeeze_excite", "transition",
     ],
-    "dataset": ["digits", "fashion_mnist", "kmnist", "mnist"],
+    "dataset": [
+        "cifar10", "cifar100", "digits", "emnist", "fashion_mnist", "image_folder", "kmnist", "mnist", "npz", "qmnist", "svhn",
+    ],
     "transform": [
         "affine", "auto_augment", "brightness", "centre_crop", "contrast", "cutmix", "cutout", "elastic", "erase",
         "gaussian_blur", "gaussian_noise", "greyscale", "horizontal_flip", "hue", "invert", "mixup", "perspective",
@@ -336,7 +338,7 @@ def test_a_check_of_an_entry_is_asked_whatever_its_kind() -> None:
 
 
 UNKNOWN = [
-    ("data=mnist data.name=mnits", "data.name must be one of digits, fashion_mnist, kmnist, mnist, got 'mnits'. Did you mean mnist?"),
+    ("data=mnist data.name=mnits", "data.name must be one of cifar10, cifar100, digits, emnist, fashion_mnist, image_folder, kmnist, mnist, npz, qmnist, svhn, got 'mnits'. Did you mean mnist?"),
     ("optimizer.name=adamm", "optimizer.name must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got 'adamm'. Did you mean adam?"),
     ("scheduler.name=cosin", "scheduler.name must be one of constant, cosine, cyclic, exponential, multi_step, one_cycle, piecewise_linear, plateau, polynomial, step, warm_restarts, got 'cosin'. Did you mean cosine?"),
     ("scheduler.name=xyz", "got 'xyz'. Choose one: scheduler.name=constant"),

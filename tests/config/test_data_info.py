@@ -44,12 +44,26 @@ def test_classes_that_are_too_few_or_the_same_are_refused(class_names: tuple[str
         DataInfo(**{**GOOD, "class_names": class_names})
 
 
+FOUND = {"shape": [3, 4, 6], "class_names": ["a", "b"], "train_size": 5, "test_size": 1, "val_size": 2}
+SETS: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
+    "digits": ({"train_size": 1000}, ((1, 28, 28), 10, 1000, 797, 0)),
+    "cifar10": ({"root": "nowhere"}, ((3, 32, 32), 10, 50_000, 10_000, 0)),
+    "cifar100": ({"root": "nowhere"}, ((3, 32, 32), 100, 50_000, 10_000, 0)),
+    "svhn": ({"root": "nowhere"}, ((3, 32, 32), 10, 73_257, 26_032, 0)),
+    "qmnist": ({"root": "nowhere"}, ((1, 28, 28), 10, 60_000, 50_000, 0)),
+    "emnist": ({"root": "nowhere", "split": "letters"}, ((1, 28, 28), 26, 124_800, 20_800, 0)),
+    "npz": ({"root": "nowhere", "contents": FOUND}, ((3, 4, 6), 2, 5, 1, 2)),
+    "image_folder": ({"root": "nowhere", "contents": FOUND}, ((3, 4, 6), 2, 5, 1, 2)),
+    **dict.fromkeys(("mnist", "fashion_mnist", "kmnist"), ({"root": "nowhere"}, ((1, 28, 28), 10, 60_000, 10_000, 0))),
+}
+"""The fields of each data set, and its description."""
+
+
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_data_set_says_of_itself_what_it_is(name: str) -> None:
-    fields = {"train_size": 1000} if name == "digits" else {"root": "nowhere"}
+    fields, expected = SETS[name]
     info = DATASETS.make(name, section_of(DATASETS, name, mean=[0.1], std=[0.1], **fields)).info()
-    assert (info.shape, info.num_classes) == ((1, 28, 28), 10)
-    assert info.train_size + info.test_size == (1797 if name == "digits" else 70_000)
+    assert (info.shape, info.num_classes, info.train_size, info.test_size, info.val_size) == expected
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from era_cnn.config.versions import (
 from era_cnn.errors import RunFolderError
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_config
-from tests.conftest import EXPERIMENTS, config_of, option
+from tests.conftest import EXPERIMENTS, WITHOUT_FILES, config_of, option
 from tests.helpers import data_for
 
 FORMER = """\
@@ -280,7 +280,7 @@ CASES = [*(f"experiment={name}" for name in EXPERIMENTS), *OPTIONS]
 @pytest.mark.parametrize("case", CASES)
 def test_every_field_counts_that_is_not_marked_as_without_effect(case: str) -> None:
     with data_for(case.partition("=")[2]) as words:
-        config = config_of(*case.split(), *words)
+        config = config_of(*case.split(), *words, *WITHOUT_FILES.get(case, ()))
     keys = dict(fields_of(config))
     assert len(keys) > 30
     found = {key for key, changed in keys.items() if digest(changed) == digest(config)}

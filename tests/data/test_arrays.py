@@ -12,7 +12,8 @@ from era_cnn.config.choices import DATASETS
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.parsing import parse
 from era_cnn.config.schema import RunConfig
-from era_cnn.data.arrays import Arrays, check_against
+from era_cnn.data import arrays as arrays_module
+from era_cnn.data.arrays import Arrays, Known, Statistics, check_against
 from era_cnn.errors import DataError
 from era_cnn.runs import parts
 from era_cnn.runs.parts import read_data
@@ -80,6 +81,41 @@ def test_what_contradicts_the_data_set_is_refused(case: str) -> None:
     assert str(caught.value).startswith(f"The data set mine must match its description: {message}")
     assert str(caught.value).endswith(". Fix the data set.")
     assert caught.value.exit_code == 3
+
+
+def with_val(**changes: Any) -> Arrays:
+    return replace(arrays_of(), **{"val_images": TEST_IMAGES[:2], "val_labels": TEST_LABELS[:2], **changes})
+
+
+def test_validation_images_of_its_own_are_checked_too() -> None:
+    info = replace(INFO, val_size=2)
+    check_against(with_val(), info, "mine")
+    for arrays, expected, message in (
+        (with_val(), INFO, "0 validation images, got 2"),
+        (arrays_of(), info, "2 validation images, got 0"),
+        (with_val(val_images=TEST_IMAGES), info, r"validation images of shape \(2, 3, 4, 6\), got"),
+        (with_val(val_labels=TEST_LABELS), info, r"validation labels of shape \(2,\)"),
+        (with_val(val_labels=TEST_LABELS[:2] + 3), info, "validation labels from 0 to 2"),
+        (with_val(class_names=("a", "c", "b")), info, "classes .*, got .*'c', 'b'"),
+    ):
+        with pytest.raises(DataError, match=f"The data set mine must match its description: {message}"):
+            check_against(arrays, expected, "mine")
+
+
+def test_validation_images_and_what_is_known_are_part_of_the_digest() -> None:
+    digests = {arrays_of().sha256, with_val().sha256, with_val(val_images=TEST_IMAGES[1:3]).sha256}
+    assert len(digests) == 3
+    known = Known("0" * 64, Statistics([0.1], [0.2]))
+    assert (with_val(known=known).sha256, with_val(known=known).statistics) == known
+
+
+def test_statistics_are_those_of_the_training_images_by_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays_module, "CHUNK", 2)
+    pixels = arrays_of().train_images / 255
+    expected = Statistics(pixels.mean(axis=(0, 2, 3)).round(4).tolist(), pixels.std(axis=(0, 2, 3)).round(4).tolist())
+    assert arrays_of().statistics == expected
+    grey = replace(arrays_of(), train_images=arrays_of().train_images[:, 0])
+    assert grey.statistics == Statistics(expected.mean[:1], expected.std[:1])
 
 
 @pytest.fixture

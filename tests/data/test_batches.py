@@ -98,6 +98,21 @@ def test_validation_images_are_stratified(split: Split, val_size: int) -> None:
     assert (val.labels.bincount(minlength=10) - shares).abs().max() < 1
 
 
+def test_a_part_of_a_split_shares_its_images(split: Split) -> None:
+    train, val = split_off_val(split, 300, seed=1)
+    parts = [train, val, train.first(100), train.at(torch.tensor([5, 3])), split.first(10), val.at(slice(3, 7))]
+    assert {part.base.untyped_storage().data_ptr() for part in parts} == {split.images.untyped_storage().data_ptr()}
+
+
+def test_parts_of_parts_are_what_they_would_be_as_copies(split: Split) -> None:
+    copied, shared = split, split
+    for indices in (slice(1000), torch.arange(999, 10, -3), slice(5, 200), torch.tensor([7, 7, 0])):
+        copied, shared = Split(copied.images[indices], copied.labels[indices]), shared.at(indices)
+        assert torch.equal(copied.images, shared.images)
+        assert torch.equal(copied.labels, shared.labels)
+        assert len(copied) == len(shared)
+
+
 def test_no_image_is_in_both_splits(split: Split) -> None:
     marked = Split(torch.arange(1437).view(-1, 1, 1, 1), split.labels)
     train, val = split_off_val(marked, 300, seed=1)

@@ -113,7 +113,9 @@ def test_a_lock_of_another_process_is_reported_once_and_waited_for(
 
 def test_a_lock_that_is_never_released_ends_with_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "WAIT_SECONDS", 0.0)
-    refusal = pytest.raises(DataError, match="No other process must download mnist to")
+    refusal = pytest.raises(
+        DataError, match="The data must become available, got another process that downloads mnist to"
+    )
     with one_at_a_time(tmp_path, "mnist"), refusal, one_at_a_time(tmp_path, "mnist"):
         pass
 

@@ -17,7 +17,7 @@ class Writer(Listener):
 
     def on_start(self, training: Training) -> None:
         """Stores a reference to what will be written."""
-        self._history, self._with_val = training.history, training.config.data.val_size > 0
+        self._history, self._with_val = training.history, training.config.has_val
         self._with_ema = training.config.trainer.ema_decay is not None
 
     def on_epoch(self, metrics: EpochMetrics) -> None:

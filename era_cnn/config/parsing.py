@@ -31,10 +31,14 @@ from era_cnn.config.sections import Choice, FieldError, Section, values_of
 from era_cnn.errors import ConfigError, problem
 
 
-def parse(values: Any) -> RunConfig:
+def parse(values: Any, *, is_stored: bool = False) -> RunConfig:
     """Turns a composed and resolved config, as plain values, into typed objects.
 
     What is null and has to be found in the files of the data set is filled in, once nothing else is wrong.
+
+    Args:
+        values: The config.
+        is_stored: Whether it comes from a run folder: then no files are read, whatever it says.
 
     Raises:
         ConfigError: If the config is wrong; lists every problem.
@@ -53,7 +57,9 @@ def parse(values: Any) -> RunConfig:
         sections = _sound_sections(schema, values)
     problems += _problems_between_keys(sections)
     data = sections.get("data")
-    if isinstance(data, DataSection) and (is_described(data) or not problems):
+    if is_stored and isinstance(data, DataSection) and not is_described(data):
+        problems.append("data must have its contents, mean and std, as in a composed config, got null. Restore them.")
+    elif isinstance(data, DataSection) and (is_described(data) or not problems):
         try:
             data = sections["data"] = described(data)
             sections["info"] = info_of(data)

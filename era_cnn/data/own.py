@@ -81,7 +81,8 @@ class ImageFolder:
 
     def read(self) -> Arrays:
         """Lists the folder, and maps the decoded images from the cache; the first time, decodes them."""
-        from era_cnn.data.cache import cached, listed
+        from era_cnn.data.building import listed
+        from era_cnn.data.cache import cached
         from era_cnn.errors import DataError
         from era_cnn.output import complain
 

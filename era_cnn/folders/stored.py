@@ -78,7 +78,7 @@ def read_config(folder: RunFolder, data_root: str | None = None) -> StoredConfig
     path = folder.path / "config.yaml"
     values = read_values(folder)
     try:
-        config = parse(upgraded(values))
+        config = parse(upgraded(values), is_stored=True)
     except ConfigError as error:
         got = error.problems[0].rstrip(".")
         is_entry = got.startswith(tuple(f"{key} must be one of" for key in _ENTRY_KEYS))

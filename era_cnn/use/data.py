@@ -40,6 +40,9 @@ class Report:
     """The number of images that repeat another of the same split, by split."""
 
     folders: dict[str, str] = field(default_factory=dict)
+    cache: str | None = None
+    """The folder with the decoded images."""
+
     sizes: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
@@ -82,6 +85,8 @@ class Report:
             yield f"Images that repeat another of the same split: {_counted(repeated)}"
         if self.notes:
             yield f"Converted: {_counted(self.notes)}"
+        if self.cache:
+            yield f"Decoded images: {self.cache}"
         yield from _listed("Ignored", self.ignored)
         yield from _listed("Damaged", [f"{path}: {reason}" for path, reason in self.damaged.items()])
         yield from _listed("Changed since they were stored in the cache, which is now renewed", self.changed)
@@ -146,6 +151,7 @@ def _examine_folder(name: str, folder: ImageFolder, verify: bool) -> Report:
         listing.class_names,
         paths,
         folders=listing.folders,
+        cache=str(entry.path),
         sizes=entry.sizes,
         notes=entry.notes,
         damaged=entry.damaged,

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from era_cnn.config.sections import FieldError
-from era_cnn.data import cache
+from era_cnn.data import building, cache
 from era_cnn.data.arrays import Arrays, Known
 from era_cnn.data.batches import Split
 from era_cnn.data.cache import cached
@@ -266,7 +266,7 @@ def in_child(work, *arguments) -> int:
 def test_a_killed_builder_leaves_nothing_that_looks_whole(
     count: int, root: Path, images_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, number = cache._write_pixels, iter(range(1, 100))
+    original, number = building._write_pixels, iter(range(1, 100))
 
     def write_and_die(*arguments: object) -> None:
         original(*arguments)
@@ -274,7 +274,7 @@ def test_a_killed_builder_leaves_nothing_that_looks_whole(
             os.kill(os.getpid(), signal.SIGKILL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "_write_pixels", write_and_die)
+        patch.setattr(building, "_write_pixels", write_and_die)
         _, status = os.waitpid(in_child(read, root), 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
     (left,) = images_dir.iterdir()

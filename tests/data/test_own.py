@@ -18,6 +18,7 @@ from era_cnn.config import schema
 from era_cnn.config.schema import RunConfig
 from era_cnn.config.versions import digest
 from era_cnn.data.decoding import Decoder
+from era_cnn.data.own import ImageFolder
 from era_cnn.errors import ConfigError, DataError
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_config
@@ -89,6 +90,23 @@ def test_a_run_can_be_read_without_its_images(command, own: Path) -> None:
     code, _, err = command("replay", "run")
     assert code == 3
     assert "must be a folder that can be read, got: No such file" in err
+
+
+@pytest.mark.parametrize("key", ["contents", "mean", "std"])
+def test_a_stored_config_never_lets_files_be_read(
+    key: str, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command(*RUN)[0] == 0
+    path = tmp_path / "run" / "config.yaml"
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    path.write_text(
+        yaml.safe_dump({**values, "data": {**values["data"], key: None}}, sort_keys=False), encoding="utf-8"
+    )
+    monkeypatch.setattr(ImageFolder, "read", lambda self: pytest.fail("it must not be read"))
+    for verb in ("replay", "resume"):
+        code, _, err = command(verb, "run")
+        assert code == 4
+        assert "data must have its contents, mean and std, as in a composed config, got null. Restore them" in err
 
 
 def test_the_images_may_move(command, own: Path) -> None:
@@ -187,6 +205,7 @@ def test_the_verb_reports_what_a_folder_holds(command, own: Path) -> None:
     assert report["folders"] == {"train": "train", "val": "val", "test": "test"}
     assert report["ignored"] == ["train/cat/notes.txt"]
     assert report["sizes"] == {"8×6": 19}
+    assert Path(report["cache"]).is_dir()
     assert (report["damaged"], report["in_train_and_test"], report["conflicting"]) == ({}, [], [])
 
 

@@ -220,11 +220,12 @@ def _schedule_fits(
     except FieldError as error:
         yield error.at("scheduler")
     else:
-        yield from _what_is_watched_exists(data, watchers(schedule, trainer), trainer.watch)
+        has_val = bool(data.val_size or info.val_size)
+        yield from _what_is_watched_exists(watchers(schedule, trainer), trainer.watch, has_val=has_val)
 
 
-def _what_is_watched_exists(data: DataSection, watching: Sequence[str], watch: str) -> Iterator[str]:
-    if watching and watch.startswith("val_") and not data.val_size:
+def _what_is_watched_exists(watching: Sequence[str], watch: str, *, has_val: bool) -> Iterator[str]:
+    if watching and watch.startswith("val_") and not has_val:
         rule = f"be a value that {' and '.join(watching)} can watch, and there are no validation images"
         train, test = (watch.replace("val", split) for split in ("train", "test"))
         advice = f"Set data.val_size=…, trainer.watch={train} or, to choose on the test set, trainer.watch={test}."

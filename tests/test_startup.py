@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from era_cnn.compose.words import Words
+from era_cnn.config.choices import OPTIMIZERS
 from era_cnn.use import catalogue as module
 from era_cnn.use.catalogue import Entry, catalogue
 
@@ -69,7 +70,8 @@ def test_the_version_is_known_without_hydra_and_torch() -> None:
 
 @pytest.mark.process
 def test_neither_a_description_nor_a_run_imports_a_compiler() -> None:
-    runs = [(*RUN, f"optimizer={optimizer}") for optimizer in ("sgd", "adam", "adamw")]
+    recipe = ("trainer.clip_grad_norm=1", "trainer.clip_grad_value=1", "trainer.l1=1e-5", "trainer.ema_decay=0.9")
+    runs = [(*RUN, f"optimizer={optimizer}", *recipe) for optimizer in OPTIMIZERS]
     found = imported(("describe",), *runs)
     assert "torch" in found
     assert not found & (COMPILER | {"torchvision"})

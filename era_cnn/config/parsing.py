@@ -261,6 +261,17 @@ def _momentum_can_cycle(optimizer: Choice, scheduler: SchedulerSection) -> Itera
     yield problem("scheduler.max_momentum", rule, cycled, advice)
 
 
+def _there_is_a_run_to_begin_with(
+    init_from: str | None, init_from_checkpoint: str, init_from_sha256: str | None
+) -> Iterator[str]:
+    for key, value, neutral in (
+        ("init_from_checkpoint", init_from_checkpoint, "last"),
+        ("init_from_sha256", init_from_sha256, None),
+    ):
+        if init_from is None and value != neutral:
+            yield problem(key, "be left out without init_from", value, "Set init_from to the folder of a run.")
+
+
 def _each_class_has_a_weight(info: DataInfo, trainer: TrainerConfig) -> Iterator[str]:
     weights = trainer.class_weights
     if isinstance(weights, list) and len(weights) != info.num_classes:
@@ -309,6 +320,7 @@ RULES: tuple[Callable[..., Iterator[str]], ...] = (
     _there_is_a_target_to_stop_at,
     _momentum_can_cycle,
     _each_class_has_a_weight,
+    _there_is_a_run_to_begin_with,
     _pixels_fit_the_channels,
     _both_sides_of_the_split_have_every_class,
     _every_part_once,

@@ -19,6 +19,7 @@ from era_cnn.config.data_info import DataInfo
 from era_cnn.config.schedule import Schedule
 from era_cnn.config.sections import Choice, Count, FieldError, Name, NoEffect, Section
 from era_cnn.errors import ConfigError, DataError, EraCnnError, problem
+from era_cnn.paths import typed_path
 
 if TYPE_CHECKING:
     from era_cnn.data.arrays import Arrays
@@ -224,6 +225,15 @@ class RunConfig(Section):
     scheduler: SchedulerSection = Field(description="a group: scheduler=constant")
     trainer: TrainerConfig = Field(description="a group: trainer=default")
     target: Target = Field(default=Target(), description="a mapping, such as {test_accuracy: 0.99}")
+    init_from: Annotated[str | None, NoEffect()] = Field(
+        default=None, min_length=1, description="the folder of a run whose weights to begin with, null for random ones"
+    )
+    init_from_checkpoint: Annotated[Literal["last", "best"], NoEffect()] = Field(
+        default="last", description="the weights of that run to begin with"
+    )
+    init_from_sha256: str | None = Field(
+        default=None, pattern="^[0-9a-f]{64}$", description="the SHA-256 of those weights, which the run records"
+    )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles the values: the class itself is made for the entries that a config names."""
@@ -247,9 +257,12 @@ class RunConfig(Section):
         return num_train_images(self.info, self.data, self.trainer)
 
     def anchored(self) -> RunConfig:
-        """The same config with an absolute `data.root`, so that it works from any directory."""
+        """The same config with an absolute `data.root` and `init_from`, so that it works from any directory."""
         root = getattr(self.data, "root", None)
-        return self if root is None else self.with_data_root(os.path.abspath(root))
+        config = self if root is None else self.with_data_root(os.path.abspath(root))
+        if self.init_from is None:
+            return config
+        return config.model_copy(update={"init_from": os.path.abspath(typed_path("init_from", self.init_from))})
 
     def with_data_root(self, root: str) -> RunConfig:
         """The same config with the data in another folder.

@@ -59,7 +59,6 @@ class Result:
     end_reason: str | None = None
     ema_val_accuracy: Fraction | None = None
     ema_test_accuracy: Fraction | None = None
-    ema_weights_sha256: Sha256 | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The result as plain values."""

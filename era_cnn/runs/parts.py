@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from era_cnn.data.sets import Dataset
 from era_cnn.data.transforms import make_pipeline
 from era_cnn.errors import ConfigError, RunFolderError
 from era_cnn.models.build import build_from_config, check_network
+from era_cnn.runs.initial import load_what_fits, with_source
 from era_cnn.runs.process import check_threads, pick_device
 from era_cnn.training.averaging import Average
 from era_cnn.training.ending import EndsAfter, at_target, first_of, without_progress
@@ -46,15 +47,19 @@ class Parts:
     average: Average | None
 
 
-def make_parts(config: RunConfig, arrays: Arrays, device: torch.device) -> Parts:
-    """Builds everything that a run trains.
+def make_parts(
+    config: RunConfig, arrays: Arrays, device: torch.device, initial: Mapping[str, torch.Tensor] | None = None
+) -> Parts:
+    """Builds everything that a run trains; the network begins with those weights of `initial` that fit.
 
     Raises:
-        ConfigError: If the network can't be built, or an optimizer does not fit.
+        ConfigError: If the network can't be built, an optimizer does not fit, or none of the weights do.
     """
     train_split, val, test = make_splits(arrays, config, device)
     train = make_training_batches(train_split, config)
     network = build_from_config(config).to(device).to(memory_format=torch.channels_last)
+    if initial is not None:
+        load_what_fits(network, initial)
     decay = config.trainer.ema_decay
     average = Average(network, decay) if decay is not None else None  # before graphs, which belong to one network
     if config.trainer.cuda_graphs:
@@ -110,8 +115,12 @@ def ends_after(config: RunConfig) -> EndsAfter:
 
 
 def settled(config: RunConfig, device: torch.device) -> RunConfig:
-    """The config with the values that depend on where it runs: the actual device and an absolute data folder."""
-    return config.anchored().model_copy(update={"device": device.type})
+    """The config with the values that depend on where it runs: device, absolute folders, digest of initial weights.
+
+    Raises:
+        RunFolderError: If the run whose weights to begin with can't be read.
+    """
+    return with_source(config.anchored()).model_copy(update={"device": device.type})
 
 
 def read_data(config: RunConfig) -> Arrays:
@@ -182,3 +191,4 @@ def check(config: RunConfig) -> None:
     pick_device(config.device)
     check_threads(config.threads)
     check_network(config)
+    with_source(config.anchored())

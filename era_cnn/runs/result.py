@@ -52,7 +52,6 @@ def make_result(config: RunConfig, history: History, parts: Parts, *, origin: di
         end_reason=final.end_reason,
         ema_val_accuracy=final.ema_val.accuracy if final.ema_val else None,
         ema_test_accuracy=final.ema_test.accuracy if final.ema_test else None,
-        ema_weights_sha256=weights_sha256(parts.average.network) if parts.average else None,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from era_cnn.folders.stored import StoredConfig
 from era_cnn.models.summary import summarise
 from era_cnn.output import shown
 from era_cnn.runs import provenance
+from era_cnn.runs.initial import fit_of, initial_weights
 from era_cnn.runs.listeners.console import Console, describe_result, describe_start
 from era_cnn.runs.listeners.pace import Pace
 from era_cnn.runs.listeners.saver import Saver
@@ -84,9 +86,12 @@ def run(
     checkpoint = take(found, folder, origin, device, console) if found else None
 
     with set_up(config.threads):
-        parts = make_parts(config, arrays, device)
+        initial = initial_weights(config) if checkpoint is None else None
+        parts = make_parts(config, arrays, device, initial)
         folder.write_text("summary.txt", summarise(parts.state.network, config.info.shape).table())
         console.say(describe_start(config, parts))
+        if initial is not None:
+            console.say(f"Weights of {shown(Path(str(config.init_from)))}: {fit_of(parts.state.network, initial)}")
         collected = provenance.collect(config, device)
         if collected["not_collected"]:
             console.warn(f"Not collected for provenance.json: {'; '.join(collected['not_collected'])}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,17 @@ from era_cnn.training.state import TrainingState
 
 
 def weights_sha256(network: nn.Module) -> str:
-    """SHA-256 over the network's tensors, sorted by name: name, dtype, shape and raw bytes of each.
+    """The digest of a network's weights and buffers."""
+    return tensors_sha256(network.state_dict())
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over tensors, sorted by name: name, dtype, shape and raw bytes of each.
 
     It covers the values rather than a file, since two files with the same tensors may differ.
     """
     digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}\0".encode())
         digest.update(_described(tensor))
     return digest.hexdigest()

@@ -121,15 +121,45 @@ def fit(
         gradients=gradients,
         precision=precision,
     )
+    weights, device = [_flat(parameter) for parameter in state.network.parameters()], state.device
+    stream = Stream()
+    hand_out(stream, state.network)
     for epoch in range(start.epoch, epochs + 1):
         if history and history[-1].is_last:
             return
-        position = start if epoch == start.epoch else Position(epoch)
+        position, first_step = start if epoch == start.epoch else Position(epoch), (epoch - 1) * len(train)
+        tally = position.tally or Tally(device)
+        started = time.perf_counter() - position.seconds
         if schedule.after is not None:
             rates.reduced = schedule.after(watched(history, watch))
 
         # Train: one update a batch.
-        metrics = _train_epoch(state, rates, train, position, update, seed, class_weights, on_step)
+        state.network.train()
+        for step, batch in enumerate(train.epoch(epoch, position.steps_done), start=position.steps_done):
+            rates.set(first_step + step)
+            step_seed = key(seed, "dropout", epoch, step)
+            seed_torch(device, step_seed)
+            stream.begin(step_seed)
+            loss, logits = update(batch)
+            state.after_step()
+            if device.type == "cpu":
+                _check_update(loss, weights, epoch, step)
+            tally.add(loss, logits, batch.labels, class_weights)
+            lr, seconds = rates.lr(first_step + step), time.perf_counter() - started
+            on_step(Step(epoch, step, len(train), lr, tally, seconds))
+        train_loss = tally.loss  # waits for the device, so that the time includes all of its work
+        seconds = time.perf_counter() - started
+        _check_update(train_loss, weights, epoch, len(train) - 1)
+        metrics = EpochMetrics(
+            epoch=epoch,
+            lr=rates.lr(epoch * len(train) - 1),
+            train_loss=train_loss,
+            train_accuracy=tally.accuracy,
+            seconds=seconds,
+            val=None,
+            test=None,
+            fingerprint=fingerprint(state, train.order(epoch)),
+        )
 
         # Evaluate: the choosing split when it is due, and every split after the last epoch.
         if epoch % eval_every_epochs == 0:
@@ -140,53 +170,6 @@ def fit(
             metrics = _evaluated(metrics, networks, {"val": val, "test": test}, precision)
         history.append(metrics)
         yield metrics
-
-
-def _train_epoch(
-    state: TrainingState,
-    rates: Rates,
-    train: TrainingBatches,
-    position: Position,
-    update: Callable[[Batch], tuple[Tensor, Tensor]],
-    seed: int,
-    class_weights: Tensor | None,
-    on_step: Callable[[Step], None],
-) -> EpochMetrics:
-    """Makes the updates of an epoch from a position on; returns its metrics, not evaluated yet."""
-    epoch, device, first_of_epoch = position.epoch, state.device, (position.epoch - 1) * len(train)
-    weights = [_flat(parameter) for parameter in state.network.parameters()]
-    tally = position.tally or Tally(device)
-    started = time.perf_counter() - position.seconds
-    stream = Stream()
-    hand_out(stream, state.network)
-    state.network.train()
-    for step, batch in enumerate(train.epoch(epoch, position.steps_done), start=position.steps_done):
-        rates.set(first_of_epoch + step)
-        step_seed = key(seed, "dropout", epoch, step)
-        seed_torch(device, step_seed)
-        stream.begin(step_seed)
-        loss, logits = update(batch)
-        state.after_step()
-        if device.type == "cpu":
-            _check_finite("training loss", loss, epoch, step)
-            _check_finite("largest weight", _largest(weights), epoch, step)
-        tally.add(loss, logits, batch.labels, class_weights)
-        lr, seconds = rates.lr(first_of_epoch + step), time.perf_counter() - started
-        on_step(Step(epoch, step, len(train), lr, tally, seconds))
-    train_loss = tally.loss  # waits for the device, so that the time includes all of its work
-    seconds = time.perf_counter() - started
-    _check_finite("training loss", train_loss, epoch, len(train) - 1)
-    _check_finite("largest weight", _largest(weights), epoch, len(train) - 1)
-    return EpochMetrics(
-        epoch=epoch,
-        lr=rates.lr(epoch * len(train) - 1),
-        train_loss=train_loss,
-        train_accuracy=tally.accuracy,
-        seconds=seconds,
-        val=None,
-        test=None,
-        fingerprint=fingerprint(state, train.order(epoch)),
-    )
 
 
 def _evaluated(
@@ -205,6 +188,11 @@ def _evaluated(
                 raise TrainingError(f"The {field} loss must stay finite, got {got}. Lower optimizer.lr.")
             metrics = replace(metrics, **{field: scores})  # type: ignore[arg-type]
     return metrics
+
+
+def _check_update(loss: float | Tensor, weights: Sequence[Tensor], epoch: int, step: int) -> None:
+    _check_finite("training loss", loss, epoch, step)
+    _check_finite("largest weight", _largest(weights), epoch, step)
 
 
 def _check_finite(what: str, value: float | Tensor, epoch: int, step: int) -> None:

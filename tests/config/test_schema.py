@@ -163,6 +163,8 @@ def test_the_default_experiment_is_model_4() -> None:
         ("scheduler=warm_restarts scheduler.cycle_epochs=16", "scheduler.cycle_epochs must end within the training"),
         ("scheduler=piecewise_linear scheduler.points=[[0]]", "scheduler.points.0 must have at least 2 entries"),
         ("scheduler=cosine scheduler.update=batch", "scheduler.update must be one of step, epoch, got 'batch'."),
+        ("init_from_checkpoint=best", "init_from_checkpoint must be left out without init_from, got 'best'. Set init_from"),
+        ("init_from=''", "init_from must not be empty, got ''. Give the folder of a run whose weights to begin with"),
         ("augmentation.rotate.degrees=181", "augmentation.rotate.degrees must be at most 180, got 181."),
         ("augmentation.rotate.fill=256", "augmentation.rotate.fill must be at most 255, got 256."),
         ("augmentation=affine augmentation.affine.scale=[2,1]", "augmentation.affine.scale must hold the smaller value first"),

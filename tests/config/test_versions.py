@@ -253,7 +253,15 @@ def test_the_digest_changes_with_what_changes_the_result_and_with_nothing_else()
         assert digest(config_of(override)) != same, override
 
 
-NO_EFFECT = {"name", "data.root", "model.name", "trainer.name", "trainer.checkpoint_every_seconds"}
+NO_EFFECT = {
+    "init_from",
+    "init_from_checkpoint",
+    "name",
+    "data.root",
+    "model.name",
+    "trainer.name",
+    "trainer.checkpoint_every_seconds",
+}
 
 
 def fields_of(config: Section, prefix: str = "") -> Iterator[tuple[str, Any]]:

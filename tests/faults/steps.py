@@ -12,17 +12,20 @@ from era_cnn.data.digits import read_digits
 from era_cnn.training.checkpoint import Checkpoint
 from tests.conftest import EXPERIMENTS, config_of
 from tests.faults.harness import Report
-from tests.training.test_checkpoint import CPU, EPOCHS, NUM_IMAGES, Training, assert_equal
+from tests.training.test_checkpoint import CPU, EPOCHS, NUM_IMAGES, STATEFUL, Training, assert_equal
 
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULERS = ("constant", "step", "one_cycle", "cosine")
 AUGMENTATIONS = ("none", "rotate", "affine")
+LONGER = 4
+"""The epochs of a stateful recipe: enough for two reductions, and for an early end."""
 
 
 def every_step(limit: int | None = None) -> Report:
     """Resumes a short training from each of its positions, in a network of its own, and compares bit by bit.
 
-    For every experiment's network (those that share one: once) with each optimizer, schedule and augmentation.
+    For every experiment's network (those that share one: once) with each optimizer, schedule and augmentation, and with
+    each stateful recipe, whose learning rates are compared as well.
     """
     torch.set_num_threads(1)
     report = Report(figures={"combinations": 0, "networks": []})
@@ -38,19 +41,27 @@ def every_step(limit: int | None = None) -> Report:
             f"experiment={name}", f"optimizer={optimizer}", f"scheduler={scheduler}", f"augmentation={augmentation}",
             "optimizer.lr=0.001",
         )  # fmt: skip
-        unbroken = Training(split, *words)
-        unbroken.run()
-        assert len(unbroken.saved) == EPOCHS * 4
-        report.figures["combinations"] += 1
-        for number, content in enumerate(unbroken.saved):
-            resumed = Training(split, *words)
-            resumed.run(Checkpoint.from_bytes(content, CPU))
-            report.tried += 1
-            try:
-                assert_equal(unbroken, resumed)
-            except AssertionError:
-                report.failures.append(f"{' '.join(words)}: other bits when resumed from position {number}")
+        _resume_everywhere(report, split, words, EPOCHS)
+    recipes = list(itertools.product(sorted(networks.values()), STATEFUL.values()))
+    for name, (recipe, _) in recipes[:limit]:
+        _resume_everywhere(report, split, (f"experiment={name}", "optimizer.lr=0.001", *recipe), LONGER)
     return report
+
+
+def _resume_everywhere(report: Report, split: Split, words: tuple[str, ...], epochs: int) -> None:
+    unbroken = Training(split, *words, epochs=epochs)
+    unbroken.run()
+    assert len(unbroken.saved) == len(unbroken.history) * 4
+    report.figures["combinations"] += 1
+    for number, content in enumerate(unbroken.saved):
+        resumed = Training(split, *words, epochs=epochs)
+        resumed.run(Checkpoint.from_bytes(content, CPU))
+        report.tried += 1
+        try:
+            assert_equal(unbroken, resumed)
+            assert resumed.rates == unbroken.rates[len(unbroken.rates) - len(resumed.rates) :]
+        except AssertionError:
+            report.failures.append(f"{' '.join(words)}: other bits when resumed from position {number}")
 
 
 def _network(experiment: str) -> dict[str, Any]:

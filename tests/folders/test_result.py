@@ -6,7 +6,7 @@ from era_cnn.folders.result import RESULT_KEYS, TIMES, Result
 
 
 def test_the_keys_of_a_result_are_those_that_are_asked_for() -> None:
-    later = ("watched", "end_reason", "ema_val_accuracy", "ema_test_accuracy", "ema_weights_sha256")
+    later = ("watched", "end_reason", "ema_val_accuracy", "ema_test_accuracy")
     assert tuple(field.name for field in fields(Result)) == RESULT_KEYS + later
     assert set(TIMES) < set(RESULT_KEYS)
 

@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,38 @@ def test_a_run_that_stops_after_every_step_gets_there(unbroken: Path, tmp_path: 
     assert_same(folder, unbroken)
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     assert len(origin["resumed"]) == 3 * STEPS + 1
+
+
+RECIPES = {
+    "plateau": ("scheduler=plateau", "scheduler.patience=0", "scheduler.threshold=0.9", "scheduler.threshold_mode=abs",
+                "trainer.watch=train_loss"),
+    "one_cycle": ("scheduler=one_cycle", "scheduler.base_momentum=0.8", "scheduler.max_momentum=0.95"),
+    "early stopping": ("data.val_size=50", "trainer.early_stopping.patience=1", "trainer.early_stopping.min_delta=9"),
+    "average": ("trainer.ema_decay=0.9", "trainer.l1=1e-4", "trainer.clip_grad_norm=0.5"),
+    "watched test set": ("data.val_size=50", "trainer.watch=test_loss", "scheduler=plateau", "scheduler.patience=0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_stateful_recipe_goes_on_to_the_same_bits_and_is_replayed(name: str, command, tmp_path: Path) -> None:
+    """Stopped within epochs and within evaluations, each time a little later."""
+    carry_on(claim(tmp_path / "unbroken").path, None, *RECIPES[name])
+    folder = claim(tmp_path / "run").path
+    for looks in range(3, 12):
+        with suppress(Interrupted):
+            carry_on(folder, StopAt(looks), *RECIPES[name])
+            break
+    assert looks >= 5
+    assert_same(folder, tmp_path / "unbroken")
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    watched = {"plateau": "train_loss", "early stopping": "val_loss", "watched test set": "test_loss"}
+    assert result["watched"] == watched.get(name)
+    assert result["epochs"] == (2 if name == "early stopping" else 3)
+    assert bool(result["end_reason"]) == (name == "early stopping")
+    assert bool(result["ema_test_accuracy"]) == (name == "average")
+    code, out, err = command("replay", "run")
+    assert (code, err) == (0, "")
+    assert f"Equal, bit for bit: all {result['epochs']} epochs and the result" in out
 
 
 def test_how_often_it_is_saved_changes_nothing(unbroken: Path, tmp_path: Path) -> None:

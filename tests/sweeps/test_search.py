@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,29 @@ SEARCH = (
 )  # fmt: skip
 
 FEW = [word.replace("n_trials=5", "n_trials=3") for word in SEARCH]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "CREATE VIEW x AS WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n) SELECT i FROM n",
+        "CREATE TRIGGER x AFTER INSERT ON trials BEGIN DELETE FROM trials; END",
+        "UPDATE trial_params SET param_value = 1e300",
+        "UPDATE trials SET state = 'NOPE'",
+        "DELETE FROM trial_values",
+        "INSERT INTO trials(number, study_id, state) VALUES (3, 1, 'RUNNING')",
+    ],
+)
+def test_a_study_that_no_search_writes_is_refused_and_can_be_rebuilt(change: str, fake_sweep, tmp_path: Path) -> None:
+    assert fake_sweep(*FEW).returncode == 0
+    (tmp_path / "sweep" / "1_model_4_digits" / "result.json").unlink()
+    with contextlib.closing(sqlite3.connect(tmp_path / "sweep" / "study.db")) as study, study:
+        study.execute(change)
+    done = fake_sweep("resume", "sweep")
+    assert (done.returncode, done.stderr.count("\n")) == (4, 1)
+    assert "study.db must hold the study, got: " in done.stderr
+    (tmp_path / "sweep" / "study.db").unlink()
+    assert fake_sweep("resume", "sweep").returncode == 0
 
 
 def space(*words: str) -> Space:

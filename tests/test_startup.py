@@ -39,10 +39,10 @@ def imported(*commands: tuple[str, ...], code: int = 0, unwanted: set[str] = fro
 
 
 COMPILER = {"torch._dynamo", "torch._inductor", "sympy"}
-SLOW = {"torch", "sklearn", "torchvision", "torchinfo", *COMPILER}
+SLOW = {"torch", "scipy", "sklearn", "torchvision", "torchinfo", *COMPILER}
 
 
-QUESTIONS = [("--help",), ("--hydra-help",), ("--cfg", "job")]
+QUESTIONS = [("--help",), ("--hydra-help",), ("--cfg", "job"), ("list",)]
 WRONG = [
     ("optimizer.lr=-1",), ("optimizr.lr=1",), ("optimizer.lrr=1",), ("model=model_9",), ("-m", "optimizer.lr=-1,-2"),
     ("-m", "seed=x"), ("describe", "sede=1"), ("data", "minst"), ("nonsense",),

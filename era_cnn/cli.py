@@ -171,15 +171,15 @@ def _models(line: Line) -> int:
     args = _parsed(parser, line)
     from era_cnn.use.catalogue import catalogue, catalogue_table
 
-    entries, problems = catalogue(line.composing([]), is_check=args.check)
+    found = catalogue(line.composing([]), is_check=args.check)
     if args.json:
-        say(*json.dumps([entry.to_json() for entry in entries], indent=2).split("\n"))
+        say(*json.dumps([entry.to_json() for entry in found.entries], indent=2).split("\n"))
     elif not args.check:
-        say(*catalogue_table(entries).split("\n"))
-    if problems:
-        raise ConfigError(problems)
+        say(*catalogue_table(found.entries).split("\n"), *found.notes)
+    if found.problems:
+        raise ConfigError(found.problems)
     if args.check and not args.json:
-        say(f"{len(entries)} experiments can be built, and none misses its target.")
+        say(f"{len(found.entries)} experiments can be built, and none misses its target.", *found.notes)
     return 0
 
 

@@ -20,7 +20,13 @@ from era_cnn.compose.words import Words
 from era_cnn.config.schema import RunConfig
 
 CONF_DIR = Path(__file__).parents[1] / "conf"
-EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").rglob("*.yaml"))
+OWN_IMAGES = "own_images"
+"""The experiment that needs a folder of images."""
+
+EXPERIMENTS = sorted({path.stem for path in (CONF_DIR / "experiment").rglob("*.yaml")} - {OWN_IMAGES})
+GREY_EXPERIMENTS = [name for name in EXPERIMENTS if not name.startswith("cifar10")]
+"""Those on grey images of 28×28 pixels."""
+
 MNIST_ROOT = os.environ.get("ERA_CNN_DATA")
 
 

@@ -352,8 +352,12 @@ def test_models_lists_every_experiment(command) -> None:
     assert (model_3["test_accuracy"], model_3["receptive_field"]) == (0.994, 20)
     assert entries["model_1"]["max_params"] is None
     _, table, _ = command("models")
-    assert len(table.splitlines()) == len(EXPERIMENTS) + 2
+    assert len(table.splitlines()) == len(EXPERIMENTS) + 3
+    assert table.splitlines()[-1] == OPEN
     assert re.search(r"model_4 +7,616 +8,000 +15 +15 +99.00% +20 px +2,190,328", table)
+
+
+OPEN = "own_images needs data.root: era-cnn describe experiment=own_images data.root=…"
 
 
 def own_experiments(folder: Path, **targets: str) -> None:
@@ -367,7 +371,7 @@ def own_experiments(folder: Path, **targets: str) -> None:
 def test_models_check_says_that_every_packaged_experiment_meets_its_target(command) -> None:
     code, out, err = command("models", "--check")
     assert (code, err) == (0, "")
-    assert out == f"{len(EXPERIMENTS)} experiments can be built, and none misses its target.\n"
+    assert out == f"{len(EXPERIMENTS)} experiments can be built, and none misses its target.\n{OPEN}\n"
 
 
 def test_models_check_has_a_line_for_each_failure(command, tmp_path: Path) -> None:

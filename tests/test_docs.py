@@ -20,7 +20,7 @@ from era_cnn.models.build import build_network, check_network
 from era_cnn.models.summary import summarise
 from era_cnn.sweeps.options import sweep_options
 from era_cnn.sweeps.search import plan_corners
-from tests.conftest import EXPERIMENTS, config_of
+from tests.conftest import GREY_EXPERIMENTS, config_of
 from tests.helpers import GREY, nothing_stays_registered
 from tests.models.test_blocks import INHERITED
 
@@ -110,7 +110,7 @@ def test_the_table_of_the_networks_is_that_of_the_configs() -> None:
         row[0]: row[1:]
         for row in re.findall(r"^\| `(model_\w+)` \| ([\d,]+) \| (\d+) px \| (\d+) \| (\d+) \|", README, re.M)
     }
-    assert set(rows) == set(EXPERIMENTS) - {"model_4_digits"}
+    assert set(rows) == set(GREY_EXPERIMENTS) - {"model_4_digits"}
     for experiment, (params, field, epochs, batch_size) in rows.items():
         config = config_of(f"experiment={experiment}")
         with torch.device("meta"):

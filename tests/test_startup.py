@@ -96,7 +96,7 @@ def remembered(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Entry], P
     """The table of the experiments, and the file that remembers it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        entries, _ = catalogue(Words())
+        entries = catalogue(Words()).entries
         (path,) = Path(os.environ["XDG_CACHE_HOME"], "era_cnn").iterdir()
     return entries, path
 
@@ -107,13 +107,13 @@ def test_a_damaged_memory_is_made_anew(damage: bytes, remembered: tuple[list[Ent
     cache_dir.mkdir()
     path = cache_dir / whole.name
     path.write_bytes(damage)
-    assert catalogue(Words()) == (entries, [])
+    assert catalogue(Words()).entries == entries
     assert path.read_bytes() == whole.read_bytes()
 
 
 def test_where_nothing_can_be_remembered_it_is_only_slower(cache_dir: Path) -> None:
     cache_dir.write_text("a file where the folder would be", encoding="utf-8")
-    assert catalogue(Words())[0]
+    assert catalogue(Words()).entries
 
 
 def test_other_code_has_another_memory(cache_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

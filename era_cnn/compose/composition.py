@@ -17,7 +17,14 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from era_cnn.compose.complaints import explained
-from era_cnn.compose.hydra_door import Composed, as_hydra_yaml, hydra_values, require_checked, set_single_run
+from era_cnn.compose.hydra_door import (
+    Composed,
+    as_hydra_yaml,
+    hydra_values,
+    missing_keys,
+    require_checked,
+    set_single_run,
+)
 from era_cnn.compose.interpolation import limited, refusal_in
 from era_cnn.compose.words import Words, load, loader_of, options_of
 from era_cnn.config.choices import DataSection
@@ -95,6 +102,11 @@ def validated_values(composed: Composed, values: Composed) -> RunConfig:
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def keys_to_give(composed: Composed) -> list[str]:
+    """The keys of the data set that have no value, `???`, since only the user knows it."""
+    return [f"data.{key}" for key in sorted(missing_keys(composed.data))]
 
 
 def validated_data(composed: Composed) -> DataSection:

@@ -416,6 +416,12 @@ def child_of(node: DictConfig, key: str) -> Any:
     return node._get_node(key)
 
 
+def missing_keys(node: DictConfig) -> set[str]:
+    """The keys of a node whose value has to be given, `???`."""
+    found: set[str] = OmegaConf.missing_keys(node)
+    return found
+
+
 def content_of(value: object) -> object:
     """The content of a node; any other value is returned as it is."""
     return value._value() if isinstance(value, Node) else value

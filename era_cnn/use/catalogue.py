@@ -45,14 +45,32 @@ class Entry:
         return asdict(self)
 
 
-def catalogue(words: Words, *, is_check: bool = False) -> tuple[list[Entry], list[str]]:
+@dataclass(frozen=True)
+class Catalogue:
+    """The experiments.
+
+    `problems` are those of all: what can't be composed or built, and where a network misses its target. `open` maps the
+    experiments whose network depends on the user's own images to the keys that they need.
+    """
+
+    entries: list[Entry]
+    open: dict[str, list[str]]
+    problems: list[str]
+
+    @property
+    def notes(self) -> list[str]:
+        """A line for each experiment that needs more."""
+        return [
+            f"{harmless(name)} needs {' and '.join(keys)}: "
+            f"era-cnn describe experiment={name} {' '.join(f'{key}=…' for key in keys)}"
+            for name, keys in self.open.items()
+        ]
+
+
+def catalogue(words: Words, *, is_check: bool = False) -> Catalogue:
     """Composes and builds every experiment, or reads the cached entries if nothing has changed since.
 
     With the user's own config folder, with plugins, or for a check, nothing is taken from the cache.
-
-    Returns:
-        An entry for each experiment that can be built, and the problems of all: what can't be composed or built, and
-        where a network misses its target.
 
     Raises:
         ConfigError: If none can be built.
@@ -63,15 +81,16 @@ def catalogue(words: Words, *, is_check: bool = False) -> tuple[list[Entry], lis
     with suppress(OSError, ValueError):  # missing or damaged
         sha256, _, text = path.read_text(encoding="utf-8").partition("\n")
         if hashlib.sha256(text.encode()).hexdigest() == sha256:
-            return [Entry(**values) for values in json.loads(text)], []
-    entries, problems = _entries(words)
-    if problems:
-        return entries, problems
-    text = json.dumps([entry.to_json() for entry in entries])
+            stored = json.loads(text)
+            return Catalogue([Entry(**values) for values in stored["entries"]], stored["open"], [])
+    found = _entries(words)
+    if found.problems:
+        return found
+    text = json.dumps({"entries": [entry.to_json() for entry in found.entries], "open": found.open})
     with suppress(OSError, StorageError):  # without a cache, the next call is only slower
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}".encode())
-    return entries, []
+    return found
 
 
 def _digest() -> str:
@@ -82,14 +101,19 @@ def _digest() -> str:
     return hashlib.sha256("\0".join([*versions, code, configs]).encode()).hexdigest()
 
 
-def _entries(words: Words) -> tuple[list[Entry], list[str]]:
-    from era_cnn.compose.composition import compose, experiments, validated
+def _entries(words: Words) -> Catalogue:
+    from era_cnn.compose.composition import compose, experiments, keys_to_give, validated
 
     entries: list[Entry] = []
+    needed: dict[str, list[str]] = {}
     problems: dict[str, list[str]] = {}  # maps each problem to the experiments that have it
     for name in experiments(words):
         try:
-            config = validated(compose(words.with_overrides([*words.overrides, f"experiment={name}"])))
+            composed = compose(words.with_overrides([*words.overrides, f"experiment={name}"]))
+            if keys := keys_to_give(composed):
+                needed[name] = keys
+                continue
+            config = validated(composed)
             summary, misses = describe(config)
             entries.append(_entry(name, config, summary, misses))
             for miss in misses:
@@ -99,7 +123,8 @@ def _entries(words: Words) -> tuple[list[Entry], list[str]]:
                 problems.setdefault(each, []).append(name)
     if problems and not entries:  # then the experiments are not at fault
         raise ConfigError(list(problems))
-    return entries, [f"In experiment {', '.join(names)}: {text}" for text, names in problems.items()]
+    said = [f"In experiment {', '.join(names)}: {text}" for text, names in problems.items()]
+    return Catalogue(entries, needed, said)
 
 
 def _entry(name: str, config: RunConfig, summary: Summary, misses: list[str]) -> Entry:

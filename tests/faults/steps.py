@@ -10,7 +10,7 @@ import torch
 from era_cnn.data.batches import Split
 from era_cnn.data.digits import read_digits
 from era_cnn.training.checkpoint import Checkpoint
-from tests.conftest import EXPERIMENTS, config_of
+from tests.conftest import GREY_EXPERIMENTS, config_of
 from tests.faults.harness import Report
 from tests.training.test_checkpoint import CPU, EPOCHS, NUM_IMAGES, STATEFUL, Training, assert_equal
 
@@ -32,7 +32,7 @@ def every_step(limit: int | None = None) -> Report:
     dataset = read_digits(1437)
     split = Split.on(CPU, dataset.train_images, dataset.train_labels).first(NUM_IMAGES)
     networks: dict[str, str] = {}
-    for name in EXPERIMENTS:
+    for name in GREY_EXPERIMENTS:
         networks.setdefault(repr(_network(name)), name)
     report.figures["networks"] = sorted(networks.values())
     combinations = list(itertools.product(sorted(networks.values()), OPTIMIZERS, SCHEDULERS, AUGMENTATIONS))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from era_cnn import randomness
 from era_cnn.models import layers
 from era_cnn.models.build import Network, build_from_config, count_params
-from tests.conftest import EXPERIMENTS, config_of
+from tests.conftest import GREY_EXPERIMENTS, config_of
 
 CPU = torch.device("cpu")
 
@@ -273,7 +273,7 @@ def step_errors(overrides: Sequence[str], images: Tensor) -> dict[str, tuple[flo
     }
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", GREY_EXPERIMENTS)
 def test_a_step_is_as_close_to_the_exact_one_as_that_of_pytorchs_own_layers(experiment: str) -> None:
     """At best of a few batches: now and then a rounding error makes another pixel pass a ReLU or win a maximum."""
     config = config_of(f"experiment={experiment}")
@@ -289,7 +289,7 @@ def test_a_step_is_as_close_to_the_exact_one_as_that_of_pytorchs_own_layers(expe
     raise AssertionError(f"{worst} times what may be")
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", GREY_EXPERIMENTS)
 def test_activations_lie_channels_last_throughout(experiment: str) -> None:
     config = config_of(f"experiment={experiment}")
     network = build_from_config(config).to(memory_format=torch.channels_last)

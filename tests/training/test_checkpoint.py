@@ -20,7 +20,7 @@ from era_cnn.training.history import EpochMetrics, History
 from era_cnn.training.loop import Position, Step, fit
 from era_cnn.training.optimizers import make_optimizer
 from era_cnn.training.state import TrainingState
-from tests.conftest import EXPERIMENTS, config_of, option
+from tests.conftest import GREY_EXPERIMENTS, config_of, option
 from tests.helpers import schedule_of
 
 CPU = torch.device("cpu")
@@ -103,7 +103,7 @@ def assert_equal(first: Training, second: Training) -> None:
     assert all(torch.equal(one, other) for one, other in zip(tensors, other_tensors, strict=True))
 
 
-MODELS = sorted(set(EXPERIMENTS) - {"model_1", "model_4_digits", "model_3_plain", "model_4_dropout25"})
+MODELS = sorted(set(GREY_EXPERIMENTS) - {"model_1", "model_4_digits", "model_3_plain", "model_4_dropout25"})
 CASES = [
     *((f"experiment={name}",) for name in MODELS),
     *((f"optimizer={name}", "scheduler=step", "optimizer.weight_decay=0.01") for name in OPTIMIZERS),

@@ -21,7 +21,7 @@ from era_cnn.training.history import EpochMetrics, History
 from era_cnn.training.loop import Position, Step, batch_loss, fit, train_step
 from era_cnn.training.schedulers import constant, step_decay
 from era_cnn.training.state import TrainingState
-from tests.conftest import EXPERIMENTS, config_of
+from tests.conftest import GREY_EXPERIMENTS, config_of
 from tests.helpers import pipeline_of, schedule_of
 
 CPU = torch.device("cpu")
@@ -54,7 +54,7 @@ def run_fit(split: Split, model: nn.Module, *, epochs: int = 2, schedule=None, *
     return list(fit(state, schedule or constant(), training(split), epochs=epochs, seed=1, **options))
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", GREY_EXPERIMENTS)
 def test_every_experiment_makes_a_step_that_changes_every_parameter(experiment: str, split: Split) -> None:
     config = config_of(f"experiment={experiment}")
     model = build_from_config(config)

@@ -21,6 +21,7 @@ from era_cnn.models.summary import summarise
 from era_cnn.sweeps.options import sweep_options
 from era_cnn.sweeps.search import plan_corners
 from tests.conftest import GREY_EXPERIMENTS, config_of
+from tests.data.folders import TWO_SPLITS, make_folder
 from tests.helpers import GREY, nothing_stays_registered
 from tests.models.test_blocks import INHERITED
 
@@ -39,6 +40,13 @@ def test_nothing_was_left_to_be_filled_in() -> None:
     assert words <= {
         "MNIST",
         "KMNIST",
+        "QMNIST",
+        "EMNIST",
+        "CIFAR",
+        "JPEG",
+        "WebP",
+        "TIFF",
+        "EXIF",
         "YAML",
         "CUDA",
         "H200",
@@ -65,6 +73,7 @@ def test_the_readme_has_its_commands() -> None:
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_of_the_readme_is_understood(line: str) -> None:
+    make_folder(Path("my_images"), TWO_SPLITS)
     words = shlex.split(line, comments=True)[1:]
     if (words[0] in VERBS and words[0] != "describe") or words == ["--help"]:
         return  # tested where they are

@@ -179,9 +179,9 @@ def _describe(line: Line) -> int:
     from era_cnn.compose.composition import compose, validated
 
     config = validated(compose(line.composing(args.overrides)))
-    from era_cnn.use.catalogue import describe
+    from era_cnn.use.catalogue import describe, describe_decay
 
-    say(*describe(config).table().splitlines())
+    say(*describe(config).table().splitlines(), *describe_decay(config))
     return 0
 
 

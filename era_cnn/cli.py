@@ -190,10 +190,10 @@ def _describe(line: Line) -> int:
     from era_cnn.compose.composition import compose_run
 
     config = compose_run(line.composing(args.overrides))
-    from era_cnn.use.catalogue import describe
+    from era_cnn.use.catalogue import describe, describe_decay
 
     summary, misses = describe(config)
-    say(*summary.table().splitlines())
+    say(*summary.table().splitlines(), *describe_decay(config))
     if misses:
         raise ConfigError(misses)
     return 0

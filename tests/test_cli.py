@@ -504,3 +504,12 @@ def test_a_signal_that_a_library_makes_another_error_of_is_still_a_signal(
     monkeypatch.setattr("era_cnn.compose.words.load", interrupted)
     monkeypatch.setattr("era_cnn.compose.composition.load", interrupted)
     assert command(*SMALL) == (code, "", "Terminated.\n")
+
+
+def test_a_description_lists_what_decays_if_not_all_does(command) -> None:
+    code, out, _ = command("describe", "optimizer.weight_decay=1e-4", "optimizer.weight_decay_on=weights")
+    assert code == 0
+    line = out.splitlines()[-1]
+    assert line.startswith("Weight decay on 7 of 17 parameters: conv1.conv.weight, conv2.conv.weight, ")
+    assert "norm" not in line
+    assert "Weight decay" not in command("describe", "optimizer.weight_decay=1e-4")[1]

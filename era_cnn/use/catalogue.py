@@ -156,6 +156,18 @@ def describe(config: RunConfig) -> tuple[Summary, list[str]]:
     return summarise(network, config.info.shape), list(target_problems(network, config))
 
 
+def describe_decay(config: RunConfig) -> list[str]:
+    """The line that lists which parameters decay, if not all of them do."""
+    from era_cnn.models.build import build_from_config
+    from era_cnn.training.optimizers import decays
+
+    if getattr(config.optimizer, "weight_decay_on", "all") == "all":
+        return []
+    parameters = dict(build_from_config(config).named_parameters())
+    names = [name for name, parameter in parameters.items() if decays(parameter)]
+    return [f"Weight decay on {len(names)} of {len(parameters)} parameters: {', '.join(names)}"]
+
+
 def catalogue_table(entries: Sequence[Entry]) -> str:
     """The table of experiments, a row for each."""
     head = ("experiment", "params", "max", "epochs", "max", "target", "field", "multiply-adds")

@@ -152,7 +152,11 @@ def test_no_way_in_gets_around_the_guard(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_sweep_whose_jobs_are_composed_around_the_guard_is_refused(command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_whose_jobs_are_composed_around_the_guard_is_refused(
+    command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # `models` composes nothing that an earlier test has cached
+
     def around(loader: Any, words: Words, overrides: Any, mode: Any) -> Any:
         return ConfigLoaderImpl(loader.config_search_path).load_configuration(words.config_name, list(overrides), mode)
 

@@ -83,6 +83,10 @@ class Line:
         return words.in_folder(self.config_dir)
 
 
+REPEATABLE = ("--plugin", "--baseline", "--where", "--tag")
+"""The options that may be given more than once."""
+
+
 def _read(typed: Sequence[str]) -> Line:
     """Separates the options that may appear before or after a verb from the rest of a command line.
 
@@ -98,7 +102,7 @@ def _read(typed: Sequence[str]) -> Line:
         option = "--config-dir" if option == "-cd" else option
         if option in given:  # every parser behind this one takes the last one without a word
             raise ConfigError([f"{option} must be given once, got it twice. Remove one."])
-        given |= {option} if option.startswith("--") and option != "--plugin" else set()
+        given |= {option} if option.startswith("--") and option not in REPEATABLE else set()
         if word == "--":
             rest += [word, *words]
         elif option not in ("--config-dir", "--plugin"):

@@ -87,7 +87,9 @@ COMPUTED = ("data.mean=[0.1]", "data.std=[0.3]")
 CONTENTS = "data.contents={shape:[1,28,28],class_names:[a,b],train_size:9,test_size:9}"
 WITHOUT_FILES = {
     **dict.fromkeys(("data=emnist", "data=qmnist"), COMPUTED),
-    **dict.fromkeys(("data=image_folder", "data=npz"), (*COMPUTED, CONTENTS, "data.root=nowhere")),
+    **dict.fromkeys(
+        ("data=image_folder", "data=npz", "experiment=own_images"), (*COMPUTED, CONTENTS, "data.root=nowhere")
+    ),
 }
 """What is otherwise found in the files of a data set."""
 
@@ -108,6 +110,7 @@ def option(group: str, name: str) -> tuple[str, ...]:
 def _no_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test stands in an empty folder of its own, so that what it leaves behind is seen and is gone."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)  # the width of whoever runs the tests
     torch.set_num_threads(1)
 
 

@@ -52,7 +52,7 @@ def test_help_names_verbs_and_groups(command) -> None:
     assert code == 0
     for verb in VERBS:
         assert f"era-cnn {verb} " in text
-    assert "experiment: model_1, model_2," in text
+    assert "experiment: cifar10_dilated," in text
     assert f"one of {', '.join(VERBS)}" == f"one of {COMMANDS}"
 
 

@@ -135,8 +135,8 @@ def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str
     else:
         is_hydras = override.is_hydra_override()
         known = [] if is_hydras else [*_keys(composed), *(group for group in groups if group != "hydra")]
-        near = suggestion(name, siblings, "").removeprefix("Did you mean ")
         elsewhere = [each for each in known if each.endswith(f".{name}") and not each.startswith("model.layers.")]
+        near = "" if len(elsewhere) == 1 else suggestion(name, siblings, "").removeprefix("Did you mean ")
         otherwise = (
             f"Did you mean {elsewhere[0]}?"
             if len(elsewhere) == 1

@@ -106,7 +106,7 @@ def validated_values(composed: Composed, values: Composed) -> RunConfig:
 
 def keys_to_give(composed: Composed) -> list[str]:
     """The keys of the data set that have no value, `???`, since only the user knows it."""
-    return [f"data.{key}" for key in sorted(missing_keys(composed.data))]
+    return sorted(missing_keys(composed.data))
 
 
 def validated_data(composed: Composed) -> DataSection:

@@ -417,7 +417,7 @@ def child_of(node: DictConfig, key: str) -> Any:
 
 
 def missing_keys(node: DictConfig) -> set[str]:
-    """The keys of a node whose value has to be given, `???`."""
+    """The keys within a node, as they are typed, whose value has to be given: `???`."""
     found: set[str] = OmegaConf.missing_keys(node)
     return found
 

@@ -28,7 +28,7 @@ def _field_problem(details: ErrorDetails, schema: type[BaseModel], prefix: str) 
         known = list(owner.model_fields) if owner else []
         where = (prefix + ".".join(path[:-1])).rstrip(".") or "the config"
         rule = f"be a key of {where} ({', '.join(known)})"
-        return problem(key, rule, got, suggestion(path[-1], known, _elsewhere(path[-1], schema)))
+        return problem(key, rule, got, suggestion(path[-1], known, "Remove it.", _elsewhere(path[-1], schema)))
     if kind == "missing":
         example = "." if ": " in description else f": {key}=…"
         return f"{key} must be given, got nothing. Give {description}{example}"
@@ -42,7 +42,7 @@ def _elsewhere(name: str, schema: type[BaseModel]) -> str:
     """Suggests the section that has a key which another one lacks, as trainer.lr is optimizer.lr."""
     sections = ((key, _section(field.annotation)) for key, field in schema.model_fields.items())
     found = [f"{key}.{name}" for key, section in sections if section and name in section.model_fields]
-    return f"Did you mean {' or '.join(found)}?" if found else "Remove it."
+    return f"Did you mean {' or '.join(found)}?" if found else ""
 
 
 _RULES = {

@@ -150,8 +150,17 @@ for _ours, _theirs in OURS.items():
         THEIRS.setdefault(plain(_name), []).append(_ours)
 
 
-def suggestion(name: str, known: Sequence[str], otherwise: str) -> str:
-    """Suggests the known names of the same meaning, or else the closest one; `otherwise` if there is neither."""
+def suggestion(name: str, known: Sequence[str], otherwise: str, elsewhere: str = "") -> str:
+    """Suggests the known names of the same meaning, or what is there elsewhere, or else the closest known name.
+
+    Args:
+        name: What was typed.
+        known: The names that are possible here.
+        otherwise: What to say if nothing is close.
+        elsewhere: What to say if this very name is known in another place; it is more likely meant than a close one.
+    """
     same = [each for each in known if plain(each) == plain(name)]
     found = same or [each for each in THEIRS.get(plain(name), []) if each in known]
-    return f"Did you mean {' or '.join(found)}?" if found else did_you_mean(name, known, otherwise)
+    if found:
+        return f"Did you mean {' or '.join(found)}?"
+    return elsewhere or did_you_mean(name, known, otherwise)

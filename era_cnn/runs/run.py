@@ -107,7 +107,8 @@ def run(
             everybody.on_start(Training(config, parts.state, history, folder.path))
             start = Position()
             if checkpoint is not None:
-                checkpoint.check_position(epochs=config.trainer.epochs_to_run, num_steps=len(parts.train))
+                epochs, num_steps = config.trainer.epochs_to_run, len(parts.train)
+                checkpoint.check_position(epochs=epochs, num_steps=num_steps, ends_after=ends_after(config))
                 parts.state.load_state_dict(checkpoint.state)
                 start = checkpoint.position
                 console.say(f"Resuming in epoch {start.epoch} after {start.steps_done} of {len(parts.train)} steps")

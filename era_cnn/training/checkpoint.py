@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter
 from typing_extensions import TypedDict
 
 from era_cnn.errors import RunFolderError, TrainingError
+from era_cnn.training.ending import EndsAfter, never
 from era_cnn.training.evaluate import Tally
 from era_cnn.training.history import EpochMetrics, History
 from era_cnn.training.loop import Position
@@ -89,15 +90,25 @@ class Checkpoint:
             History(whole["history"]),
         )
 
-    def check_position(self, *, epochs: int, num_steps: int) -> None:
+    def check_position(
+        self,
+        *,
+        epochs: int,
+        num_steps: int,
+        ends_after: EndsAfter = never,
+    ) -> None:
         """Raises a `RunFolderError` if no training of `epochs` epochs of `num_steps` updates can be where this one is.
 
-        Such a checkpoint would complete without training, or train on other images than the run did.
+        Such a checkpoint would complete without training, or train on other images than the run did. `ends_after` is
+        that of `fit`: an epoch is the last one only if the training ends with it.
         """
         position, recorded = self.position, [metrics.epoch for metrics in self.history]
+        ends = [epoch for epoch in recorded if epoch == epochs or ends_after(self.history[:epoch])]
         is_possible = (
             position.epoch <= epochs + 1
             and recorded == list(range(1, position.epoch))
+            and ends in ([], recorded[-1:])
+            and all(metrics.test if metrics.epoch in ends else not metrics.is_last for metrics in self.history)
             and position.steps_done <= (num_steps if position.epoch <= epochs else 0)
             and (position.tally is None) == (position.steps_done == 0)
         )

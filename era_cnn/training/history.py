@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Annotated, overload
+
+from pydantic import Field
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+"""The ranges count when a checkpoint is read, which may come from someone else."""
 
 
 @dataclass(frozen=True)
 class Scores:
     """Loss in nats and accuracy in [0, 1] over every image of a split."""
 
-    loss: float
-    accuracy: float
+    loss: Finite
+    accuracy: Fraction
     num_correct: int
     num_images: int
 
@@ -29,10 +35,10 @@ class EpochMetrics:
     """
 
     epoch: int
-    lr: float
-    train_loss: float
-    train_accuracy: float
-    seconds: float
+    lr: Finite
+    train_loss: Finite
+    train_accuracy: Fraction
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     val: Scores | None
     test: Scores | None
     fingerprint: dict[str, str]

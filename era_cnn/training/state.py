@@ -97,8 +97,8 @@ class TrainingState:
             RunFolderError: If the members differ, or a tensor does not fit; then nothing was changed.
         """
         wanted = {"network", "optimizer", *self._members}
-        if state.keys() != wanted:
-            got = ", ".join(sorted(state.keys() ^ wanted))
+        if _entries("the state", state).keys() != wanted:
+            got = ", ".join(sorted(map(str, state.keys() ^ wanted)))[:200]
             raise RunFolderError(
                 f"A checkpoint must hold {', '.join(sorted(wanted))}, got a difference in {got}. "
                 "Resume with the listeners that the run was started with."
@@ -148,7 +148,7 @@ def _like(name: str, own: Any, stored: Any) -> Any:
     """The stored values; each tensor that `own` has in the same place is checked, and copied into the same layout."""
     if isinstance(own, Tensor):
         _check_fits(name, own, stored)
-        return torch.empty_like(own).copy_(stored)
+        return torch.empty_like(own).copy_(stored.detach())
     if isinstance(own, Mapping):
         entries = _entries(name, stored)
         return {key: _like(f"{name}.{key}", own.get(key), value) for key, value in entries.items()}
@@ -180,6 +180,8 @@ def _check_fits(name: str, own: Tensor, stored: Any) -> None:
     expected, got = (f"{each.dtype} {tuple(each.shape)}" for each in (own, stored))
     if expected != got or stored.layout != torch.strided:
         raise _unfit(name, expected, got if stored.layout == torch.strided else str(stored.layout))
+    if stored.is_meta or not stored.isfinite().all():  # a run saves neither
+        raise _unfit(name, "finite values", "none" if stored.is_meta else "others")
 
 
 def _unfit(name: str, expected: str, got: str) -> RunFolderError:

@@ -275,7 +275,7 @@ def test_hidden_files_are_skipped(name: str, own: Path, command) -> None:
     assert (code, err) == (0, "")
     assert "model_4" in [entry["experiment"] for entry in json.loads(out)]
     stem = name.removesuffix(".yaml").removesuffix("/model_4")
-    assert "experiment must be one of model_1" in refused(command, f"experiment='{stem}'")
+    assert "experiment must be one of cifar10_dilated" in refused(command, f"experiment='{stem}'")
 
 
 KINDS = {

@@ -26,7 +26,7 @@ def jobs_of(*overrides: str) -> list[RunConfig]:
         ("optimizer=sdg", "optimizer must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got 'sdg'. Did you mean sgd?"),
         ("optimizer=null", "optimizer must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got null. To remove it, write ~optimizer."),
         ("optimizer=3", "optimizer must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got 3."),
-        ("experiment=model3", "experiment must be one of model_1, model_2,"),
+        ("experiment=model3", "experiment must be one of cifar10_dilated,"),
         ("experiment=model3", "got 'model3'. Did you mean model_3?"),
         ("optimizer.lrr=1", "optimizer.lrr must be a key of the config, got 1. Did you mean optimizer.lr?"),
         ("optimizr=sgd", "optimizr must be a key of the config, got sgd. Did you mean optimizer?"),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -15,7 +18,7 @@ from era_cnn.data.batches import Split
 from era_cnn.errors import RunFolderError
 from era_cnn.models.build import build_from_config
 from era_cnn.training.checkpoint import Checkpoint
-from era_cnn.training.history import EpochMetrics, History
+from era_cnn.training.history import EpochMetrics, History, Scores
 from era_cnn.training.loop import Position
 from era_cnn.training.state import load_weights
 from tests.conftest import config_of
@@ -80,6 +83,11 @@ STATES: dict[str, Change] = {
     "moments that are a list": lambda values: values["state"]["optimizer"].update(state=[]),
     "an optimizer without moments": in_state(lambda state: state["optimizer"].clear()),
     "an optimizer that is a list": in_state(lambda state: state.update(optimizer=[])),
+    "a moment without values": moment(lambda tensor: tensor.to("meta")),
+    "a moment of NaN": moment(lambda tensor: tensor * math.nan),
+    "a weight without values": weight(lambda tensor: tensor.to("meta")),
+    "an infinite weight": weight(lambda tensor: tensor / 0),
+    "a state that is a list": lambda values: values.update(state=[]),
     "a weight of one value": weight(lambda tensor: tensor.flatten()[:1].clone()),
     "an endless weight": weight(lambda tensor: tensor.flatten()[:1].expand(2**40)),
     "a weight of integers": weight(lambda tensor: tensor.long()),
@@ -120,9 +128,33 @@ def test_moments_are_laid_out_as_their_parameters(optimizer: str, saved: dict[st
             assert not value.shape or value.stride() == parameter.stride()
 
 
+def test_loaded_moments_have_no_gradients(saved: dict[str, bytes], split: Split) -> None:
+    content = changed(saved["sgd"], moment(lambda tensor: tensor.clone().requires_grad_()))
+    training = Averaged(split)
+    training.state.load_state_dict(Checkpoint.from_bytes(content, CPU).state)
+    assert not any(tensor.requires_grad for name, tensor in training.state.tensors().items() if "optimizer" in name)
+
+
+@pytest.mark.parametrize("name", [1, "x", "x" * 10**6])
+def test_a_state_with_another_entry_is_refused(name: object, saved: dict[str, bytes], split: Split) -> None:
+    checkpoint = Checkpoint.from_bytes(changed(saved["sgd"], in_state(lambda state: state.update({name: 1}))), CPU)
+    with pytest.raises(RunFolderError, match=r"^A checkpoint must hold .*, got a difference in ") as caught:
+        Averaged(split).state.load_state_dict(checkpoint.state)
+    assert len(str(caught.value)) < 1000
+
+
 def test_a_parameter_without_a_gradient_has_no_moments(saved: dict[str, bytes], split: Split) -> None:
     content = changed(saved["sgd"], lambda values: values["state"]["optimizer"]["state"].pop(0))
     Averaged(split).state.load_state_dict(Checkpoint.from_bytes(content, CPU).state)
+
+
+SCORES = asdict(Scores(1.0, 0.5, 5, 10))
+EPOCH = asdict(EpochMetrics(1, 0.1, 1.0, 0.5, 1.0, None, Scores(1.0, 0.5, 5, 10), {}))
+
+
+def test_an_epoch_that_a_run_writes_is_read(saved: dict[str, bytes]) -> None:
+    content = changed(saved["sgd"], lambda values: values["history"].append(EPOCH))
+    assert asdict(Checkpoint.from_bytes(content, CPU).history[-1]) == EPOCH
 
 
 FORMS: dict[str, Change] = {
@@ -139,6 +171,14 @@ FORMS: dict[str, Change] = {
             "tally": ("x", [1], {}, {"__class__": 1}, {"loss_sum": 1.0}),
             "seconds": (None, -1.0, float("nan"), "x"),
             "history": (None, 1, [1], [{}], [{"epoch": 1}]),
+        }.items()
+        for value in odd
+    },
+    **{
+        f"an epoch with {name} {value}": (lambda values, name=name, value=value: values["history"].append({**EPOCH, name: value}))  # type: ignore[misc]
+        for name, odd in {
+            "seconds": (-1.0, math.nan), "train_loss": (math.nan, math.inf), "train_accuracy": (-0.1, 1.1), "lr": (math.nan,),
+            "test": ({**SCORES, "accuracy": 7.0}, {**SCORES, "loss": math.nan}, []),
         }.items()
         for value in odd
     },
@@ -172,9 +212,30 @@ def test_only_archives_are_read(content: bytes) -> None:
         Checkpoint.from_bytes(content, CPU)
 
 
-def at(position: Position, num_epochs: int) -> Checkpoint:
-    epochs = (EpochMetrics(number, 0.1, 1.0, 0.5, 1.0, None, None, {}) for number in range(1, num_epochs + 1))
+def at(position: Position, num_epochs: int, *, last: int | None = None, tested: int = 3) -> Checkpoint:
+    """At a position after some epochs, of which one says that it is the last, and those from `tested` on were tested."""
+    scores = Scores(1.0, 0.5, 5, 10)
+    epochs = (
+        EpochMetrics(number, 0.1, 1.0, 0.5, 1.0, None, scores if number >= tested else None, {}, number == last)
+        for number in range(1, num_epochs + 1)
+    )
     return Checkpoint({}, position, {}, History(epochs))
+
+
+@pytest.mark.parametrize(
+    ("num_epochs", "last", "tested", "ends_after", "is_possible"),
+    [
+        (2, None, 3, None, True), (3, None, 3, None, True), (3, 3, 3, None, True), (2, 2, 2, 2, True),
+        (2, 2, 1, None, False), (3, 1, 1, None, False), (3, 3, 4, None, False), (3, None, 4, None, False),
+        (2, 2, 3, 2, False), (3, 3, 1, 2, False), (2, 1, 1, 2, False),
+    ],
+)  # fmt: skip
+def test_a_training_ends_only_where_its_config_ends_it(
+    num_epochs: int, last: int | None, tested: int, ends_after: int | None, is_possible: bool
+) -> None:
+    checkpoint = at(Position(num_epochs + 1), num_epochs, last=last, tested=tested)
+    with nullcontext() if is_possible else pytest.raises(RunFolderError, match="must be within 3 epochs"):
+        checkpoint.check_position(epochs=3, num_steps=4, ends_after=lambda history: len(history) == ends_after)
 
 
 @pytest.mark.parametrize(

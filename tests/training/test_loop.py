@@ -163,9 +163,9 @@ def test_a_weighted_loss_is_pytorchs_by_hand() -> None:
     weights = torch.tensor([1.0, 3.0, 2.0])
     losses = -logits.log_softmax(1)
     by_hand = (1 * losses[0, 0] + 3 * losses[1, 1]) / (1 + 3)
-    torch.testing.assert_close(batch_loss(logits, labels, class_weights=weights), by_hand)
+    torch.testing.assert_close(batch_loss(logits, Batch(logits, labels), class_weights=weights), by_hand)
     spread = (losses * weights).sum() / 3 / (1 + 3)
-    smoothed = batch_loss(logits, labels, class_weights=weights, label_smoothing=0.3)
+    smoothed = batch_loss(logits, Batch(logits, labels), class_weights=weights, label_smoothing=0.3)
     torch.testing.assert_close(smoothed, 0.7 * by_hand + 0.3 * spread)
 
 
@@ -174,9 +174,9 @@ def test_the_loss_of_an_epoch_is_the_weighted_mean_over_its_images() -> None:
     weights, tally = torch.tensor([1.0, 10.0]), Tally(CPU)
     logits, labels = torch.randn(5, 2), torch.tensor([0, 0, 0, 1, 1])
     for part in (slice(3), slice(3, 5)):
-        loss = batch_loss(logits[part], labels[part], class_weights=weights)
+        loss = batch_loss(logits[part], Batch(logits[part], labels[part]), class_weights=weights)
         tally.add(loss, logits[part], labels[part], weights)
-    assert tally.loss == pytest.approx(batch_loss(logits, labels, class_weights=weights).item())
+    assert tally.loss == pytest.approx(batch_loss(logits, Batch(logits, labels), class_weights=weights).item())
     restored = Tally.from_state(tally.state(), CPU)
     assert (restored.loss, restored.accuracy) == (tally.loss, tally.accuracy)
     plain = Tally(CPU)

@@ -265,7 +265,7 @@ def test_what_is_missing_hides_nothing(command: Command) -> None:
     assert code == 4
     assert " completed " in out
     assert err.startswith("RUN must be the folder of a run, got ")
-    assert "nowhere'" in err
+    assert re.search(r"got '.*(nowhere|\.\.\.)'", err)  # a long path is cut
     assert err.endswith("empty must hold runs or sweeps, got none. Give their folder, or one that contains them.\n")
 
 

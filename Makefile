@@ -5,7 +5,7 @@ SETUP := .venv/installed
 LIGHTNING := .venv-lightning/installed
 RAY := .venv-ray/installed
 
-.PHONY: help install run test test-wheel test-launchers test-faults test-ray lint check format bench faults
+.PHONY: help install run test test-wheel test-launchers test-faults test-browser test-ray lint check format bench faults
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -25,7 +25,7 @@ run: install ## train a complete run on the embedded digits
 	$(BIN)/era-cnn experiment=model_4_digits
 
 test: install ## run the tests, except those of the wheel, launcher plugins and fault injection
-	$(BIN)/python -m pytest --ignore tests/faults --ignore tests/test_packaging.py --ignore tests/sweeps/test_plugins.py --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
+	$(BIN)/python -m pytest --ignore tests/browser --ignore tests/faults --ignore tests/test_packaging.py --ignore tests/sweeps/test_plugins.py --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
 
 test-wheel: install ## test the wheel in a separate environment
 	$(BIN)/python -m pytest tests/test_packaging.py
@@ -35,6 +35,9 @@ test-launchers: install ## test sweeps through launcher plugins: submitit, and S
 
 test-faults: install ## run a short fault injection: runs that are killed, starved and damaged
 	$(BIN)/python -m pytest tests/faults --durations 10
+
+test-browser: install ## test reports in Chromium, which must be installed
+	$(BIN)/python -m pytest tests/browser
 
 test-ray: install $(RAY) ## test sweeps on a local Ray cluster
 	.venv-ray/bin/python -m pytest tests/sweeps/test_plugins.py -k ray

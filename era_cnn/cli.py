@@ -313,6 +313,15 @@ def _note(line: Line) -> int:
     return 0
 
 
+def _report(line: Line) -> int:
+    parser = Parser("era-cnn report", description="Writes report.html, report.md and plots/ of runs and sweeps.")
+    parser.add_argument("paths", nargs="+", metavar="RUN_OR_SWEEP", help="the folder of a run or sweep")
+    args = _parsed(parser, line)
+    from era_cnn.reports.report import write_reports
+
+    return write_reports([Path(expanded(path)) for path in args.paths])
+
+
 class Parser(argparse.ArgumentParser):
     """Parses the words after a verb; prints as everything else does."""
 
@@ -341,4 +350,5 @@ VERBS: dict[str, Callable[[Line], int]] = {
     "compare": _compare,
     "list": _list,
     "note": _note,
+    "report": _report,
 }

@@ -18,6 +18,7 @@ from era_cnn.cli import main
 from era_cnn.compose.composition import compose, validated
 from era_cnn.compose.words import Words
 from era_cnn.config.schema import RunConfig
+from tests.process import REPORTERS
 
 CONF_DIR = Path(__file__).parents[1] / "conf"
 OWN_IMAGES = "own_images"
@@ -112,6 +113,19 @@ def _no_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COLUMNS", raising=False)  # the width of whoever runs the tests
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _no_reports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs and sweeps of tests write no reports, which take longer than they do, unless a test asks for them."""
+    if "with_reports" not in request.fixturenames:
+        for name in REPORTERS:
+            monkeypatch.setattr(name, lambda *arguments, **options: None)
+
+
+@pytest.fixture
+def with_reports() -> None:
+    """Lets runs and sweeps in this process write their reports."""
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -37,6 +37,9 @@ IMPORTED = (
 )  # fmt: skip
 """What a command may need; a name that is not there is left out if it is not ours."""
 
+REPORTERS = ("era_cnn.runs.carry_out._report", "era_cnn.sweeps.commands._report")
+"""The functions that write a report at the end of a run or sweep. Here, nobody reads it."""
+
 TIMEOUT_SECONDS = 300.0
 """After which a command counts as stuck, and is killed."""
 
@@ -55,6 +58,9 @@ def preload(*words: str, fork_workers: bool = False) -> None:
     from era_cnn.compose.words import Words
 
     compose(Words(list(words)))
+    for path in REPORTERS:
+        module, _, name = path.rpartition(".")
+        setattr(importlib.import_module(module), name, lambda *arguments, **options: None)
     if fork_workers:
         multiprocessing.util.spawnv_passfds = _fork_instead(multiprocessing.util.spawnv_passfds)  # type: ignore[attr-defined]
     gc.freeze()

@@ -225,6 +225,9 @@ class RunConfig(Section):
     scheduler: SchedulerSection = Field(description="a group: scheduler=constant")
     trainer: TrainerConfig = Field(description="a group: trainer=default")
     target: Target = Field(default=Target(), description="a mapping, such as {test_accuracy: 0.99}")
+    report: Annotated[bool, NoEffect()] = Field(
+        default=True, description="true or false: whether report.html, report.md and plots/ are written at the end"
+    )
     init_from: Annotated[str | None, NoEffect()] = Field(
         default=None, min_length=1, description="the folder of a run whose weights to begin with, null for random ones"
     )

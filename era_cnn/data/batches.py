@@ -114,6 +114,11 @@ class Normalise:
         mean, std = (each.to(images.device) if isinstance(each, Tensor) else each for each in (self.mean, self.std))
         return images.to(torch.float32).div_(255).sub_(mean).div_(std)
 
+    def undo(self, images: Tensor) -> Tensor:
+        """Converts normalised images back to uint8, rounded."""
+        mean, std = (each.to(images.device) if isinstance(each, Tensor) else each for each in (self.mean, self.std))
+        return (images * std + mean).mul_(255).round_().clamp_(0, 255).to(torch.uint8)
+
 
 def _for_channels(values: Sequence[float]) -> Tensor | float:
     """A tensor, or a number if there is one value: on CUDA, dividing by a number gives other bits than by a tensor."""

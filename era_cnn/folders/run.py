@@ -17,6 +17,7 @@ from era_cnn.config.schema import RunConfig
 from era_cnn.config.versions import numbered
 from era_cnn.config.yamltext import as_yaml, parse_yaml
 from era_cnn.errors import RunFolderError, StorageError
+from era_cnn.folders.arrays import write_arrays
 from era_cnn.folders.checkpoints import CheckpointFolder, Found
 from era_cnn.folders.claims import InUseError, locked
 from era_cnn.folders.plain import MAX_TEXT_BYTES, check_entries, check_way, read_plain
@@ -25,8 +26,7 @@ from era_cnn.folders.schemas import HydraFile, checked, parse_fingerprints, pars
 from era_cnn.folders.storage import PARTIAL, commit, create, prepare, write_atomically
 
 if TYPE_CHECKING:
-    import numpy as np
-
+    from era_cnn.folders.arrays import Arrays
     from era_cnn.training.history import EpochMetrics
 
 
@@ -35,12 +35,12 @@ T = TypeVar("T")
 NOTES, NOTES_LOCK = "notes.md", ".notes.lock"
 
 FILES = (
-    "config.yaml", "summary.txt", "run.log", "metrics.csv", "fingerprints.jsonl", "predictions.npz", "result.json",
-    "provenance.json", "status.json", NOTES, NOTES_LOCK,
+    "config.yaml", "summary.txt", "summary.json", "run.log", "metrics.csv", "fingerprints.jsonl", "predictions.npz",
+    "samples.npz", "result.json", "provenance.json", "status.json", "report.html", "report.md", NOTES, NOTES_LOCK,
 )  # fmt: skip
 """The files of a run that this version reads or writes."""
 
-FOLDERS = (".hydra", "checkpoints")
+FOLDERS = (".hydra", "checkpoints", "plots")
 
 SWEEP_FILES = ("multirun.yaml", "ledger.jsonl")
 """The files that make a folder that of a sweep."""
@@ -66,6 +66,11 @@ class RunFolder:
     def is_complete(self) -> bool:
         """Whether this process has completed the run in it."""
         return self._completed
+
+    @property
+    def is_job(self) -> bool:
+        """Whether it lies in the folder of a sweep."""
+        return any(is_sweep(each) for each in self.path.parents)
 
     @property
     def has_begun_before(self) -> bool:
@@ -263,17 +268,34 @@ class RunFolder:
         folders = [self.path, self.checkpoints.path]
         return max((each.stat().st_mtime_ns for each in folders if each.exists()), default=0)
 
-    def write_predictions(self, arrays: dict[str, np.ndarray[Any, Any]]) -> None:
+    def write_predictions(self, arrays: Arrays) -> None:
         """Writes predictions.npz; each array has an entry for each test image, in the order of the test set.
 
         Raises:
             StorageError: If it can't be written.
         """
-        import numpy as np
+        write_arrays(self.path / "predictions.npz", arrays)
 
-        content = io.BytesIO()
-        np.savez(content, **arrays)  # type: ignore[arg-type]
-        write_atomically(self.path / "predictions.npz", content.getvalue())
+    def write_samples(self, arrays: Arrays) -> None:
+        """Writes samples.npz: images and maps for reports.
+
+        Raises:
+            StorageError: If it can't be written.
+        """
+        write_arrays(self.path / "samples.npz", arrays, compress=True)
+
+    def subfolder(self, name: str) -> Path:
+        """The path of one of its folders, which is created if it is missing.
+
+        Raises:
+            StorageError: If it can't be created.
+        """
+        path = self.path / name
+        try:
+            path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise StorageError.of(path, error) from error
+        return path
 
     def write_metrics(self, history: Sequence[EpochMetrics], *, with_val: bool, with_ema: bool = False) -> None:
         """Writes metrics.csv with a row for each epoch; evaluations that were not made are empty."""
@@ -300,14 +322,14 @@ class RunFolder:
         """
         return self.read("fingerprints.jsonl", parse_fingerprints)
 
-    def read_metrics(self) -> list[dict[str, str]]:
-        """The rows of metrics.csv as strings, without the seconds, which differ between equal runs.
+    def read_metrics(self, *, with_seconds: bool = False) -> list[dict[str, str]]:
+        """The rows of metrics.csv as strings, without the seconds unless asked, since they differ between equal runs.
 
         Raises:
             RunFolderError: If the file is missing or damaged.
         """
         rows = self.read("metrics.csv", parse_metrics)
-        return [{key: row[key] for key in row if key != "seconds"} for row in rows]
+        return [{key: row[key] for key in row if with_seconds or key != "seconds"} for row in rows]
 
 
 def is_sweep(path: Path) -> bool:

@@ -135,6 +135,7 @@ class SweepFile(BaseModel):
 
     hydra: _SweepNode
     sweep: dict[str, Any]
+    report: bool = True
 
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(Result)

@@ -33,7 +33,7 @@ HALT = "halted"
 
 _FILES = (
     *SWEEP_FILES, *(f"{name}{PARTIAL}" for name in SWEEP_FILES), STUDY, f"{STUDY}-journal", f"{STUDY}-wal",
-    f"{STUDY}-shm", "sweep.csv", "sweep.md", HALT, ".lock", NOTES, f"{NOTES}{PARTIAL}", NOTES_LOCK,
+    f"{STUDY}-shm", "sweep.csv", "sweep.md", "report.html", HALT, ".lock", NOTES, f"{NOTES}{PARTIAL}", NOTES_LOCK,
 )  # fmt: skip
 """The files of a sweep that this version reads or writes."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 import torchinfo
 from torch import nn
 
+from era_cnn.config.data_info import DataInfo
 from era_cnn.errors import harmless
 from era_cnn.models.network import Graph
 from era_cnn.models.receptive import receptive_fields
@@ -22,6 +24,7 @@ class Row:
     type: str
     output_shape: tuple[int, ...]
     params: int
+    mult_adds: int
     receptive_field: int
     inputs: tuple[str, ...] = ()
     """In a graph, for the first row of a layer: the names of the layers whose outputs it takes."""
@@ -39,6 +42,12 @@ class Summary:
     params: int
     mult_adds: int
     receptive_field: int
+
+    def to_json(self, info: DataInfo) -> dict[str, Any]:
+        """The summary as plain values, together with the description of the data set, for those who have neither."""
+        values = asdict(self)
+        layers = values.pop("rows")
+        return {"image_shape": info.shape, "class_names": info.class_names, **values, "layers": layers}
 
     def table(self) -> str:
         """The rows and totals as text; that of a graph has a column for what each layer takes."""
@@ -77,6 +86,7 @@ def summarise(network: nn.Module, image_shape: tuple[int, int, int]) -> Summary:
             type=_torch_name(layer.module),
             output_shape=tuple(layer.output_size[1:]),
             params=layer.num_params,
+            mult_adds=layer.macs,
             receptive_field=fields[names[layer.layer_id]],
         )
         for layer in info.summary_list

@@ -58,7 +58,7 @@ def _read(paths: Sequence[Path]) -> tuple[list[Row], list[str]]:
     problems = []
     for path in paths:
         try:
-            rows += _rows(path)
+            rows += rows_of(path)
         except RunFolderError as error:
             problems.append(str(error))
     is_named_and_damaged = (row.outcome.folder in paths and row.outcome.state == "damaged" for row in rows)
@@ -103,7 +103,7 @@ def _fits(group: Group, condition: Condition) -> bool:
     return condition.key in values and condition.key != SEED and condition.holds([values[condition.key]])
 
 
-def _rows(path: Path) -> list[Row]:
+def rows_of(path: Path) -> list[Row]:
     """The rows of one folder.
 
     Raises:

@@ -16,8 +16,9 @@ from era_cnn.config.schema import RunConfig
 from era_cnn.errors import EraCnnError, OutputError, StorageError, block
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_config
-from era_cnn.output import say, shown
+from era_cnn.output import complain, say, shown
 from era_cnn.randomness import ONE_AT_A_TIME
+from era_cnn.reports.report import write_run_report
 from era_cnn.runs.listeners.console import Console, log_to
 from era_cnn.runs.parts import check_blocks
 from era_cnn.runs.run import run
@@ -72,7 +73,25 @@ def carry_out(
                 stop.check()
                 raise
             stop.check()  # a signal that came too late to stop this run still stops the sweep
+    if folder.is_complete and stored.config.report and not folder.is_job:
+        _report(folder, quiet=quiet)
     return ending.exit_code
+
+
+def _report(folder: RunFolder, *, quiet: bool) -> None:
+    """Writes the report. The run is complete without it, so whatever goes wrong is only a warning."""
+    try:
+        path = write_run_report(folder)
+    except Exception as error:  # noqa: BLE001 - the run is complete, whatever fails here
+        reason = error if isinstance(error, EraCnnError) else f"{type(error).__name__}: {error}"
+        complain(f"The report must be written, got: {reason}. To try again: era-cnn report {_quoted(folder)}")
+        return
+    if not quiet:
+        say(f"Report: {shown(path)}")
+
+
+def _quoted(folder: RunFolder) -> str:
+    return shlex.quote(str(shown(folder.path)))
 
 
 @dataclass
@@ -92,7 +111,7 @@ def _recorded(folder: RunFolder, console: Console, *, raises: bool) -> Iterator[
         BaseException: What ended the run, if `raises` is true; an interruption as a KeyboardInterrupt.
     """
     ending = _Ending()
-    to_resume = f"era-cnn resume {shlex.quote(str(shown(folder.path)))}"
+    to_resume = f"era-cnn resume {_quoted(folder)}"
 
     def end(state: str, message: str, code: int, report: str, **details: str) -> None:
         ending.exit_code = code

@@ -29,6 +29,7 @@ from era_cnn.runs.parts import Parts, class_weights, ends_after, make_parts, rea
 from era_cnn.runs.predictions import predict_test_set
 from era_cnn.runs.process import pick_device, set_up
 from era_cnn.runs.result import make_result
+from era_cnn.runs.samples import collect_samples
 from era_cnn.runs.stopping import Interrupted, Interruptible, StopRequest
 from era_cnn.training.checkpoint import Checkpoint
 from era_cnn.training.gradients import Gradients
@@ -88,7 +89,9 @@ def run(
     with set_up(config.threads):
         initial = initial_weights(config) if checkpoint is None else None
         parts = make_parts(config, arrays, device, initial)
-        folder.write_text("summary.txt", summarise(parts.state.network, config.info.shape).table())
+        summary = summarise(parts.state.network, config.info.shape)
+        folder.write_text("summary.txt", summary.table())
+        folder.write_json("summary.json", summary.to_json(config.info))
         console.say(describe_start(config, parts))
         if initial is not None:
             console.say(f"Weights of {shown(Path(str(config.init_from)))}: {fit_of(parts.state.network, initial)}")
@@ -119,8 +122,10 @@ def run(
             for metrics in epochs_of(config, parts, history, start, stop, everybody):
                 everybody.on_epoch(metrics)
 
-            # Conclude: write the predictions of the final weights, then the result, which is the last file.
-            folder.write_predictions(predict_test_set(config, parts, history, folder.checkpoints, stop, console.warn))
+            # Conclude: write what reports need of the final weights, then the result, which is the last file.
+            predictions = predict_test_set(config, parts, history, folder.checkpoints, stop, console.warn)
+            folder.write_predictions(predictions)
+            folder.write_samples(collect_samples(parts, predictions))
             result = make_result(config, history, parts, origin=origin)
             everybody.on_end(result.to_json())
         except (Interrupted, OutputError):

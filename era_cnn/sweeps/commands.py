@@ -23,7 +23,8 @@ from era_cnn.folders.stored import read_config
 from era_cnn.folders.sweep import OWN_NAMES, RECORD, SUBMITIT, SweepFolder
 from era_cnn.output import say, shown
 from era_cnn.paths import expanded, typed_path
-from era_cnn.reports.rows import read_rows
+from era_cnn.reports.report import write_sweep_report
+from era_cnn.reports.rows import Row, read_rows
 from era_cnn.reports.views import as_text, write_results
 from era_cnn.runs.stopping import StopRequest, stop_requests
 from era_cnn.signals import exit_code_of
@@ -206,7 +207,13 @@ def _conclude(sweep: SweepFolder, stop: StopRequest) -> int:
     write_results(rows, sweep.path)
     if stop.number is not None:
         return exit_code_of(stop.number)
+    if sweep.read_request().report:
+        _report(rows, sweep)
     return 0 if is_done else 1
+
+
+def _report(rows: Sequence[Row], sweep: SweepFolder) -> None:
+    say(f"Report: {shown(write_sweep_report(rows, sweep.path))}")
 
 
 def _manner(

@@ -1,0 +1,94 @@
+"""Writes the reports of runs and sweeps into their folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from era_cnn.errors import ConfigError, RunFolderError, StorageError
+from era_cnn.folders.run import RunFolder, is_sweep
+from era_cnn.folders.storage import write_atomically, write_shared
+from era_cnn.folders.stored import run_folder
+from era_cnn.output import say, shown
+from era_cnn.reports import pictures
+from era_cnn.reports.charts import Chart
+from era_cnn.reports.compare import rows_of
+from era_cnn.reports.content import RunContent, read_run
+from era_cnn.reports.handin import as_markdown
+from era_cnn.reports.rows import Row
+from era_cnn.reports.run_report import calibration, curves, filters_sheet, network_chart, run_page
+from era_cnn.reports.sweep_report import sweep_page
+
+
+def write_run_report(folder: RunFolder) -> Path:
+    """Writes report.html, report.md and plots/ into the folder of a run; returns the path of the page.
+
+    It needs neither the data nor torch. The analysis in a report.md that is already there is kept.
+
+    Raises:
+        RunFolderError: If a file of the run is missing or damaged.
+        StorageError: If a file can't be written.
+    """
+    content = read_run(folder)
+    path = folder.path / "report.html"
+    before = folder.read("report.md", str) if os.path.lexists(folder.path / "report.md") else None
+    write_atomically(path, run_page(content).encode())
+    write_atomically(folder.path / "report.md", as_markdown(content, before).encode())
+    plots_dir = folder.subfolder("plots")
+    for name, picture in _plots(content):
+        write_atomically(plots_dir / name, picture)
+    return path
+
+
+def write_sweep_report(rows: Sequence[Row], sweep_dir: Path) -> Path:
+    """Writes report.html into the folder of a sweep; returns its path.
+
+    Raises:
+        StorageError: If it can't be written.
+    """
+    path = sweep_dir / "report.html"
+    write_shared(path, sweep_page(rows, sweep_dir).encode())
+    return path
+
+
+def write_reports(paths: Sequence[Path]) -> int:
+    """Writes the report of each run or sweep, and of several runs one page more that shows them side by side.
+
+    Raises:
+        RunFolderError: If one is missing or damaged; raised after the others are written.
+    """
+    problems: list[str] = []
+    for path in (each.absolute() for each in paths):
+        try:
+            say(f"Report: {shown(_written(path))}")
+        except (ConfigError, RunFolderError, StorageError) as error:
+            problems.append(str(error))
+    if problems:
+        raise RunFolderError(" ".join(problems))
+    return 0
+
+
+def _written(path: Path) -> Path:
+    if is_sweep(path):
+        return write_sweep_report(rows_of(path), path)
+    return write_run_report(run_folder(path))
+
+
+def _plots(content: RunContent) -> Iterator[tuple[str, bytes]]:
+    """The files of plots/: each chart as SVG and PNG, and the images."""
+    for chart in _charts(content):
+        yield f"{chart.name}.svg", chart.svg()
+        yield f"{chart.name}.png", chart.png()
+    for name, key in (("augmented", "augmented"), ("errors", "error_images")):
+        if key in content.samples and len(images := content.samples[key]):
+            yield f"{name}.png", pictures.png(pictures.grid(images[:60], 12))
+    if "filters" in content.samples:
+        yield "filters.png", pictures.png(filters_sheet(content.samples["filters"]))
+
+
+def _charts(content: RunContent) -> Iterator[Chart]:
+    yield from curves(content)
+    yield from calibration(content)
+    if (drawing := network_chart(content)) is not None:
+        yield drawing

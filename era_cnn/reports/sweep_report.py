@@ -1,0 +1,209 @@
+"""The report of a sweep, or of several runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from era_cnn.folders.outcome import DONE
+from era_cnn.reports import charts, page
+from era_cnn.reports.charts import Chart
+from era_cnn.reports.columns import columns
+from era_cnn.reports.comparisons import compared
+from era_cnn.reports.page import Cell, Fact, Grid, text
+from era_cnn.reports.rows import SEED, Row
+from era_cnn.reports.statistics import Group, best, criterion, groups
+from era_cnn.reports.tables import ACCURACIES, keys_of_settings, note
+from era_cnn.reports.verdicts import section_of
+
+MOST_VALUES = 12
+"""The most values of a key that have a place each on an axis; more are drawn along a scale if they are numbers."""
+
+MOST_SETTINGS = 24
+"""The most settings whose spread over seeds is drawn."""
+
+
+def sweep_page(rows: Sequence[Row], path: Path, *, kind: str = "sweep") -> str:
+    """The page of runs.
+
+    Args:
+        rows: The runs; those without a result are listed with their reasons.
+        path: The folder of the sweep, or the one that the folders of the runs are relative to.
+        kind: What they are together, such as sweep or runs.
+    """
+    done = [row for row in rows if row.result]
+    return page.render(
+        "sweep.html",
+        title=text(path.name or str(path)),
+        path=text(path),
+        kind=kind,
+        headline=_headline(rows, done),
+        facts=list(_facts(rows, done)),
+        failed=[text(each) for each in _failures(rows, path)],
+        charts=[page.figure(chart) for chart in sweep_charts(done)],
+        settings=_settings(done) if len(groups(done)) > 1 else None,
+        note=note(done),
+        comparison=_comparison(done),
+        runs=_runs(rows, path),
+    )
+
+
+def _headline(rows: Sequence[Row], done: Sequence[Row]) -> str:
+    finished = sum(row.outcome.state in DONE for row in rows)
+    rest = len(rows) - finished
+    said = f"{finished} of {len(rows)} runs done" + (f", {rest} failed or interrupted." if rest else ".")
+    if winners := best(groups(done)):
+        keys = _keys(done)
+        said += f" Best setting: {text(_label(keys, winners[0].rows[0]))}."
+    return said
+
+
+def _facts(rows: Sequence[Row], done: Sequence[Row]) -> Iterator[Fact]:
+    yield Fact("Runs", f"{len(done)}", f"of {len(rows)} have a result")
+    found = groups(done)
+    yield Fact("Settings", str(len(found)), f"{len({row.seed for row in done})} seeds")
+    name = criterion(found)
+    if winners := best(found):
+        title = next(key for key, value in ACCURACIES.items() if value == name)
+        yield Fact("Best setting", f"{winners[0].spread(name)} %", f"mean {title} accuracy, n = {winners[0].n}")
+    if seconds := sum(row.result["seconds"] for row in done if row.result):
+        yield Fact("Training time", f"{seconds / 60:,.1f} min", "of all runs, without evaluations")
+
+
+def _failures(rows: Sequence[Row], path: Path) -> Iterator[str]:
+    for row in rows:
+        if row.outcome.state not in DONE:
+            place = row.folder(path)
+            yield f"{place}: {row.outcome.state}" + (f" – {row.outcome.message}" if row.outcome.message else "")
+
+
+def sweep_charts(done: Sequence[Row]) -> Iterator[Chart]:
+    """A chart for each key that varies, a heatmap for two of them, the spread over seeds, and accuracy by size."""
+    if len(done) < 2:
+        return
+    measure = _Measure(criterion(groups(done)))
+    keys = [key for key in _keys(done) if len({row.cells([key]) for row in done}) > 1]
+    for number, key in enumerate(keys):
+        yield _by_key(f"key_{number}", key, done, measure)
+    if len(keys) == 2:
+        yield _by_two_keys(keys[0], keys[1], groups(done), measure)
+    found = [group for group in groups(done) if len(group.rows) > 1]
+    if 1 <= len(found) <= MOST_SETTINGS:
+        series = {_label(keys, group.rows[0]) or "all": [measure.of(row) for row in group.rows] for group in found}
+        yield charts.categories(
+            "seeds", "The runs of each setting; the line is their mean.", series, x="", y=measure.title
+        )
+    if len({row.result["params"] for row in done if row.result}) > 1:
+        sizes = [(float(row.result["params"]), measure.of(row)) for row in done if row.result]
+        alt = "Accuracy against the number of parameters."
+        yield charts.points("params", alt, {"runs": sizes}, x="parameters", y=measure.title, log=True)
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """The accuracy that the charts show."""
+
+    name: str
+
+    @property
+    def title(self) -> str:
+        return next(title for title, name in ACCURACIES.items() if name == self.name) + " accuracy"
+
+    def of(self, row: Row) -> float:
+        assert row.result is not None, "only rows with a result are drawn"
+        return float(row.result[self.name])
+
+
+def _by_key(name: str, key: str, done: Sequence[Row], measure: _Measure) -> Chart:
+    values: dict[str, list[float]] = {}
+    for row in done:
+        values.setdefault(row.values.get(key, ""), []).append(measure.of(row))
+    alt = f"{measure.title.capitalize()} by {key}."
+    numbers = {value: _number(value) for value in values}
+    if len(values) > MOST_VALUES and all(number is not None for number in numbers.values()):
+        pairs = [(number, each) for value, number in numbers.items() if number is not None for each in values[value]]
+        lowest, highest = min(pairs)[0], max(pairs)[0]
+        return charts.points(name, alt, {key: pairs}, x=key, y=measure.title, log=lowest > 0 and highest / lowest > 20)
+    ordered = sorted(values, key=lambda value: (numbers[value] is None, numbers[value] or 0.0, value))
+    return charts.categories(name, alt, {value: values[value] for value in ordered}, x=key, y=measure.title)
+
+
+def _by_two_keys(one: str, other: str, found: Sequence[Group], measure: _Measure) -> Chart:
+    means = {group.rows[0].cells([one, other]): group.mean(measure.name) for group in found}
+    rows, columns_ = (
+        sorted({pair[i] for pair in means}, key=lambda value: (_number(value) or 0.0, value)) for i in (0, 1)
+    )
+    cells = [[means.get((row, column)) for column in columns_] for row in rows]
+    alt = f"Mean {measure.title} by {one} (rows) and {other} (columns)."
+    return charts.heatmap("heatmap", alt, rows, columns_, cells)
+
+
+def _number(value: str) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _keys(rows: Sequence[Row]) -> list[str]:
+    return [key for key in columns(rows) if key != SEED]
+
+
+def _label(keys: Sequence[str], row: Row) -> str:
+    return " ".join(f"{key}={value}" for key, value in zip(keys, row.cells(keys), strict=True))
+
+
+def _settings(done: Sequence[Row]) -> Grid:
+    keys, accuracies = _keys(done), _accuracies(done)
+    found = groups(done)
+    winners = best(found)
+    rows: list[list[object]] = [
+        [
+            *map(_sortable, group.rows[0].cells(keys)),
+            group.n,
+            *(Cell(group.spread(name), f"{group.mean(name)}") for name in accuracies.values()),
+            int(group.mean("params") or 0),
+            "best" if group in winners else "",
+        ]
+        for group in found
+    ]
+    return page.grid([*keys, "n", *accuracies, "parameters", "note"], rows, [*accuracies, "parameters"])
+
+
+def _comparison(done: Sequence[Row]) -> dict[str, Any] | None:
+    """Each setting beside the first one, with the test of their difference and what it means."""
+    found = groups(done)
+    if len(found) < 2:
+        return None
+    how = "the first setting; choose another with era-cnn compare … --baseline KEY=VALUE"
+    section = section_of(compared(found, found[0]), keys_of_settings(done), how)
+    sentences = [text(sentence) for sentence in section.sentences if sentence]
+    return {"grid": page.grid(*section.table) if section.table else None, "sentences": sentences}
+
+
+def _runs(rows: Sequence[Row], base: Path) -> Grid:
+    keys, accuracies = columns(rows), _accuracies(rows)
+    lines: list[list[object]] = []
+    for row in rows:
+        result = row.result or {}
+        percents = [_percent(result.get(name)) for name in accuracies.values()]
+        seconds = Cell(f"{result['seconds']:.1f}", str(result["seconds"])) if result else ""
+        state = row.outcome.state
+        where = str(row.folder(base))
+        lines.append([row.outcome.number, *map(_sortable, row.cells(keys)), state, *percents, seconds, where])
+    return page.grid(["job", *keys, "state", *accuracies, "seconds", "folder"], lines, ["job", *accuracies, "seconds"])
+
+
+def _accuracies(rows: Sequence[Row]) -> dict[str, str]:
+    has_val = any(row.result and row.result["final_val_accuracy"] is not None for row in rows)
+    return {title: name for title, name in ACCURACIES.items() if has_val or "val" not in title.split()}
+
+
+def _percent(value: Any) -> Cell:
+    return Cell("") if value is None else Cell(f"{100 * value:.2f}", str(value))
+
+
+def _sortable(value: str) -> Cell:
+    return Cell(text(value))

@@ -1,0 +1,1 @@
+"""Pages in a real browser: Chromium, which `make test-browser` expects to be installed."""

@@ -1,0 +1,387 @@
+"""Reports: what stands in them, that nothing from outside can act in them, and that they never harm a run."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from era_cnn.errors import RunFolderError
+from era_cnn.folders.arrays import write_arrays
+from era_cnn.folders.run import RunFolder
+from era_cnn.reports import charts
+from era_cnn.reports.content import read_run, reference_curve
+from era_cnn.reports.handin import BEGIN, END, as_markdown
+from era_cnn.reports.report import write_run_report
+from era_cnn.reports.run_report import run_page
+from era_cnn.training.history import EpochMetrics, Scores
+from tests.reports.made import SCHEMA_1, write_run
+
+Command = Callable[..., tuple[int, str, str]]
+CLASSES = ["cat", "dog", "<b>bird</b>"]
+HOSTILE = [
+    "<script>alert(1)</script>", "</script><script>alert(1)</script>", "<!--", "\"onload='alert(1)'", "javascript:alert(1)",
+    "{{ 7 * 7 }}", "{% raw %}", "\u202egnp.exe", "\x1b[31mred", "a\u2028b", "$x^2$", "日本語 émoji 🐈",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _no_drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes most of the time of a report, so only tests of charts draw."""
+    if "draw" not in request.keywords:
+        monkeypatch.setattr(charts.Chart, "_saved", lambda chart, colours, kind, **options: b"<svg/>")
+
+
+def whole_run(path: Path, *, names: list[str] = CLASSES, always: int | None = None, epochs: int = 3) -> RunFolder:
+    """The folder of a run with all that a report shows: 30 images of three classes, every fifth of them wrong.
+
+    Args:
+        path: The folder.
+        names: The names of the classes.
+        always: The class that is always predicted; None for right answers with some errors.
+        epochs: The number of epochs.
+    """
+    folder = write_run(path, {"data.train_size": 1437}, provenance={"command": ["era-cnn", "experiment=made"]})
+    history = [
+        EpochMetrics(
+            epoch,
+            0.1,
+            1 / epoch,
+            1 - 0.1 / epoch,
+            2.0,
+            None,
+            Scores(0.5, 0.8 + 0.05 * (epoch == 2), 8, 10),
+            {"order": "0"},
+        )
+        for epoch in range(1, epochs + 1)
+    ]
+    folder.write_metrics(history, with_val=False)
+    labels = np.arange(30) % 3
+    predicted = np.where(np.arange(30) % 5 == 0, (labels + 1) % 3, labels) if always is None else np.full(30, always)
+    logits = np.eye(3, dtype=np.float32)[predicted] * (1 + np.arange(30)[:, None] / 10).astype(np.float32)
+    folder.write_predictions({"labels": labels, "predicted": predicted, "logits": logits})
+    (wrong,) = np.nonzero(predicted != labels)
+    images = (np.arange(len(wrong) * 5 * 7) % 256).astype(np.uint8).reshape(-1, 1, 5, 7)
+    folder.write_samples({
+        "augmented": np.zeros((6, 1, 5, 7), np.uint8), "augmented_labels": np.zeros(6, np.int64),
+        "error_index": wrong, "error_images": images,
+        "explained_index": wrong[:2], "explained_maps": np.ones((min(2, len(wrong)), 2, 3), np.float32),
+        "filters": np.ones((4, 1, 3, 3), np.float32),
+    })  # fmt: skip
+    layers = [
+        {
+            "name": "conv",
+            "type": "Conv2d",
+            "output_shape": [4, 3, 5],
+            "params": 36,
+            "mult_adds": 540,
+            "receptive_field": 3,
+        },
+        {"name": "gap", "type": "AvgPool2d", "output_shape": [4, 1, 1], "params": 0, "receptive_field": 7},
+    ]
+    totals = {"params": 36, "mult_adds": 540, "receptive_field": 3}
+    folder.write_json("summary.json", {"image_shape": [1, 5, 7], "class_names": names, "layers": layers, **totals})
+    return folder
+
+
+class Tags(HTMLParser):
+    """The tags of a page with their attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def page_of(folder: RunFolder) -> Tags:
+    return Tags(run_page(read_run(folder)))
+
+
+def test_a_report_has_the_numbers_of_the_run(tmp_path: Path) -> None:
+    page = page_of(whole_run(tmp_path / "run"))
+    for expected in ("50.00 %", "1,028", "6 of 30 test images are wrong", "era-cnn experiment=made", "era-cnn replay"):
+        assert expected in page.text
+    ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    links = [attributes["href"] or "" for attributes in page.all("a")]
+    assert {link.removeprefix("#") for link in links} <= set(ids)
+    assert all(image.get("alt") for image in page.all("img"))
+
+
+def test_a_report_requests_nothing(tmp_path: Path) -> None:
+    page = page_of(whole_run(tmp_path / "run"))
+    addresses = [
+        value or ""
+        for _, attributes in page.tags
+        for name, value in attributes.items()
+        if name in ("src", "srcset", "href", "action", "data", "poster")
+    ]
+    assert len(addresses) > 10
+    assert [each for each in addresses if not each.startswith(("data:image/", "#"))] == []
+    assert not [name for _, attributes in page.tags for name in attributes if name == "style" or name.startswith("on")]
+
+
+@pytest.mark.parametrize("always", [0, 1, 2])
+def test_one_answer_for_everything_fills_one_column(tmp_path: Path, always: int) -> None:
+    content = read_run(whole_run(tmp_path / "run", always=always))
+    assert content.predictions is not None
+    counts = content.predictions.confusion
+    assert counts[:, always].tolist() == [10, 10, 10]
+    assert counts.sum() == 30
+    links = {link["href"] for link in Tags(run_page(content)).all("a")}
+    assert {f"#cell-{label}-{always}" for label in range(3) if label != always} <= links
+    assert f"#cell-{always}-{(always + 1) % 3}" not in links
+
+
+def test_at_most_twelve_images_of_a_cell_are_shown(tmp_path: Path) -> None:
+    folder = whole_run(tmp_path / "run")
+    labels, predicted = np.zeros(40, np.int64), np.ones(40, np.int64)
+    logits = np.tile(np.array([0, 1, 0], np.float32), (40, 1))
+    folder.write_predictions({"labels": labels, "predicted": predicted, "logits": logits})
+    folder.write_samples({"error_index": np.arange(40), "error_images": np.zeros((40, 1, 5, 7), np.uint8)})
+    page = page_of(folder)
+    assert "28 more images are not shown" in page.text
+    assert len(page.all("img")) < 40
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_text_from_outside_stays_text(tmp_path: Path, text: str) -> None:
+    folder = whole_run(tmp_path / "run", names=[text, "b", "c"])
+    provenance = {"command": ["era-cnn", text], "code": {"git": {"branch": text}}, "numerics": 1}
+    folder.write_json("provenance.json", provenance)
+    folder.write_json("status.json", {"state": "failed", "message": text})
+    page = page_of(folder)
+    assert len(page.all("script")) == 1
+    assert not {"b", "iframe", "svg", "object"} & {tag for tag, _ in page.tags}
+    assert "49" not in re.findall(r"\d+", page.text) or "{{" not in text
+    markdown = as_markdown(read_run(folder))
+    assert not re.search(r"<(?!!--)", markdown)
+
+
+@pytest.mark.parametrize(
+    ("missing", "what"),
+    [
+        ("predictions.npz", "predictions.npz"),
+        ("samples.npz", "samples.npz"),
+        ("summary.json", "summary.json"),
+        ("provenance.json", "provenance.json"),
+    ],
+)
+def test_what_a_folder_lacks_is_said(tmp_path: Path, missing: str, what: str) -> None:
+    folder = whole_run(tmp_path / "run")
+    (folder.path / missing).unlink()
+    assert f"The folder does not have: {what}" in page_of(folder).text
+    assert as_markdown(read_run(folder))
+
+
+@pytest.mark.parametrize("name", ["completed", "interrupted", "sweep/0_model_4_digits"])
+def test_folders_of_earlier_versions_have_reports(name: str) -> None:
+    content = read_run(RunFolder(SCHEMA_1 / name))
+    assert "samples.npz" in content.missing
+    assert Tags(run_page(content)).text
+
+
+def test_a_run_that_failed_has_a_report(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", final=None)
+    page = page_of(folder)
+    assert "This run is not complete: failed after 0 of" in page.text
+    assert "The loss must stay finite" in page.text
+    assert "era-cnn resume" in page.text
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("predictions.npz", lambda path: path.write_bytes(b"PK\x03\x04 no archive")),
+        ("predictions.npz", lambda path: write_arrays(path, {"labels": np.zeros(3, np.int64)})),
+        ("predictions.npz", lambda path: write_arrays(path, _predictions(labels=np.array([0, 3])))),
+        ("predictions.npz", lambda path: write_arrays(path, _predictions(predicted=np.array([-1, 0])))),
+        ("predictions.npz", lambda path: write_arrays(path, _predictions(logits=np.full((2, 3), np.nan)))),
+        ("predictions.npz", lambda path: np.savez(path, **_predictions(labels=np.array([None, {}], object)))),
+        ("samples.npz", lambda path: write_arrays(path, {"error_images": np.zeros((2, 5, 7), np.uint8)})),
+        ("summary.json", lambda path: path.write_text("{}")),
+        ("summary.json", lambda path: path.write_text('{"layers": ' + "[" * 50_000)),
+        ("summary.json", lambda path: path.write_text(json.dumps({"image_shape": [1, "a", 2]}))),
+        ("metrics.csv", lambda path: path.write_text("epoch\n1\n")),
+    ],
+)
+def test_damage_is_refused_with_the_name_of_the_file(tmp_path: Path, name: str, damage: Any, command: Command) -> None:
+    folder = whole_run(tmp_path / "run")
+    damage(folder.path / name)
+    code, out, err = command("report", str(folder.path))
+    assert (code, out) == (4, "")
+    assert name in err
+    assert err.count("\n") == 1
+
+
+def _predictions(**changes: Any) -> dict[str, Any]:
+    return {
+        "labels": np.array([0, 1]),
+        "predicted": np.array([0, 1]),
+        "logits": np.zeros((2, 3), np.float32),
+        **changes,
+    }
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = whole_run(tmp_path / "run")
+    folder.write_samples({"filters": np.zeros((1000, 1, 30, 30), np.float32)})
+    assert (folder.path / "samples.npz").stat().st_size < 100_000
+    monkeypatch.setattr("era_cnn.folders.arrays.MOST_BYTES", 100_000)
+    with pytest.raises(RunFolderError, match="an archive that unpacks to 3,6"):
+        read_run(folder)
+
+
+def test_the_verb_writes_all_files_and_handles_the_rest(tmp_path: Path, command: Command) -> None:
+    first, second = whole_run(tmp_path / "first"), whole_run(tmp_path / "second")
+    (first.path / "summary.json").write_text("[]")
+    code, out, err = command("report", str(first.path), str(second.path), str(tmp_path / "nowhere"))
+    assert code == 4
+    assert out == "Report: second/report.html\n"
+    assert "summary.json" in err
+    assert "nowhere" in err
+    names = {path.relative_to(second.path).as_posix() for path in second.path.rglob("*") if path.is_file()}
+    assert {"report.html", "report.md", "plots/accuracy.svg", "plots/accuracy.png", "plots/errors.png"} <= names
+
+
+def test_the_analysis_of_a_person_is_kept(tmp_path: Path) -> None:
+    folder = whole_run(tmp_path / "run")
+    write_run_report(folder)
+    path = folder.path / "report.md"
+    drafted = path.read_text(encoding="utf-8")
+    assert "The best epoch on the test images is 2" in drafted
+    mine = f"{drafted[: drafted.index(BEGIN)]}{BEGIN}\nIt was the *weather*. <b>\n\nSecond.\n{drafted[drafted.index(END) :]}"
+    path.write_text(mine.replace("## Result", "## Something else"), encoding="utf-8")
+    write_run_report(folder)
+    assert path.read_text(encoding="utf-8") == mine
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "said"),
+    [
+        ([0.9, 0.999], [0.9, 0.95], "It overfits from epoch 2 on"),
+        ([0.9, 0.95], [0.9, 0.95], "It does not overfit"),
+        ([0.9, 0.95], [0.95, 0.9], "The best epoch on the test images is 1; the epoch after that did not improve it"),
+        ([0.9, 0.95], [0.9, 0.95], "The last epoch is the best on the test images"),
+        ([0.9, 0.95], [0.9, 0.96], "1.00 points below that on the test images"),
+    ],
+)
+def test_the_draft_says_what_the_numbers_say(tmp_path: Path, train: list[float], test: list[float], said: str) -> None:
+    folder = whole_run(tmp_path / "run")
+    history = [
+        EpochMetrics(number, 0.1, 1.0, seen, 1.0, None, Scores(0.5, score, 1, 2), {"order": "0"})
+        for number, (seen, score) in enumerate(zip(train, test, strict=True), start=1)
+    ]
+    folder.write_metrics(history, with_val=False)
+    assert said in as_markdown(read_run(folder))
+
+
+@pytest.mark.parametrize(
+    "experiment", ["model_1", "model_2", "model_3", "model_3_plain", "model_4", "model_4_dropout25"]
+)
+def test_the_reference_runs_have_curves(experiment: str) -> None:
+    curve = reference_curve(experiment)
+    assert [row["epoch"] for row in curve] == list(range(1, len(curve) + 1))
+    assert max(row["test_accuracy"] for row in curve) > 0.989
+
+
+@pytest.mark.process
+def test_a_chart_is_the_same_in_every_process() -> None:
+    program = (
+        "import hashlib; from era_cnn.reports import charts;"
+        "chart = charts.lines('loss', 'alt', {'a $b$': [(1, 0.5), (2, 0.25)]}, x='epoch', y='loss', log=True);"
+        "print(hashlib.sha256(chart.svg() + chart.png()).hexdigest())"
+    )
+    outputs = {
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    }
+    assert len(outputs) == 1
+
+
+@pytest.mark.draw
+def test_a_chart_leaves_matplotlib_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    import matplotlib
+
+    monkeypatch.setitem(matplotlib.rcParams, "font.size", 30.0)
+    chart = charts.lines("loss", "alt", {"a": [(1, 0.5)]}, x="epoch", y="loss")
+    small = chart.svg()
+    assert matplotlib.rcParams["font.size"] == 30.0
+    monkeypatch.undo()
+    assert chart.svg() == small
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_calibration_counts_every_image_once() -> None:
+    bins = charts.reliability([0.05, 0.95, 1.0, 0.91], [False, True, True, False])
+    assert [(bin_.low, bin_.count) for bin_ in bins] == [(0.0, 1), (0.9, 3)]
+    expected = (1 * abs(0 - 0.05) + 3 * abs(2 / 3 - (0.95 + 1.0 + 0.91) / 3)) / 4
+    assert charts.calibration_error(bins) == pytest.approx(expected)
+
+
+RUN = ("data=digits", "trainer=smoke", "threads=1")
+
+
+@pytest.mark.draw
+def test_a_run_ends_with_its_report(command: Command, with_reports: None) -> None:
+    code, out, _ = command(*RUN, "hydra.run.dir=run")
+    assert code == 0
+    assert out.endswith("Report: run/report.html\n")
+    content = read_run(RunFolder(Path("run").absolute()))
+    assert content.missing == ()
+    assert content.class_names == [str(digit) for digit in range(10)]
+    assert set(content.samples) >= {"augmented", "error_images", "explained_maps", "filters"}
+    assert Path("run/report.md").exists()
+
+
+def test_a_run_without_a_report(command: Command, with_reports: None) -> None:
+    code, out, _ = command(*RUN, "hydra.run.dir=run", "report=false")
+    assert code == 0
+    assert "Report" not in out
+    assert not Path("run/report.html").exists()
+
+
+def test_a_report_that_fails_is_only_a_warning(
+    command: Command, with_reports: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(folder: RunFolder) -> Path:
+        raise RuntimeError("no\nfonts")
+
+    monkeypatch.setattr("era_cnn.runs.carry_out.write_run_report", fail)
+    code, _, err = command(*RUN, "hydra.run.dir=run")
+    assert code == 0
+    assert err == "The report must be written, got: RuntimeError: no\\nfonts. To try again: era-cnn report run\n"
+    assert json.loads(Path("run/status.json").read_text())["state"] == "completed"
+
+
+def test_a_sweep_ends_with_one_report_for_all_jobs(command: Command, with_reports: None) -> None:
+    words = ("seed=1,2", "optimizer.lr=0.01,0.1", "model.dropout=0.0,0.1", "hydra.sweep.dir=sweep")
+    code, out, _ = command("-m", *RUN, *words)
+    assert code == 0
+    assert out.endswith("Report: sweep/report.html\n")
+    assert not list(Path("sweep").glob("*/report.html"))
+    page = Tags(Path("sweep/report.html").read_text(encoding="utf-8"))
+    assert "8 of 8 runs done" in page.text
+    alts = [image["alt"] or "" for image in page.all("img")]
+    assert any("optimizer.lr" in alt for alt in alts)
+    assert any("(rows) and" in alt for alt in alts)
+    assert command("report", "sweep/0_model_4")[0] == 0  # a job has one if it is asked for
+    assert Path("sweep/0_model_4/report.html").exists()

@@ -57,7 +57,8 @@ def read_arrays(path: Path, expected: Mapping[str, Expected]) -> Arrays:
     except RunFolderError:
         raise
     except Exception as error:  # zipfile and NumPy raise anything for bytes that they did not write
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        said = getattr(error, "strerror", None) or " ".join(str(error).split())
+        reason = said.rstrip(".") or type(error).__name__
         raise RunFolderError(
             f"{path} must hold what the run wrote, got: {reason}. Resume or replay the run."
         ) from error

@@ -12,7 +12,7 @@ from era_cnn.config.schema import RunConfig
 from era_cnn.config.settings import Setting, setting_of
 from era_cnn.config.versions import stored_digest, upgraded
 from era_cnn.config.yamltext import parse_yaml
-from era_cnn.errors import ConfigError, RunFolderError, problem, show
+from era_cnn.errors import ConfigError, RunFolderError, harmless, problem, show
 from era_cnn.folders.run import RunFolder, is_sweep
 from era_cnn.paths import expanded, typed_path
 
@@ -50,7 +50,9 @@ def run_folder(path: Path) -> RunFolder:
     except OSError as error:
         reason = "" if isinstance(error, FileNotFoundError) else f": {error.strerror}"
         advice = "Give the path that the run printed at its end."
-        raise RunFolderError(f"RUN must be the folder of a run, got {show(str(path))}{reason}. {advice}") from error
+        raise RunFolderError(
+            f"RUN must be the folder of a run, got '{harmless(str(path))}'{reason}. {advice}"
+        ) from error
     return RunFolder(path.absolute())
 
 

@@ -44,7 +44,9 @@ def test_an_archive_that_unpacks_to_too_much_is_not_unpacked(tmp_path: Path, mon
     np.savez_compressed(path, x=np.zeros(10_000, np.int64))
     assert path.stat().st_size < 1_000
     monkeypatch.setattr(module, "MOST_BYTES", 10_000)
-    with pytest.raises(RunFolderError, match=r"x\.npz must hold what the run wrote, got: an archive of 80,128 bytes\."):
+    with pytest.raises(
+        RunFolderError, match=r"x\.npz must hold what the run wrote, got: an archive that unpacks to 80,128 bytes\."
+    ):
         read_arrays(path, EXPECTED)
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("y", bytes(20_000))

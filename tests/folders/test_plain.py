@@ -116,7 +116,7 @@ def test_a_folder_of_a_run_is_not_elsewhere_nor_holds_links(name: str, tmp_path:
 
 
 def test_other_things_in_a_folder_are_left_alone(tmp_path: Path, outside: Path) -> None:
-    (tmp_path / "plots").symlink_to(outside)
+    (tmp_path / "pictures").symlink_to(outside)
     RunFolder(tmp_path).check()
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import os
@@ -265,7 +266,7 @@ def test_what_is_missing_hides_nothing(command: Command) -> None:
     assert code == 4
     assert " completed " in out
     assert err.startswith("RUN must be the folder of a run, got ")
-    assert re.search(r"got '.*(nowhere|\.\.\.)'", err)  # a long path is cut
+    assert "nowhere'" in err
     assert err.endswith("empty must hold runs or sweeps, got none. Give their folder, or one that contains them.\n")
 
 
@@ -313,9 +314,10 @@ def test_the_page_needs_nothing_else(command: Command) -> None:
     sweep_of_three("<script>")
     _, out, _ = command("compare", "<script>", "--format", "html")
     assert out.startswith('<!DOCTYPE html>\n<html lang="en">')
-    assert "default-src 'none'" in out
+    assert "default-src 'none'" in html.unescape(out)
     assert "<h1>&lt;script&gt;</h1>" in out
-    assert not re.search(r"<script|<link|<img|src=|href=|url\(|https?:", out)
+    assert out.count("<script") == 1  # the one that sorts tables, which the policy allows by its digest
+    assert not re.search(r"<link|<img|src=|href=|url\(|https?:", out)
     tags = re.findall(r"<(/?)([a-z0-9]+)[ >]", out)
     for name in {name for _, name in tags} - {"meta"}:
         assert tags.count(("", name)) == tags.count(("/", name)), name

@@ -6,6 +6,7 @@ The same numbers give the same bytes: no date, no random ids, and nothing of the
 from __future__ import annotations
 
 import io
+import logging
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,8 +73,6 @@ class Chart:
 @contextmanager
 def _settings(colours: Colours, salt: str) -> Iterator[None]:
     """Matplotlib's own settings, whatever the user has set, and ours on top."""
-    import matplotlib
-
     own: Any = {
         "font.size": 9.0,
         "font.family": "sans-serif",
@@ -93,10 +92,18 @@ def _settings(colours: Colours, salt: str) -> Iterator[None]:
         "legend.frameon": False,
         "legend.labelcolor": colours.text,
     }
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(own)
-        yield
+    log = logging.getLogger("matplotlib")  # complains about a home that can't be written to, and about fonts
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        import matplotlib
+
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update(own)
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def lines(

@@ -25,7 +25,7 @@ from era_cnn.compose.hydra_door import (
     require_checked,
     set_single_run,
 )
-from era_cnn.compose.interpolation import limited, refusal_in
+from era_cnn.compose.interpolation import limited, unresolved
 from era_cnn.compose.words import Words, load, loader_of, options_of
 from era_cnn.config.choices import DataSection
 from era_cnn.config.parsing import parse, parse_data
@@ -142,11 +142,7 @@ def resolved_values(values: Composed) -> Any:
         with limited():
             plain_values = OmegaConf.to_container(values, resolve=True, throw_on_missing=True)
     except (OmegaConfBaseException, RecursionError) as error:  # RecursionError: values refer to each other in a circle
-        if refused := refusal_in(error):
-            raise refused from error
-        first_line = str(error).splitlines()[0]
-        key = getattr(error, "full_key", None) or "the config"
-        raise ConfigError([problem(key, "have a value", first_line, f"Give one: {key}=…")]) from error
+        raise unresolved(error, "the config") from error
     if isinstance(plain_values, dict):
         plain_values.pop("sweep", None)  # options of the sweep, not of the run
     return plain_values

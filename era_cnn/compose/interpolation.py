@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from omegaconf import Container
+from omegaconf.errors import MissingMandatoryValue
 
 from era_cnn.compose.hydra_door import Interpolations, content_of, select
 from era_cnn.errors import ConfigError, problem
@@ -114,3 +115,13 @@ def _size(value: object) -> int:
 _INTERPOLATIONS = Interpolations(
     {"oc.env": _env, "oc.select": _select, **{name: _refusal(name) for name in REFUSED}}, _is_limited, _count
 )
+
+
+def unresolved(error: Exception, section: str) -> ConfigError:
+    """The error of a value that is missing or can't be resolved, with its key or that of its section."""
+    if refused := refusal_in(error):
+        return refused
+    key = getattr(error, "full_key", None) or section
+    if isinstance(error, MissingMandatoryValue):
+        return ConfigError([f"{key} must be given, got nothing. Give it: {key}=…"])
+    return ConfigError([problem(key, "have a value", str(error).splitlines()[0], f"Give one: {key}=…")])

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import Field, ValidationError
 
 from era_cnn.compose.hydra_door import BASIC_LAUNCHER, Composed, copy_of, hydra_values, make_launcher, require_checked
-from era_cnn.compose.interpolation import limited, refusal_in
+from era_cnn.compose.interpolation import limited, unresolved
 from era_cnn.compose.words import Words, hydra_of, quote
 from era_cnn.config.choices import LAUNCHERS
 from era_cnn.config.messages import field_problems
@@ -72,10 +72,7 @@ def _values(composed: Composed) -> dict[str, Any]:
         with hydra_values(composed), limited():
             values: Any = OmegaConf.to_container(composed.hydra.launcher, resolve=True, throw_on_missing=True)
     except (OmegaConfBaseException, RecursionError) as error:
-        if refused := refusal_in(error):
-            raise refused from error
-        key = getattr(error, "full_key", None) or "hydra.launcher"
-        raise ConfigError([problem(key, "have a value", str(error).splitlines()[0], f"Give one: {key}=…")]) from error
+        raise unresolved(error, "hydra.launcher") from error
     return dict(values)
 
 

@@ -210,7 +210,7 @@ def test_the_default_experiment_is_model_4() -> None:
         ("model.order=[conv,pool,norm,dropout]", "model.order must name every part once"),
         ("+optimizer._target_=os.system", "optimizer._target_ must not be given: a config can't run code, got 'os.system'"),
         ("name=${nothing}", "name must have a value, got \"Interpolation key 'nothing' not found\""),
-        ("name=???", "name must have a value, got 'Missing mandatory value: name'"),
+        ("name=???", "name must be given, got nothing. Give it: name=…"),
     ],
 )  # fmt: skip
 def test_each_rule_has_its_message(override: str, message: str) -> None:

@@ -116,7 +116,7 @@ def _no_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_reports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_reports(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs and sweeps of tests write no reports, which take longer than they do, unless a test asks for them."""
     if "with_reports" not in request.fixturenames:
         for name in REPORTERS:

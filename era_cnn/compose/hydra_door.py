@@ -120,8 +120,20 @@ class Part:
         return OmegaConf.to_container(found, resolve=False) if OmegaConf.is_config(found) else found
 
 
+Stamps = tuple[tuple[object, ...], ...]
+
+STAMP = "era_cnn.stamp"
+"""The key in the header of a packaged file that says which file it is, and in what state."""
+
+MOST_MERGED = 256
+"""The most configs that a process remembers; each takes some 20 kB."""
+
+
 class Loader(ConfigLoaderImpl):
     """Hydra's config loader, whose subclass checks each step; it returns no config that was not checked."""
+
+    _merged: ClassVar[dict[Stamps, bytes]] = {}
+    """Maps the files of a config to what they are together, before any override: merging takes long."""
 
     def __init__(
         self,
@@ -182,7 +194,14 @@ class Loader(ConfigLoaderImpl):
 
     def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> Composed:
         self.check_parts([_part(default, repo) for default in defaults])
-        composed: Composed = super()._compose_config_from_defaults_list(defaults, repo)
+        stamps = _stamps(defaults, repo)
+        if stamps is None:
+            return super()._compose_config_from_defaults_list(defaults, repo)
+        if stamps not in self._merged:
+            if len(self._merged) >= MOST_MERGED:
+                self._merged.clear()
+            self._merged[stamps] = pickle.dumps(super()._compose_config_from_defaults_list(defaults, repo))
+        composed: Composed = pickle.loads(self._merged[stamps])  # a copy, which overrides will change
         return composed
 
     def _parse_overrides_and_create_caching_repo(
@@ -215,6 +234,21 @@ def _part(default: ResultDefault, repo: IConfigRepository) -> Part:
     assert loaded is not None
     package = loaded.header["package"] if default.package is None else default.package
     return Part(default.config_path, default.parent or "", package or "", loaded.config)
+
+
+def _stamps(defaults: Sequence[ResultDefault], repo: IConfigRepository) -> Stamps | None:
+    """What identifies the content of all parts of a config, in order; None if one is not a packaged file of ours."""
+    stamps = []
+    for default in defaults:
+        assert default.config_path is not None
+        loaded = repo.load_config(config_path=default.config_path)
+        assert loaded is not None
+        is_hydras = loaded.path == "structured://" and default.config_path.startswith("hydra/")
+        stamp = loaded.path if is_hydras else loaded.header.get(STAMP)
+        if stamp is None:
+            return None
+        stamps.append((default.config_path, default.package, default.primary, stamp))
+    return tuple(stamps)
 
 
 class _Repository(ConfigRepository):
@@ -256,7 +290,9 @@ class PackagedFiles(ImportlibResourcesConfigSource):
         status = res.stat()
         key = (self.provider, str(res), status.st_mtime_ns, status.st_size)
         if key not in self._parsed:
-            self._parsed[key] = pickle.dumps(super()._read_config(res))
+            parsed = super()._read_config(res)
+            parsed.header[STAMP] = str(key)
+            self._parsed[key] = pickle.dumps(parsed)
         result: ConfigResult = pickle.loads(self._parsed[key])  # a copy, since Hydra changes what it gets
         return result
 

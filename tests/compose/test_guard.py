@@ -130,7 +130,7 @@ CODE = "a config can't run code"
         (["hydra.launcher=null"], "hydra.launcher must be a mapping, got null. Choose one by hydra/launcher=…"),
         (["hydra.sweeper=null"], "hydra.sweeper must be a mapping, got null."),
         (["-m", "hydra.launcher=x"], "hydra.launcher must be a mapping, got 'x'."),
-        (["-m", "~hydra/launcher"], "hydra.launcher must have a value"),
+        (["-m", "~hydra/launcher"], "hydra.launcher must be given, got nothing"),
         (["-m", "~hydra/sweeper"], "hydra.sweeper must be a mapping"),
         (["hydra/launcher=joblib"], "hydra/launcher must be one of basic, local, ray_cluster, slurm, submitit_local, got 'joblib'."),
         (["hydra/launcher=submitit_slurm"], "hydra/launcher must be one of basic, local, ray_cluster, slurm, submitit_local, got"),

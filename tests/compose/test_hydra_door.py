@@ -24,7 +24,7 @@ import era_cnn
 from era_cnn.cli import main
 from era_cnn.compose import hydra_door, launchers
 from era_cnn.compose.composition import compose, compose_sweep, plain, plan_run, resolved, validated
-from era_cnn.compose.hydra_door import Loader, require_checked
+from era_cnn.compose.hydra_door import STAMP, Loader, PackagedFiles, require_checked
 from era_cnn.compose.interpolation import limited
 from era_cnn.compose.planner import Planner
 from era_cnn.compose.words import Words, load, loader_of
@@ -334,3 +334,32 @@ def test_a_packaged_file_is_parsed_once_until_it_changes(tmp_path: Path, monkeyp
     monkeypatch.syspath_prepend(str(tmp_path))
     (package / "file.yaml").write_text("a: 22\n", encoding="utf-8")
     assert source.load_config("file").config.a == 22
+
+
+def test_a_remembered_config_is_a_copy_and_follows_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = Words(["experiment=model_3", "data=digits"])
+    first = compose(words)
+    monkeypatch.setattr(Loader, "_merged", {})
+    assert compose(words) == first  # merged anew
+    first.optimizer.lr = 7.0
+    assert compose(words).optimizer.lr == 0.01
+    assert compose(Words([*words.overrides, "optimizer.lr=0.5"])).optimizer.lr == 0.5
+    assert compose(words).optimizer.lr == 0.01
+    group = tmp_path / "own" / "optimizer"
+    group.mkdir(parents=True)
+    for lr in (0.3, 0.4):  # a file of one's own is never remembered
+        (group / "mine.yaml").write_text(f"defaults: [sgd]\nlr: {lr}\n", encoding="utf-8")
+        own = Words([*words.overrides, "optimizer=mine"], config_dir=str(tmp_path / "own"))
+        assert compose(own).optimizer.lr == lr
+    assert len(Loader._merged) == 1
+
+
+def test_a_packaged_file_that_changes_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "adam.yaml"
+    stamps = []
+    for lr in (0.1, 0.25):
+        path.write_text(f"lr: {lr}\n", encoding="utf-8")
+        found = PackagedFiles("main", "pkg://era_cnn.conf")._read_config(path)
+        assert found.config.lr == lr
+        stamps.append(found.header[STAMP])
+    assert stamps[0] != stamps[1]

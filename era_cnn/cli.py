@@ -347,8 +347,8 @@ VERBS: dict[str, Callable[[Line], int]] = {
     "data": _data,
     "resume": _resume,
     "replay": _replay,
+    "report": _report,
     "compare": _compare,
     "list": _list,
     "note": _note,
-    "report": _report,
 }

@@ -30,15 +30,18 @@ def start(entry_point: list[str], *words: str, **env: str) -> subprocess.Complet
 
 @pytest.mark.process
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS, ids=["era-cnn", "python -m era_cnn"])
-def test_a_run_from_another_folder_ends_with_the_path_of_its_folder(entry_point: list[str], tmp_path: Path) -> None:
+def test_a_run_from_another_folder_ends_with_the_paths_of_its_folder_and_report(
+    entry_point: list[str], tmp_path: Path
+) -> None:
     done = start(entry_point, *SMALL)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    last = done.stdout.splitlines()[-1]
+    last, report = done.stdout.splitlines()[-2:]
     folder = tmp_path / last.removeprefix("Run folder: ")
+    assert tmp_path / report.removeprefix("Report: ") == folder / "report.html"
     assert {path.name for path in folder.iterdir()} == {
-        ".hydra", ".lock", "checkpoints", "config.yaml", "fingerprints.jsonl", "metrics.csv", "predictions.npz", "provenance.json", "result.json", "run.log", "status.json",
-        "summary.txt",
+        ".hydra", ".lock", "checkpoints", "config.yaml", "fingerprints.jsonl", "metrics.csv", "plots", "predictions.npz", "provenance.json", "report.html", "report.md", "result.json", "run.log", "samples.npz", "status.json",
+        "summary.json", "summary.txt",
     }  # fmt: skip
     assert json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["command"] == ["era-cnn", *SMALL]
     assert json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"] == "completed"

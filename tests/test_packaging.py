@@ -59,7 +59,8 @@ def test_every_yaml_file_is_in_the_wheel(environment: Path) -> None:
 
 def test_a_run_from_the_wheel(environment: Path, tmp_path: Path) -> None:
     done = start(environment, "era-cnn", "data=digits", "trainer=smoke")
-    folder = tmp_path / done.stdout.splitlines()[-1].removeprefix("Run folder: ")
+    folder = tmp_path / done.stdout.splitlines()[-2].removeprefix("Run folder: ")
+    assert (folder / "report.html").exists()  # from the templates in the wheel
     assert json.loads((folder / "result.json").read_text(encoding="utf-8"))["params"] == 7_616
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
     assert origin["code"]["git"] is None  # installed, so no checkout stands behind it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import importlib
 import importlib.util
 from collections.abc import Iterator
@@ -64,6 +65,13 @@ def wrong_imports(room: str, text: str) -> list[str]:
 def test_every_room_is_listed() -> None:
     rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert rooms == MAY_IMPORT.keys() - {"terminal"}
+
+
+def test_every_package_goes_into_the_wheel() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(PACKAGE.parent / "setup.cfg", encoding="utf-8")
+    listed = set(setup["options"]["packages"].split()) - {"era_cnn.conf"}
+    assert listed == {".".join(path.parent.relative_to(PACKAGE.parent).parts) for path in PACKAGE.rglob("__init__.py")}
 
 
 @pytest.mark.parametrize("room", MAY_IMPORT)

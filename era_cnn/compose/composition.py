@@ -28,8 +28,9 @@ from era_cnn.compose.hydra_door import (
 from era_cnn.compose.interpolation import limited, unresolved
 from era_cnn.compose.words import Words, load, loader_of, options_of
 from era_cnn.config.choices import DataSection
+from era_cnn.config.network import ModelConfig
 from era_cnn.config.parsing import parse, parse_data
-from era_cnn.config.schema import ModelConfig, RunConfig
+from era_cnn.config.schema import RunConfig
 from era_cnn.errors import ConfigError, problem
 from era_cnn.paths import typed_path
 

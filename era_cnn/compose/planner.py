@@ -19,7 +19,7 @@ from era_cnn.compose.guard import check_number_of_jobs, check_value, check_words
 from era_cnn.compose.hydra_door import Composed, set_job, split_grid
 from era_cnn.compose.interpolation import limited
 from era_cnn.compose.words import Words, load, loader_of, options_of
-from era_cnn.config.schema import describing_once
+from era_cnn.config.description import describing_once
 from era_cnn.errors import ConfigError, show
 
 

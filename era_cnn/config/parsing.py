@@ -11,23 +11,12 @@ from pydantic import Field, TypeAdapter, ValidationError, create_model
 
 from era_cnn.config.choices import GROUPS, SCHEDULERS, DataSection, SchedulerSection
 from era_cnn.config.data_info import DataInfo
+from era_cnn.config.description import described, info_of, is_described
 from era_cnn.config.messages import field_problems
-from era_cnn.config.schema import (
-    Augmentation,
-    EarlyStopping,
-    ModelConfig,
-    RunConfig,
-    Target,
-    TrainerConfig,
-    described,
-    info_of,
-    is_described,
-    is_order,
-    make_schedule,
-    num_train_images,
-    watchers,
-)
+from era_cnn.config.network import ModelConfig, is_order
+from era_cnn.config.schema import Augmentation, RunConfig, Target, make_schedule, num_train_images, watchers
 from era_cnn.config.sections import Choice, FieldError, Section, values_of
+from era_cnn.config.trainer import EarlyStopping, TrainerConfig
 from era_cnn.errors import ConfigError, problem
 
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from era_cnn.config.choices import BLOCKS, given_parameters
 from era_cnn.config.data_info import DataInfo
-from era_cnn.config.schema import ModelConfig, RunConfig
+from era_cnn.config.network import ModelConfig
+from era_cnn.config.schema import RunConfig
 from era_cnn.config.sections import FieldError, values_of
 from era_cnn.errors import ConfigError, problem
 from era_cnn.models.network import IMAGE, Graph, Network

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from era_cnn.config.schema import ModelConfig
+from era_cnn.config.network import ModelConfig
 from era_cnn.config.sections import FieldError
 from era_cnn.errors import problem
 from era_cnn.models import layers

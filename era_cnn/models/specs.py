@@ -11,7 +11,7 @@ from torch import nn
 
 from era_cnn.config.choices import BLOCKS
 from era_cnn.config.messages import field_problems
-from era_cnn.config.schema import ModelConfig
+from era_cnn.config.network import ModelConfig
 from era_cnn.config.sections import FieldError, Own, Section
 from era_cnn.errors import problem
 from era_cnn.models.blocks.parts import check_used

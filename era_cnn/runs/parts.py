@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 
 from era_cnn.config.choices import BLOCKS, DATASETS, is_own, keyword_parameters
+from era_cnn.config.description import read_from
 from era_cnn.config.schedule import Schedule
-from era_cnn.config.schema import RunConfig, make_schedule, read_from
+from era_cnn.config.schema import RunConfig, make_schedule
 from era_cnn.config.sections import FieldError
 from era_cnn.data.arrays import Arrays, check_against
 from era_cnn.data.batches import EvaluationBatches, Normalise, Split, TrainingBatches, split_off_val

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from era_cnn.config.choices import DATASETS, DataSection
-from era_cnn.config.schema import read_from
+from era_cnn.config.description import read_from
 from era_cnn.config.sections import FieldError
 from era_cnn.data.arrays import Arrays, check_against, digests_of
 from era_cnn.data.own import ImageFolder

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from era_cnn.config.choices import REGISTRIES
-from era_cnn.config.schema import Activation, Init, Norm
+from era_cnn.config.network import Activation, Init, Norm
 from era_cnn.config.synonyms import OURS, THEIRS, plain, suggestion
 from era_cnn.errors import ConfigError
 from era_cnn.models.build import check_network

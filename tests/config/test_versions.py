@@ -10,9 +10,11 @@ import yaml
 from pydantic import Field, create_model
 
 from era_cnn.config.choices import GROUPS
+from era_cnn.config.network import ModelConfig
 from era_cnn.config.parsing import parse
-from era_cnn.config.schema import Augmentation, ModelConfig, RunConfig, Target, TrainerConfig
+from era_cnn.config.schema import Augmentation, RunConfig, Target
 from era_cnn.config.sections import NoEffect, Section, values_of
+from era_cnn.config.trainer import TrainerConfig
 from era_cnn.config.versions import (
     FORMER_DIGESTS,
     SCHEMA,

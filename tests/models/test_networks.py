@@ -10,7 +10,7 @@ import yaml
 from torch import nn
 
 from era_cnn.config.data_info import DataInfo
-from era_cnn.config.schema import ModelConfig
+from era_cnn.config.network import ModelConfig
 from era_cnn.models.build import build_network
 from era_cnn.models.network import Network
 from era_cnn.models.summary import Summary, summarise

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from era_cnn.config.schema import ModelConfig
+from era_cnn.config.network import ModelConfig
 from era_cnn.config.versions import digest
 from era_cnn.errors import ConfigError
 from era_cnn.models import layers

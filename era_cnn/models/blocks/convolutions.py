@@ -5,15 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from era_cnn.config.choices import block
-from era_cnn.config.schema import (
-    DEFAULT_ORDER,
-    ActivationChoice,
-    Bias,
-    Dropout,
-    NormChoice,
-    NormGroups,
-    Order,
-)
+from era_cnn.config.network import DEFAULT_ORDER, ActivationChoice, Bias, Dropout, NormChoice, NormGroups, Order
 from era_cnn.config.sections import FieldError, Own
 from era_cnn.models import layers
 from era_cnn.models.blocks.fields import Bare, Channels, Dilation, Groups, KernelSize, Padding, Pool, Stride

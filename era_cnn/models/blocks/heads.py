@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import nn
 
 from era_cnn.config.choices import block
-from era_cnn.config.schema import ActivationChoice, Bias, Dropout
+from era_cnn.config.network import ActivationChoice, Bias, Dropout
 from era_cnn.config.sections import FieldError, Own
 from era_cnn.models.blocks.fields import Features
 from era_cnn.models.blocks.parts import Parts, make_activation, make_dropout

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from era_cnn.config.choices import block
-from era_cnn.config.schema import ActivationChoice
+from era_cnn.config.network import ActivationChoice
 from era_cnn.config.sections import FieldError, Own
 from era_cnn.models.blocks.parts import make_activation
 

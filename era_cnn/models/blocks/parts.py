@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
-from era_cnn.config.schema import Activation, Norm, Order, is_order
+from era_cnn.config.network import Activation, Norm, Order, is_order
 from era_cnn.config.sections import FieldError
 from era_cnn.models import layers
 from era_cnn.models.blocks.fields import Pool

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from era_cnn.config.choices import block
-from era_cnn.config.schema import ActivationChoice, Bias, Dropout, NormChoice, NormGroups
+from era_cnn.config.network import ActivationChoice, Bias, Dropout, NormChoice, NormGroups
 from era_cnn.config.sections import FieldError
 from era_cnn.models import layers
 from era_cnn.models.blocks.fields import Channels, KernelSize, Pool, Stride

@@ -14,7 +14,7 @@ from PIL import Image
 
 import era_cnn
 from era_cnn.compose.words import Words
-from era_cnn.config import schema
+from era_cnn.config import description
 from era_cnn.config.schema import RunConfig
 from era_cnn.config.versions import digest
 from era_cnn.data.decoding import Decoder
@@ -157,7 +157,7 @@ def test_sizes_that_differ_and_a_missing_root_are_config_errors(command, own: Pa
     assert (code, err.count("\n")) == (2, 2)  # with the line that says what is decoded
     assert "data.size must be given, since the images in" in err
     code, _, err = command("data=image_folder", "trainer=smoke")
-    assert (code, "data.root must have a value" in err) == (2, True)
+    assert (code, "data.root must be given, got nothing" in err) == (2, True)
 
 
 def test_an_image_without_contrast_has_no_deviation(own: Path) -> None:
@@ -172,8 +172,8 @@ def test_the_jobs_of_a_sweep_are_described_once(monkeypatch: pytest.MonkeyPatch)
     from tests.helpers import plan_sweep
 
     calls = []
-    original = schema.read_from
-    monkeypatch.setattr(schema, "read_from", lambda entry, name: (calls.append(name), original(entry, name))[1])
+    original = description.read_from
+    monkeypatch.setattr(description, "read_from", lambda entry, name: (calls.append(name), original(entry, name))[1])
     words = Words([*SHORT, "seed=1,2,3", "data.channels=1,3"])
     planned = plan_sweep(words, compose_sweep(words))
     assert [job.config.info.shape[0] for job in planned] == [1, 3] * 3
@@ -183,7 +183,7 @@ def test_the_jobs_of_a_sweep_are_described_once(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("name", ["image_folder", "npz"])
 def test_the_group_states_every_field_with_its_default(name: str) -> None:
     values = yaml.safe_load((CONF_DIR / "data" / f"{name}.yaml").read_text(encoding="utf-8"))
-    fields = schema.DATASETS.section(name).model_fields
+    fields = description.DATASETS.section(name).model_fields
     assert values.keys() == fields.keys()
     defaults = {name: field.default for name, field in fields.items() if not field.is_required()}
     assert {name: values[name] for name in defaults} == defaults

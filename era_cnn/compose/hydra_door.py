@@ -132,7 +132,7 @@ MOST_MERGED = 256
 class Loader(ConfigLoaderImpl):
     """Hydra's config loader, whose subclass checks each step; it returns no config that was not checked."""
 
-    _merged: ClassVar[dict[Stamps, bytes]] = {}
+    _merged: ClassVar[dict[Stamps, Composed]] = {}
     """Maps the files of a config to what they are together, before any override: merging takes long."""
 
     def __init__(
@@ -200,9 +200,8 @@ class Loader(ConfigLoaderImpl):
         if stamps not in self._merged:
             if len(self._merged) >= MOST_MERGED:
                 self._merged.clear()
-            self._merged[stamps] = pickle.dumps(super()._compose_config_from_defaults_list(defaults, repo))
-        composed: Composed = pickle.loads(self._merged[stamps])  # a copy, which overrides will change
-        return composed
+            self._merged[stamps] = super()._compose_config_from_defaults_list(defaults, repo)
+        return copy_of(self._merged[stamps])  # not by pickling: Hydra imports the modules of plugins twice
 
     def _parse_overrides_and_create_caching_repo(
         self, config_name: str | None, overrides: list[str]

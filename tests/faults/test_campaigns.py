@@ -67,7 +67,7 @@ def test_whatever_happens_a_run_comes_to_the_same_end(
     [
         ("crash_points", [8], {"only": "killed", "sabotage": "momentum"}, "other fingerprints"),
         ("crash_points", [8], {"only": "killed", "sabotage": "step_counter"}, "other fingerprints"),
-        ("crash_points", [8], {"only": "killed", "sabotage": "best_accuracy"}, "other result"),
+        ("crash_points", [12], {"only": "killed", "sabotage": "best_accuracy"}, "other result"),
         ("crash_points", [8], {"only": "power", "sabotage": "fsync"}, "must hold a whole checkpoint"),
         ("disk_failures", [16], {"sabotage": "swallowed_errors"}, "ended with 0"),
         ("damage", [20, 5, 0], {"sabotage": "digest_check"}, "not detected"),

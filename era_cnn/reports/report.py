@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from era_cnn.errors import ConfigError, RunFolderError, StorageError
+from era_cnn.errors import ConfigError, EraCnnError, RunFolderError, StorageError
 from era_cnn.folders.run import RunFolder, is_sweep
 from era_cnn.folders.storage import write_atomically, write_shared
 from era_cnn.folders.stored import run_folder
-from era_cnn.output import say, shown
+from era_cnn.output import complain, say, shown
 from era_cnn.reports import pictures
 from era_cnn.reports.charts import Chart
 from era_cnn.reports.compare import rows_of
@@ -39,6 +40,25 @@ def write_run_report(folder: RunFolder) -> Path:
     for name, picture in _plots(content):
         write_atomically(plots_dir / name, picture)
     return path
+
+
+def try_to_report(write: Callable[[], Path], folder: Path, *, quiet: bool = False) -> None:
+    """Writes a report at the end of a run or sweep, which is done without it: whatever goes wrong is only a warning.
+
+    Args:
+        write: Writes the report and returns its path.
+        folder: The folder of the run or sweep.
+        quiet: Whether to print nothing if all goes well.
+    """
+    try:
+        path = write()
+    except Exception as error:  # noqa: BLE001 - fonts, libraries and disks fail in many ways
+        reason = error if isinstance(error, EraCnnError) else f"{type(error).__name__}: {error}"
+        again = f"era-cnn report {shlex.quote(str(shown(folder)))}"
+        complain(f"The report must be written, got: {reason}. To try again: {again}")
+        return
+    if not quiet:
+        say(f"Report: {shown(path)}")
 
 
 def write_sweep_report(rows: Sequence[Row], sweep_dir: Path) -> Path:

@@ -16,9 +16,9 @@ from era_cnn.config.schema import RunConfig
 from era_cnn.errors import EraCnnError, OutputError, StorageError, block
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_config
-from era_cnn.output import complain, say, shown
+from era_cnn.output import say, shown
 from era_cnn.randomness import ONE_AT_A_TIME
-from era_cnn.reports.report import write_run_report
+from era_cnn.reports.report import try_to_report, write_run_report
 from era_cnn.runs.listeners.console import Console, log_to
 from era_cnn.runs.parts import check_blocks
 from era_cnn.runs.run import run
@@ -79,15 +79,7 @@ def carry_out(
 
 
 def _report(folder: RunFolder, *, quiet: bool) -> None:
-    """Writes the report. The run is complete without it, so whatever goes wrong is only a warning."""
-    try:
-        path = write_run_report(folder)
-    except Exception as error:  # noqa: BLE001 - the run is complete, whatever fails here
-        reason = error if isinstance(error, EraCnnError) else f"{type(error).__name__}: {error}"
-        complain(f"The report must be written, got: {reason}. To try again: era-cnn report {_quoted(folder)}")
-        return
-    if not quiet:
-        say(f"Report: {shown(path)}")
+    try_to_report(lambda: write_run_report(folder), folder.path, quiet=quiet)
 
 
 def _quoted(folder: RunFolder) -> str:

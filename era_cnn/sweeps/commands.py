@@ -23,7 +23,7 @@ from era_cnn.folders.stored import read_config
 from era_cnn.folders.sweep import OWN_NAMES, RECORD, SUBMITIT, SweepFolder
 from era_cnn.output import say, shown
 from era_cnn.paths import expanded, typed_path
-from era_cnn.reports.report import write_sweep_report
+from era_cnn.reports.report import try_to_report, write_sweep_report
 from era_cnn.reports.rows import Row, read_rows
 from era_cnn.reports.views import as_text, write_results
 from era_cnn.runs.stopping import StopRequest, stop_requests
@@ -213,7 +213,7 @@ def _conclude(sweep: SweepFolder, stop: StopRequest) -> int:
 
 
 def _report(rows: Sequence[Row], sweep: SweepFolder) -> None:
-    say(f"Report: {shown(write_sweep_report(rows, sweep.path))}")
+    try_to_report(lambda: write_sweep_report(rows, sweep.path), sweep.path)
 
 
 def _manner(

@@ -372,6 +372,18 @@ def test_a_report_that_fails_is_only_a_warning(
     assert json.loads(Path("run/status.json").read_text())["state"] == "completed"
 
 
+def test_a_report_of_a_sweep_that_fails_is_only_a_warning(
+    command: Command, with_reports: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(rows: object, path: Path) -> Path:
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr("era_cnn.sweeps.commands.write_sweep_report", fail)
+    code, _, err = command("-m", *RUN, "seed=1,2", "hydra.sweep.dir=sweep")
+    assert code == 0
+    assert err.endswith("got: RuntimeError: no fonts. To try again: era-cnn report sweep\n")
+
+
 def test_a_sweep_ends_with_one_report_for_all_jobs(command: Command, with_reports: None) -> None:
     words = ("optimizer.lr=0.01,0.1", "model.dropout=0.05,0.1", "hydra.sweep.dir=sweep")
     code, out, _ = command("-m", *RUN, *words)

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MOST_PER_CELL = 12
+"""The most images that are kept and shown of those of one class that are taken for another."""
+
 
 class Layer(BaseModel):
     """A row of the layer table, as in summary.json."""
@@ -194,10 +197,16 @@ def read_predictions(path: Path) -> Predictions:
     if not (is_whole and min(labels.min(), predicted.min()) >= 0 and max(labels.max(), predicted.max()) < classes):
         got = f"{len(labels)} labels, {len(predicted)} predictions and logits of shape {logits.shape}"
         raise RunFolderError(f"{path / 'predictions.npz'} must hold a class for each image, got {got}. Replay the run.")
+    return Predictions(labels.astype(np.int64), predicted.astype(np.int64), probabilities(logits))
+
+
+def probabilities(logits: NDArray[Any]) -> NDArray[Any]:
+    """The softmax of logits (N, K), float64."""
+    import numpy as np
+
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return Predictions(
-        labels.astype(np.int64), predicted.astype(np.int64), shifted / shifted.sum(axis=1, keepdims=True)
-    )
+    shares: NDArray[Any] = shifted / shifted.sum(axis=1, keepdims=True)
+    return shares
 
 
 def reference_curve(experiment: str) -> list[dict[str, float]]:

@@ -11,14 +11,11 @@ from era_cnn.config.yamltext import as_yaml
 from era_cnn.errors import shortened
 from era_cnn.reports import charts, page, pictures
 from era_cnn.reports.charts import Chart
-from era_cnn.reports.content import Predictions, RunContent
+from era_cnn.reports.content import MOST_PER_CELL, Predictions, RunContent
 from era_cnn.reports.page import Fact, Figure, Grid, Pair, Picture, text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-MOST_PER_CELL = 12
-"""The most images that are shown of a cell of the confusion matrix."""
 
 MOST_WORST = 12
 """The most errors that are shown by themselves."""

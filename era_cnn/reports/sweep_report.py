@@ -15,7 +15,7 @@ from era_cnn.reports.comparisons import compared
 from era_cnn.reports.page import Cell, Fact, Grid, text
 from era_cnn.reports.rows import SEED, Row
 from era_cnn.reports.statistics import Group, best, criterion, groups
-from era_cnn.reports.tables import ACCURACIES, keys_of_settings, note
+from era_cnn.reports.tables import ACCURACIES, accuracies_of, keys_of_settings, note, setting_text
 from era_cnn.reports.verdicts import section_of
 
 MOST_VALUES = 12
@@ -56,7 +56,7 @@ def _headline(rows: Sequence[Row], done: Sequence[Row]) -> str:
     said = f"{finished} of {len(rows)} runs done" + (f", {rest} failed or interrupted." if rest else ".")
     if winners := best(groups(done)):
         keys = _keys(done)
-        said += f" Best setting: {text(_label(keys, winners[0].rows[0]))}."
+        said += f" Best setting: {text(setting_text(keys, winners[0]))}."
     return said
 
 
@@ -91,10 +91,11 @@ def sweep_charts(done: Sequence[Row]) -> Iterator[Chart]:
         yield _by_two_keys(keys[0], keys[1], groups(done), measure)
     found = [group for group in groups(done) if len(group.rows) > 1]
     if 1 <= len(found) <= MOST_SETTINGS:
-        series = {_label(keys, group.rows[0]) or "all": [measure.of(row) for row in group.rows] for group in found}
-        yield charts.categories(
-            "seeds", "The runs of each setting; the line is their mean.", series, x="", y=measure.title
-        )
+        series = {
+            ", ".join(group.rows[0].cells(keys)) or "all": [measure.of(row) for row in group.rows] for group in found
+        }
+        alt = "The runs of each setting; the line is their mean."
+        yield charts.categories("seeds", alt, series, x=", ".join(keys), y=measure.title)
     if len({row.result["params"] for row in done if row.result}) > 1:
         sizes = [(float(row.result["params"]), measure.of(row)) for row in done if row.result]
         alt = "Accuracy against the number of parameters."
@@ -132,12 +133,12 @@ def _by_key(name: str, key: str, done: Sequence[Row], measure: _Measure) -> Char
 
 def _by_two_keys(one: str, other: str, found: Sequence[Group], measure: _Measure) -> Chart:
     means = {group.rows[0].cells([one, other]): group.mean(measure.name) for group in found}
-    rows, columns_ = (
+    rows, across = (
         sorted({pair[i] for pair in means}, key=lambda value: (_number(value) or 0.0, value)) for i in (0, 1)
     )
-    cells = [[means.get((row, column)) for column in columns_] for row in rows]
+    cells = [[means.get((row, column)) for column in across] for row in rows]
     alt = f"Mean {measure.title} by {one} (rows) and {other} (columns)."
-    return charts.heatmap("heatmap", alt, rows, columns_, cells)
+    return charts.heatmap("heatmap", alt, rows, across, cells)
 
 
 def _number(value: str) -> float | None:
@@ -151,12 +152,8 @@ def _keys(rows: Sequence[Row]) -> list[str]:
     return [key for key in columns(rows) if key != SEED]
 
 
-def _label(keys: Sequence[str], row: Row) -> str:
-    return " ".join(f"{key}={value}" for key, value in zip(keys, row.cells(keys), strict=True))
-
-
 def _settings(done: Sequence[Row]) -> Grid:
-    keys, accuracies = _keys(done), _accuracies(done)
+    keys, accuracies = _keys(done), accuracies_of(done)
     found = groups(done)
     winners = best(found)
     rows: list[list[object]] = [
@@ -184,7 +181,7 @@ def _comparison(done: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def _runs(rows: Sequence[Row], base: Path) -> Grid:
-    keys, accuracies = columns(rows), _accuracies(rows)
+    keys, accuracies = columns(rows), accuracies_of(rows)
     lines: list[list[object]] = []
     for row in rows:
         result = row.result or {}
@@ -194,11 +191,6 @@ def _runs(rows: Sequence[Row], base: Path) -> Grid:
         where = str(row.folder(base))
         lines.append([row.outcome.number, *map(_sortable, row.cells(keys)), state, *percents, seconds, where])
     return page.grid(["job", *keys, "state", *accuracies, "seconds", "folder"], lines, ["job", *accuracies, "seconds"])
-
-
-def _accuracies(rows: Sequence[Row]) -> dict[str, str]:
-    has_val = any(row.result and row.result["final_val_accuracy"] is not None for row in rows)
-    return {title: name for title, name in ACCURACIES.items() if has_val or "val" not in title.split()}
 
 
 def _percent(value: Any) -> Cell:

@@ -17,10 +17,8 @@ from torch import Tensor, nn
 from era_cnn.data.batches import Normalise
 from era_cnn.errors import ConfigError
 from era_cnn.models.gradcam import grad_cam
+from era_cnn.reports.content import MOST_PER_CELL, probabilities
 from era_cnn.runs.parts import Parts
-
-MOST_PER_CELL = 12
-"""The most images that are kept of those of one class that are taken for another."""
 
 MOST_ERRORS = 1_000
 NUM_AUGMENTED = 24
@@ -59,8 +57,7 @@ def collect_samples(parts: Parts, predictions: Mapping[str, NDArray[Any]]) -> di
 def _errors(predictions: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
     """The indices of errors, most confident first; of each kind of error, only its most confident ones."""
     labels, predicted, logits = (predictions[name] for name in ("labels", "predicted", "logits"))
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    confidences = shifted.max(axis=1) / shifted.sum(axis=1)
+    confidences = probabilities(logits).max(axis=1)
     (wrong,) = np.nonzero(labels != predicted)
     kept: list[int] = []
     counts: dict[tuple[int, int], int] = {}

@@ -16,12 +16,15 @@ import pytest
 
 from era_cnn.errors import RunFolderError
 from era_cnn.folders.arrays import write_arrays
+from era_cnn.folders.outcome import read_outcome
 from era_cnn.folders.run import RunFolder
 from era_cnn.reports import charts
 from era_cnn.reports.content import read_run, reference_curve
 from era_cnn.reports.handin import BEGIN, END, as_markdown
 from era_cnn.reports.report import write_run_report
+from era_cnn.reports.rows import read_rows
 from era_cnn.reports.run_report import run_page
+from era_cnn.reports.sweep_report import sweep_charts, sweep_page
 from era_cnn.training.history import EpochMetrics, Scores
 from tests.reports.made import SCHEMA_1, write_run
 
@@ -382,6 +385,14 @@ def test_a_report_of_a_sweep_that_fails_is_only_a_warning(
     code, _, err = command("-m", *RUN, "seed=1,2", "hydra.sweep.dir=sweep")
     assert code == 0
     assert err.endswith("got: RuntimeError: no fonts. To try again: era-cnn report sweep\n")
+
+
+def test_the_spread_over_seeds_has_its_chart(tmp_path: Path) -> None:
+    for number, (lr, seed) in enumerate([(0.01, 1), (0.01, 2), (0.02, 1), (0.02, 2)]):
+        write_run(tmp_path / f"{number}", {"optimizer.lr": lr, "seed": seed}, final=0.5 + lr)
+    rows = read_rows([read_outcome(path, None, ()) for path in sorted(tmp_path.iterdir())])
+    assert [chart.name for chart in sweep_charts(rows)] == ["key_0", "seeds"]
+    assert "Best setting: optimizer.lr=0.02." in Tags(sweep_page(rows, tmp_path)).text
 
 
 def test_a_sweep_ends_with_one_report_for_all_jobs(command: Command, with_reports: None) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 import era_cnn
-from era_cnn.cli import VERBS, _read
+from era_cnn.cli import VERBS
 from era_cnn.compose.words import Words
 from era_cnn.errors import ConfigError
 from era_cnn.sweeps.executor import Manner
 from era_cnn.sweeps.worker import do_job
+from era_cnn.verbs.line import read_line
 
 SMALL = ["data=digits", "trainer=smoke", "threads=1", "trainer.limit_train_images=64", "trainer.limit_test_images=50"]
 
@@ -40,14 +41,14 @@ def test_options_may_stand_anywhere(verb: str, option: str, own: Path) -> None:
         [*words, "a", "-c", "job", option, "own", "--plugin", "blocks.py"],
         ["--plugin", "blocks.py", *words, "a", option, "own", "-c", "job"],
     ):
-        line = _read(typed)
+        line = read_line(typed, VERBS)
         assert (line.verb, line.words, line.config_dir, line.plugins) == (verb, ("a", "-c", "job"), "own", (plugin,))
         assert line.command == ["era-cnn", *typed]
 
 
 def test_plugins_may_be_several_and_keep_their_order(own: Path, tmp_path: Path) -> None:
     (tmp_path / "more.py").touch()
-    line = _read(["--plugin", "more.py", "seed=1", "--plugin", "blocks.py"])
+    line = read_line(["--plugin", "more.py", "seed=1", "--plugin", "blocks.py"], VERBS)
     assert [Path(path).name for path in line.plugins] == ["more.py", "blocks.py"]
     assert all(map(os.path.isabs, line.plugins))
 
@@ -71,7 +72,7 @@ def test_options_that_name_nothing_are_refused(typed: list[str], message: str, c
     assert (code, out) == (2, "")
     assert err.startswith(message)
     with pytest.raises(ConfigError, match="must"):
-        _read(typed)
+        read_line(typed, VERBS)
 
 
 def test_a_folder_of_ones_own_counts_for_each_verb(command, own: Path, tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "use": {"config", "data", "models", "training", "folders", "reports", "runs", "compose"},
     "sweeps": {"config", "folders", "reports", "runs", "compose"},
     "terminal": set(),
+    "verbs": {"config", "folders", "reports", "runs", "compose", "use", "sweeps"},
 }
 WHEN_CALLED = {("compose", "models"), ("compose", "api")}
 """The exceptions: CONTRIBUTING.md has their reasons. They may not be imported with the module."""

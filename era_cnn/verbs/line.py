@@ -1,0 +1,116 @@
+"""A command line: what may appear before and after a verb, and how its words are parsed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from era_cnn.errors import ConfigError, harmless, problem
+from era_cnn.machine import keep_memory
+from era_cnn.output import say
+from era_cnn.paths import expanded
+
+if TYPE_CHECKING:
+    from era_cnn.compose.words import Words  # imports Hydra
+
+
+@dataclass(frozen=True)
+class Line:
+    """A command line that was read."""
+
+    typed: tuple[str, ...]
+    verb: str
+    """Empty for a run, for a sweep and for Hydra's own flags such as --help."""
+
+    words: tuple[str, ...]
+    """The words after the verb, without the options that may appear anywhere."""
+
+    config_dir: str | None = None
+    plugins: tuple[str, ...] = ()
+    owns_process: bool = False
+    """Whether this process was started for this command alone."""
+
+    def prepare_to_compute(self) -> None:
+        """Makes training faster by settings that last for the rest of the process."""
+        if self.owns_process:
+            keep_memory()
+
+    @property
+    def command(self) -> list[str]:
+        """The whole command, for provenance.json."""
+        return ["era-cnn", *self.typed]
+
+    def composing(self, overrides: Sequence[str]) -> Words:
+        """The words that compose a config from these overrides."""
+        from era_cnn.compose.words import Words, parse_words
+
+        words = Words.of(parse_words(list(overrides)), self.plugins)
+        return words.in_folder(self.config_dir)
+
+
+REPEATABLE = ("--plugin", "--baseline", "--where", "--tag")
+"""The options that may be given more than once."""
+
+
+def read_line(typed: Sequence[str], verbs: Collection[str]) -> Line:
+    """Separates the options that may appear before or after a verb from the rest of a command line.
+
+    Raises:
+        ConfigError: If an option has no value or is given twice, or its folder or file does not exist.
+    """
+    rest: list[str] = []
+    config_dir, plugins = None, []
+    given: set[str] = set()
+    words = iter(typed)
+    for word in words:
+        option, has_value, value = word.partition("=")
+        option = "--config-dir" if option == "-cd" else option
+        if option in given:  # every parser behind this one takes the last one without a word
+            raise ConfigError([f"{option} must be given once, got it twice. Remove one."])
+        given |= {option} if option.startswith("--") and option not in REPEATABLE else set()
+        if word == "--":
+            rest += [word, *words]
+        elif option not in ("--config-dir", "--plugin"):
+            rest.append(word)
+        elif not (value := value if has_value else next(words, "")):
+            raise ConfigError([f"{option} must be followed by a path, got nothing. Give one, or leave {option} out."])
+        elif option == "--plugin":
+            plugins.append(_plugin(expanded(value)))
+        else:
+            config_dir = expanded(value)
+    if config_dir is not None and not os.path.isdir(config_dir):
+        raise ConfigError([problem("--config-dir", "be a folder", config_dir, "Create it.")])
+    verb = rest.pop(0) if rest and rest[0] in verbs else ""
+    return Line(tuple(typed), verb, tuple(rest), config_dir, tuple(plugins))
+
+
+def _plugin(path: str) -> str:
+    """The absolute path of a plugin file."""
+    if not (os.path.isfile(path) and os.access(path, os.R_OK)):
+        raise ConfigError([problem("--plugin", "be a file that can be read", path, "Check the path.")])
+    return os.path.abspath(path)
+
+
+class Parser(argparse.ArgumentParser):
+    """Parses the words after a verb; the docstring of its function describes it. Prints as everything else does."""
+
+    def __init__(self, line: Line, verb: Callable[[Line], int]) -> None:
+        super().__init__(f"era-cnn {line.verb}", description=verb.__doc__)
+
+    def print_help(self, file: object = None) -> None:
+        """Prints the help."""
+        say(*self.format_help().splitlines())
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the usage and the message, and ends the command with code 2."""
+        super().error(harmless(message))
+
+
+def parsed(parser: argparse.ArgumentParser, line: Line) -> argparse.Namespace:
+    """Parses the words after a verb; the verb's help also lists the options that may appear anywhere."""
+    parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder with your own config groups")
+    parser.add_argument("--plugin", metavar="FILE", action="append", help="a file with your own code; repeatable")
+    return parser.parse_intermixed_args(line.words)

@@ -1,0 +1,66 @@
+"""The commands that show what a config is, before anything is trained: models, describe, data."""
+
+from __future__ import annotations
+
+import json
+
+from era_cnn.errors import ConfigError
+from era_cnn.output import say
+from era_cnn.verbs.line import Line, Parser, parsed
+
+
+def models(line: Line) -> int:
+    """Lists every experiment, with its size and target."""
+    parser = Parser(line, models)
+    parser.add_argument("--json", action="store_true", help="print a JSON list of objects instead of a table")
+    help_ = "build every network, and print only where one can't be built or misses its target; for CI"
+    parser.add_argument("--check", action="store_true", help=help_)
+    args = parsed(parser, line)
+    from era_cnn.use.catalogue import catalogue, catalogue_table
+
+    found = catalogue(line.composing([]), is_check=args.check)
+    if args.json:
+        say(*json.dumps([entry.to_json() for entry in found.entries], indent=2).split("\n"))
+    elif not args.check:
+        say(*catalogue_table(found.entries).split("\n"), *found.notes)
+    if found.problems:
+        raise ConfigError(found.problems)
+    if args.check and not args.json:
+        say(f"{len(found.entries)} experiments can be built, and none misses its target.", *found.notes)
+    return 0
+
+
+def describe(line: Line) -> int:
+    """Prints the layer table of a composed config."""
+    parser = Parser(line, describe)
+    parser.add_argument("overrides", nargs="*", help="overrides as for a run, such as experiment=model_3")
+    args = parsed(parser, line)
+    from era_cnn.compose.composition import compose_run
+
+    config = compose_run(line.composing(args.overrides))
+    from era_cnn.use.catalogue import describe as summarize
+    from era_cnn.use.catalogue import describe_decay
+
+    summary, misses = summarize(config)
+    say(*summary.table().splitlines(), *describe_decay(config))
+    if misses:
+        raise ConfigError(misses)
+    return 0
+
+
+def data(line: Line) -> int:
+    """Verifies a data set, after a download if needed, or checks a folder of images or a file."""
+    parser = Parser(line, data)
+    parser.add_argument("name", help="as data=NAME chooses it, such as mnist or image_folder")
+    parser.add_argument("overrides", nargs="*", help="overrides, such as data.root=FOLDER")
+    parser.add_argument("--verify", action="store_true", help="decode a folder again, and compare it with the cache")
+    parser.add_argument("--json", action="store_true", help="print a JSON object instead of text")
+    args = parsed(parser, line)
+    from era_cnn.compose.composition import compose_data
+
+    section = compose_data(line.composing([f"data={args.name}", *args.overrides]))
+    from era_cnn.use.data import examine
+
+    report = examine(section, verify=args.verify)
+    say(*(json.dumps(report.to_json(), indent=2).split("\n") if args.json else report.lines()))
+    return 0 if report.is_sound else 3

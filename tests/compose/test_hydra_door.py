@@ -19,6 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import Container, OmegaConf
 from omegaconf.basecontainer import BaseContainer
+from omegaconf.errors import ConfigAttributeError
 
 import era_cnn
 from era_cnn.cli import main
@@ -336,22 +337,69 @@ def test_a_packaged_file_is_parsed_once_until_it_changes(tmp_path: Path, monkeyp
     assert source.load_config("file").config.a == 22
 
 
+ODDLY_SET = [
+    [],
+    ["seed=3"],
+    ["optimizer.lr=0.02", "experiment=model_3", "optimizer.momentum=0"],
+    ["~model.layers.conv5", "+model.layers.conv4.padding=1", "++optimizer.nesterov=true"],
+    ["model.layers.conv2={out_channels:3}", "target={max_params:null}"],
+    ["~experiment", "model=model_2", "model.dropout=0.2"],
+    ["augmentation=[rotate,affine]", "augmentation.affine.shear=2", "+optimizer@spare=adam"],
+    ["scheduler=one_cycle", "+scheduler.points=[1,2]", "name='a b'"],
+    ["sweep=seeds", "sweep.retries=1"],
+    ["hydra.run.dir=x", "hydra/launcher=local", "seed=4"],
+]
+
+
+@pytest.mark.parametrize("overrides", ODDLY_SET, ids=" ".join)
+def test_a_config_from_a_remembered_one_is_the_one_that_hydra_composes(
+    overrides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compose(Words([*overrides, "threads=7"]))  # the choices are remembered from here
+    ours = compose(Words(overrides))
+    monkeypatch.setattr(Loader, "_from_base", lambda *arguments: None)
+    hydras = compose(Words(overrides))
+    assert ours == hydras
+    assert str(OmegaConf.to_container(ours)) == str(OmegaConf.to_container(hydras))  # also in order
+    for config in (ours, hydras):
+        with pytest.raises(ConfigAttributeError):
+            config.unknown = 1
+        config.hydra.verbose = True
+
+
+def test_a_wrong_value_is_refused_whether_its_groups_are_remembered_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    compose(Words())
+    messages = []
+    for _ in range(2):
+        with pytest.raises(ConfigError) as error:
+            compose(Words(["optimizer.nothing=1", "~model.layers.none"]))
+        messages.append(error.value.problems)
+        monkeypatch.setattr(Loader, "_from_base", lambda *arguments: None)
+    assert messages[0] == messages[1]
+    assert len(messages[0]) == 2
+
+
 def test_a_remembered_config_is_a_copy_and_follows_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Loader, "_bases", {})
     words = Words(["experiment=model_3", "data=digits"])
     first = compose(words)
-    monkeypatch.setattr(Loader, "_merged", {})
-    assert compose(words) == first  # merged anew
     first.optimizer.lr = 7.0
     assert compose(words).optimizer.lr == 0.01
-    assert compose(Words([*words.overrides, "optimizer.lr=0.5"])).optimizer.lr == 0.5
+    assert compose(words.with_overrides([*words.overrides, "optimizer.lr=0.5"])).optimizer.lr == 0.5
     assert compose(words).optimizer.lr == 0.01
+    assert len(Loader._bases) == 1
+    ((key, (stamps, base)),) = Loader._bases.items()
+    base.optimizer.lr = 0.7  # as if the files had said so
+    assert compose(words).optimizer.lr == 0.7
+    Loader._bases[key] = (*stamps[:-1], f"0 {stamps[-1].partition(' ')[2]}"), base
+    assert compose(words).optimizer.lr == 0.01, "a file that has changed must be read again"
     group = tmp_path / "own" / "optimizer"
     group.mkdir(parents=True)
     for lr in (0.3, 0.4):  # a file of one's own is never remembered
         (group / "mine.yaml").write_text(f"defaults: [sgd]\nlr: {lr}\n", encoding="utf-8")
         own = Words([*words.overrides, "optimizer=mine"], config_dir=str(tmp_path / "own"))
         assert compose(own).optimizer.lr == lr
-    assert len(Loader._merged) == 1
+    assert len(Loader._bases) == 1
 
 
 def test_a_packaged_file_that_changes_is_read_again(tmp_path: Path) -> None:

@@ -344,7 +344,7 @@ ODDLY_SET = [
     ["~model.layers.conv5", "+model.layers.conv4.padding=1", "++optimizer.nesterov=true"],
     ["model.layers.conv2={out_channels:3}", "target={max_params:null}"],
     ["~experiment", "model=model_2", "model.dropout=0.2"],
-    ["augmentation=[rotate,affine]", "augmentation.affine.shear=2", "+optimizer@spare=adam"],
+    ["augmentation=[rotate,affine]", "augmentation.affine.shear=2"],
     ["scheduler=one_cycle", "+scheduler.points=[1,2]", "name='a b'"],
     ["sweep=seeds", "sweep.retries=1"],
     ["hydra.run.dir=x", "hydra/launcher=local", "seed=4"],

@@ -5,7 +5,7 @@ SETUP := .venv/installed
 LIGHTNING := .venv-lightning/installed
 RAY := .venv-ray/installed
 
-.PHONY: help install run test test-wheel test-launchers test-faults test-browser test-ray lint check format bench faults
+.PHONY: help install run test test-wheel test-launchers test-faults test-browser test-ray lint check format docs pictures bench faults
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -33,10 +33,16 @@ test-wheel: install ## test the wheel in a separate environment
 test-launchers: install ## test sweeps through launcher plugins: submitit, and Slurm where it is installed
 	$(BIN)/python -m pytest tests/sweeps/test_plugins.py -k "not ray"
 
-test-faults: install ## run a short fault injection: runs that are killed, starved and damaged
+test-docs: install ## build the documentation into site/, and check its links
+	$(BIN)/python docs/build.py
+
+pictures: install ## make the pictures of README and docs/ from a real run; needs Chromium
+	$(BIN)/python docs/pictures.py
+
+faults: install ## run a short fault injection: runs that are killed, starved and damaged
 	$(BIN)/python -m pytest tests/faults --durations 10
 
-test-browser: install ## test reports in Chromium, which must be installed
+test-browser: install ## test reports and the documentation in Chromium, which must be installed
 	$(BIN)/python -m pytest tests/browser
 
 test-ray: install $(RAY) ## test sweeps on a local Ray cluster
@@ -52,6 +58,12 @@ check: lint test test-wheel test-launchers test-faults ## run all checks of CI, 
 format: install ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: install ## build the documentation into site/, and check its links
+	$(BIN)/python docs/build.py
+
+pictures: install ## make the pictures of README and docs/ from a real run; needs Chromium
+	$(BIN)/python docs/pictures.py
 
 faults: install ## run the full fault injection; writes experiments/reliability/; its cost needs MNIST (ERA_CNN_DATA)
 	$(BIN)/python -m tests.faults

@@ -1,4 +1,4 @@
-"""What the README tells a reader to type works, and what it says of the networks is so."""
+"""What the README and the pages tell a reader to type works, and what they say of the networks is so."""
 
 from __future__ import annotations
 
@@ -8,110 +8,116 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
+from docs import generate
 from era_cnn.cli import VERBS
-from era_cnn.compose.composition import compose, compose_typed, validated
+from era_cnn.compose.composition import compose_typed, validated
 from era_cnn.compose.planner import Planner
 from era_cnn.compose.words import Words, parse_words
-from era_cnn.config.choices import BLOCKS
-from era_cnn.config.parsing import parse
+from era_cnn.config.choices import REGISTRIES
 from era_cnn.models.build import build_network, check_network
 from era_cnn.models.summary import summarise
 from era_cnn.sweeps.options import sweep_options
 from era_cnn.sweeps.search import plan_corners
+from era_cnn.verbs.line import read_line
 from tests.conftest import GREY_EXPERIMENTS, config_of
 from tests.data.folders import TWO_SPLITS, make_folder
 from tests.helpers import GREY, nothing_stays_registered
 from tests.models.test_blocks import INHERITED
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RECIPES = ROOT / "docs" / "recipes.md"
+"""Its lines are trained, by tests/test_recipes_page.py."""
+
+PAGES = [
+    ROOT / "README.md",
+    *sorted({*(ROOT / "docs").rglob("*.md")} - {*(ROOT / "docs" / "reference").rglob("*.md"), RECIPES}),
+]
+TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
 
 
 def blocks_of(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    """The blocks of code in a language, of all pages."""
+    return [each for text in TEXTS.values() for each in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)]
 
 
-COMMANDS = [line for block in blocks_of("bash") for line in block.splitlines() if line.startswith("era-cnn ")]
+COMMANDS = sorted({line for block in blocks_of("bash") for line in block.splitlines() if line.startswith("era-cnn ")})
+FILES = {path: text for block in blocks_of("yaml") for path, text in [block.removeprefix("# conf/").split("\n", 1)]}
+"""The files of the reader's own folder, by their paths in it."""
 
 
-def test_nothing_was_left_to_be_filled_in() -> None:
-    words = set(re.findall(r"\b[A-Z][A-Z0-9]{3,}\b", README))
-    assert words <= {
-        "MNIST",
-        "KMNIST",
-        "QMNIST",
-        "EMNIST",
-        "CIFAR",
-        "JPEG",
-        "WebP",
-        "TIFF",
-        "EXIF",
-        "YAML",
-        "CUDA",
-        "H200",
-        "NVIDIA",
-        "NAME",
-        "PYTHON",
-        "SIGHUP",
-        "SIGTERM",
-        "SIGUSR1",
-        "SIGUSR2",
-        "HOME",
-        "OMP_WAIT_POLICY",
-        "SWEEP",
-        "FOLDER",
-        "CONTRIBUTING",
-        "CHANGELOG",
-        "README",
-    }
+def test_the_readme_is_short() -> None:
+    assert len(README.split()) <= 800
 
 
-def test_the_readme_has_its_commands() -> None:
-    assert len(COMMANDS) >= 12
+@pytest.mark.parametrize("page", TEXTS)
+def test_links_lead_to_files_that_exist(page: str) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", TEXTS[page])
+    generated = {f"{name}.md" for name in generate.PAGES}
+    missing = [
+        link
+        for link in links
+        if not ((ROOT / page).parent / link).exists()
+        and not (Path(link).parent.name == "reference" and Path(link).name in generated)
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", generate.PAGES)
+def test_a_generated_page_describes_everything(page: str) -> None:
+    if page == "experiments":
+        return  # it takes long, and `era-cnn models` is tested
+    text = generate.PAGES[page]()
+    assert text.startswith("# ")
+    assert "| None |" not in text, "a field has no description"
+    assert "\n\n\n\n" not in text
+
+
+def test_every_entry_has_a_docstring() -> None:
+    silent = [
+        f"{kind}.{name}" for kind, registry in REGISTRIES.items() for name in registry if not registry[name].__doc__
+    ]
+    assert silent == []
+
+
+def test_the_site_lists_every_page() -> None:
+    listed = set(re.findall(r'"([\w/-]+\.md)"', (ROOT / "zensical.toml").read_text(encoding="utf-8")))
+    written = {str(path.relative_to(ROOT / "docs")) for path in [*PAGES[1:], RECIPES]}
+    assert listed == written | {f"reference/{name}.md" for name in generate.PAGES}
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) >= 30
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_of_the_readme_is_understood(line: str) -> None:
+def test_every_command_is_understood(line: str) -> None:
     make_folder(Path("my_images"), TWO_SPLITS)
-    words = shlex.split(line, comments=True)[1:]
-    if (words[0] in VERBS and words[0] != "describe") or words == ["--help"]:
+    for path, text in FILES.items():
+        (file := Path("my_conf", path)).parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    typed = read_line(shlex.split(line, comments=True)[1:], VERBS)
+    if (typed.verb and typed.verb != "describe") or "--help" in typed.words:
         return  # tested where they are
-    args = parse_words(words[1:] if words[0] == "describe" else words)
-    if words[0] == "describe":
-        check_network(validated(compose(Words.of(args))))
-        return
-    composed, is_sweep = compose_typed(Words.of(args), args)
+    args = parse_words(typed.words)
+    words = Words.of(args).in_folder(typed.config_dir)
+    composed, is_sweep = compose_typed(words, args)
     if not is_sweep:
         check_network(validated(composed))
         return
-    planner = Planner(Words.of(args), composed)
+    planner = Planner(words, composed)
     search = sweep_options(composed).search
     for job in plan_corners(search, planner) if search else planner.plan(planner.grid()):
         check_network(job.config)
 
 
-def test_the_model_of_the_readme_can_be_built() -> None:
-    (text,) = blocks_of("yaml")
-    model = yaml.safe_load(text)
-    config = parse({**config_of("~experiment").model_dump(), "model": model})
-    check_network(config)
-
-
-def test_the_block_of_the_readme_can_be_registered_and_used() -> None:
+def test_the_block_of_the_page_can_be_registered_and_used() -> None:
     text = next(each for each in blocks_of("python") if "@era_cnn.block" in each)
     with nothing_stays_registered():
-        exec(text, {"__name__": "of_the_readme"})
+        exec(text, {"__name__": "of_the_page"})
         layers = {"first": {"block": "squeeze", "ratio": 1}, "gap": {"block": "gap_head", "projection": "conv"}}
         assert build_network(layers, INHERITED, seed=1, info=GREY)(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
-
-
-def test_every_block_and_its_fields_stand_in_the_readme() -> None:
-    rows = re.findall(r"^\| (`[a-z_`, ]+`) \| (.*) \|$", README, re.MULTILINE)
-    documented = {name: fields for names, fields in rows for name in re.findall(r"`(\w+)`", names)}
-    for block in BLOCKS:
-        for field in BLOCKS.section(block).model_fields:
-            assert re.search(rf"\b{field}\b", documented[block]), f"{block}.{field}"
 
 
 def test_the_table_of_the_networks_is_that_of_the_configs() -> None:

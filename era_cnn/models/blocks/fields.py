@@ -10,6 +10,9 @@ Channels = Annotated[int, Field(ge=1, le=65_536, description="the number of chan
 Features = Annotated[int, Field(ge=1, le=65_536, description="the number of features, or classes for one each")]
 KernelSize = Annotated[int, Field(ge=1, le=1_024, description="the height and width of the kernel in pixels")]
 Stride = Annotated[int, Field(ge=1, le=1_024, description="the step between two positions of the kernel in pixels")]
+PoolStride = Annotated[
+    Stride | None, Field(description="the step between two positions of the kernel in pixels, null for kernel_size")
+]
 Padding = Annotated[
     int, Field(ge=0, le=1_024, description="the pixels added on every side, or same for what keeps height and width")
 ]

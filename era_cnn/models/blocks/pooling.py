@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from era_cnn.config.choices import block
 from era_cnn.config.sections import FieldError
-from era_cnn.models.blocks.fields import KernelSize, Padding, Stride
+from era_cnn.models.blocks.fields import KernelSize, Padding, PoolStride, Stride
 from era_cnn.models.layers import pad_side
 
 
@@ -26,7 +26,7 @@ def check_pool_padding(kernel_size: int, padding: int) -> None:
 class MaxPool(nn.MaxPool2d):
     """The largest value of each window; (B, C, H, W) to (B, C, H / stride, W / stride). No stride: kernel_size."""
 
-    def __init__(self, *, kernel_size: KernelSize = 2, stride: Stride | None = None, padding: Padding = 0) -> None:
+    def __init__(self, *, kernel_size: KernelSize = 2, stride: PoolStride = None, padding: Padding = 0) -> None:
         check_pool_padding(kernel_size, padding)
         super().__init__(kernel_size, stride, padding)
 
@@ -35,7 +35,7 @@ class MaxPool(nn.MaxPool2d):
 class AvgPool(nn.AvgPool2d):
     """The mean of each window; (B, C, H, W) to (B, C, H / stride, W / stride). No stride: kernel_size."""
 
-    def __init__(self, *, kernel_size: KernelSize = 2, stride: Stride | None = None, padding: Padding = 0) -> None:
+    def __init__(self, *, kernel_size: KernelSize = 2, stride: PoolStride = None, padding: Padding = 0) -> None:
         check_pool_padding(kernel_size, padding)
         super().__init__(kernel_size, stride, padding)
 

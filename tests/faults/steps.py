@@ -10,13 +10,19 @@ import torch
 from era_cnn.data.batches import Split
 from era_cnn.data.digits import read_digits
 from era_cnn.training.checkpoint import Checkpoint
-from tests.conftest import GREY_EXPERIMENTS, config_of
+from tests.conftest import CONF_DIR, GREY_EXPERIMENTS, config_of, option
 from tests.faults.harness import Report
 from tests.training.test_checkpoint import CPU, EPOCHS, NUM_IMAGES, STATEFUL, Training, assert_equal
 
 OPTIMIZERS = ("sgd", "adam")
 SCHEDULERS = ("constant", "step", "one_cycle", "cosine")
 AUGMENTATIONS = ("none", "rotate", "affine")
+IN_COLOUR = ("saturation", "hue", "greyscale", "auto_augment")
+"""Transforms that are refused for grey images."""
+
+SMALLEST = "model_4"
+"""The network that meets each of the other optimizers, schedules and augmentations."""
+
 LONGER = 4
 """The epochs of a stateful recipe: enough for two reductions, and for an early end."""
 
@@ -24,8 +30,9 @@ LONGER = 4
 def every_step(limit: int | None = None) -> Report:
     """Resumes a short training from each of its positions, in a network of its own, and compares bit by bit.
 
-    For every experiment's network (those that share one: once) with each optimizer, schedule and augmentation, and with
-    each stateful recipe, whose learning rates are compared as well.
+    For every experiment's network (those that share one: once) with the most common optimizers, schedules and
+    augmentations in every combination, and with each stateful recipe, whose learning rates are compared as well. For the
+    smallest network with each of the others.
     """
     torch.set_num_threads(1)
     report = Report(figures={"combinations": 0, "networks": []})
@@ -42,6 +49,11 @@ def every_step(limit: int | None = None) -> Report:
             "optimizer.lr=0.001",
         )  # fmt: skip
         _resume_everywhere(report, split, words, EPOCHS)
+    for group, known in (("optimizer", OPTIMIZERS), ("scheduler", SCHEDULERS), ("augmentation", AUGMENTATIONS)):
+        for name in sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml") if path.stem not in known)[:limit]:
+            if name not in IN_COLOUR:
+                words = (f"experiment={SMALLEST}", *option(group, name), "optimizer.lr=0.001")
+                _resume_everywhere(report, split, words, EPOCHS)
     recipes = list(itertools.product(sorted(networks.values()), STATEFUL.values()))
     for name, (recipe, _) in recipes[:limit]:
         _resume_everywhere(report, split, (f"experiment={name}", "optimizer.lr=0.001", *recipe), LONGER)

@@ -21,6 +21,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tests.faults.campaigns import workplace
@@ -181,7 +182,44 @@ CHANGES: dict[str, Harm] = {
     "nested a thousand times": _bytes(lambda content: b"[" * 1000 + b"]" * 1000 + b"\n"),
     "twice": _bytes(lambda content: content + content),
     "100 MiB of lines": _bytes(lambda content: content[:1000] + b"x,\n" * 35_000_000),
+    "60 MiB of lines": _bytes(lambda content: content[:1000] + b"x,\n" * 20_000_000),  # few enough bytes to be read
 }
+
+
+# Arrays
+
+
+def _changed_arrays(change: Callable[[dict[str, Any]], object]) -> Harm:
+    def harm(path: Path, outside: Path) -> None:
+        with np.load(path) as stored:
+            arrays = dict(stored)
+        change(arrays)
+        np.savez_compressed(path, **arrays)
+
+    return harm
+
+
+def _all_to(value: Callable[[Any], Any]) -> Harm:
+    return _changed_arrays(lambda arrays: arrays.update({name: value(array) for name, array in arrays.items()}))
+
+
+ARRAYS: dict[str, Harm] = {
+    "cut off": CHANGES["cut off"],
+    "with zero bytes": CHANGES["with zero bytes"],
+    "without arrays": _changed_arrays(dict.clear),
+    "one array less": _changed_arrays(dict.popitem),
+    "arrays of objects": _all_to(lambda array: np.array([print], dtype=object)),
+    "arrays of text": _all_to(lambda array: array.astype(str)),
+    "flat arrays": _all_to(np.ravel),
+    "empty arrays": _all_to(lambda array: array[:0] if array.ndim else array),
+    "arrays one longer": _all_to(lambda array: np.concatenate([array, array[:1]]) if array.ndim else array),
+    "numbers that are not finite": _all_to(lambda array: np.full(array.shape, np.nan)),
+    "negative numbers": _all_to(lambda array: -1 - array.astype(np.int64)),
+    "a gigabyte of zeros": _changed_arrays(
+        lambda arrays: arrays.update({min(arrays): np.zeros(2**30 + 1, dtype=np.uint8)})
+    ),
+}
+"""What an archive of arrays may hold instead."""
 
 
 # Checkpoints whose names match their contents
@@ -306,11 +344,18 @@ def _cases(bases: Path, seed: int, only: str) -> list[Case]:
     return cases
 
 
+VERBS = {
+    "completed": ("resume", "replay", "compare", "list", "report", "eval"),
+    "interrupted": ("resume", "replay", "compare", "list"),
+    "sweep": ("resume", "compare", "list"),
+}
+"""The commands that each of the folders is given to; a report takes seconds, so it is tried where all files are."""
+
+
 def _all_cases(bases: Path, changes: int, seed: int) -> Iterator[Case]:
     for base in sorted(bases.iterdir()):
         for entry, name, harm in _harms(base, changes, seed):
-            verbs = ("resume", "compare", "list", *(() if "sweep" in base.name else ("replay",)))
-            for verb in verbs:
+            for verb in VERBS[base.name]:
                 yield Case(base.name, entry, name, harm, verb)
 
 
@@ -319,7 +364,7 @@ def _harms(base: Path, changes: int, seed: int) -> Iterator[tuple[str, str, Harm
         entry = path.relative_to(base).as_posix()
         for name, harm in KINDS.items():
             yield entry, name, harm
-        if path.is_dir() or path.suffix == ".npz":
+        if path.is_dir():
             continue
         for name in PARTIALS:
             yield f"{entry}.partial", name, KINDS[name]
@@ -329,6 +374,8 @@ def _harms(base: Path, changes: int, seed: int) -> Iterator[tuple[str, str, Harm
             yield from ((entry, f"with change {seed + n}", change(seed + n)) for n in range(changes))
         if path.suffix == ".pt":
             yield from ((entry, name, harm) for name, harm in CHECKPOINTS.items())
+        if path.suffix == ".npz":
+            yield from ((entry, name, harm) for name, harm in ARRAYS.items())
 
 
 def hostile_folders(
@@ -435,7 +482,14 @@ def _seen(outside: Path, *, with_reads: bool) -> dict[str, object]:
     return found
 
 
-ALLOWED = {"compare": (0, 4), "list": (0, 4), "replay": (0, 1, 2, 4), "resume": (0, 1, 2, 3, 4)}
+ALLOWED = {
+    "compare": (0, 4),
+    "list": (0, 4),
+    "report": (0, 4),
+    "eval": (0, 1, 2, 3, 4),
+    "replay": (0, 1, 2, 4),
+    "resume": (0, 1, 2, 3, 4),
+}
 
 
 def _wrong(case: Case, child: Child, code: int, text: str, folder: Path, expected: dict[str, Any]) -> list[str]:

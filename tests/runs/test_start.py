@@ -63,7 +63,7 @@ def test_few_functions_lie_between_the_command_and_the_network() -> None:
         handle.remove()
     assert seen, "the network was trained"
     longest = max(seen, key=len)
-    assert longest[:4] == ["main", "_train", "start", "carry_out"]
+    assert longest[:4] == ["main", "train", "start", "carry_out"]
     assert len(longest) <= MOST_FRAMES, longest
 
 
@@ -81,7 +81,7 @@ def test_a_run_is_composed_and_validated_once(monkeypatch: pytest.MonkeyPatch) -
 
     from era_cnn.compose import composition, hydra_door
 
-    counted(hydra_door.ConfigLoaderImpl, "_load_configuration_impl")
+    counted(hydra_door.Loader, "_load_configuration_impl")
     counted(composition, "parse")
     assert main([*SMALL]) == 0
     assert counts == {"_load_configuration_impl": 1, "parse": 1}

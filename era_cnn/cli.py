@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from era_cnn.paths import current_folder
 from era_cnn.terminal import Terminated, flushed, own_the_process, report
-from era_cnn.verbs import looking, reading, training
+from era_cnn.verbs import looking, reading, training, using
 from era_cnn.verbs.line import Line, read_line
 
 VERBS: dict[str, Callable[[Line], int]] = {
@@ -17,6 +17,9 @@ VERBS: dict[str, Callable[[Line], int]] = {
     "data": looking.data,
     "resume": training.resume,
     "replay": training.replay,
+    "eval": using.eval_,
+    "predict": using.predict,
+    "explain": using.explain,
     "report": reading.report,
     "compare": reading.compare,
     "list": reading.list_,

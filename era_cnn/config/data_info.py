@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from era_cnn.config.sections import Count, Section
+
+
+@dataclass(frozen=True)
+class Strokes:
+    """How a data set of handwriting made its images, light strokes on black, so that a photo can be prepared alike.
+
+    Attributes:
+        size: The longer side of the box around the strokes, in pixels.
+        centre: What lies at the centre of an image: the centre of mass of the strokes, or that of their box.
+        width: The width of a typical stroke in pixels; thinner ones of a photo are thickened.
+        detail: The pixels along a side to which an image was reduced before it was enlarged; None if it was not.
+    """
+
+    size: int
+    centre: Literal["mass", "box"]
+    width: float
+    detail: int | None = None
 
 
 @dataclass(frozen=True)
@@ -29,6 +46,9 @@ class DataInfo:
 
     val_size: int = 0
     """Validation images that the data set brings along; 0 if they have to be split off the training images."""
+
+    strokes: Strokes | None = None
+    """How photos become images of this kind; None if they are only resized."""
 
     def __post_init__(self) -> None:
         sizes = (*self.shape, self.train_size, self.test_size)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 from pydantic import Field
 
 from era_cnn.config.choices import dataset
-from era_cnn.config.data_info import DataInfo
+from era_cnn.config.data_info import DataInfo, Strokes
 from era_cnn.config.sections import NoEffect
 
 if TYPE_CHECKING:
@@ -46,13 +46,14 @@ class _IdxDataset:
 
     name: str
     class_names: tuple[str, ...]
+    strokes: Strokes | None = None
 
     def __init__(self, *, root: Root) -> None:
         self.root = Path(os.path.abspath(root))
 
     def info(self) -> DataInfo:
-        """The same for all data sets in this format, except the class names."""
-        return DataInfo((1, 28, 28), self.class_names, train_size=60_000, test_size=10_000)
+        """The same for all data sets in this format, except the class names and how the images were made."""
+        return DataInfo((1, 28, 28), self.class_names, train_size=60_000, test_size=10_000, strokes=self.strokes)
 
     def read(self) -> Arrays:
         """Reads the four files; downloads missing ones."""
@@ -63,12 +64,15 @@ class _IdxDataset:
 
 DIGITS = tuple("0123456789")
 
+MNIST_STROKES = Strokes(size=20, centre="mass", width=2.7)
+"""The width is the mean over the test images, four times the mean distance of a stroke's pixels to its edge."""
+
 
 @dataset("mnist")
 class Mnist(_IdxDataset):
     """MNIST (LeCun, Cortes and Burges 1998): handwritten digits."""
 
-    name, class_names = "mnist", DIGITS
+    name, class_names, strokes = "mnist", DIGITS, MNIST_STROKES
 
 
 @dataset("fashion_mnist")
@@ -174,7 +178,8 @@ class Emnist:
         from era_cnn.data.nist import EMNIST
 
         split = EMNIST[self.split]
-        return DataInfo((1, 28, 28), split.class_names, split.train_size, split.test_size)
+        strokes = Strokes(size=24, centre="box", width=3.2)  # MNIST's, as wide as the larger box makes them
+        return DataInfo((1, 28, 28), split.class_names, split.train_size, split.test_size, strokes=strokes)
 
     def read(self) -> Arrays:
         """Reads the split from the archive; downloads the archive if it is missing."""
@@ -192,7 +197,7 @@ class Qmnist:
 
     def info(self) -> DataInfo:
         """Always the same."""
-        return DataInfo((1, 28, 28), DIGITS, train_size=60_000, test_size=50_000)
+        return DataInfo((1, 28, 28), DIGITS, train_size=60_000, test_size=50_000, strokes=MNIST_STROKES)
 
     def read(self) -> Arrays:
         """Reads the four files; downloads missing ones."""
@@ -224,7 +229,8 @@ class Digits:
 
     def info(self) -> DataInfo:
         """All images before `train_size` are training images."""
-        return DataInfo((1, 28, 28), DIGITS, self.train_size, test_size=1_797 - self.train_size)
+        strokes = Strokes(size=28, centre="box", width=6.4, detail=8)
+        return DataInfo((1, 28, 28), DIGITS, self.train_size, test_size=1_797 - self.train_size, strokes=strokes)
 
     def read(self) -> Arrays:
         """Reads the images, scaled with integers only: the bytes are the same on every machine."""

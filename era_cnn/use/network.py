@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from era_cnn.config.schema import RunConfig
-from era_cnn.errors import ConfigError, RunFolderError, one_of, problem
+from era_cnn.errors import ConfigError, EraCnnError, RunFolderError, one_of, problem
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.schemas import parse_metrics
 from era_cnn.folders.stored import read_config, run_folder
 from era_cnn.models.build import Network, build_from_config
+from era_cnn.runs.parts import EMA, check_blocks
 from era_cnn.runs.process import pick_device
 from era_cnn.training.checkpoint import Checkpoint
 from era_cnn.training.state import load_weights
+
+if TYPE_CHECKING:
+    from era_cnn.use.evaluated import Evaluated
+    from era_cnn.use.predict import Images, Predicted
+
+Which = Literal["last", "best", "ema"]
+CHECKPOINTS: tuple[Which, ...] = ("last", "best", "ema")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network in evaluation mode, and which of the run's weights it has."""
+
+    network: Network
+    which: Which
+    epoch: int
+    """The number of whole epochs that these weights were trained for."""
+
+    steps_done: int
+    """The updates after that epoch."""
+
+    data_sha256: str | None
+    """The digest of the data that they were trained on."""
+
+    def __str__(self) -> str:
+        later = f" and {self.steps_done} steps" if self.steps_done else ""
+        return f"{self.which} weights (epoch {self.epoch}{later})"
 
 
 class Run:
@@ -62,25 +93,90 @@ class Run:
         """A row for each epoch, as in metrics.csv; None for evaluations that were not made."""
         return self._folder.read("metrics.csv", _rows)
 
-    def network(self, which: Literal["last", "best"] = "last", *, device: str = "cpu") -> Network:
+    def network(self, which: Which = "last", *, device: str = "cpu") -> Network:
         """The trained network, in evaluation mode; images (B, C, H, W), normalised, to logits (B, K).
 
         Args:
-            which: last, for the weights of the newest checkpoint, or best, for those of the best epoch (chosen on the
-                validation images if there are any, otherwise on the test images).
+            which: last, for the weights of the newest checkpoint; best, for those of the best epoch (chosen on the
+                validation images if there are any, otherwise on the test images); or ema, for the averaged weights of
+                the newest checkpoint, if the run kept some (`trainer.ema_decay`).
             device: cpu, cuda, mps, or auto for the first of cuda, mps and cpu that is available.
 
         Raises:
-            ConfigError: If `which` is neither of the two, or the device is not available.
+            ConfigError: If `which` is none of the three, the run has no such weights, or the device is not available.
             RunFolderError: If there is no such checkpoint, it is damaged, or its weights belong to another network.
         """
-        if which not in ("last", "best"):
-            raise ConfigError([problem("which", one_of(("last", "best")), which, "Choose one of the two.")])
-        checkpoint = Checkpoint.from_bytes(self._content(which), torch.device("cpu"))
+        return self.trained(which, device=device).network
+
+    def trained(self, which: Which = "last", *, device: str = "cpu") -> Trained:
+        """The network that `network` returns, and which weights it has."""
+        if which not in CHECKPOINTS:
+            raise ConfigError([problem("which", one_of(CHECKPOINTS), which, "Choose one of the three.")])
+        if which == "ema" and self.config.trainer.ema_decay is None:
+            rule = "be last or best: the run kept no averaged weights"
+            raise ConfigError([problem("--checkpoint", rule, which, "Train one with trainer.ema_decay=0.999.")])
         target = pick_device(device)
-        network = build_from_config(self.config)
-        load_weights(network, checkpoint.state["network"])
-        return network.to(target).to(memory_format=torch.channels_last).eval()
+        self._folder.check()
+        check_blocks(self.config, self.path / "config.yaml")
+        content = self._content(which)
+        with self._naming_the_folder():
+            checkpoint = Checkpoint.from_bytes(content, torch.device("cpu"))
+            network = build_from_config(self.config, may_miss_target=True)
+            keys = (EMA, "weights") if which == "ema" else ("network",)
+            load_weights(network, _entry(checkpoint.state, *keys))
+        network = network.to(target).to(memory_format=torch.channels_last).eval()
+        steps_done = checkpoint.position.steps_done
+        return Trained(network, which, len(checkpoint.history), steps_done, checkpoint.origin.get("data_sha256"))
+
+    def evaluate(
+        self,
+        split: str = "test",
+        *,
+        data: Sequence[str] = (),
+        checkpoint: Which = "last",
+        tta: bool = False,
+        data_root: str | Path | None = None,
+        device: str | None = None,
+    ) -> Evaluated:
+        """Evaluates the network on every image of a split, as the run did: loss, accuracy, logits, confusion.
+
+        Args:
+            split: test, val or train; training images are not augmented.
+            data: Overrides that choose another data set with images of the same shape in as many classes, such as
+                ["data=qmnist"]; empty for that of the run.
+            checkpoint: The weights, as for `network`.
+            tta: Whether to evaluate with test-time augmentation, too; its scores are separate.
+            data_root: Where the data of the run is now, if it was moved.
+            device: As for `network`; None for that of the run, or cpu if that is not available.
+
+        Raises:
+            ConfigError: If the split does not exist, or the other data set does not fit; also as `network`.
+            DataError: If the data is missing or damaged.
+            RunFolderError: As `network`.
+        """
+        from era_cnn.use.evaluate import composed_data, evaluate
+
+        root = None if data_root is None else str(data_root)
+        section = composed_data(data) if data else None
+        return evaluate(self, split, data=section, checkpoint=checkpoint, tta=tta, data_root=root, device=device)
+
+    def predict(self, images: Images, *, checkpoint: Which = "last", device: str | None = None) -> Predicted:
+        """The network's answers for images: `logits`, `classes`, `scores` and `class_names`.
+
+        Args:
+            images: Image files, prepared as those of the data set were; or a uint8 array as the data set holds them,
+                (N, C, H, W) or (N, H, W, C), and of grey images also (N, H, W).
+            checkpoint: The weights, as for `network`.
+            device: As for `evaluate`.
+
+        Raises:
+            ConfigError: If the array has another type or shape; also as `network`.
+            DataError: If a file can't be read as an image; lists all of them.
+            RunFolderError: As `network`.
+        """
+        from era_cnn.use.predict import predict
+
+        return predict(self, images, checkpoint=checkpoint, device=device)
 
     def _content(self, which: str) -> bytes:
         if which == "best":
@@ -91,6 +187,21 @@ class Run:
         if content is None:
             raise RunFolderError(f"{self.path} must hold a whole checkpoint ({which}), got none. Resume the run.")
         return content
+
+    @contextmanager
+    def _naming_the_folder(self) -> Iterator[None]:
+        """Lets an error about what the folder holds name the folder."""
+        try:
+            yield
+        except EraCnnError as error:
+            raise RunFolderError(f"{self.path} must hold a network that can be used, got: {error}") from error
+
+
+def _entry(values: object, *keys: str) -> Any:
+    """A value in nested mappings; None if one is missing, or is no mapping."""
+    for key in keys:
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return values
 
 
 def _rows(text: str) -> list[dict[str, int | float | None]]:

@@ -7,8 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from era_cnn.errors import ConfigError
+from era_cnn.models.build import build_network
 from era_cnn.models.gradcam import grad_cam
 from era_cnn.training.fingerprint import weights_sha256
+from tests.helpers import GREY
+from tests.models.test_blocks import INHERITED
 
 
 def detector() -> nn.Sequential:
@@ -78,3 +81,31 @@ def test_a_network_without_positions_is_refused() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(35, 2))
     with pytest.raises(ConfigError, match="must have a layer whose output is more than one pixel"):
         grad_cam(network, torch.rand(1, 1, 5, 7), torch.tensor([0]))
+
+
+RESIDUAL = {
+    "stem": {"block": "conv", "out_channels": 4, "padding": 1},
+    "conv": {"block": "conv", "out_channels": 4, "padding": 1},
+    "sum": {"block": "add", "inputs": ["stem", "conv"]},
+    "both": {"block": "concat", "inputs": ["sum", "stem"]},
+    "last": {"block": "conv", "out_channels": 6},
+    "gap": {"block": "gap_head", "projection": "conv"},
+}
+
+
+@pytest.mark.parametrize("last", ["last", "both", "sum"])
+def test_networks_with_sums_and_dense_connections_are_explained(last: str) -> None:
+    names = [*RESIDUAL][: [*RESIDUAL].index(last) + 1]
+    network = build_network({name: RESIDUAL[name] for name in [*names, "gap"]}, INHERITED, seed=1, info=GREY).eval()
+    images, classes = torch.rand(3, 1, 28, 28), torch.tensor([4, 0, 9])
+    maps = grad_cam(network, images, classes)
+    assert maps.layer == last
+    outputs: dict[str, Tensor] = {}
+    network.get_submodule(last).register_forward_hook(lambda module, inputs, output: outputs.update(it=output))
+    logits = network(images)
+    (slopes,) = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), outputs["it"])
+    evidence = (outputs["it"] * slopes.mean(dim=(2, 3), keepdim=True)).sum(dim=1).relu()
+    expected = evidence / evidence.amax(dim=(1, 2), keepdim=True).clamp_min(1e-30)
+    torch.testing.assert_close(maps.values, expected.detach())
+    alone = [grad_cam(network, images[i : i + 1], classes[i : i + 1]).values for i in range(3)]
+    torch.testing.assert_close(maps.values, torch.cat(alone))

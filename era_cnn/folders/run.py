@@ -37,9 +37,12 @@ NOTES, NOTES_LOCK = "notes.md", ".notes.lock"
 FILES = (
     "config.yaml", "summary.txt", "summary.json", "run.log", "metrics.csv", "steps.csv", "fingerprints.jsonl",
     "predictions.npz", "samples.npz", "result.json", "provenance.json", "status.json", "report.html", "report.md",
-    NOTES, NOTES_LOCK,
+    "profile.txt", "profile.json.gz", NOTES, NOTES_LOCK,
 )  # fmt: skip
 """The files of a run that this version reads or writes."""
+
+LR_TEST = "find_lr.json"
+"""The file that makes a folder that of a learning-rate range test."""
 
 FOLDERS = (".hydra", "checkpoints", "plots")
 
@@ -184,6 +187,10 @@ class RunFolder:
     def write_text(self, name: str, text: str) -> None:
         """Writes a text file atomically."""
         write_atomically(self.path / name, text.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Writes a binary file atomically."""
+        write_atomically(self.path / name, content)
 
     def write_json(self, name: str, values: dict[str, Any]) -> None:
         """Writes a JSON file atomically."""

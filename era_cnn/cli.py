@@ -17,6 +17,7 @@ VERBS: dict[str, Callable[[Line], int]] = {
     "data": looking.data,
     "resume": training.resume,
     "replay": training.replay,
+    "find-lr": training.find_lr,
     "report": reading.report,
     "compare": reading.compare,
     "list": reading.list_,

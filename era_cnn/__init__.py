@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from era_cnn.api import compose, load, replay, resume, train
+    from era_cnn.api import compose, find_lr, load, replay, resume, train
     from era_cnn.config.choices import block, dataset, optimizer, scheduler, transform
     from era_cnn.config.data_info import DataInfo
     from era_cnn.config.schedule import Schedule
@@ -42,6 +42,7 @@ _PLACES = {
     "block": "config.choices",
     "compose": "api",
     "dataset": "config.choices",
+    "find_lr": "api",
     "launcher": "config.choices",
     "load": "api",
     "optimizer": "config.choices",
@@ -71,6 +72,7 @@ __all__ = [
     "block",
     "compose",
     "dataset",
+    "find_lr",
     "launcher",
     "load",
     "optimizer",

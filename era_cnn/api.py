@@ -19,6 +19,7 @@ from era_cnn.paths import current_folder, expanded, typed_path
 
 if TYPE_CHECKING:
     from era_cnn.compose.words import Words
+    from era_cnn.runs.find_lr import LrTest  # imports torch
     from era_cnn.training.listeners import Listener  # imports torch
     from era_cnn.use.network import Run
 
@@ -117,6 +118,37 @@ def resume(
     root = None if data_root is None else str(data_root)
     carry_out(folder, ["era_cnn.resume", str(path)], data_root=root, listeners=listeners, quiet=quiet, raises=True)
     return load(path)
+
+
+def find_lr(
+    config: RunConfig | Sequence[str] = (),
+    *,
+    start: float = 1e-5,
+    end: float = 10.0,
+    steps: int = 200,
+    seeds: int = 1,
+) -> LrTest:
+    """Suggests a learning rate by a range test (Smith 2015, arXiv 1506.01186), as the command does.
+
+    Args:
+        config: A config from `compose`, or overrides as on the command line.
+        start: The first learning rate.
+        end: The last one.
+        steps: The updates of a test.
+        seeds: The number of tests, with the seed of the config and those after it.
+
+    Returns:
+        The outcome: its `suggestion` and `override` are None, with a `problem`, if there is nothing to suggest.
+
+    Raises:
+        EraCnnError: If the config or the range is wrong, or the data is missing.
+    """
+    _import_torch()
+    from era_cnn.runs.find_lr import find_lr as find
+
+    typed = [] if isinstance(config, RunConfig) else list(config)
+    recipe = config if isinstance(config, RunConfig) else compose(config)
+    return find(recipe, ["era_cnn.find_lr", *typed], start=start, end=end, steps=steps, seeds=seeds)
 
 
 def load(path: str | Path) -> Run:

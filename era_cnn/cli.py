@@ -20,6 +20,7 @@ VERBS: dict[str, Callable[[Line], int]] = {
     "eval": using.eval_,
     "predict": using.predict,
     "explain": using.explain,
+    "find-lr": training.find_lr,
     "report": reading.report,
     "compare": reading.compare,
     "list": reading.list_,

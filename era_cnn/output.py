@@ -9,11 +9,18 @@ import os
 import shutil
 import stat
 import sys
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from era_cnn.errors import OutputError, harmless
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS, REFRESH_SECONDS = 2.0, 0.1
+"""How long work goes on before it is counted, and the time between two lines."""
 
 
 def say(*lines: str) -> None:
@@ -58,6 +65,27 @@ def accept_all_characters() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=READABLE)
+
+
+@contextmanager
+def counted(items: Sequence[T], what: str) -> Iterator[Iterator[T]]:
+    """The items one by one; in a terminal, a line counts them if they take long, such as `what 12 of 200`."""
+    started, is_terminal, is_shown = time.monotonic(), sys.stdout.isatty(), False
+
+    def each() -> Iterator[T]:
+        nonlocal is_shown
+        shown_at = started + PATIENCE_SECONDS - REFRESH_SECONDS
+        for number, item in enumerate(items, start=1):
+            if is_terminal and (now := time.monotonic()) - shown_at >= REFRESH_SECONDS:
+                draw(f"\r{what} {number:,} of {len(items):,}\033[K")
+                shown_at, is_shown = now, True
+            yield item
+
+    try:
+        yield each()
+    finally:
+        if is_shown:
+            draw("\r\033[K")
 
 
 def terminal_columns() -> int | None:

@@ -41,7 +41,7 @@ def test_a_run_from_another_folder_ends_with_the_paths_of_its_folder_and_report(
     assert tmp_path / report.removeprefix("Report: ") == folder / "report.html"
     assert {path.name for path in folder.iterdir()} == {
         ".hydra", ".lock", "checkpoints", "config.yaml", "fingerprints.jsonl", "metrics.csv", "plots", "predictions.npz", "provenance.json", "report.html", "report.md", "result.json", "run.log", "samples.npz", "status.json",
-        "summary.json", "summary.txt",
+        "steps.csv", "summary.json", "summary.txt",
     }  # fmt: skip
     assert json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["command"] == ["era-cnn", *SMALL]
     assert json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"] == "completed"

@@ -19,10 +19,10 @@ from era_cnn.cli import main
 from era_cnn.errors import ConfigError, DataError, EraCnnError, OutputError, RunFolderError, TrainingError
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.outcome import Outcome, Progress
-from era_cnn.output import accept_all_characters, complain, discard_output, draw, say
+from era_cnn.output import accept_all_characters, complain, counted, discard_output, draw, say
 from era_cnn.runs.listeners.console import Console, log_to
 from era_cnn.sweeps.board import Board
-from tests.runs.listeners.test_console import step_of
+from tests.runs.listeners.test_console import in_terminal, step_of
 
 FORGED = "Equal, bit for bit"
 HOSTILE = {
@@ -200,7 +200,7 @@ def test_a_closed_terminal_is_no_error_but_a_broken_disk_is(is_terminal: bool, m
 def test_a_bar_in_a_closed_terminal_is_no_error(tmp_path: Path) -> None:
     ours, theirs = os.openpty()
     with open(theirs, "w", encoding="utf-8") as stream, printing_to(stream):
-        console = Console(is_terminal=True)
+        console = in_terminal()
         console.on_step(step_of(0))
         os.close(ours)
         for step in range(1, 5):
@@ -224,3 +224,35 @@ def test_a_working_folder_in_another_encoding_is_refused(verb: list[str], comman
     assert not list(Path().rglob("config.yaml"))
     monkeypatch.undo()
     folder.rmdir()
+
+
+class Clock:
+    """Each look takes a second."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+@pytest.mark.parametrize(("is_terminal", "num_items", "expected"), [
+    (True, 5, "\rJob 2 of 5\033[K\rJob 3 of 5\033[K\rJob 4 of 5\033[K\rJob 5 of 5\033[K\r\033[K"), (True, 1, ""), (False, 5, ""),
+])  # fmt: skip
+def test_work_is_counted_in_a_terminal_if_it_takes_long(
+    is_terminal: bool, num_items: int, expected: str, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr("time.monotonic", Clock())
+    monkeypatch.setattr("sys.stdout.isatty", lambda: is_terminal)
+    with counted(range(num_items), "Job") as items:
+        assert list(items) == list(range(num_items))
+    assert capsys.readouterr().out == expected
+
+
+def test_the_count_is_removed_before_an_error_is_shown(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr("time.monotonic", Clock())
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    with pytest.raises(KeyError), counted("abcdef", "Job") as items:
+        {each: {"d": 1}[each] for each in items if each >= "d"}
+    assert capsys.readouterr().out.endswith("\rJob 5 of 6\033[K\r\033[K")

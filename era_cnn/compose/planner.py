@@ -21,6 +21,7 @@ from era_cnn.compose.interpolation import limited
 from era_cnn.compose.words import Words, load, loader_of, options_of
 from era_cnn.config.description import describing_once
 from era_cnn.errors import ConfigError, show
+from era_cnn.output import counted
 
 
 class Planner:
@@ -79,8 +80,9 @@ class Planner:
         """
         planned: list[Planned] = []
         problems: dict[str, list[str]] = {}  # maps each problem to the jobs that have it
-        with loader_of(self.words) as loader, describing_once():
-            for number, overrides in enumerate(jobs, start=first):
+        numbers = range(first, first + len(jobs))
+        with loader_of(self.words) as loader, describing_once(), counted(numbers, "Planning job") as counting:
+            for number, overrides in zip(counting, jobs, strict=True):
                 job, values = self._compose(loader, number, overrides)
                 try:
                     folder = resolved(job, "hydra.sweep.subdir")

@@ -134,9 +134,9 @@ def _choices_of(config: RunConfig) -> dict[str, Choice]:
 
 
 def num_train_images(info: DataInfo, data: DataSection, trainer: TrainerConfig) -> int:
-    """Images in an epoch: the training images without validation images, up to the trainer's limit."""
+    """Images in an epoch: the training images without validation images, up to the trainer's limit, repeated."""
     available = info.train_size - data.val_size
-    return min(available, trainer.limit_train_images or available)
+    return min(available, trainer.limit_train_images or available) * trainer.repeat_train_images
 
 
 def make_schedule(

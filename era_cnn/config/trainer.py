@@ -80,6 +80,21 @@ class TrainerConfig(Section):
         default=None, description="the number of training images to use, null for all of them"
     )
     limit_test_images: Limit = Field(default=None, description="the number of test images to use, null for all of them")
+    repeat_train_images: int = Field(
+        default=1, ge=1, le=10**6, description="how often each training image occurs in an epoch"
+    )
+    required_train_accuracy: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="the fraction of the training images, as they are, that the network must get right in the end, or "
+        "the run fails; null for any",
+    )
+    profile: Annotated[bool, NoEffect()] = Field(
+        default=False,
+        description="true or false: whether PyTorch's profiler watches a few steps and writes profile.txt and "
+        "profile.json.gz",
+    )
 
     @property
     def epochs_to_run(self) -> int:

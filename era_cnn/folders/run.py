@@ -22,7 +22,7 @@ from era_cnn.folders.checkpoints import CheckpointFolder, Found
 from era_cnn.folders.claims import InUseError, locked
 from era_cnn.folders.plain import MAX_TEXT_BYTES, check_entries, check_way, read_plain
 from era_cnn.folders.result import SCHEMA as RESULT_SCHEMA
-from era_cnn.folders.schemas import HydraFile, checked, parse_fingerprints, parse_json, parse_metrics
+from era_cnn.folders.schemas import HydraFile, checked, parse_fingerprints, parse_json, parse_metrics, parse_steps
 from era_cnn.folders.storage import PARTIAL, commit, create, prepare, write_atomically
 
 if TYPE_CHECKING:
@@ -35,10 +35,14 @@ T = TypeVar("T")
 NOTES, NOTES_LOCK = "notes.md", ".notes.lock"
 
 FILES = (
-    "config.yaml", "summary.txt", "summary.json", "run.log", "metrics.csv", "fingerprints.jsonl", "predictions.npz",
-    "samples.npz", "result.json", "provenance.json", "status.json", "report.html", "report.md", NOTES, NOTES_LOCK,
+    "config.yaml", "summary.txt", "summary.json", "run.log", "metrics.csv", "steps.csv", "fingerprints.jsonl",
+    "predictions.npz", "samples.npz", "result.json", "provenance.json", "status.json", "report.html", "report.md",
+    "profile.txt", "profile.json.gz", NOTES, NOTES_LOCK,
 )  # fmt: skip
 """The files of a run that this version reads or writes."""
+
+LR_TEST = "find_lr.json"
+"""The file that makes a folder that of a learning-rate range test."""
 
 FOLDERS = (".hydra", "checkpoints", "plots")
 
@@ -184,6 +188,10 @@ class RunFolder:
         """Writes a text file atomically."""
         write_atomically(self.path / name, text.encode())
 
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Writes a binary file atomically."""
+        write_atomically(self.path / name, content)
+
     def write_json(self, name: str, values: dict[str, Any]) -> None:
         """Writes a JSON file atomically."""
         write_atomically(self.path / name, _as_json(values))
@@ -301,13 +309,19 @@ class RunFolder:
         """Writes metrics.csv with a row for each epoch; evaluations that were not made are empty."""
         splits = ("val", "test") if with_val else ("test",)
         scored = [*splits, *(f"ema_{split}" for split in splits if with_ema)]
+        self._write_rows("metrics.csv", [_metrics(metrics, scored) for metrics in history])
+
+    def write_steps(self, history: Sequence[EpochMetrics]) -> None:
+        """Writes steps.csv with a row for each window of each epoch."""
+        self._write_rows("steps.csv", [row for metrics in history for row in metrics.steps.rows(metrics.epoch)])
+
+    def _write_rows(self, name: str, rows: Sequence[Mapping[str, object]]) -> None:
         text = io.StringIO()
-        if history:
-            rows = [_metrics(metrics, scored) for metrics in history]
+        if rows:
             writer = csv.DictWriter(text, rows[0], lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
-        self.write_text("metrics.csv", text.getvalue())
+        self.write_text(name, text.getvalue())
 
     def write_fingerprints(self, history: Sequence[EpochMetrics]) -> None:
         """Writes fingerprints.jsonl with an object for each epoch: `epoch`, then the digest of each tensor."""
@@ -331,6 +345,14 @@ class RunFolder:
         rows = self.read("metrics.csv", parse_metrics)
         return [{key: row[key] for key in row if with_seconds or key != "seconds"} for row in rows]
 
+    def read_steps(self) -> list[dict[str, float]]:
+        """The rows of steps.csv.
+
+        Raises:
+            RunFolderError: If the file is missing or damaged.
+        """
+        return self.read("steps.csv", parse_steps)
+
 
 def is_sweep(path: Path) -> bool:
     """Whether a folder is that of a sweep."""
@@ -339,7 +361,7 @@ def is_sweep(path: Path) -> bool:
 
 _MOST_BYTES = {
     "config.yaml": 2**20, "hydra.yaml": 2**20, "multirun.yaml": 2**20, "status.json": 2**22, "result.json": 2**20,
-    "metrics.csv": 2**24,
+    "metrics.csv": 2**24, "steps.csv": 2**24,
 }  # fmt: skip
 """More than a run writes, by the name of the file: to parse 64 MiB of any of them takes minutes, or gigabytes."""
 

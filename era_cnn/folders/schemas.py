@@ -188,6 +188,35 @@ _COLUMNS = ("epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_ac
 """The columns that every version wrote; those of validation images and averaged weights may be missing."""
 
 
+def parse_steps(text: str) -> list[dict[str, float]]:
+    """The rows of steps.csv: windows of the epochs, one after the other, with a finite number in each cell.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    try:
+        return list(_checked_steps(text))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+
+
+def _checked_steps(text: str) -> Iterator[dict[str, float]]:
+    before = (0.0, math.inf)  # no step of an epoch 0
+    for number, row in enumerate(csv.DictReader(io.StringIO(text), strict=True), start=2):
+        if tuple(row) != STEP_COLUMNS or None in row.values():
+            raise ValueError(f"line {number}: other columns than {', '.join(STEP_COLUMNS)}")
+        values = {column: float(cell) for column, cell in row.items()}
+        if not all(map(math.isfinite, values.values())) or values["step"] < 1:
+            raise ValueError(f"line {number}: a value that no training has")
+        if (values["epoch"], values["step"]) <= before:
+            raise ValueError(f"line {number}: not after the line before")
+        before = (values["epoch"], values["step"])
+        yield values
+
+
+STEP_COLUMNS = ("epoch", "step", "images", "loss", "lr")
+
+
 def parse_fingerprints(text: str) -> dict[int, dict[str, str]]:
     """The digest of each tensor by epoch, from the lines of fingerprints.jsonl.
 

@@ -13,7 +13,7 @@ from era_cnn.config.settings import Setting, setting_of
 from era_cnn.config.versions import stored_digest, upgraded
 from era_cnn.config.yamltext import parse_yaml
 from era_cnn.errors import ConfigError, RunFolderError, harmless, problem, show
-from era_cnn.folders.run import RunFolder, is_sweep
+from era_cnn.folders.run import LR_TEST, RunFolder, is_sweep
 from era_cnn.paths import expanded, typed_path
 
 
@@ -37,13 +37,16 @@ def run_folder(path: Path) -> RunFolder:
     """The folder of an existing run.
 
     Raises:
-        ConfigError: If it is the folder of a sweep.
+        ConfigError: If it is the folder of a sweep, or of a learning-rate test.
         RunFolderError: If there is no such folder, or it can't be read.
     """
     path = Path(expanded(str(path)))
     if is_sweep(path):
         advice = "Give the folder of one of its jobs."
         raise ConfigError([problem("RUN", "be the folder of a run", f"{path}, that of a sweep", advice)])
+    if os.path.lexists(path / LR_TEST):
+        rule = "be the folder of a run, not of a learning-rate test"
+        raise ConfigError([problem("RUN", rule, str(path), f"Read {LR_TEST} in it.")])
     try:
         os.listdir(path)
         os.stat(os.path.join(path, "."))  # listing needs another permission than opening

@@ -114,10 +114,11 @@ def lines(
     x: str,
     y: str,
     behind: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    faint: Mapping[str, Sequence[tuple[float, float]]] | None = None,
     percent: bool = False,
     log: bool = False,
 ) -> Chart:
-    """A line for each series of (x, y); those `behind` are dashed and muted.
+    """A line for each series of (x, y); those `behind` are dashed and muted, and `faint` ones are thin.
 
     Args:
         name: The name of the chart.
@@ -126,12 +127,15 @@ def lines(
         x: The label of the horizontal axis.
         y: The label of the vertical axis.
         behind: Series for comparison.
+        faint: Series in finer detail, each in the colour of the series with its number.
         percent: Whether the values are fractions, to be shown in percent.
         log: Whether the vertical axis is logarithmic.
     """
 
     def draw(figure: Figure, colours: Colours) -> None:
         axes = figure.subplots()
+        for colour, (label, points) in zip(_repeated(colours.series), (faint or {}).items(), strict=False):
+            axes.plot(*_columns(points), label=label, color=colour, linewidth=0.7, alpha=0.4)
         for colour, (label, points) in zip(_repeated(colours.series), (behind or {}).items(), strict=False):
             axes.plot(*_columns(points), label=label, color=colour, linestyle="--", linewidth=1, alpha=0.6)
         for colour, (label, points) in zip(_repeated(colours.series), series.items(), strict=False):
@@ -144,7 +148,7 @@ def lines(
             _plain_numbers(axes.yaxis)
         if percent:
             _in_percent(axes)
-        if len(series) + len(behind or {}) > 1:
+        if len(series) + len(behind or {}) + len(faint or {}) > 1:
             axes.legend()
 
     return Chart(name, alt, draw)

@@ -98,6 +98,9 @@ class RunContent:
     metrics: list[dict[str, float | None]]
     """A row for each epoch; an evaluation that was not made is None."""
 
+    steps: list[dict[str, float]]
+    """The mean loss of each window within the epochs."""
+
     result: dict[str, Any] | None
     provenance: dict[str, Any]
     description: Description | None
@@ -146,6 +149,7 @@ def read_run(folder: RunFolder) -> RunContent:
         config=config,
         overrides=overrides,
         metrics=read("metrics.csv", lambda: [_numbers(row) for row in folder.read_metrics(with_seconds=True)], []),
+        steps=read("steps.csv", folder.read_steps, []),
         result=folder.result(),
         provenance=read("provenance.json", lambda: folder.read_json("provenance.json"), {}),
         description=read("summary.json", lambda: folder.read("summary.json", parse_description), None),

@@ -137,7 +137,11 @@ def curves(content: RunContent) -> Iterator[Chart]:
         if content.reference
         else {}
     )
-    yield charts.lines("loss", "Mean loss by epoch, in nats.", losses, x="epoch", y="loss", behind=behind, log=True)
+    within = {"train, within epochs": points} if (points := _within_epochs(content.steps)) else {}
+    yield charts.lines(
+        "loss", "Mean loss by epoch, in nats" + (", with that of training within epochs." if within else "."),
+        losses, x="epoch", y="loss", behind=behind, faint=within, log=True,
+    )  # fmt: skip
     yield charts.lines(
         "learning_rate", "Learning rate of the last step of each epoch.",
         {"lr": _series(rows, "lr")}, x="epoch", y="learning rate",
@@ -146,6 +150,12 @@ def curves(content: RunContent) -> Iterator[Chart]:
         "seconds", "Training time of each epoch, without evaluations.",
         {"seconds": _series(rows, "seconds")}, x="epoch", y="seconds",
     )  # fmt: skip
+
+
+def _within_epochs(steps: Sequence[Mapping[str, float]]) -> list[tuple[float, float]]:
+    """The loss of each window at the place where it ends; an epoch ends at its number."""
+    num_steps = {row["epoch"]: row["step"] for row in steps}  # the last one of each epoch
+    return [(row["epoch"] - 1 + row["step"] / num_steps[row["epoch"]], row["loss"]) for row in steps]
 
 
 def _series(rows: Sequence[Mapping[str, float | None]], key: str) -> list[tuple[float, float]]:

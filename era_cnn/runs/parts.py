@@ -158,7 +158,11 @@ def make_splits(arrays: Arrays, config: RunConfig, device: torch.device) -> tupl
         val = Split.on(device, arrays.val_images, arrays.val_labels)
     elif config.data.val_size:
         train, val = split_off_val(train, config.data.val_size, seed=config.seed)
-    return train.first(config.trainer.limit_train_images), val, test
+    return _repeated(train.first(config.trainer.limit_train_images), config.trainer.repeat_train_images), val, test
+
+
+def _repeated(train: Split, times: int) -> Split:
+    return train if times == 1 else train.at(torch.arange(len(train), device=train.labels.device).repeat(times))
 
 
 def make_training_batches(train: Split, config: RunConfig) -> TrainingBatches:

@@ -22,12 +22,14 @@ from era_cnn.runs import provenance
 from era_cnn.runs.initial import fit_of, initial_weights
 from era_cnn.runs.listeners.console import Console, describe_result, describe_start
 from era_cnn.runs.listeners.pace import Pace
+from era_cnn.runs.listeners.profiler import Profiler
 from era_cnn.runs.listeners.saver import Saver
 from era_cnn.runs.listeners.stop import StopWhenAsked
 from era_cnn.runs.listeners.writer import Writer
 from era_cnn.runs.parts import Parts, class_weights, ends_after, make_parts, read_data, settled
 from era_cnn.runs.predictions import predict_test_set
 from era_cnn.runs.process import pick_device, set_up
+from era_cnn.runs.required import check_train_accuracy
 from era_cnn.runs.result import make_result
 from era_cnn.runs.samples import collect_samples
 from era_cnn.runs.stopping import Interrupted, Interruptible, StopRequest
@@ -61,7 +63,7 @@ def run(
     Raises:
         ConfigError: If the device is not available, or the network can't be built.
         DataError: If the data is missing or damaged.
-        TrainingError: If the loss or a weight is no longer finite.
+        TrainingError: If the loss or a weight is no longer finite, or the config requires a better network.
         RunFolderError: If the folder's checkpoints are all damaged, the run began with another config or other data, or
             this version has other numerics.
         StorageError: If a file can't be written.
@@ -104,7 +106,9 @@ def run(
         history = checkpoint.history if checkpoint else History()
         saver = Saver(folder.checkpoints, origin=origin, every_seconds=config.trainer.checkpoint_every_seconds)
         writer = Writer(folder)
-        ours = (saver, writer, console, Pace(console.warn))
+        ours: tuple[Listener, ...] = (saver, writer, console, Pace(console.warn))
+        if config.trainer.profile:
+            ours += (Profiler(folder, console.say, console.warn),)
         everybody = Listeners((*ours, *listeners, StopWhenAsked(stop)), warn=console.warn)
         try:
             everybody.on_start(Training(config, parts.state, history, folder.path))
@@ -126,6 +130,8 @@ def run(
             predictions = predict_test_set(config, parts, history, folder.checkpoints, stop, console.warn)
             folder.write_predictions(predictions)
             folder.write_samples(collect_samples(parts, predictions))
+            if config.trainer.required_train_accuracy is not None:
+                console.say(check_train_accuracy(config, parts))
             result = make_result(config, history, parts, origin=origin)
             everybody.on_end(result.to_json())
         except (Interrupted, OutputError):

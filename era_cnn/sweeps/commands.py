@@ -21,7 +21,7 @@ from era_cnn.folders.ledger import Job
 from era_cnn.folders.outcome import DONE
 from era_cnn.folders.stored import read_config
 from era_cnn.folders.sweep import OWN_NAMES, RECORD, SUBMITIT, SweepFolder
-from era_cnn.output import say, shown
+from era_cnn.output import counted, say, shown
 from era_cnn.paths import expanded, typed_path
 from era_cnn.reports.report import try_to_report, write_sweep_report
 from era_cnn.reports.rows import Row, read_rows
@@ -231,9 +231,24 @@ def _check(jobs: Sequence[Planned]) -> None:
     """Raises the errors that jobs would raise before they train; reads and verifies each data set once."""
     from era_cnn.runs.parts import check, read_data  # imports torch
 
+    _check_differences(jobs)
+    problems: dict[str, list[str]] = {}
+    with counted(jobs, "Checking job") as counting:
+        for job in counting:
+            try:
+                check(job.config)
+            except ConfigError as error:
+                for each in error.problems:
+                    problems.setdefault(each, []).append(str(job))
+    raise_problems_of_jobs(problems, len(jobs))
+    for config in {job.config.data.model_dump_json(): job.config for job in jobs}.values():
+        read_data(config)
+
+
+def _check_differences(jobs: Sequence[Planned]) -> None:
+    """Raises a `ConfigError` if two jobs have the same config or folder."""
     subdirs: dict[str, Planned] = {}
     alike: dict[str, Planned] = {}
-    problems: dict[str, list[str]] = {}
     for job in jobs:
         if (first := alike.setdefault(job.config.model_dump_json(), job)) is not job:
             both = f"{first} and {job}, whose configs are the same"
@@ -245,14 +260,6 @@ def _check(jobs: Sequence[Planned]) -> None:
             rule = f"give each job a folder of its own, unlike {subdirs[job.folder]}"
             raise ConfigError([problem("hydra.sweep.subdir", rule, job.folder, "Put ${hydra.job.num} into it.")])
         subdirs[job.folder] = job
-        try:
-            check(job.config)
-        except ConfigError as error:
-            for each in error.problems:
-                problems.setdefault(each, []).append(str(job))
-    raise_problems_of_jobs(problems, len(jobs))
-    for config in {job.config.data.model_dump_json(): job.config for job in jobs}.values():
-        read_data(config)
 
 
 def _check_changes(typed: Sequence[str]) -> None:

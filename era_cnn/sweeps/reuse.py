@@ -20,6 +20,9 @@ from era_cnn.runs.process import pick_device, set_up
 LINKED = ("summary.txt", "metrics.csv", "fingerprints.jsonl", "predictions.npz", "provenance.json")
 """The files of a run besides config, log, checkpoints and result. The last one marks a run as begun."""
 
+LINKED_IF_THERE = ("steps.csv", "summary.json", "samples.npz")
+"""Further files, which runs of earlier versions lack."""
+
 
 def take_over(folder: RunFolder, config: RunConfig, places: Sequence[Path]) -> bool:
     """Completes a job from an equal run in one of the folders `places`; False if there is none.
@@ -83,7 +86,7 @@ def _link(source: RunFolder, folder: RunFolder, config: RunConfig) -> None:
     folder.checkpoints.path.mkdir(exist_ok=True)
     for path in source.checkpoints.path.glob("*.pt"):  # first: without them the run could not be resumed
         _link_file(path, folder.checkpoints.path / path.name)
-    for name in LINKED:
+    for name in (*(each for each in LINKED_IF_THERE if (source.path / each).is_file()), *LINKED):
         _link_file(source.path / name, folder.path / name)
     result = source.result()
     assert result is not None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Annotated, Any
 
 import torch
@@ -21,8 +21,9 @@ from era_cnn.training.evaluate import Tally
 from era_cnn.training.history import EpochMetrics, History
 from era_cnn.training.loop import Position
 from era_cnn.training.state import TrainingState
+from era_cnn.training.windows import Windows
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Checkpoint:
             "tally": position.tally.state() if position.tally else None,
             "seconds": position.seconds,
             "state": self.state,
-            "history": [asdict(metrics) for metrics in self.history],
+            "history": list(map(_plain, self.history)),
         }
         buffer = io.BytesIO()
         torch.save(values, buffer)
@@ -74,8 +75,9 @@ class Checkpoint:
     def _from_bytes(cls, content: bytes, device: torch.device) -> Checkpoint:
         _check_size(content)
         values = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-        if values.get("schema") == 2:
-            values = _from_schema_2(values)
+        for schema, upgrade in _UPGRADES.items():
+            if values.get("schema") == schema:
+                values = upgrade(values)
         if values.get("schema") != SCHEMA:
             raise RunFolderError(
                 f"A checkpoint must have a schema up to {SCHEMA}, got {values.get('schema')}: another version wrote "
@@ -122,7 +124,22 @@ class Checkpoint:
 def _from_schema_2(values: dict[str, Any]) -> dict[str, Any]:
     """Upgrades a checkpoint from before the state had members."""
     state = {"network": values["weights"], "optimizer": values["optimizer"]}
-    return {**values, "schema": SCHEMA, "state": state, "history": values["records"]}
+    return {**values, "schema": 3, "state": state, "history": values["records"]}
+
+
+def _from_schema_3(values: dict[str, Any]) -> dict[str, Any]:
+    """Upgrades a checkpoint from before the loss within epochs was recorded."""
+    tally = values["tally"] and {**values["tally"], "windows": Windows().state()}
+    return {**values, "schema": 4, "tally": tally}
+
+
+_UPGRADES = {2: _from_schema_2, 3: _from_schema_3}
+"""Maps each former schema to the step that upgrades to the next one, in order."""
+
+
+def _plain(metrics: EpochMetrics) -> dict[str, Any]:
+    """The metrics as plain values; `dataclasses.asdict` would also copy each number of the lists."""
+    return {name: vars(value) if is_dataclass(value) else value for name, value in vars(metrics).items()}
 
 
 class _Values(TypedDict):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from era_cnn.data.batches import Batch
 from era_cnn.training.history import Scores
 from era_cnn.training.precision import autocast
+from era_cnn.training.windows import Windows
 
 
 class Tally:
@@ -31,6 +32,7 @@ class Tally:
         self.num_images = 0
         self.weight: Tensor | None = None
         self.last_loss = self.loss_sum
+        self.windows = Windows()
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> None:
         """Adds a batch: its mean loss, its logits (B, K) and labels (B,).
@@ -47,7 +49,11 @@ class Tally:
         self.num_correct += (logits.argmax(dim=1) == labels).sum()
         self.num_images += len(labels)
 
-    def state(self) -> dict[str, Tensor | int]:
+    def end_window(self, step: int, lr: float) -> None:
+        """Ends a window of the epoch, see `Windows`, after `step` updates."""
+        self.windows.end(step, lr, self.num_images, self.loss_sum, self.weight)
+
+    def state(self) -> dict[str, Any]:
         """The state of the tally, as tensors and numbers."""
         weight = {} if self.weight is None else {"weight": self.weight}
         return {
@@ -56,6 +62,7 @@ class Tally:
             "num_correct": self.num_correct,
             "num_images": self.num_images,
             "last_loss": self.last_loss,
+            "windows": self.windows.state(),
         }
 
     @classmethod
@@ -70,6 +77,10 @@ class Tally:
         own = tally.state()
         if state.keys() != own.keys() or type(state["num_images"]) is not int or state["num_images"] < 1:
             raise ValueError(f"a tally of {', '.join(map(str, state))[:80]}")
+        tally.windows = Windows.from_state(state["windows"], tally.loss_sum)
+        if tally.windows.num_images > state["num_images"]:
+            raise ValueError("a tally of fewer images than its windows")
+        del own["windows"]
         for name, zero in own.items():
             value = state[name]
             if isinstance(zero, Tensor) and not (isinstance(value, Tensor) and value.shape == ()):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, overload
 
 from pydantic import Field
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+from era_cnn.training.windows import Finite, Steps
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """The ranges count when a checkpoint is read, which may come from someone else."""
 
@@ -31,7 +32,7 @@ class EpochMetrics:
     in training mode. `lr` is the learning rate of the epoch's last update, `seconds` the training time without
     evaluations. `fingerprint` holds the digest of each tensor after the epoch. `is_last` means that the training ended
     with this epoch, and `end_reason` why, if epochs were left. `ema_val` and `ema_test` are the scores of the averaged
-    weights, if there are any.
+    weights, if there are any. `steps` holds the loss within the epoch; it is empty if an earlier version trained it.
     """
 
     epoch: int
@@ -46,6 +47,7 @@ class EpochMetrics:
     end_reason: str | None = None
     ema_val: Scores | None = None
     ema_test: Scores | None = None
+    steps: Steps = field(default_factory=Steps)
 
 
 def watched(epochs: Iterable[EpochMetrics], name: str) -> list[float]:

@@ -29,6 +29,7 @@ from era_cnn.training.history import EpochMetrics, History, watched
 from era_cnn.training.precision import autocast
 from era_cnn.training.rates import Rates
 from era_cnn.training.state import TrainingState
+from era_cnn.training.windows import ends_window, num_windows
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def fit(
         precision=precision,
     )
     weights, device = [_flat(parameter) for parameter in state.network.parameters()], state.device
-    stream = Stream()
+    stream, windows = Stream(), num_windows(epochs)
     hand_out(stream, state.network)
     for epoch in range(start.epoch, epochs + 1):
         if history and history[-1].is_last:
@@ -146,6 +147,8 @@ def fit(
                 _check_update(loss, weights, epoch, step)
             tally.add(loss, logits, batch.labels, class_weights)
             lr, seconds = rates.lr(first_step + step), time.perf_counter() - started
+            if ends_window(step, len(train), windows):
+                tally.end_window(step + 1, lr)
             on_step(Step(epoch, step, len(train), lr, tally, seconds))
         train_loss = tally.loss  # waits for the device, so that the time includes all of its work
         seconds = time.perf_counter() - started
@@ -159,6 +162,7 @@ def fit(
             val=None,
             test=None,
             fingerprint=fingerprint(state, train.order(epoch)),
+            steps=tally.windows.steps(),
         )
 
         # Evaluate: the choosing split when it is due, and every split after the last epoch.

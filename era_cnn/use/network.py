@@ -93,6 +93,11 @@ class Run:
         """A row for each epoch, as in metrics.csv; None for evaluations that were not made."""
         return self._folder.read("metrics.csv", _rows)
 
+    @property
+    def steps(self) -> list[dict[str, float]]:
+        """A row for each window within the epochs, as in steps.csv: epoch, step, images, loss and lr."""
+        return self._folder.read_steps()
+
     def network(self, which: Which = "last", *, device: str = "cpu") -> Network:
         """The trained network, in evaluation mode; images (B, C, H, W), normalised, to logits (B, K).
 

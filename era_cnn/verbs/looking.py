@@ -34,6 +34,8 @@ def describe(line: Line) -> int:
     """Prints the layer table of a composed config."""
     parser = Parser(line, describe)
     parser.add_argument("overrides", nargs="*", help="overrides as for a run, such as experiment=model_3")
+    help_ = "also measure the memory and the time of each layer, on a batch of random images"
+    parser.add_argument("--profile", action="store_true", help=help_)
     args = parsed(parser, line)
     from era_cnn.compose.composition import compose_run
 
@@ -43,6 +45,10 @@ def describe(line: Line) -> int:
 
     summary, misses = summarize(config)
     say(*summary.table().splitlines(), *describe_decay(config))
+    if args.profile:
+        from era_cnn.use.layer_profile import profile_layers
+
+        say("", *profile_layers(config).lines())
     if misses:
         raise ConfigError(misses)
     return 0

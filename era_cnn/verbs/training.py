@@ -1,10 +1,10 @@
-"""The commands that train: a run, a sweep, resume and replay. And the answers of Hydra's own flags."""
+"""The commands that train: a run, a sweep, resume, replay and find-lr. And the answers of Hydra's own flags."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from era_cnn.output import say
+from era_cnn.output import complain, say
 from era_cnn.paths import expanded
 from era_cnn.verbs.line import Line, Parser, parsed
 
@@ -49,6 +49,29 @@ def _version() -> int:
 
     say(f"era_cnn {era_cnn.__version__}, PyTorch {version('torch')}, Hydra {version('hydra-core')}")
     return 0
+
+
+def find_lr(line: Line) -> int:
+    """Trains with a rising learning rate, and suggests one for a config."""
+    parser = Parser(line, find_lr)
+    parser.add_argument("overrides", nargs="*", help="overrides as for a run, such as experiment=model_3")
+    parser.add_argument("--start", type=float, default=1e-5, metavar="LR", help="the first learning rate; default 1e-5")
+    parser.add_argument("--end", type=float, default=10.0, metavar="LR", help="the last one; default 10")
+    parser.add_argument("--steps", type=int, default=200, metavar="N", help="the number of updates; default 200")
+    help_ = "the number of tests, each with its own seed; default 1"
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help=help_)
+    args = parsed(parser, line)
+    from era_cnn.compose.composition import compose_run
+
+    config = compose_run(line.composing(args.overrides))
+    line.prepare_to_compute()
+    from era_cnn.runs.find_lr import find_lr as find
+
+    test = find(config, line.command, start=args.start, end=args.end, steps=args.steps, seeds=args.seeds)
+    say(*test.lines())
+    if test.problem:
+        complain(test.problem)
+    return 1 if test.problem else 0
 
 
 def resume(line: Line) -> int:

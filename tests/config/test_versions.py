@@ -264,6 +264,7 @@ NO_EFFECT = {
     "model.name",
     "trainer.name",
     "trainer.checkpoint_every_seconds",
+    "trainer.profile",
 }
 
 

@@ -129,6 +129,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     return {
         "result": {name: value for name, value in result.items() if name not in TIMES},
         "metrics": metrics,
+        "steps": (folder / "steps.csv").read_text(encoding="utf-8"),
         "fingerprints": (folder / "fingerprints.jsonl").read_text(encoding="utf-8"),
         "state": json.loads((folder / "status.json").read_text(encoding="utf-8"))["state"],
     }

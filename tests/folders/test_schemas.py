@@ -12,7 +12,7 @@ from era_cnn.config.yamltext import as_yaml, parse_yaml
 from era_cnn.errors import RunFolderError
 from era_cnn.folders.outcome import read_outcome
 from era_cnn.folders.run import RunFolder
-from era_cnn.folders.schemas import parse_fingerprints, parse_json, parse_metrics
+from era_cnn.folders.schemas import parse_fingerprints, parse_json, parse_metrics, parse_steps
 from era_cnn.folders.sweep import SweepFolder
 from era_cnn.sweeps.request import Request
 
@@ -101,9 +101,33 @@ def test_metrics_that_no_run_writes_are_damaged(text: str) -> None:
         parse_metrics(text)
 
 
+STEPS = "epoch,step,images,loss,lr\n1,5,40,2.25,0.1\n1,7,10,2.0,0.1\n2,5,40,1.5,0.05\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "epoch,step\n1,5\n", f"{STEPS}2,7,10,1.0\n", f"{STEPS}2,7,10,1.0,0.1,1\n", f"{STEPS}2,7,10,,0.1\n",
+        f"{STEPS}2,7,10,nan,0.1\n", f"{STEPS}2,7,10,1.0,inf\n", f"{STEPS}2,5,10,1.0,0.1\n", f"{STEPS}1,9,10,1.0,0.1\n",
+        f"{STEPS}x,7,10,1.0,0.1\n", f"{STEPS}0,7,10,1.0,0.1\n", f'{STEPS}2,7,10,1.0,"0.1\n',
+        "epoch,step,images,loss,lr\n0,1,1,1,1\n", "epoch,step,images,loss,lr\n1,0,1,1,1\n",
+        f"{STEPS}2,7,10,{'9' * 200_000},0.1\n",
+    ],
+)  # fmt: skip
+def test_steps_that_no_run_writes_are_damaged(text: str) -> None:
+    assert parse_steps("") == []
+    assert [row["loss"] for row in parse_steps(STEPS)] == [2.25, 2.0, 1.5]
+    with pytest.raises(ValueError, match="."):
+        parse_steps(text)
+
+
 @pytest.mark.parametrize(
     ("parse", "text"),
-    [(parse_metrics, f"{HEAD}\n" + "1\n" * 10**6), (parse_fingerprints, "1\n" * 10**6)],
+    [
+        (parse_metrics, f"{HEAD}\n" + "1\n" * 10**6),
+        (parse_steps, "epoch,step,images,loss,lr\n" + "1\n" * 10**6),
+        (parse_fingerprints, "1\n" * 10**6),
+    ],
 )
 def test_a_long_file_of_other_lines_takes_no_memory(parse: Callable[[str], object], text: str) -> None:
     tracemalloc.start()
@@ -115,7 +139,9 @@ def test_a_long_file_of_other_lines_takes_no_memory(parse: Callable[[str], objec
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("name", ["config.yaml", ".hydra/hydra.yaml", "status.json", "result.json", "metrics.csv"])
+@pytest.mark.parametrize(
+    "name", ["config.yaml", ".hydra/hydra.yaml", "status.json", "result.json", "metrics.csv", "steps.csv"]
+)
 def test_a_file_that_is_larger_than_any_run_writes_is_not_parsed(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)

@@ -23,9 +23,10 @@ from era_cnn.reports.content import read_run, reference_curve
 from era_cnn.reports.handin import BEGIN, END, as_markdown
 from era_cnn.reports.report import write_run_report
 from era_cnn.reports.rows import read_rows
-from era_cnn.reports.run_report import run_page
+from era_cnn.reports.run_report import curves, run_page
 from era_cnn.reports.sweep_report import sweep_charts, sweep_page
 from era_cnn.training.history import EpochMetrics, Scores
+from era_cnn.training.windows import Steps
 from tests.reports.made import SCHEMA_1, write_run
 
 Command = Callable[..., tuple[int, str, str]]
@@ -63,10 +64,12 @@ def whole_run(path: Path, *, names: list[str] = CLASSES, always: int | None = No
             None,
             Scores(0.5, 0.8 + 0.05 * (epoch == 2), 8, 10),
             {"order": "0"},
+            steps=Steps([5, 9], [40, 30], [1.5 / epoch, 1 / epoch], [0.1, 0.1]),
         )
         for epoch in range(1, epochs + 1)
     ]
     folder.write_metrics(history, with_val=False)
+    folder.write_steps(history)
     labels = np.arange(30) % 3
     predicted = np.where(np.arange(30) % 5 == 0, (labels + 1) % 3, labels) if always is None else np.full(30, always)
     logits = np.eye(3, dtype=np.float32)[predicted] * (1 + np.arange(30)[:, None] / 10).astype(np.float32)
@@ -198,8 +201,23 @@ def test_what_a_folder_lacks_is_said(tmp_path: Path, missing: str, what: str) ->
 @pytest.mark.parametrize("name", ["completed", "interrupted", "sweep/0_model_4_digits"])
 def test_folders_of_earlier_versions_have_reports(name: str) -> None:
     content = read_run(RunFolder(SCHEMA_1 / name))
-    assert "samples.npz" in content.missing
+    assert {"samples.npz", "steps.csv"} <= set(content.missing)
     assert Tags(run_page(content)).text
+
+
+def test_the_loss_within_epochs_lies_behind_its_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, dict[str, Any]] = {}
+    monkeypatch.setattr(
+        charts, "lines", lambda name, alt, series, **options: drawn.update({name: {"alt": alt, **options}})
+    )
+    folder = whole_run(tmp_path / "run", epochs=2)
+    list(curves(read_run(folder)))
+    assert drawn["loss"]["faint"] == {"train, within epochs": [(5 / 9, 1.5), (1.0, 1.0), (1 + 5 / 9, 0.75), (2.0, 0.5)]}
+    assert "within epochs" in drawn["loss"]["alt"]
+    (folder.path / "steps.csv").unlink()
+    list(curves(read_run(folder)))
+    assert drawn["loss"]["faint"] == {}
+    assert "within epochs" not in drawn["loss"]["alt"]
 
 
 def test_a_run_that_failed_has_a_report(tmp_path: Path) -> None:
@@ -224,6 +242,7 @@ def test_a_run_that_failed_has_a_report(tmp_path: Path) -> None:
         ("summary.json", lambda path: path.write_text('{"layers": ' + "[" * 50_000)),
         ("summary.json", lambda path: path.write_text(json.dumps({"image_shape": [1, "a", 2]}))),
         ("metrics.csv", lambda path: path.write_text("epoch\n1\n")),
+        ("steps.csv", lambda path: path.write_text("epoch,step,images,loss,lr\n1,1,1,nan,1\n")),
     ],
 )
 def test_damage_is_refused_with_the_name_of_the_file(tmp_path: Path, name: str, damage: Any, command: Command) -> None:

@@ -37,7 +37,15 @@ SMALL = [
     "trainer.limit_train_images=100", "trainer.limit_test_images=100",
 ]  # fmt: skip
 STEPS = 4  # in an epoch
-RUN_FILES = {"config.yaml", "fingerprints.jsonl", "metrics.csv", "provenance.json", "summary.txt", "checkpoints"}
+RUN_FILES = {
+    "config.yaml",
+    "fingerprints.jsonl",
+    "metrics.csv",
+    "steps.csv",
+    "provenance.json",
+    "summary.txt",
+    "checkpoints",
+}
 
 
 class StopAt(StopRequest):
@@ -69,6 +77,8 @@ def outcome(folder: Path) -> tuple[dict[str, Any], list[dict[str, str]], dict[st
     content = CheckpointFolder(folder / "checkpoints").newest()
     assert content is not None
     last = Checkpoint.from_bytes(content.content, torch.device("cpu"))
+    with (folder / "steps.csv").open(encoding="utf-8") as file:
+        rows += csv.DictReader(file)
     states = last.state["optimizer"]["state"]
     moments = {f"{i}.{name}": value for i, state in states.items() for name, value in state.items()}
     return result, rows, {**last.state["network"], **moments}

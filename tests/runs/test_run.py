@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+import era_cnn
 from era_cnn.config.schema import RunConfig
 from era_cnn.config.versions import digest
 from era_cnn.errors import ConfigError, RunFolderError
@@ -409,3 +410,15 @@ def test_a_short_training_on_real_mnist(experiment: str, tmp_path: Path) -> None
     )
     # After 100 steps of 32 images each of them is far beyond chance, 10 %.
     assert result.final_test_accuracy > 0.6
+
+
+def test_the_loss_within_epochs_adds_up_to_that_of_the_epoch(complete: tuple[Result, Path]) -> None:
+    run = era_cnn.load(complete[1])
+    num_images = run.config.num_train_images
+    for metrics in run.metrics:
+        rows = [row for row in run.steps if row["epoch"] == metrics["epoch"]]
+        assert [row["step"] for row in rows] == list(range(1, -(-num_images // 32) + 1))  # fewer steps than windows
+        assert sum(row["images"] for row in rows) == num_images
+        mean = sum(row["loss"] * row["images"] for row in rows) / num_images
+        assert mean == pytest.approx(metrics["train_loss"])
+        assert rows[-1]["lr"] == metrics["lr"]

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +22,7 @@ from era_cnn.training.history import EpochMetrics, History
 from era_cnn.training.loop import Position, Step, fit
 from era_cnn.training.optimizers import make_optimizer
 from era_cnn.training.state import TrainingState
+from era_cnn.training.windows import Steps
 from tests.conftest import GREY_EXPERIMENTS, config_of, option
 from tests.helpers import schedule_of
 
@@ -221,26 +224,40 @@ def test_the_learning_rate_of_the_config_stays(split: Split) -> None:
     assert resumed.state.optimizer.param_groups[0]["lr"] == 0.01
 
 
-def as_schema_2(content: bytes) -> bytes:
+def as_schema_3(values: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint as the version before schema 4 wrote it: without the loss within epochs."""
+    history = [{key: value for key, value in epoch.items() if key != "steps"} for epoch in values["history"]]
+    tally = values["tally"] and {key: value for key, value in values["tally"].items() if key != "windows"}
+    return {**values, "schema": 3, "history": history, "tally": tally}
+
+
+def as_schema_2(values: dict[str, Any]) -> dict[str, Any]:
     """A checkpoint as the version before schema 3 wrote it."""
-    values = torch.load(io.BytesIO(content), weights_only=True)
-    state = values.pop("state")
-    former = {
-        "schema": 2, "origin": values["origin"], "weights": state["network"], "optimizer": state["optimizer"],
-        "epoch": values["epoch"], "steps_done": values["steps_done"], "tally": values["tally"],
-        "seconds": values["seconds"], "records": values["history"],
+    former = as_schema_3(values)
+    state = former.pop("state")
+    records = former.pop("history")
+    return {
+        **former, "schema": 2, "weights": state["network"], "optimizer": state["optimizer"], "records": records,
     }  # fmt: skip
-    buffer = io.BytesIO()
-    torch.save(former, buffer)
-    return buffer.getvalue()
 
 
-def test_a_checkpoint_of_schema_2_goes_on_bit_by_bit(split: Split) -> None:
+@pytest.mark.parametrize("former", [as_schema_2, as_schema_3])
+def test_a_checkpoint_of_an_earlier_schema_goes_on_bit_by_bit(
+    former: Callable[[dict[str, Any]], dict[str, Any]], split: Split
+) -> None:
     unbroken = Training(split)
     unbroken.run()
     for content in unbroken.saved:
+        buffer = io.BytesIO()
+        torch.save(former(torch.load(io.BytesIO(content), weights_only=True)), buffer)
+        checkpoint = Checkpoint.from_bytes(buffer.getvalue(), CPU)
         resumed = Training(split)
-        resumed.run(Checkpoint.from_bytes(as_schema_2(content), CPU))
+        resumed.run(checkpoint)
+        num_without = checkpoint.position.epoch - (checkpoint.position.steps_done < len(unbroken.batches))
+        assert all(metrics.steps == Steps() for metrics in resumed.history[:num_without])
+        assert all(sum(metrics.steps.images) == NUM_IMAGES for metrics in resumed.history[num_without:])
+        for training in (unbroken, resumed):
+            training.history = History(replace(metrics, steps=Steps()) for metrics in training.history)
         assert_equal(unbroken, resumed)
 
 
@@ -257,11 +274,11 @@ def test_a_checkpoint_comes_back_as_it_was(split: Split) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("schema", [1, 4, None])
+@pytest.mark.parametrize("schema", [1, 5, None])
 def test_a_checkpoint_of_another_version_is_refused(schema: int | None) -> None:
     buffer = io.BytesIO()
     torch.save({"schema": schema}, buffer)
-    message = f"A checkpoint must have a schema up to 3, got {schema}: another version wrote it."
+    message = f"A checkpoint must have a schema up to 4, got {schema}: another version wrote it."
     with pytest.raises(RunFolderError, match=message):
         Checkpoint.from_bytes(buffer.getvalue(), CPU)
 

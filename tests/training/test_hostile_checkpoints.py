@@ -185,6 +185,22 @@ FORMS: dict[str, Change] = {
     "a tally of no images": lambda values: values["tally"].update(num_images=0),
     "a tally of many sums": lambda values: values["tally"].update(loss_sum=torch.zeros(2)),
     "a tally with a method": lambda values: values["tally"].update(add=1),
+    **{
+        f"windows whose {name} is {value}": (lambda values, name=name, value=value: values["tally"]["windows"].update({name: value}))  # type: ignore[misc]
+        for name, odd in {
+            "step": (None, [], [2], [0, 1], [2, 1], [1, 1], ["x", "y"], list(range(1, 102))),
+            "images": ([], [0, 8], [16, 8], [8, 10**9]), "lr": ([0.1], [math.nan, 0.1], "xy"),
+            "sums": (None, torch.zeros(2), torch.zeros(2, 3), torch.tensor([[math.nan], [1.0]])), "more": (1,),
+        }.items()
+        for value in odd
+    },
+    "windows of other weights": lambda values: values["tally"]["windows"].update(sums=torch.ones(2, 2)),
+    "an epoch with steps of other lengths": lambda values: values["history"].append(
+        {**EPOCH, "steps": {"step": [1], "images": [], "loss": [1.0], "lr": [0.1]}}
+    ),
+    "an epoch with too many steps": lambda values: values["history"].append(
+        {**EPOCH, "steps": {"step": [1] * 101, "images": [1] * 101, "loss": [1.0] * 101, "lr": [0.1] * 101}}
+    ),
 }  # fmt: skip
 
 

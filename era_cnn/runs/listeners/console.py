@@ -1,4 +1,4 @@
-"""Shows a run: a progress bar and the test line in a terminal, a line for each epoch elsewhere.
+"""Shows a run: lines for each epoch and, in a terminal, a progress bar below them.
 
 The wording is that of the reference runs' logs; epochs are counted from 1, as everywhere in this package.
 """
@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
-from typing import NoReturn, cast
-
-from tqdm import tqdm
+from typing import cast
 
 from era_cnn.config.schema import RunConfig
 from era_cnn.errors import StorageError, block, harmless
@@ -22,15 +19,13 @@ from era_cnn.folders.plain import open_to_append
 from era_cnn.folders.result import Result
 from era_cnn.models.build import count_params
 from era_cnn.output import complain, say
+from era_cnn.runs.listeners.bar import Bar
 from era_cnn.runs.parts import Parts
 from era_cnn.training.history import EpochMetrics, Scores
-from era_cnn.training.listeners import Listener
+from era_cnn.training.listeners import Listener, Training
 from era_cnn.training.loop import Step
 
 log = logging.getLogger("era_cnn")  # goes into run.log: see log_to
-
-REFRESH_SECONDS = 0.1
-"""The time between two readings of the loss, since each one waits for the device."""
 
 
 class Console(Listener):
@@ -46,8 +41,7 @@ class Console(Listener):
     def __init__(self, *, is_terminal: bool | None = None, quiet: bool = False) -> None:
         self.is_terminal = (sys.stdout.isatty() and sys.stderr.isatty()) if is_terminal is None else is_terminal
         self._quiet = quiet
-        self._bar: tqdm[NoReturn] | None = None
-        self._shown_at = 0.0
+        self._bar: Bar | None = None
 
     def say(self, *lines: str) -> None:
         """Prints a message to standard output; each argument is one line, whatever it contains.
@@ -56,12 +50,13 @@ class Console(Listener):
             OutputError: If standard output can no longer be written to.
             StorageError: If the log can't be written.
         """
+        self.close()
         if not self._quiet:
             say(*lines)
         log.info("%s", _record(lines))
 
     def complain(self, *lines: str) -> None:
-        """Prints an error to standard error, below an open bar. Raises nothing, since it reports errors itself."""
+        """Prints an error to standard error, instead of the bar. Raises nothing, since it reports errors itself."""
         with suppress(StorageError):
             self.warn(*lines)
 
@@ -76,15 +71,18 @@ class Console(Listener):
             complain(*lines)
         log.error("%s", _record(lines))
 
-    def on_step(self, step: Step) -> None:
-        """Moves the bar; without one, prints its last line at the end of an epoch."""
-        is_last = step.step + 1 == step.num_steps
+    def on_start(self, training: Training) -> None:
+        """Prepares the bar."""
         if self.is_terminal and not self._quiet:
-            self._move_bar(step, is_last)
-            if is_last:
-                log.info("%s", describe_step(step))
-        elif is_last:
+            self._bar = Bar(training.config.trainer.epochs_to_run)
+
+    def on_step(self, step: Step) -> None:
+        """Prints a line at the end of an epoch, and moves the bar."""
+        is_last = step.step + 1 == step.num_steps
+        if is_last:
             self.say(describe_step(step))
+        if self._bar is not None:
+            self._bar.move(step, at_once=is_last)  # the evaluation takes time
 
     def on_epoch(self, metrics: EpochMetrics) -> None:
         """Prints the scores of the evaluations after an epoch, and why the training ended if it ended early."""
@@ -100,23 +98,9 @@ class Console(Listener):
             self.say(f"Ended after epoch {metrics.epoch}: {metrics.end_reason}")
 
     def close(self) -> None:
-        """Closes the bar if an interruption left it open."""
+        """Removes the bar; the next step brings it back."""
         if self._bar is not None:
-            with suppress(OSError):  # standard error is closed
-                self._bar.close()
-            self._bar = None
-
-    def _move_bar(self, step: Step, is_last: bool) -> None:
-        bar = self._bar = self._bar or tqdm(
-            total=step.num_steps, initial=step.step, dynamic_ncols=True, mininterval=REFRESH_SECONDS
-        )
-        now = time.monotonic()
-        if is_last or now - self._shown_at >= REFRESH_SECONDS:
-            self._shown_at = now
-            bar.set_description_str(describe_step(step), refresh=is_last)
-        bar.update()
-        if is_last:
-            self.close()
+            self._bar.clear()
 
 
 def _record(lines: Sequence[str]) -> str:
@@ -166,7 +150,7 @@ def log_to(path: Path) -> Iterator[None]:
 
 
 def describe_step(step: Step) -> str:
-    """The text next to the bar: the loss of the last batch, and the accuracy over the epoch so far in percent."""
+    """The line of an epoch: the loss of the last batch, and the accuracy over the epoch so far in percent."""
     return (
         f"EPOCH:{step.epoch} Loss={step.tally.last_loss.item():.4f} Batch_id={step.step} "
         f"Accuracy={100 * step.tally.accuracy:.2f} LR={step.lr:.6g}"

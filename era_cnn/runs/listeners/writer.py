@@ -8,7 +8,7 @@ from era_cnn.training.listeners import Listener, Training
 
 
 class Writer(Listener):
-    """Keeps metrics.csv and fingerprints.jsonl in step with the history."""
+    """Keeps metrics.csv, steps.csv and fingerprints.jsonl in step with the history."""
 
     is_essential = True
 
@@ -21,10 +21,11 @@ class Writer(Listener):
         self._with_ema = training.config.trainer.ema_decay is not None
 
     def on_epoch(self, metrics: EpochMetrics) -> None:
-        """Rewrites both files."""
+        """Rewrites the files."""
         self.write()
 
     def write(self) -> None:
-        """Writes both files from the history, which may be shorter than the files after a resume."""
+        """Writes the files from the history, which may be shorter than the files after a resume."""
         self.folder.write_metrics(self._history, with_val=self._with_val, with_ema=self._with_ema)
+        self.folder.write_steps(self._history)
         self.folder.write_fingerprints(self._history)

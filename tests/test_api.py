@@ -182,7 +182,7 @@ def test_what_is_not_there_has_a_message(tmp_path: Path) -> None:
     with pytest.raises(era_cnn.RunFolderError, match="RUN must be the folder of a run"):
         era_cnn.load("nowhere")
     run = era_cnn.train([*SMALL, "hydra.run.dir=run"], quiet=True)
-    with pytest.raises(era_cnn.ConfigError, match="which must be one of last, best, got 'first'"):
+    with pytest.raises(era_cnn.ConfigError, match="which must be one of last, best, ema, got 'first'"):
         run.network("first")  # type: ignore[arg-type]
     if not torch.cuda.is_available():
         with pytest.raises(era_cnn.ConfigError, match="device must "):

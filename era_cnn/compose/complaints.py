@@ -25,7 +25,7 @@ from era_cnn.compose.words import Words, load, loader_of, options_of
 from era_cnn.config.synonyms import suggestion
 from era_cnn.errors import ConfigError, did_you_mean, one_of, problem, shortened
 
-COMMANDS = "models, describe, data, resume, replay, report, compare, list, note"
+COMMANDS = "models, describe, data, resume, replay, report, compare, list, note, export"
 """The verbs, for the message about an unknown first word."""
 
 

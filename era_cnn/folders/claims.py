@@ -19,6 +19,8 @@ from era_cnn.folders.plain import check_entries
 from era_cnn.folders.storage import sync_folder
 from era_cnn.paths import current_folder
 
+ELSEWHERE = "Choose another folder: hydra.run.dir=… (for a sweep: hydra.sweep.dir=…)."
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -33,7 +35,7 @@ class Claim:
         _remove_empty(self.made)
 
 
-def claim(wanted: Path) -> Claim:
+def claim(wanted: Path, *, advice: str = ELSEWHERE) -> Claim:
     """Creates a new folder: `wanted`, or, if that exists, its name followed by the first free number.
 
     The file system decides which process is first, so any number of processes may claim at the same time.
@@ -44,8 +46,8 @@ def claim(wanted: Path) -> Claim:
     here = current_folder()
     wanted = Path(os.path.abspath(wanted))
     if wanted == here or wanted in here.parents:
-        raise RunFolderError(f"{wanted} must be a new folder, got one that contains the current directory. {ELSEWHERE}")
-    check_length(wanted)
+        raise RunFolderError(f"{wanted} must be a new folder, got one that contains the current directory. {advice}")
+    check_length(wanted, advice)
     numbered = (wanted.with_name(f"{wanted.name}_{number}") for number in range(2, MAX_NUMBER))
     made = tuple(parent for parent in wanted.parents if not os.path.lexists(parent))
     for path in itertools.chain([wanted], numbered):
@@ -55,11 +57,11 @@ def claim(wanted: Path) -> Claim:
         except OSError as error:
             _remove_empty(made)
             rule = "must be a folder that can be created"
-            raise RunFolderError(f"{path} {rule}, got {_reason(path, error)}. {ELSEWHERE}") from error
-    raise RunFolderError(f"{wanted} must have a free number, got {MAX_NUMBER:,} folders of that name. {ELSEWHERE}")
+            raise RunFolderError(f"{path} {rule}, got {_reason(path, error)}. {advice}") from error
+    raise RunFolderError(f"{wanted} must have a free number, got {MAX_NUMBER:,} folders of that name. {advice}")
 
 
-def check_length(path: Path) -> None:
+def check_length(path: Path, advice: str = ELSEWHERE) -> None:
     """Checks that a folder and the files in it can have their names; creates nothing.
 
     Raises:
@@ -68,7 +70,7 @@ def check_length(path: Path) -> None:
     is_long = len(os.fsencode(path)) + LONGEST_WITHIN > os.pathconf("/", "PC_PATH_MAX")
     if is_long or any(len(os.fsencode(name)) > os.pathconf("/", "PC_NAME_MAX") for name in path.parts):
         rule = "must be short enough for the file system"
-        raise RunFolderError(f"{shortened(str(path), 200)} {rule}, got {len(str(path)):,} characters. {ELSEWHERE}")
+        raise RunFolderError(f"{shortened(str(path), 200)} {rule}, got {len(str(path)):,} characters. {advice}")
 
 
 LONGEST_WITHIN = 150
@@ -116,9 +118,6 @@ def _reason(path: Path, error: OSError) -> str:
             what = "a link to nothing" if os.path.islink(parent) else "not a folder"
             return f"{os.strerror(errno.ENOTDIR)}: {parent} is {what}"
     return error.strerror or str(error)
-
-
-ELSEWHERE = "Choose another folder: hydra.run.dir=… (for a sweep: hydra.sweep.dir=…)."
 
 
 class InUseError(RunFolderError):

@@ -25,6 +25,7 @@ VERBS: dict[str, Callable[[Line], int]] = {
     "compare": reading.compare,
     "list": reading.list_,
     "note": reading.note,
+    "export": using.export,
 }
 
 

@@ -67,6 +67,12 @@ class ReplayError(EraCnnError):
     exit_code = 1
 
 
+class ExportError(EraCnnError):
+    """A network can't be exported, or an exported file gives other logits."""
+
+    exit_code = 1
+
+
 class StorageError(EraCnnError):
     """A file can't be written: the disk is full, read-only or broken."""
 

@@ -25,7 +25,9 @@ from era_cnn.compose.words import Words, load, loader_of, options_of
 from era_cnn.config.synonyms import suggestion
 from era_cnn.errors import ConfigError, did_you_mean, one_of, problem, shortened
 
-COMMANDS = "models, describe, data, resume, replay, eval, predict, explain, find-lr, report, compare, list, note"
+COMMANDS = (
+    "models, describe, data, resume, replay, eval, predict, explain, export, find-lr, report, compare, list, note"
+)
 """The verbs, for the message about an unknown first word."""
 
 

@@ -16,6 +16,7 @@ from era_cnn.folders.run import RunFolder
 from era_cnn.folders.schemas import parse_metrics
 from era_cnn.folders.stored import read_config, run_folder
 from era_cnn.models.build import Network, build_from_config
+from era_cnn.paths import typed_path
 from era_cnn.runs.parts import EMA, check_blocks
 from era_cnn.runs.process import pick_device
 from era_cnn.training.checkpoint import Checkpoint
@@ -23,6 +24,7 @@ from era_cnn.training.state import load_weights
 
 if TYPE_CHECKING:
     from era_cnn.use.evaluated import Evaluated
+    from era_cnn.use.export import Export
     from era_cnn.use.predict import Images, Predicted
 
 Which = Literal["last", "best", "ema"]
@@ -182,6 +184,22 @@ class Run:
         from era_cnn.use.predict import predict
 
         return predict(self, images, checkpoint=checkpoint, device=device)
+
+    def export(
+        self,
+        to: str | Path | None = None,
+        *,
+        checkpoint: Which = "last",
+        formats: Sequence[Literal["onnx", "torch"]] = ("onnx", "torch"),
+        opset: int | None = None,
+        data_root: str | Path | None = None,
+    ) -> Export:
+        """Writes the network to a new folder, for programs that have no era_cnn; see `era_cnn.use.export.export`."""
+        from era_cnn.use.export import export
+
+        folder = None if to is None else Path(typed_path("to", str(to)))
+        root = None if data_root is None else str(data_root)
+        return export(self, folder, checkpoint=checkpoint, formats=formats, opset=opset, data_root=root)
 
     def _content(self, which: str) -> bytes:
         if which == "best":

@@ -1,4 +1,4 @@
-"""The commands that use a trained network: eval, predict, explain."""
+"""The commands that use a trained network: eval, predict, explain, export."""
 
 from __future__ import annotations
 
@@ -92,6 +92,34 @@ def explain(line: Line) -> int:
         class_name=args.class_name,
         to=None if args.to is None else typed_path("--to", args.to),
     )
+
+
+def export(line: Line) -> int:
+    """Writes a trained network as ONNX and as a torch.export program, verified on the test set."""
+    parser = Parser(line, export)
+    _add_run(parser)
+    help_ = "the folder to create; default: exports/ and the name of the run's folder"
+    parser.add_argument("--to", metavar="FOLDER", help=help_)
+    help_ = "only one of the two; onnx needs pip install 'era_cnn[export]'"
+    parser.add_argument("--format", choices=("onnx", "torch"), help=help_)
+    parser.add_argument("--opset", type=int, metavar="N", help="the version of ONNX's operators, 18 to 23; default: 20")
+    parser.add_argument("--data-root", metavar="FOLDER", help="where the data is now, if it was moved")
+    args = parsed(parser, line)
+    to = None if args.to is None else typed_path("--to", args.to)
+    from era_cnn.use.network import Run
+
+    done = Run(expanded(args.run)).export(
+        to,
+        checkpoint=args.checkpoint,
+        formats=(args.format,) if args.format else ("onnx", "torch"),
+        opset=args.opset,
+        data_root=args.data_root,
+    )
+    for name, each in done.verified.items():
+        changed = f"{each.num_changed:,} predictions changed, logits differ by up to {each.max_difference:.1e}"
+        say(f"{name}: {100 * each.accuracy:.2f} % of {each.num_images:,} test images; {changed}")
+    say(f"Export folder: {shown(done.path)}")
+    return 0
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:

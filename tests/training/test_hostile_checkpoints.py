@@ -190,7 +190,7 @@ FORMS: dict[str, Change] = {
         for name, odd in {
             "step": (None, [], [2], [0, 1], [2, 1], [1, 1], ["x", "y"], list(range(1, 102))),
             "images": ([], [0, 8], [16, 8], [8, 10**9]), "lr": ([0.1], [math.nan, 0.1], "xy"),
-            "sums": (None, torch.zeros(2), torch.zeros(2, 3), torch.tensor([[math.nan], [1.0]])), "more": (1,),
+            "sums": (None, torch.zeros(2), torch.zeros(2, 3), torch.tensor([[math.nan], [1.0]])),
         }.items()
         for value in odd
     },

@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from era_cnn.api import compose, find_lr, load, replay, resume, train
-    from era_cnn.config.choices import block, dataset, optimizer, scheduler, transform
+    from era_cnn.config.choices import block, dataset, logger, optimizer, scheduler, transform
     from era_cnn.config.data_info import DataInfo
     from era_cnn.config.schedule import Schedule
     from era_cnn.config.schema import RunConfig
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from era_cnn.data.arrays import Arrays
     from era_cnn.data.transforms import Transform
     from era_cnn.errors import ConfigError, DataError, EraCnnError, RunFolderError, TrainingError
+    from era_cnn.runs.loggers.sink import LoggedRun, Sink
     from era_cnn.training.listeners import Listener
     from era_cnn.training.state import Member
     from era_cnn.use.network import Run
@@ -38,6 +39,8 @@ _PLACES = {
     "Run": "use.network",
     "RunConfig": "config.schema",
     "Schedule": "config.schedule",
+    "LoggedRun": "runs.loggers.sink",
+    "Sink": "runs.loggers.sink",
     "Transform": "data.transforms",
     "block": "config.choices",
     "compose": "api",
@@ -45,6 +48,7 @@ _PLACES = {
     "find_lr": "api",
     "launcher": "config.choices",
     "load": "api",
+    "logger": "config.choices",
     "optimizer": "config.choices",
     "replay": "api",
     "resume": "api",
@@ -62,11 +66,13 @@ __all__ = [
     "EraCnnError",
     "FieldError",
     "Listener",
+    "LoggedRun",
     "Member",
     "Run",
     "RunConfig",
     "RunFolderError",
     "Schedule",
+    "Sink",
     "TrainingError",
     "Transform",
     "block",
@@ -75,6 +81,7 @@ __all__ = [
     "find_lr",
     "launcher",
     "load",
+    "logger",
     "optimizer",
     "replay",
     "resume",

@@ -55,6 +55,8 @@ def test_every_yaml_file_is_in_the_wheel(environment: Path) -> None:
     expected = {path.relative_to(CHECKOUT / "conf") for path in (CHECKOUT / "conf").rglob("*.yaml")}
     assert {path.relative_to(installed) for path in installed.rglob("*.yaml")} == expected
     assert (installed.parent / "py.typed").exists()
+    for name in ("README.md", "run_onnx.py"):
+        assert (installed.parent / "use" / "exported" / name).exists()
 
 
 def test_a_run_from_the_wheel(environment: Path, tmp_path: Path) -> None:

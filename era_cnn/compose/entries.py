@@ -58,7 +58,7 @@ class EntryDefaults(ConfigSource):
         from era_cnn.config.choices import REGISTRIES
 
         values = _defaults(REGISTRIES[KINDS[group]].section(name))
-        config = OmegaConf.create({name: values} if group == "augmentation" else {**values, "name": name})
+        config = OmegaConf.create({name: values} if group in LISTED else {**values, "name": name})
         return ConfigResult(config=config, path=self.full_path(), provider=self.provider, header={"package": None})
 
 
@@ -67,9 +67,13 @@ KINDS = {
     "augmentation": "transform",
     "optimizer": "optimizer",
     "scheduler": "scheduler",
+    "logger": "logger",
     "hydra/launcher": "launcher",
 }
 """The groups whose options are entries, and of which kind."""
+
+LISTED = ("augmentation", "logger")
+"""Groups of which several options can be chosen, as a list."""
 
 
 def _options(group: str) -> set[str]:

@@ -7,14 +7,12 @@ from typing import Any
 
 from hydra.core.override_parser.types import ChoiceSweep, Override
 
+from era_cnn.compose.entries import LISTED
 from era_cnn.compose.hydra_door import Part, value_of
 from era_cnn.errors import problem, shortened
 
 RECORDED = ("hydra.runtime", "hydra.overrides", *(f"hydra.job.{key}" for key in ("config_name", "override_dirname")))
 """Keys that Hydra sets itself once the config is composed, whatever they were before."""
-
-LISTED = ("augmentation",)
-"""Groups of which several options can be chosen, as a list."""
 
 
 def ignored_overrides(typed: Sequence[Override]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Registries of what a config chooses by name: blocks, data sets, transforms, optimizers, schedulers and launchers.
+"""Registries of what a config chooses by name: blocks, data sets, transforms, optimizers, schedulers and the like.
 
 An entry is a decorated class or function, built in or from a plugin. The program passes its positional parameters:
 
@@ -13,7 +13,8 @@ An entry is a decorated class or function, built in or from a plugin. The progra
 - a scheduler, a function that returns a `Schedule` or just the function of the step that gives the factor: any of
   `epochs`, `steps_per_epoch` and `watch`, the name of the watched value;
 - a launcher, a function that returns the config of one of Hydra's launcher plugins, with its `_target_`: `sweep_dir`,
-  the only folder that the plugin may write to.
+  the only folder that the plugin may write to;
+- a logger, a class of `era_cnn.Sink`: `run`, the `LoggedRun`.
 
 Its keyword parameters are its fields in YAML. Their annotations hold ranges and descriptions (noun phrases, since a
 message about a field ends in "Give <description>."). A rule that needs more than one field raises a `FieldError`,
@@ -315,15 +316,27 @@ SCHEDULERS: Registry[Any] = Registry(
 )
 LAUNCHERS: Registry[Any] = Registry("launcher", "era_cnn.sweeps.launchers", Choice, ("sweep_dir",))
 
+LOGGERS: Registry[Any] = Registry("logger", "era_cnn.runs.loggers", Section, ("run",))
+
 REGISTRIES: dict[str, Registry[Any]] = {
-    registry.kind: registry for registry in (BLOCKS, DATASETS, TRANSFORMS, OPTIMIZERS, SCHEDULERS, LAUNCHERS)
+    registry.kind: registry for registry in (BLOCKS, DATASETS, TRANSFORMS, OPTIMIZERS, SCHEDULERS, LAUNCHERS, LOGGERS)
 }
 
 block, dataset, transform = BLOCKS.register, DATASETS.register, TRANSFORMS.register
-optimizer, scheduler, launcher = OPTIMIZERS.register, SCHEDULERS.register, LAUNCHERS.register
+optimizer, scheduler = OPTIMIZERS.register, SCHEDULERS.register
+launcher, logger = LAUNCHERS.register, LOGGERS.register
 
-GROUPS = {"data": DATASETS, "augmentation": TRANSFORMS, "optimizer": OPTIMIZERS, "scheduler": SCHEDULERS}
+GROUPS = {
+    "data": DATASETS,
+    "augmentation": TRANSFORMS,
+    "optimizer": OPTIMIZERS,
+    "scheduler": SCHEDULERS,
+    "logger": LOGGERS,
+}
 """The config groups of a run whose options are entries of a registry."""
+
+LISTED = ("augmentation", "logger")
+"""Those of which several options can be chosen, as a list: each has its name as its key."""
 
 
 def load_plugins(paths: Sequence[str]) -> None:

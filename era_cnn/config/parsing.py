@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError, create_model
 
-from era_cnn.config.choices import GROUPS, SCHEDULERS, DataSection, SchedulerSection
+from era_cnn.config.choices import GROUPS, LISTED, SCHEDULERS, DataSection, SchedulerSection
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.description import described, info_of, is_described
 from era_cnn.config.messages import field_problems
 from era_cnn.config.network import ModelConfig, is_order
-from era_cnn.config.schema import Augmentation, RunConfig, Target, make_schedule, num_train_images, watchers
+from era_cnn.config.schema import Augmentation, Loggers, RunConfig, Target, make_schedule, num_train_images, watchers
 from era_cnn.config.sections import Choice, FieldError, Section, values_of
 from era_cnn.config.trainer import EarlyStopping, TrainerConfig
 from era_cnn.errors import ConfigError, problem
@@ -36,7 +36,8 @@ def parse(values: Any, *, is_stored: bool = False) -> RunConfig:
     problems: list[str] = []
     schema = RunConfig
     if isinstance(values, dict):
-        chosen = {key: _chosen(key, values[key], problems) for key in GROUPS if key in values}
+        given = [key for key in GROUPS if key in values and not (key in LISTED and values[key] == {})]
+        chosen = {key: _chosen(key, values[key], problems) for key in given}
         schema = _schema(tuple(chosen.items()))
     try:
         config = schema.model_validate(values)
@@ -87,12 +88,13 @@ def _chosen(key: str, value: Any, problems: list[str]) -> Any:
     """The type of the section at a key whose entry is chosen by name; appends what is wrong with the name."""
     if not isinstance(value, dict):
         return RunConfig.model_fields[key].annotation
-    if key == "augmentation" and ("name" in value or not all(isinstance(each, dict) for each in value.values())):
-        rule = "map each transform to its fields, as {rotate: {degrees: 7.0, fill: 1}}"
-        problems.append(problem(key, rule, value, "Write the name of the transform as its key."))
+    if key in LISTED and ("name" in value or not all(isinstance(each, dict) for each in value.values())):
+        kind, example = GROUPS[key].kind, EXAMPLES[key]
+        rule = f"map each {kind} to its fields, as {example}"
+        problems.append(problem(key, rule, value, f"Write the name of the {kind} as its key."))
         return Any
-    if key == "augmentation":
-        return _augmentation(tuple((name, _section_of(key, key, name, problems)) for name in value))
+    if key in LISTED:
+        return _listed(key, tuple((name, _section_of(key, key, name, problems)) for name in value))
     if "name" not in value:
         problems.append(f"{key}.name must be given, got nothing. Choose one: {key}=…")
         return Any
@@ -111,12 +113,15 @@ def _section_of(group: str, key: str, name: object, problems: list[str]) -> Any:
         return Any
 
 
+EXAMPLES = {"augmentation": "{rotate: {degrees: 7.0, fill: 1}}", "logger": "{tensorboard: {}}"}
+
+
 @functools.lru_cache(maxsize=256)
-def _augmentation(chosen: tuple[tuple[str, Any], ...]) -> type[Augmentation]:
-    fields: dict[str, Any] = {
-        name: (section, Field(description="the fields of the transform")) for name, section in chosen
-    }
-    return create_model("Augmentation", __base__=Augmentation, **fields)
+def _listed(key: str, chosen: tuple[tuple[str, Any], ...]) -> type[Section]:
+    description = f"the fields of the {GROUPS[key].kind}"
+    fields: dict[str, Any] = {name: (section, Field(description=description)) for name, section in chosen}
+    base: type[Section] = Augmentation if key == "augmentation" else Loggers
+    return create_model(base.__name__, __base__=base, **fields)
 
 
 @functools.lru_cache(maxsize=256)
@@ -165,7 +170,7 @@ def _entries_fit_themselves(key: str, choices: Mapping[str, Section]) -> Iterato
         try:
             GROUPS[key].check(name, section)
         except FieldError as error:
-            yield error.at(f"{key}.{name}" if key == "augmentation" else key)
+            yield error.at(f"{key}.{name}" if key in LISTED else key)
 
 
 def _optimizer_fits(optimizer: Choice) -> Iterator[str]:
@@ -174,6 +179,10 @@ def _optimizer_fits(optimizer: Choice) -> Iterator[str]:
 
 def _transforms_fit(augmentation: Augmentation) -> Iterator[str]:
     yield from _entries_fit_themselves("augmentation", augmentation.chosen())
+
+
+def _loggers_fit(logger: Loggers) -> Iterator[str]:
+    yield from _entries_fit_themselves("logger", logger.chosen())
 
 
 def _transforms_fit_the_images(info: DataInfo, data: DataSection, augmentation: Augmentation) -> Iterator[str]:
@@ -302,6 +311,7 @@ RULES: tuple[Callable[..., Iterator[str]], ...] = (
     _epochs_within_target,
     _optimizer_fits,
     _transforms_fit,
+    _loggers_fit,
     _transforms_fit_the_images,
     _data_fits,
     _schedule_fits,

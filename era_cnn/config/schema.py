@@ -51,6 +51,14 @@ class Augmentation(Section):
         return {name: getattr(self, name) for name in type(self).model_fields}
 
 
+class Loggers(Section):
+    """Loggers by name: a field for each chosen logger."""
+
+    def chosen(self) -> dict[str, Section]:
+        """The fields of each logger, by its name."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+
 class RunConfig(Section):
     """The config of one run. A section that names an entry has the fields of that entry."""
 
@@ -68,6 +76,7 @@ class RunConfig(Section):
     scheduler: SchedulerSection = Field(description="a group: scheduler=constant")
     trainer: TrainerConfig = Field(description="a group: trainer=default")
     target: Target = Field(default=Target(), description="a mapping, such as {test_accuracy: 0.99}")
+    logger: Annotated[Loggers, NoEffect()] = Field(default=Loggers(), description="a group: logger=none")
     report: Annotated[bool, NoEffect()] = Field(
         default=True, description="true or false: whether report.html, report.md and plots/ are written at the end"
     )

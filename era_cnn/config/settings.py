@@ -45,7 +45,7 @@ def setting_of(values: Mapping[str, Any], schema: type[Section] = RunConfig) -> 
         values: The config as plain values, with its seed.
         schema: The class of the config. The default is for a config whose plugins are missing.
     """
-    flat = dict(_flat(values))
+    flat = dict(_flat({key: value for key, value in values.items() if key != "logger"}))
     seed = flat.pop("seed")
     layers = (values.get("model") or {}).get("layers") or {}
     chosen = list(values.get("augmentation") or {}) or ["none"]
@@ -55,6 +55,11 @@ def setting_of(values: Mapping[str, Any], schema: type[Section] = RunConfig) -> 
     labels = {as_typed_key(key): _as_typed(flat.pop(key)) for key in list(flat) if key in ignored}
     typed = {as_typed_key(key): _as_typed(value) for key, value in flat.items()}
     return Setting(seed, typed, labels)
+
+
+def flat_settings(values: Mapping[str, Any]) -> dict[str, str]:
+    """All values of a config as text, by the keys as they are typed."""
+    return {as_typed_key(key): _as_typed(value) for key, value in _flat(values)}
 
 
 def as_typed_key(key: str) -> str:

@@ -44,7 +44,7 @@ FILES = (
 LR_TEST = "find_lr.json"
 """The file that makes a folder that of a learning-rate range test."""
 
-FOLDERS = (".hydra", "checkpoints", "plots")
+FOLDERS = (".hydra", "checkpoints", "plots", "tensorboard")
 
 SWEEP_FILES = ("multirun.yaml", "ledger.jsonl")
 """The files that make a folder that of a sweep."""

@@ -29,7 +29,7 @@ class MissingPluginError(RunFolderError):
     """A config names an entry that no loaded plugin has."""
 
 
-_ENTRY_KEYS = ("data.name", "augmentation", "optimizer.name", "scheduler.name")
+_ENTRY_KEYS = ("data.name", "augmentation", "optimizer.name", "scheduler.name", "logger")
 """The keys that name entries, which plugins may have."""
 
 

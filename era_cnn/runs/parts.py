@@ -6,11 +6,12 @@ import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
-from era_cnn.config.choices import BLOCKS, DATASETS, is_own, keyword_parameters
+from era_cnn.config.choices import BLOCKS, DATASETS, LOGGERS, is_own, keyword_parameters
 from era_cnn.config.description import read_from
 from era_cnn.config.schedule import Schedule
 from era_cnn.config.schema import RunConfig, make_schedule
@@ -191,9 +192,19 @@ def check_blocks(config: RunConfig, path: Path) -> None:
         )
 
 
+def check_loggers(config: RunConfig) -> None:
+    """Raises a `ConfigError` unless the packages of each logger are installed."""
+    for name in config.logger.chosen():
+        missing = [package for package in getattr(LOGGERS[name], "packages", ()) if find_spec(package) is None]
+        if missing:
+            rule = f"logger={name} must have its packages installed, got no {', '.join(missing)}"
+            raise ConfigError([f"{rule}. Install them: pip install 'era_cnn[{name}]'"])
+
+
 def check(config: RunConfig) -> None:
     """Raises the errors that a run would raise before it reads any data."""
     pick_device(config.device)
     check_threads(config.threads)
     check_network(config)
+    check_loggers(config)
     with_source(config.anchored())

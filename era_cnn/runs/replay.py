@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from era_cnn.config.schema import Loggers
 from era_cnn.errors import ConfigError, ReplayError, RunFolderError, problem
 from era_cnn.folders.provenance import DIFFERS, check_numerics, differences
 from era_cnn.folders.result import TIMES
@@ -64,6 +65,7 @@ def replay(
     now = datetime.now()
     wanted = Path("outputs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{config.name}_replay"
     is_whole = original.result is not None and count == len(original.metrics)
+    config = config.model_copy(update={"logger": Loggers()})  # a replay is no new run
     shortened = config.model_copy(update={"trainer": config.trainer.model_copy(update={"limit_epochs": count})})
     with new_folder(wanted) as attempt:
         folder = attempt.folder

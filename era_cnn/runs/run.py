@@ -21,6 +21,7 @@ from era_cnn.output import shown
 from era_cnn.runs import provenance
 from era_cnn.runs.initial import fit_of, initial_weights
 from era_cnn.runs.listeners.console import Console, describe_result, describe_start
+from era_cnn.runs.listeners.logging import loggers_of
 from era_cnn.runs.listeners.pace import Pace
 from era_cnn.runs.listeners.profiler import Profiler
 from era_cnn.runs.listeners.saver import Saver
@@ -109,7 +110,8 @@ def run(
         ours: tuple[Listener, ...] = (saver, writer, console, Pace(console.warn))
         if config.trainer.profile:
             ours += (Profiler(folder, console.say, console.warn),)
-        everybody = Listeners((*ours, *listeners, StopWhenAsked(stop)), warn=console.warn)
+        loggers = loggers_of(config, folder.path, console.warn)
+        everybody = Listeners((*ours, *listeners, *loggers, StopWhenAsked(stop)), warn=console.warn)
         try:
             everybody.on_start(Training(config, parts.state, history, folder.path))
             start = Position()

@@ -18,6 +18,7 @@ from era_cnn.config.choices import (
     BLOCKS,
     DATASETS,
     GROUPS,
+    LISTED,
     OPTIMIZERS,
     REGISTRIES,
     SCHEDULERS,
@@ -54,6 +55,7 @@ BUILT_IN = {
         "polynomial", "step", "warm_restarts",
     ],
     "launcher": ["ray_cluster", "slurm", "submitit_local"],
+    "logger": ["tensorboard"],
 }  # fmt: skip
 
 
@@ -329,8 +331,8 @@ def test_a_check_of_an_entry_is_asked_whatever_its_kind() -> None:
         else:
             (group,) = [name for name, chosen in GROUPS.items() if chosen is registry]
             extra = {"mean": [0.1], "std": [0.3]} if kind == "dataset" else {}
-            values[group] = {"mine": {}} if kind == "transform" else {"name": "mine", "size": 2, **extra}
-            place = "augmentation.mine" if kind == "transform" else group
+            values[group] = {"mine": {}} if group in LISTED else {"name": "mine", "size": 2, **extra}
+            place = f"{group}.mine" if group in LISTED else group
             assert f"{place}.{message}" in refused(lambda values=values: parse(values)), kind
 
 
@@ -375,8 +377,8 @@ def test_every_unknown_name_is_said_at_once_with_all_else() -> None:
 @pytest.mark.parametrize("value", [None, [], "mnist", 1, {}])
 def test_a_choice_that_is_no_mapping_or_has_no_name_is_said(key: str, value: object) -> None:
     values = {**config_of().model_dump(), key: value}
-    if key == "augmentation" and value == {}:
-        assert parse(values).augmentation.chosen() == {}
+    if key in LISTED and value == {}:
+        assert getattr(parse(values), key).chosen() == {}
         return
     (said,) = refused(lambda: parse(values))
     assert said.startswith(

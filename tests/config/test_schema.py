@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from era_cnn.compose import entries
 from era_cnn.compose.composition import compose
 from era_cnn.compose.words import Words
+from era_cnn.config.choices import LISTED
 from era_cnn.config.parsing import parse
 from era_cnn.errors import ConfigError
 from era_cnn.sweeps.options import sweep_options
@@ -13,7 +15,12 @@ from tests.helpers import data_for
 
 FILES = sorted(CONF_DIR.rglob("*.yaml"))
 OPTIONS = [path for path in FILES if path.parent != CONF_DIR and "hydra" not in path.parts]
-GROUPS = ["augmentation", "data", "experiment", "model", "optimizer", "scheduler", "sweep", "trainer"]
+GROUPS = ["augmentation", "data", "experiment", "logger", "model", "optimizer", "scheduler", "sweep", "trainer"]
+
+
+def test_the_groups_of_lists_are_the_same_for_hydra_and_for_the_schema() -> None:
+    """They are stated twice, since an answer to a question does without pydantic."""
+    assert entries.LISTED == LISTED
 
 
 def test_every_yaml_file_is_reached() -> None:
@@ -29,7 +36,7 @@ def test_every_yaml_file_is_reached() -> None:
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: path.relative_to(CONF_DIR).as_posix())
 def test_a_file_is_named_after_the_name_that_it_sets(path) -> None:
     values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if path.parent.name == "augmentation":  # a mapping of transforms by name
+    if path.parent.name in LISTED:  # a mapping of entries by name
         assert list(values) == ([] if path.stem == "none" else [path.stem])
         return
     assert values.get("sweep", values)["name"] == path.stem
@@ -42,8 +49,8 @@ def test_every_option_can_be_chosen(path) -> None:
         config = config_of(*option(group, path.stem), *words)
     if group == "sweep":  # which is no part of a run
         chosen = sweep_options(compose(Words([f"sweep={path.stem}"]))).sweep.name
-    elif group == "augmentation":
-        chosen = next(iter(config.augmentation.chosen()), "none")
+    elif group in LISTED:
+        chosen = next(iter(getattr(config, group).chosen()), "none")
     else:
         chosen = config.name if group == "experiment" else getattr(config, group).name
     assert chosen == path.stem

@@ -256,6 +256,8 @@ def test_the_digest_changes_with_what_changes_the_result_and_with_nothing_else()
 
 
 NO_EFFECT = {
+    "logger",
+    "logger.tensorboard",
     "report",
     "init_from",
     "init_from_checkpoint",

@@ -1,0 +1,5 @@
+"""The loggers, which show a training in other programs. The run folder stays the source of truth."""
+
+from era_cnn.runs.loggers.tensorboard import TensorBoard
+
+__all__ = ["TensorBoard"]

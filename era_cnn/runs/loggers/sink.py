@@ -1,0 +1,44 @@
+"""What a logger is: a place to which the figures of a training are sent, while it runs and after it was resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """The run that is logged: its folder, and its config as text by key, such as `optimizer.lr`."""
+
+    folder: Path
+    settings: Mapping[str, str]
+
+
+class Sink:
+    """Base class of loggers. Its methods and constructor are called in one thread, which is not that of the training.
+
+    They may block or raise: that costs the run nothing.
+
+    Attributes:
+        packages: The packages that must be installed; the extra of era_cnn with the name of the logger holds them.
+    """
+
+    packages: ClassVar[tuple[str, ...]] = ()
+
+    def logged_epochs(self) -> Collection[int]:
+        """The epochs that were sent before this run was resumed; they are not sent again."""
+        return ()
+
+    def log(self, epoch: int, figures: Mapping[str, float]) -> None:
+        """Sends the finite figures of an epoch by name, such as `test_accuracy`; once for each epoch, in order."""
+
+    def finish(self, result: Mapping[str, Any], images: Mapping[str, NDArray[Any]]) -> None:
+        """Sends result.json and images uint8 (C, H, W) by name; called after the last epoch of a completed run."""
+
+    def close(self) -> None:
+        """Ends the connection; called however the run ended."""

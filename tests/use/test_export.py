@@ -248,7 +248,7 @@ def test_a_run_without_averaged_weights_says_so(command: Command) -> None:
     plain = era_cnn.train(small, folder="plain", quiet=True)
     code, _, err = command("export", str(plain.path), "--checkpoint=ema")
     assert code == 2
-    assert "which must be last or best for a run without averaged weights (trainer.ema_decay), got 'ema'." in err
+    assert "--checkpoint must be last or best: the run kept no averaged weights, got 'ema'." in err
 
 
 def in_training_form(network: nn.Module, *others: object) -> torch.export.ExportedProgram:

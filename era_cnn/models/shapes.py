@@ -66,27 +66,24 @@ def _check_group_norm(module: nn.GroupNorm, images: Tensor) -> None:
 
 
 def _check_kernel(module: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, images: Tensor) -> None:
-    size, padding, dilation = (
-        min(images.shape[-2:]),
-        _first(module.padding),
-        _first(getattr(module, "dilation", 1)),
-    )
-    largest = (size + 2 * padding - 1) // dilation + 1
-    kernel_size = _first(module.kernel_size)
-    if kernel_size > largest:
-        rule = f"be at most {largest}: its input is {size} px high or wide"
-        field = "kernel_size" if isinstance(module, nn.Conv2d) else "pool_size"
-        raise FieldError(field, rule, kernel_size, "Lower it, or set padding.")
+    values = (module.kernel_size, module.padding, getattr(module, "dilation", 1))
+    for size, kernel_size, padding, dilation in sorted(zip(images.shape[-2:], *map(_pair, values), strict=True)):
+        largest = (size + 2 * padding - 1) // dilation + 1
+        if kernel_size > largest:
+            rule = f"be at most {largest}: its input is {size} px high or wide"
+            field = "kernel_size" if isinstance(module, nn.Conv2d) else "pool_size"
+            raise FieldError(field, rule, kernel_size, "Lower it, or set padding.")
 
 
 def _check_border(module: layers.Conv2d, images: Tensor) -> None:
-    size, padding = min(images.shape[-2:]), _first(module.padding)
+    size, padding = min(images.shape[-2:]), _pair(module.padding)[0]
     largest = size - 1 if module.padding_mode == "reflect" else size
     if padding > largest and module.padding_mode != "replicate":
         rule = f"be at most {largest} where padding_mode is {module.padding_mode}: its input is {size} px high or wide"
         raise FieldError("padding", rule, padding, "Lower it.")
 
 
-def _first(value: int | str | tuple[int, ...]) -> int:
+def _pair(value: int | str | tuple[int, ...]) -> tuple[int, ...]:
+    """Height and width."""
     assert not isinstance(value, str), "padding: same is a number by now"
-    return value[0] if isinstance(value, tuple) else value
+    return value if isinstance(value, tuple) else (value, value)

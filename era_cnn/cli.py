@@ -20,12 +20,12 @@ VERBS: dict[str, Callable[[Line], int]] = {
     "eval": using.eval_,
     "predict": using.predict,
     "explain": using.explain,
+    "export": using.export,
     "find-lr": training.find_lr,
     "report": reading.report,
     "compare": reading.compare,
     "list": reading.list_,
     "note": reading.note,
-    "export": using.export,
 }
 
 

@@ -52,10 +52,11 @@ def _read(path: str, config: RunConfig) -> dict[str, Tensor]:
     which = config.init_from_checkpoint
     try:
         content = _content(run_folder(Path(path)), which)
-        stored = content and Checkpoint.from_bytes(content, torch.device("cpu")).state.get("network")
+        state: object = Checkpoint.from_bytes(content, torch.device("cpu")).state if content else None
     except EraCnnError as error:
         needed = "It is needed until the first checkpoint is saved, and for a replay."
         raise RunFolderError(f"init_from must be the folder of a run, got {path}: {error} {needed}") from error
+    stored = state.get("network") if isinstance(state, Mapping) else None
     if not isinstance(stored, Mapping) or not all(map(_is_whole, stored.values())):
         got = f"none in {path}"
         raise RunFolderError(f"init_from must hold a whole checkpoint ({which}), got {got}. Resume that run.")

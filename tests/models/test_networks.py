@@ -80,7 +80,9 @@ def test_resnet9_computes_x_plus_r_of_x() -> None:
 @pytest.mark.parametrize("shape", [(3, 40, 33), (3, 33, 40)])
 @pytest.mark.parametrize("name", ["cifar_small", "cifar_dilated", "resnet18"])
 def test_images_need_not_be_square(name: str, shape: tuple[int, int, int]) -> None:
-    model = ModelConfig.model_validate(yaml.safe_load((CONF_DIR / "model" / f"{name}.yaml").read_text(encoding="utf-8")))
+    model = ModelConfig.model_validate(
+        yaml.safe_load((CONF_DIR / "model" / f"{name}.yaml").read_text(encoding="utf-8"))
+    )
     info = DataInfo(shape, ("cat", "dog"), train_size=5, test_size=5)
     network = build_network(model.layers, model.inherited(), seed=1, info=info).eval()
     assert network(torch.zeros(2, *shape)).shape == (2, 2)

@@ -1,0 +1,22 @@
+"""The command that creates a project of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from era_cnn.output import say, shown
+from era_cnn.paths import expanded
+from era_cnn.verbs.line import Line, Parser, parsed
+
+
+def new(line: Line) -> int:
+    """Creates a project of your own: config groups, a block, a test, a Makefile and a CI file."""
+    parser = Parser(line, new)
+    parser.add_argument("folder", metavar="FOLDER", help="a new or empty folder; model and experiment get its name")
+    args = parsed(parser, line)
+    from era_cnn.use.project import create
+
+    folder = Path(expanded(args.folder))
+    written = create(folder)
+    say(f"Project: {shown(folder)}", *(f"  {path}" for path in written), "Next: make check, make test, make train")
+    return 0

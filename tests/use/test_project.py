@@ -1,0 +1,77 @@
+"""A project from the template: its files, its names, and that it works."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from era_cnn.errors import ConfigError, RunFolderError
+from era_cnn.use.project import create
+
+FILES = {
+    ".github/workflows/ci.yml",
+    ".gitignore",
+    "Makefile",
+    "README.md",
+    "blocks.py",
+    "conf/experiment/my_digits.yaml",
+    "conf/model/my_digits.yaml",
+    "tests/test_blocks.py",
+}
+
+
+def test_all_files_are_written_and_named_after_the_project(tmp_path: Path) -> None:
+    folder = tmp_path / "My-Digits"
+    assert set(create(folder)) == FILES
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == FILES
+    for path in FILES:
+        assert not re.search(r"PROJECT|VERSION\b", (folder / path).read_text(encoding="utf-8")), path
+    workflow = (folder / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+    assert "${{ matrix.python }}" in workflow
+    assert yaml.safe_load(workflow)["jobs"]["check"]["steps"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("1st", "The name of the folder must begin with a letter"),
+        ("naïve", "The name of the folder must begin with a letter"),
+        ("model_4", "The name of the folder must not be that of an experiment"),
+        ("full", "must be new or empty, got a folder with files"),
+        ("file", "must be a folder that can be created, got "),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_refused_and_left_alone(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "x").touch()
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises((ConfigError, RunFolderError), match=message):
+        create(tmp_path / name)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_its_experiment_keeps_its_target(command, tmp_path: Path) -> None:
+    assert command("new", "mine")[0] == 0
+    code, text, err = command("--config-dir", "mine/conf", "--plugin", "mine/blocks.py", "models", "--check")
+    assert (code, err) == (0, "")
+    assert "none misses its target" in text
+    assert command("new", "mine")[0] == 4
+
+
+@pytest.mark.process
+def test_its_own_tests_pass(tmp_path: Path) -> None:
+    create(tmp_path / "mine")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        cwd=tmp_path / "mine",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout

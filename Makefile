@@ -33,13 +33,7 @@ test-wheel: install ## test the wheel in a separate environment
 test-launchers: install ## test sweeps through launcher plugins: submitit, and Slurm where it is installed
 	$(BIN)/python -m pytest tests/sweeps/test_plugins.py -k "not ray"
 
-test-docs: install ## build the documentation into site/, and check its links
-	$(BIN)/python docs/build.py
-
-pictures: install ## make the pictures of README and docs/ from a real run; needs Chromium
-	$(BIN)/python docs/pictures.py
-
-faults: install ## run a short fault injection: runs that are killed, starved and damaged
+test-faults: install ## run a short fault injection: runs that are killed, starved and damaged
 	$(BIN)/python -m pytest tests/faults --durations 10
 
 test-browser: install ## test reports and the documentation in Chromium, which must be installed

@@ -1,0 +1,36 @@
+"""The Makefile and what CI calls: no target is missing or written twice, so that no check is skipped in silence."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+TARGETS = re.findall(r"^([a-z][a-z-]*):(?!=)(.*)$", MAKEFILE, re.MULTILINE)
+
+
+def test_no_target_is_written_twice() -> None:
+    assert [name for name, number in Counter(name for name, _ in TARGETS).items() if number > 1] == []
+
+
+def test_every_phony_target_exists() -> None:
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
+    assert sorted(phony.split()) == sorted(name for name, _ in TARGETS)
+
+
+def test_ci_and_check_call_targets_that_exist() -> None:
+    called = re.findall(r"^ *make ([a-z-]+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    ((check,),) = [[rest] for name, rest in TARGETS if name == "check"]
+    needed = {*called, *check.partition("##")[0].split()}
+    assert {"test", "test-faults", "test-browser", "lint"} <= needed
+    assert needed <= {name for name, _ in TARGETS}
+
+
+def test_every_folder_of_tests_is_run_by_some_target() -> None:
+    left_out = re.findall(r"--ignore (\S+)", MAKEFILE)
+    others = MAKEFILE.replace("\t$(BIN)/python -m pytest --ignore", "")
+    assert left_out
+    for path in left_out:
+        assert re.search(rf"pytest {re.escape(path)}", others), path

@@ -393,7 +393,7 @@ def test_models_check_has_a_line_for_each_failure(command, tmp_path: Path) -> No
         "strides or dilation.",
         "model.layers must have no max pooling, the target of experiment wide, got pool. Use a stride instead.",
         "model.layers must make at most 7,000 parameters, the target of experiment large, got 7,616. Make the network "
-        "smaller, or raise target.max_params.",
+        "smaller, or raise target.max_params; ~experiment drops the target.",
         "target.requires.0 must be one of norm, dropout, gap, depthwise, dilation, no_max_pool, no_linear, got 'nrom'. Did "
         "you mean norm?",
     ]

@@ -28,7 +28,8 @@ def _field_problem(details: ErrorDetails, schema: type[BaseModel], prefix: str) 
         known = list(owner.model_fields) if owner else []
         where = (prefix + ".".join(path[:-1])).rstrip(".") or "the config"
         rule = f"be a key of {where} ({', '.join(known)})"
-        return problem(key, rule, got, suggestion(path[-1], known, "Remove it.", _elsewhere(path[-1], schema)))
+        elsewhere = _elsewhere(path[-1], schema) or _of_other_choices(key, path[-1])
+        return problem(key, rule, got, suggestion(path[-1], known, "Remove it.", elsewhere))
     if kind == "missing":
         example = "." if ": " in description else f": {key}=…"
         return f"{key} must be given, got nothing. Give {description}{example}"
@@ -43,6 +44,16 @@ def _elsewhere(name: str, schema: type[BaseModel]) -> str:
     sections = ((key, _section(field.annotation)) for key, field in schema.model_fields.items())
     found = [f"{key}.{name}" for key, section in sections if section and name in section.model_fields]
     return f"Did you mean {' or '.join(found)}?" if found else ""
+
+
+def _of_other_choices(key: str, name: str) -> str:
+    """Suggests the choices that have a field which the chosen one lacks, as only one_cycle has scheduler.pct_start."""
+    from era_cnn.config.choices import OPTIMIZERS, SCHEDULERS, is_own  # imports this module
+
+    registry = {"optimizer": OPTIMIZERS, "scheduler": SCHEDULERS}.get(key.partition(".")[0])
+    own = [each for each in registry or () if registry is not None and is_own(registry[each])]
+    found = [each for each in own if registry is not None and name in registry.section(each).model_fields]
+    return f"It belongs to {', '.join(found)}: choose {registry.kind}={found[0]}." if registry and found else ""
 
 
 _RULES = {

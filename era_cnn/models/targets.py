@@ -23,7 +23,7 @@ def target_problems(network: nn.Module, config: RunConfig) -> Iterator[str]:
     target, whose = config.target, f"the target of experiment {config.name}"
     params = count_params(network)
     if target.max_params is not None and params > target.max_params:
-        advice = "Make the network smaller, or raise target.max_params."
+        advice = "Make the network smaller, or raise target.max_params; ~experiment drops the target."
         yield f"model.layers must make at most {target.max_params:,} parameters, {whose}, got {params:,}. {advice}"
     if target.min_receptive_field is not None:
         field = receptive_fields(network, config.info.shape)[1]

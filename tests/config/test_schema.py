@@ -216,6 +216,8 @@ def test_the_default_experiment_is_model_4() -> None:
         ("target.requires=[norm,gab]", "target.requires.1 must be one of norm, dropout, gap, depthwise, dilation, no_max_pool, no_li"),
         ("target.requires=norm", "target.requires must be a list, got 'norm'. Give what the network must have, such as [norm,dro"),
         ("target.min_receptive_field=0", "target.min_receptive_field must be at least 1, got 0. Give the smallest receptive"),
+        ("+scheduler.pct_start=0.3", "scheduler.pct_start must be a key of scheduler (name, update, every_epochs, gamma), got 0.3. It belongs to one_cycle: choose scheduler=one_cycle."),
+        ("optimizer=adam +optimizer.nesterov=true", "optimizer.nesterov must be a key of optimizer (name, lr, betas, eps, weight_decay, weight_decay_on), got true. It belongs to sgd: choose optimizer=sgd."),
         ("+model.norm_groups=0", "model.norm_groups must be at least 1, got 0. Give the number of groups of channels of group norm."),
         ("model.order=[conv,pool,norm,dropout]", "model.order must name every part once"),
         ("+optimizer._target_=os.system", "optimizer._target_ must not be given: a config can't run code, got 'os.system'"),

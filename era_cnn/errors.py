@@ -129,6 +129,11 @@ def block(text: str) -> str:
     return "\n    ".join(map(harmless, text.split("\n")))
 
 
+def amount(number: int, noun: str) -> str:
+    """A number with its noun in the singular or plural: 1 epoch, 7,616 parameters."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def one_of(names: Iterable[str]) -> str:
     """The rule `be one of a, b, c`, in the given order."""
     return "be one of " + ", ".join(names)

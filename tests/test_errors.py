@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from era_cnn.errors import MAX_LINE, ConfigError, RunFolderError, did_you_mean, harmless, problem, show
+from era_cnn.errors import MAX_LINE, ConfigError, RunFolderError, amount, did_you_mean, harmless, problem, show
 
 
 def test_a_problem_has_the_form_that_all_messages_share() -> None:
@@ -31,3 +31,8 @@ def test_the_nearest_name_is_offered_and_only_if_it_is_near() -> None:
 
 def test_a_config_error_holds_every_problem() -> None:
     assert str(ConfigError(["a", "b"])) == "a\nb"
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 epochs"), (1, "1 epoch"), (2, "2 epochs"), (7616, "7,616 epochs")])
+def test_an_amount_is_singular_or_plural(number: int, text: str) -> None:
+    assert amount(number, "epoch") == text

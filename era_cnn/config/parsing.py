@@ -17,7 +17,7 @@ from era_cnn.config.network import ModelConfig, is_order
 from era_cnn.config.schema import Augmentation, Loggers, RunConfig, Target, make_schedule, num_train_images, watchers
 from era_cnn.config.sections import Choice, FieldError, Section, values_of
 from era_cnn.config.trainer import EarlyStopping, TrainerConfig
-from era_cnn.errors import ConfigError, problem
+from era_cnn.errors import ConfigError, amount, problem
 
 
 def parse(values: Any, *, is_stored: bool = False) -> RunConfig:
@@ -282,7 +282,7 @@ def _pixels_fit_the_channels(info: DataInfo, data: DataSection) -> Iterator[str]
     channels = info.shape[0]
     for key, values in zip(("mean", "std"), data.normalisation, strict=True):
         if len(values) != channels:
-            rule = f"have {channels} value{'s' if channels > 1 else ''}, one for each channel of {data.name}"
+            rule = f"have {amount(channels, 'value')}, one for each channel of {data.name}"
             yield problem(f"data.{key}", rule, values, "Write it as a list.")
 
 

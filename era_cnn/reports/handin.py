@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from era_cnn.errors import amount
 from era_cnn.reports.content import RunContent
 from era_cnn.reports.formats import Table, markdown, markdown_table
 from era_cnn.reports.run_report import percent
@@ -53,9 +54,9 @@ def _target(content: RunContent) -> Iterator[str]:
     if target.get("test_accuracy") is not None:
         yield f"{percent(target['test_accuracy'])} test accuracy"
     if target.get("max_params") is not None:
-        yield f"at most {target['max_params']:,} parameters"
+        yield f"at most {amount(target['max_params'], 'parameter')}"
     if target.get("max_epochs") is not None:
-        yield f"at most {target['max_epochs']} epochs"
+        yield f"at most {amount(target['max_epochs'], 'epoch')}"
     if not any(target.get(key) is not None for key in ("test_accuracy", "max_params", "max_epochs")):
         yield "none set"
 
@@ -64,7 +65,7 @@ def _result(content: RunContent) -> Iterator[str]:
     result = content.result
     if result is None:
         state = markdown(str(content.state.get("state")))
-        yield f"The run is not complete: {state} after {len(content.metrics)} epochs."
+        yield f"The run is not complete: {state} after {amount(len(content.metrics), 'epoch')}."
         return
     yield f"Parameters: {result['params']:,}"
     if result["best_val_accuracy"] is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from era_cnn.errors import RunFolderError
+from era_cnn.errors import RunFolderError, amount
 from era_cnn.reports.comparisons import MCNEMAR, PAIRED, WELCH, Comparison, read_tested
 from era_cnn.reports.formats import Section, Table, interval_text
 from era_cnn.reports.inference import LEVEL, MOST_SEEDS, POWER, Difference, wilson_interval
@@ -135,7 +135,7 @@ def _remarks(comparison: Comparison) -> Iterator[str]:
         )
     if left_out := comparison.group.unfinished + comparison.baseline.unfinished:
         yield (
-            f"{left_out} seeds without a result are left out."
+            f"{amount(left_out, 'seed')} without a result {'is' if left_out == 1 else 'are'} left out."
             if left_out > 1
             else "1 seed without a result is left out."
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from era_cnn.config.schema import Loggers
-from era_cnn.errors import ConfigError, ReplayError, RunFolderError, problem
+from era_cnn.errors import ConfigError, ReplayError, RunFolderError, amount, problem
 from era_cnn.folders.provenance import DIFFERS, check_numerics, differences
 from era_cnn.folders.result import TIMES
 from era_cnn.folders.run import RunFolder
@@ -75,7 +75,7 @@ def replay(
     if code:
         return code
     _compare_rows(original.metrics[:count], folder.read_metrics(), to_the_end=is_whole)
-    compared = f"all {count} epochs" if is_whole else f"{count} of {config.trainer.epochs_to_run} epochs"
+    compared = f"all {count} epochs" if is_whole else f"{count} of {amount(config.trainer.epochs_to_run, 'epoch')}"
     if original.result is not None and is_whole:
         _compare_results(original.result, folder.read_json("result.json"), stored)
         compared += " and the result"
@@ -129,7 +129,7 @@ class _Original:
         if len(original.fingerprints) != len(original.metrics):
             raise RunFolderError(f"{folder.path} must have the same epochs in both files, got {got}. {_RESUME}")
         if original.result is not None and len(original.metrics) != original.result["epochs"]:
-            rule = f"must have all of its {original.result['epochs']} epochs, since it has a result"
+            rule = f"must have all of its {amount(original.result['epochs'], 'epoch')}, since it has a result"
             raise RunFolderError(f"{folder.path} {rule}, got {got}. The folder was changed, so nothing can be checked.")
         if not original.metrics:
             raise RunFolderError(f"{folder.path} must hold a complete epoch, got none. {_RESUME}")

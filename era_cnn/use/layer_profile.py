@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from era_cnn.config.schema import RunConfig
-from era_cnn.errors import harmless, shortened
+from era_cnn.errors import amount, harmless, shortened
 from era_cnn.models.build import build_from_config
 from era_cnn.models.layers import hand_out
 from era_cnn.randomness import Stream, generator
@@ -62,7 +62,7 @@ class NetworkCost:
         widths = [max(len(row[i + 1]) for row in (("", *head), *rows)) for i in range(len(head))]
         room = COLUMNS - sum(widths) - 2 * len(widths)
         name_width = min(room, max(len(harmless(row[0])) for row in rows))
-        on = f"{self.device}, {self.threads} threads" if self.device == "cpu" else self.device
+        on = f"{self.device}, {amount(self.threads, 'thread')}" if self.device == "cpu" else self.device
         yield f"A training step of {self.batch_size} random images ({on}), each layer measured alone:"
         for name, *cells in (("layer", *head), *rows):
             numbers = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.sections import FieldError
+from era_cnn.errors import amount
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,7 +80,7 @@ def check_fill(fill: object, info: DataInfo) -> None:
     """Raises a `FieldError` if a list of values does not have one for each channel."""
     channels = info.shape[0]
     if isinstance(fill, list) and len(fill) != channels:
-        rule = f"be one value, or a list with one for each of {channels} channel{'s' if channels > 1 else ''}"
+        rule = f"be one value, or a list with one for each of {amount(channels, 'channel')}"
         raise FieldError("fill", rule, fill, "Write a single value for all channels.")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from era_cnn.config.schema import RunConfig
-from era_cnn.errors import StorageError, block, harmless
+from era_cnn.errors import StorageError, amount, block, harmless
 from era_cnn.folders.plain import open_to_append
 from era_cnn.folders.result import Result
 from era_cnn.models.build import count_params
@@ -182,8 +182,8 @@ def describe_start(config: RunConfig, parts: Parts) -> str:
     count = config.trainer.epochs_to_run
     precision = "" if config.precision == "fp32" else f", {config.precision}"
     return (
-        f"{config.name}: {count_params(parts.state.network):,} parameters, {count} epoch{'s' if count > 1 else ''} on "
-        f"{config.data.name} ({images} images), seed {config.seed}, {config.device}, {config.threads} threads"
+        f"{config.name}: {count_params(parts.state.network):,} parameters, {amount(count, 'epoch')} on "
+        f"{config.data.name} ({images} images), seed {config.seed}, {config.device}, {amount(config.threads, 'thread')}"
         f"{precision}"
     )
 
@@ -207,7 +207,9 @@ def describe_result(result: Result, config: RunConfig) -> str:
     if watches_test:
         lines.append(f"The training watched {result.watched}, so its test accuracies are too optimistic")
     if result.end_reason is not None:
-        lines.append(f"Ended after {result.epochs} of {config.trainer.epochs_to_run} epochs: {result.end_reason}")
+        lines.append(
+            f"Ended after {result.epochs} of {amount(config.trainer.epochs_to_run, 'epoch')}: {result.end_reason}"
+        )
     lines += [
         f"Target: {describe_target(result, config)}",
         f"Speed: {result.images_per_second:,.0f} images/s, {result.seconds / result.epochs:.1f} s per training epoch",
@@ -220,8 +222,8 @@ def describe_target(result: Result, config: RunConfig) -> str:
     """The target, and whether it was met; if the best epoch met it but the last one did not, says so."""
     target = config.target
     wants = [
-        f"at most {target.max_params:,} parameters" if target.max_params else "",
-        f"at most {target.max_epochs} epochs" if target.max_epochs else "",
+        f"at most {amount(target.max_params, 'parameter')}" if target.max_params else "",
+        f"at most {amount(target.max_epochs, 'epoch')}" if target.max_epochs else "",
         f"a receptive field of at least {target.min_receptive_field} px" if target.min_receptive_field else "",
         *target.requires,
         f"{100 * target.test_accuracy:.2f}% test accuracy" if target.test_accuracy is not None else "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from era_cnn.errors import amount
 from era_cnn.machine import load_of_others
 from era_cnn.training.listeners import Listener, Training
 from era_cnn.training.loop import Step
@@ -67,13 +68,19 @@ class Pace(Listener):
         if is_slower:
             self._say(f"Steps take {1000 * seconds:.0f} ms; earlier they took {1000 * self._fastest:.0f} ms.")
         elif is_crowded:
-            cores = f"{self._num_cores} core{'s' if self._num_cores > 1 else ''}"
-            self._say(f"Other processes use about {busy:.1f} of {cores}, and this run has {self._threads} threads.")
+            cores, threads = amount(self._num_cores, "core"), amount(self._threads, "thread")
+            self._say(f"Other processes use about {busy:.1f} of {cores}, and this run has {threads}.")
 
     def _say(self, what: str) -> None:
         self._has_warned = True
-        remedy = (
+        self._warn(f"{what} {self._remedy()}")
+
+    def _remedy(self) -> str:
+        if self._device != "cpu":
+            return "See what else uses the device."
+        if self._threads == 1:
+            return "Wait for the other processes."
+        return (
             "Wait for the other processes, or start runs with threads=1, which they slow down least "
             "(another number of threads changes the results)."
         )
-        self._warn(f"{what} {remedy if self._device == 'cpu' else 'See what else uses the device.'}")

@@ -44,6 +44,13 @@ def test_a_crowded_machine_is_mentioned_once() -> None:
     assert said.startswith("Other processes use about 1.2 of 2 cores, and this run has 2 threads. Wait for")
 
 
+def test_a_run_with_one_thread_is_not_told_to_use_one() -> None:
+    (said,) = messages([0.01, 0.01, 0.01], busy=2.0, threads=1)
+    assert said == (
+        "Other processes use about 2.0 of 2 cores, and this run has 1 thread. Wait for the other processes."
+    )
+
+
 @pytest.mark.parametrize(("busy", "cores", "threads"), [(1.2, 4, 2), (0.4, 2, 2), (1.0, 2, 1)])
 def test_other_processes_that_leave_enough_cores_are_not(busy: float, cores: int, threads: int) -> None:
     assert messages([0.01, 0.01], busy=busy, cores=cores, threads=threads) == []

@@ -260,10 +260,7 @@ def damage(flips: int, truncations: int, resumes: int, *, seed: int = 1, sabotag
     plain: dict[str, int] = {"refused": 0, "accepted": 0, "accepted, with other tensors": 0}
     with workplace() as where:
         expected = reference(where / "reference", *SAVING["every step"])
-        attempts = Attempts(where / "run", [*RUN, *SAVING["every step"]])
-        child = attempts.go_on(lambda: Disk(attempts.where, last_at(200, "before")).install())
-        assert child.wait() == -signal.SIGKILL
-        base = attempts.folder
+        base = _interrupted_with_two_checkpoints(where)
         newest = max((base / "checkpoints").glob("epoch-*.pt"), key=lambda path: path.name)
         before_it = min((base / "checkpoints").glob("epoch-*.pt"), key=lambda path: path.name)
         content, fallback = newest.read_bytes(), before_it.read_bytes()
@@ -290,6 +287,19 @@ def damage(flips: int, truncations: int, resumes: int, *, seed: int = 1, sabotag
                 shutil.rmtree(copy.where)
     report.figures = {"flips": flips, "truncations": truncations, "resumed": len(end_to_end), **plain}
     return report
+
+
+def _interrupted_with_two_checkpoints(where: Path) -> Path:
+    """The folder of a run that was killed late, and not just after it removed the checkpoint before the last one."""
+    for operation in range(200, 220):
+        attempts = Attempts(where / f"run{operation}", [*RUN, *SAVING["every step"]])
+        child = attempts.go_on(
+            lambda attempts=attempts, at=operation: Disk(attempts.where, last_at(at, "before")).install()
+        )
+        assert child.wait() == -signal.SIGKILL
+        if len(list((attempts.folder / "checkpoints").glob("epoch-*.pt"))) == 2:
+            return attempts.folder
+    raise AssertionError("none of these runs had two checkpoints when it was killed")
 
 
 def _resumed_in_a_process(copy: Attempts, expected: dict[str, Any], damaged: str) -> str:

@@ -427,3 +427,11 @@ def test_a_sweep_ends_with_one_report_for_all_jobs(command: Command, with_report
     assert any("(rows) and" in alt for alt in alts)
     assert command("report", "sweep/0_model_4")[0] == 0  # a job has one if it is asked for
     assert Path("sweep/0_model_4/report.html").exists()
+
+
+def test_a_reference_run_stands_only_behind_runs_on_its_data(tmp_path: Path) -> None:
+    digits = write_run(tmp_path / "digits", {"name": "model_4"})
+    on_mnist = {"data.name": "mnist", "data.root": "/data", "data.train_size": None}
+    mnist = write_run(tmp_path / "mnist", {"name": "model_4", **on_mnist})
+    assert read_run(digits).reference == []
+    assert read_run(mnist).reference == reference_curve("model_4") != []

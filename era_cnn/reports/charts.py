@@ -38,6 +38,10 @@ LIGHT = Colours("#1b1f24", "#d9dee3", "#8a939c", ("#0072b2", "#d55e00", "#009e73
 DARK = Colours("#e6e8ea", "#3a4148", "#8a939c", ("#56b4e9", "#ff9d4d", "#3fd0a4", "#f0a6cc", "#f0e442", "#b5bcc3"))
 
 
+DASHES = ("-", "--", ":")
+"""The lines of those series that share a colour."""
+
+
 @dataclass(frozen=True)
 class Chart:
     """A chart with its name, from which its files are called, a sentence that replaces it, and its size in inches."""
@@ -138,9 +142,11 @@ def lines(
             axes.plot(*_columns(points), label=label, color=colour, linewidth=0.7, alpha=0.4)
         for colour, (label, points) in zip(_repeated(colours.series), (behind or {}).items(), strict=False):
             axes.plot(*_columns(points), label=label, color=colour, linestyle="--", linewidth=1, alpha=0.6)
-        for colour, (label, points) in zip(_repeated(colours.series), series.items(), strict=False):
+        for number, (label, points) in enumerate(series.items()):
+            round_, place = divmod(number, len(colours.series))
+            look: Any = {"color": colours.series[place], "linestyle": DASHES[round_ % len(DASHES)], "linewidth": 1.6}
             marker = "o" if len(points) < 40 else ""
-            axes.plot(*_columns(points), label=label, color=colour, linewidth=1.6, marker=marker, markersize=3)
+            axes.plot(*_columns(points), label=label, marker=marker, markersize=3, **look)
         axes.set(xlabel=x, ylabel=y)
         axes.xaxis.set_major_locator(_whole_numbers())
         if log:

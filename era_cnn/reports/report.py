@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
 from pathlib import Path
 
-from era_cnn.errors import ConfigError, EraCnnError, RunFolderError, StorageError
+from era_cnn.errors import ConfigError, EraCnnError, RunFolderError, StorageError, problem
+from era_cnn.folders.claims import claim
 from era_cnn.folders.run import RunFolder, is_sweep
 from era_cnn.folders.storage import write_atomically, write_shared
 from era_cnn.folders.stored import run_folder
@@ -19,6 +22,7 @@ from era_cnn.reports.content import RunContent, read_run
 from era_cnn.reports.handin import as_markdown
 from era_cnn.reports.rows import Row
 from era_cnn.reports.run_report import calibration, curves, filters_sheet, network_chart, run_page
+from era_cnn.reports.side_by_side import MOST_RUNS, Side, runs_page
 from era_cnn.reports.sweep_report import sweep_page
 
 
@@ -72,21 +76,59 @@ def write_sweep_report(rows: Sequence[Row], sweep_dir: Path) -> Path:
     return path
 
 
-def write_reports(paths: Sequence[Path]) -> int:
-    """Writes the report of each run or sweep, and of several runs one page more that shows them side by side.
+def write_reports(paths: Sequence[Path], to: Path | None = None) -> int:
+    """Writes the report of each run or sweep; of several, also a page that shows them side by side.
+
+    Args:
+        paths: The folders of runs and sweeps.
+        to: A new folder for the page of several; None for `reports/<date>/<time>`.
 
     Raises:
+        ConfigError: If `to` is given for a single one.
         RunFolderError: If one is missing or damaged; raised after the others are written.
     """
+    paths = list(dict.fromkeys(each.absolute() for each in paths))
+    if to is not None and len(paths) == 1:
+        advice = "Leave it out: the report of a single one is written into its folder."
+        raise ConfigError([problem("--to", "go with several runs or sweeps", str(to), advice)])
+    whole: list[Path] = []
     problems: list[str] = []
-    for path in (each.absolute() for each in paths):
+    for path in paths:
         try:
             say(f"Report: {shown(_written(path))}")
+            whole.append(path)
         except (ConfigError, RunFolderError, StorageError) as error:
             problems.append(str(error))
+    if len(whole) > 1:
+        say(f"Side by side: {shown(write_runs_report(whole, to))}")
     if problems:
         raise RunFolderError(" ".join(problems))
     return 0
+
+
+def write_runs_report(paths: Sequence[Path], to: Path | None = None) -> Path:
+    """Writes a page that shows runs, and the jobs of sweeps, side by side; returns its path.
+
+    Raises:
+        RunFolderError: If a sweep is damaged, or the folder can't be created.
+        StorageError: If the page can't be written.
+    """
+    rows = list({row.outcome.folder: row for path in paths for row in rows_of(path)}.values())
+    base = Path(os.path.commonpath([row.outcome.folder for row in rows]))
+    page = runs_page(rows, base, list(islice(_sides(rows, base), MOST_RUNS)))
+    wanted = to or Path("reports") / f"{datetime.now():%Y-%m-%d/%H-%M-%S}"
+    path = claim(wanted, advice="Give another folder with --to.").path / "report.html"
+    write_atomically(path, page.encode())
+    return path
+
+
+def _sides(rows: Sequence[Row], base: Path) -> Iterator[Side]:
+    """The runs that can be read, by their numbers among all; what is wrong with the others is printed."""
+    for number, row in enumerate(rows, start=1):
+        try:
+            yield Side(f"{number}: {row.folder(base)}", row, read_run(RunFolder(row.outcome.folder)))
+        except (ConfigError, RunFolderError) as error:
+            complain(str(error))
 
 
 def _written(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The report of a sweep, or of several runs side by side."""
+"""The report of a sweep; that of several runs has the same sections and more (`side_by_side`)."""
 
 from __future__ import annotations
 
@@ -25,29 +25,30 @@ MOST_SETTINGS = 24
 """The most settings whose spread over seeds is drawn."""
 
 
-def sweep_page(rows: Sequence[Row], path: Path, *, kind: str = "sweep") -> str:
-    """The page of runs.
+def sweep_page(rows: Sequence[Row], path: Path) -> str:
+    """The page of a sweep.
 
     Args:
-        rows: The runs; those without a result are listed with their reasons.
-        path: The folder of the sweep, or the one that the folders of the runs are relative to.
-        kind: What they are together, such as sweep or runs.
+        rows: The jobs; those without a result are listed with their reasons.
+        path: The folder of the sweep.
     """
+    return page.render("sweep.html", title=text(path.name or str(path)), kind="sweep", **sections_of(rows, path))
+
+
+def sections_of(rows: Sequence[Row], base: Path) -> dict[str, Any]:
+    """What the template needs of any runs; their folders are shown relative to `base`."""
     done = [row for row in rows if row.result]
-    return page.render(
-        "sweep.html",
-        title=text(path.name or str(path)),
-        path=text(path),
-        kind=kind,
-        headline=_headline(rows, done),
-        facts=list(_facts(rows, done)),
-        failed=[text(each) for each in _failures(rows, path)],
-        charts=[page.figure(chart) for chart in sweep_charts(done)],
-        settings=_settings(done) if len(groups(done)) > 1 else None,
-        note=note(done),
-        comparison=_comparison(done),
-        runs=_runs(rows, path),
-    )
+    return {
+        "path": text(base),
+        "headline": _headline(rows, done),
+        "facts": list(_facts(rows, done)),
+        "failed": [text(each) for each in _failures(rows, base)],
+        "charts": [page.figure(chart) for chart in sweep_charts(done)],
+        "settings": _settings(done) if len(groups(done)) > 1 else None,
+        "note": note(done),
+        "comparison": _comparison(done),
+        "runs": _runs(rows, base),
+    }
 
 
 def _headline(rows: Sequence[Row], done: Sequence[Row]) -> str:
@@ -182,15 +183,16 @@ def _comparison(done: Sequence[Row]) -> dict[str, Any] | None:
 
 def _runs(rows: Sequence[Row], base: Path) -> Grid:
     keys, accuracies = columns(rows), accuracies_of(rows)
+    job = ["job"] if any(row.outcome.number is not None for row in rows) else []
     lines: list[list[object]] = []
     for row in rows:
         result = row.result or {}
         percents = [_percent(result.get(name)) for name in accuracies.values()]
         seconds = Cell(f"{result['seconds']:.1f}", str(result["seconds"])) if result else ""
-        state = row.outcome.state
+        number = [row.outcome.number] if job else []
         where = str(row.folder(base))
-        lines.append([row.outcome.number, *map(_sortable, row.cells(keys)), state, *percents, seconds, where])
-    return page.grid(["job", *keys, "state", *accuracies, "seconds", "folder"], lines, ["job", *accuracies, "seconds"])
+        lines.append([*number, *map(_sortable, row.cells(keys)), row.outcome.state, *percents, seconds, where])
+    return page.grid([*job, *keys, "state", *accuracies, "seconds", "folder"], lines, ["job", *accuracies, "seconds"])
 
 
 def _percent(value: Any) -> Cell:

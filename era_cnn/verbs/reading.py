@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from era_cnn.output import say, shown
-from era_cnn.paths import expanded
+from era_cnn.paths import expanded, typed_path
 from era_cnn.verbs.line import Line, Parser, parsed
 
 
@@ -63,10 +63,13 @@ def note(line: Line) -> int:
 
 
 def report(line: Line) -> int:
-    """Writes report.html, report.md and plots/ of runs and sweeps."""
+    """Writes report.html, report.md and plots/ of runs and sweeps; of several, also a page with all side by side."""
     parser = Parser(line, report)
     parser.add_argument("paths", nargs="+", metavar="RUN_OR_SWEEP", help="the folder of a run or sweep")
+    help_ = "of several: a new folder for the page that shows them side by side; default: reports/<date>/<time>"
+    parser.add_argument("--to", metavar="FOLDER", help=help_)
     args = parsed(parser, line)
     from era_cnn.reports.report import write_reports
 
-    return write_reports([Path(expanded(path)) for path in args.paths])
+    to = None if args.to is None else Path(typed_path("--to", args.to))
+    return write_reports([Path(expanded(path)) for path in args.paths], to)

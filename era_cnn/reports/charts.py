@@ -38,7 +38,7 @@ LIGHT = Colours("#1b1f24", "#d9dee3", "#8a939c", ("#0072b2", "#d55e00", "#009e73
 DARK = Colours("#e6e8ea", "#3a4148", "#8a939c", ("#56b4e9", "#ff9d4d", "#3fd0a4", "#f0a6cc", "#f0e442", "#b5bcc3"))
 
 
-_DASHES = ("-", "--", ":")
+DASHES = ("-", "--", ":")
 """The lines of those series that share a colour."""
 
 
@@ -144,7 +144,7 @@ def lines(
             axes.plot(*_columns(points), label=label, color=colour, linestyle="--", linewidth=1, alpha=0.6)
         for number, (label, points) in enumerate(series.items()):
             round_, place = divmod(number, len(colours.series))
-            look: Any = {"color": colours.series[place], "linestyle": _DASHES[round_ % len(_DASHES)], "linewidth": 1.6}
+            look: Any = {"color": colours.series[place], "linestyle": DASHES[round_ % len(DASHES)], "linewidth": 1.6}
             marker = "o" if len(points) < 40 else ""
             axes.plot(*_columns(points), label=label, marker=marker, markersize=3, **look)
         axes.set(xlabel=x, ylabel=y)

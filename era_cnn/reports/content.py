@@ -107,7 +107,7 @@ class RunContent:
     predictions: Predictions | None
     samples: dict[str, NDArray[Any]]
     reference: list[dict[str, float]]
-    """The curve of the reference run of the same name; empty if there is none."""
+    """The curve of the reference run of the same name, on the same data; empty if there is none."""
 
     missing: tuple[str, ...]
 
@@ -155,7 +155,7 @@ def read_run(folder: RunFolder) -> RunContent:
         description=read("summary.json", lambda: folder.read("summary.json", parse_description), None),
         predictions=read("predictions.npz", lambda: read_predictions(folder.path), None),
         samples=read("samples.npz", lambda: read_arrays(folder.path / "samples.npz", SAMPLES), {}),
-        reference=reference_curve(str(config.get("name", ""))),
+        reference=reference_curve(str(config["name"])) if config["data"]["name"] == "mnist" else [],
         missing=tuple(missing),
     )
 
@@ -214,7 +214,7 @@ def probabilities(logits: NDArray[Any]) -> NDArray[Any]:
 
 
 def reference_curve(experiment: str) -> list[dict[str, float]]:
-    """Train accuracy, test accuracy and test loss of a reference run by epoch; empty if there is none of that name."""
+    """Train accuracy, test accuracy and test loss of a reference run on MNIST by epoch; empty if none is called so."""
     text = resources.files("era_cnn.reports").joinpath("reference_curves.csv").read_text(encoding="utf-8")
     rows = [row for row in csv.DictReader(text.splitlines()) if row.pop("experiment") == experiment]
     return [{key: float(value) for key, value in row.items()} for row in rows]

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page
 
 from era_cnn.folders.outcome import read_outcome
-from era_cnn.reports.report import write_run_report, write_sweep_report
+from era_cnn.reports.report import write_run_report, write_runs_report, write_sweep_report
 from era_cnn.reports.rows import read_rows
 from tests.reports.made import write_run
 from tests.reports.test_report import HOSTILE, whole_run
@@ -30,6 +30,11 @@ def sweep_page(tmp_path: Path) -> Path:
     write_run(tmp_path / "failed", {"seed": 9}, final=None)
     rows = read_rows([read_outcome(path, None, ()) for path in sorted(tmp_path.iterdir())])
     return write_sweep_report(rows, tmp_path)
+
+
+@pytest.fixture
+def runs_page(tmp_path: Path) -> Path:
+    return write_runs_report([whole_run(tmp_path / f"a_run_with_a_long_name_{number}").path for number in range(4)])
 
 
 def test_a_cell_of_the_matrix_shows_its_images(run_page: Path, opened: Opened) -> None:
@@ -72,7 +77,7 @@ def test_a_table_is_sorted_by_number(sweep_page: Path, opened: Opened) -> None:
 
 
 @pytest.mark.parametrize("width", [360, 390, 768, 1400])
-@pytest.mark.parametrize("kind", ["run_page", "sweep_page"])
+@pytest.mark.parametrize("kind", ["run_page", "sweep_page", "runs_page"])
 def test_no_page_is_wider_than_its_screen(
     kind: str, width: int, opened: Opened, request: pytest.FixtureRequest
 ) -> None:

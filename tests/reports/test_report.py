@@ -429,36 +429,9 @@ def test_a_sweep_ends_with_one_report_for_all_jobs(command: Command, with_report
     assert Path("sweep/0_model_4/report.html").exists()
 
 
-def test_several_runs_get_a_page_that_shows_them_side_by_side(command: Command, tmp_path: Path) -> None:
-    first = whole_run(tmp_path / "runs" / "a")
-    second = whole_run(tmp_path / "runs" / "<script>", always=1)
-    code, out, err = command("report", str(first.path), str(second.path), "--to", "page")
-    assert (code, err) == (0, "")
-    assert "Side by side: page/report.html" in out
-    page = Tags((tmp_path / "page" / "report.html").read_text(encoding="utf-8"))
-    for title in ("Side by side", "What differs", "Curves", "Each class", "The same test images"):
-        assert title in page.text, title
-    found = [read_run(run).predictions for run in (first, second)]
-    for each in found:
-        assert each is not None
-        assert f" {int((each.predicted != each.labels).sum())}" in page.text
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "message"),
-    [
-        (["runs/a", "--to", "page"], 2, "--to must go with several runs or sweeps"),
-        (["runs/a", "runs/gone"], 4, "runs/gone"),
-        (["runs/a", "runs/b", "--to", "runs/a/report.html/x"], 4, "Give another folder with --to"),
-    ],
-)
-def test_a_page_that_can_not_be_written_is_refused(
-    words: list[str], code: int, message: str, command: Command, tmp_path: Path
-) -> None:
-    whole_run(tmp_path / "runs" / "a")
-    whole_run(tmp_path / "runs" / "b")
-    got, out, err = command("report", *words)
-    assert got == code
-    assert message in err
-    assert not list(tmp_path.glob("report*"))
-    assert "Side by side" not in out
+def test_a_reference_run_stands_only_behind_runs_on_its_data(tmp_path: Path) -> None:
+    digits = write_run(tmp_path / "digits", {"name": "model_4"})
+    on_mnist = {"data.name": "mnist", "data.root": "/data", "data.train_size": None}
+    mnist = write_run(tmp_path / "mnist", {"name": "model_4", **on_mnist})
+    assert read_run(digits).reference == []
+    assert read_run(mnist).reference == reference_curve("model_4") != []

@@ -48,6 +48,7 @@ class Origin(BaseModel):
     config_sha256: str = ""
     data_sha256: str = ""
     code: dict[str, Any] = {}
+    command: list[str] = []
     python: str = ""
     plugins: dict[str, str] = {}
     packages: dict[str, str | None] = {}

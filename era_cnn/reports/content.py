@@ -1,7 +1,4 @@
-"""What a report is about: everything that the folder of a run holds, read once and checked.
-
-Shapes: N test images, K classes, C channels, H×W pixels.
-"""
+"""What a report is about: everything that the folder of a run holds, read once and checked."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,17 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from era_cnn.config.versions import upgraded
 from era_cnn.errors import RunFolderError
-from era_cnn.folders.arrays import Expected, read_arrays
 from era_cnn.folders.run import RunFolder
-from era_cnn.folders.stored import read_values
+from era_cnn.folders.stored import read_setting, read_values
+from era_cnn.reports.answers import Predictions, read_predictions, read_samples
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 T = TypeVar("T")
-
-MOST_PER_CELL = 12
-"""The most images that are kept and shown of those of one class that are taken for another."""
 
 
 class Layer(BaseModel):
@@ -59,28 +52,35 @@ class Description(BaseModel):
     layers: list[Layer]
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """The final weights' answers for the test images: labels and predicted classes (N,), probabilities (N, K)."""
+class _Named(BaseModel):
+    name: str
 
-    labels: NDArray[Any]
-    predicted: NDArray[Any]
-    probabilities: NDArray[Any]
 
-    @cached_property
-    def confidences(self) -> NDArray[Any]:
-        """The probability of the predicted class of each image, (N,)."""
-        confidences: NDArray[Any] = self.probabilities.max(axis=1)
-        return confidences
+class _Model(_Named):
+    layers: dict[str, dict[str, Any]] = {}
 
-    @cached_property
-    def confusion(self) -> NDArray[Any]:
-        """How often images of each class (row) were taken for each class (column), (K, K)."""
-        import numpy as np
 
-        size = self.probabilities.shape[1]
-        counts = np.bincount(self.labels.astype(np.int64) * size + self.predicted, minlength=size * size)
-        return counts.reshape(size, size)
+class _Trainer(BaseModel):
+    epochs: int
+
+
+class _Target(BaseModel):
+    max_params: int | None = None
+    max_epochs: int | None = None
+    test_accuracy: float | None = None
+
+
+class _Config(BaseModel):
+    """What a report needs of config.yaml; of a config with an entry of an unknown plugin, nothing else is checked."""
+
+    model_config = ConfigDict(strict=True)
+
+    name: str
+    data: _Named
+    model: _Model
+    trainer: _Trainer
+    target: _Target = _Target()
+    augmentation: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,9 @@ def read_run(folder: RunFolder) -> RunContent:
         missing.append(name)
         return default
 
-    config = upgraded(read_values(folder))
+    config = _read_config(folder)
+    predictions = read("predictions.npz", lambda: read_predictions(folder.path), None)
+    num_images = len(predictions.labels) if predictions else 0
     overrides: tuple[str, ...] = ()
     with suppress(RunFolderError):  # the folder was written in Python, without Hydra
         overrides = folder.read_task()[1]
@@ -153,11 +155,25 @@ def read_run(folder: RunFolder) -> RunContent:
         result=folder.result(),
         provenance=read("provenance.json", lambda: folder.read_json("provenance.json"), {}),
         description=read("summary.json", lambda: folder.read("summary.json", parse_description), None),
-        predictions=read("predictions.npz", lambda: read_predictions(folder.path), None),
-        samples=read("samples.npz", lambda: read_arrays(folder.path / "samples.npz", SAMPLES), {}),
+        predictions=predictions,
+        samples=read("samples.npz", lambda: read_samples(folder.path, num_images), {}),
         reference=reference_curve(str(config["name"])) if config["data"]["name"] == "mnist" else [],
         missing=tuple(missing),
     )
+
+
+def _read_config(folder: RunFolder) -> dict[str, Any]:
+    """The config as plain values, which are checked: completely, unless it names an entry of an unknown plugin."""
+    read_setting(folder, None)
+    values = upgraded(read_values(folder))
+    try:
+        _Config.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        path = folder.path / "config.yaml"
+        raise RunFolderError(f"{path} must hold a config, got {key}: {first['msg']}. Start a new run.") from error
+    return values
 
 
 def parse_description(text: str) -> Description:
@@ -170,47 +186,6 @@ def parse_description(text: str) -> Description:
         return Description.model_validate(json.loads(text))
     except ValidationError as error:
         raise ValueError(error.errors(include_url=False)[0]["msg"]) from error
-
-
-SAMPLES = {
-    "augmented": Expected("u", 4, is_optional=True),
-    "augmented_labels": Expected("iu", 1, is_optional=True),
-    "error_index": Expected("iu", 1, is_optional=True),
-    "error_images": Expected("u", 4, is_optional=True),
-    "explained_index": Expected("iu", 1, is_optional=True),
-    "explained_maps": Expected("f", 3, is_optional=True),
-    "filters": Expected("f", 4, is_optional=True),
-}
-"""The arrays of samples.npz: see `runs.samples`."""
-
-_PREDICTIONS = {"labels": Expected("iu", 1), "predicted": Expected("iu", 1), "logits": Expected("f", 2)}
-
-
-def read_predictions(path: Path) -> Predictions:
-    """The predictions in the folder of a run.
-
-    Raises:
-        RunFolderError: If the file is missing or damaged.
-    """
-    import numpy as np
-
-    arrays = read_arrays(path / "predictions.npz", _PREDICTIONS)
-    labels, predicted, logits = (arrays[name] for name in _PREDICTIONS)
-    size, classes = logits.shape
-    is_whole = len(labels) == len(predicted) == size > 0 and np.isfinite(logits).all()
-    if not (is_whole and min(labels.min(), predicted.min()) >= 0 and max(labels.max(), predicted.max()) < classes):
-        got = f"{len(labels)} labels, {len(predicted)} predictions and logits of shape {logits.shape}"
-        raise RunFolderError(f"{path / 'predictions.npz'} must hold a class for each image, got {got}. Replay the run.")
-    return Predictions(labels.astype(np.int64), predicted.astype(np.int64), probabilities(logits))
-
-
-def probabilities(logits: NDArray[Any]) -> NDArray[Any]:
-    """The softmax of logits (N, K), float64."""
-    import numpy as np
-
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    shares: NDArray[Any] = shifted / shifted.sum(axis=1, keepdims=True)
-    return shares
 
 
 def reference_curve(experiment: str) -> list[dict[str, float]]:

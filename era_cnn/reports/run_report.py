@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from era_cnn.config.yamltext import as_yaml
 from era_cnn.errors import shortened
 from era_cnn.reports import charts, page, pictures
+from era_cnn.reports.answers import MOST_PER_CELL, Predictions
 from era_cnn.reports.charts import Chart
-from era_cnn.reports.content import MOST_PER_CELL, Predictions, RunContent
+from era_cnn.reports.content import RunContent
 from era_cnn.reports.page import Fact, Figure, Grid, Pair, Picture, text
 
 if TYPE_CHECKING:

@@ -17,16 +17,13 @@ from torch import Tensor, nn
 from era_cnn.data.batches import Normalise
 from era_cnn.errors import ConfigError
 from era_cnn.models.gradcam import grad_cam
-from era_cnn.reports.content import MOST_PER_CELL, probabilities
+from era_cnn.reports.answers import MOST_PER_CELL, MOST_SIDE, probabilities
 from era_cnn.runs.parts import Parts
 
 MOST_ERRORS = 1_000
 NUM_AUGMENTED = 24
 NUM_EXPLAINED = 12
 MOST_FILTERS = 64
-
-MOST_SIDE = 96
-"""The most pixels along a side; larger images are reduced."""
 
 
 def collect_samples(parts: Parts, predictions: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -19,7 +19,7 @@ from era_cnn.folders.arrays import write_arrays
 from era_cnn.folders.claims import claim
 from era_cnn.folders.storage import write_atomically
 from era_cnn.output import shown
-from era_cnn.reports.content import Predictions, probabilities
+from era_cnn.reports.answers import Predictions, probabilities
 from era_cnn.reports.formats import Table, aligned, csv_text, interval_text
 from era_cnn.reports.inference import Interval, wilson_interval
 from era_cnn.training.history import Scores

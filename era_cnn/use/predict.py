@@ -24,7 +24,7 @@ from era_cnn.folders.claims import claim
 from era_cnn.folders.storage import write_atomically
 from era_cnn.output import complain, say, shown
 from era_cnn.reports import pictures
-from era_cnn.reports.content import probabilities
+from era_cnn.reports.answers import probabilities
 from era_cnn.reports.formats import aligned, csv_text
 from era_cnn.runs.parts import make_evaluation_batches
 from era_cnn.runs.process import set_up

@@ -238,6 +238,24 @@ def test_a_run_that_failed_has_a_report(tmp_path: Path) -> None:
         ("predictions.npz", lambda path: write_arrays(path, _predictions(logits=np.full((2, 3), np.nan)))),
         ("predictions.npz", lambda path: np.savez(path, **_predictions(labels=np.array([None, {}], object)))),
         ("samples.npz", lambda path: write_arrays(path, {"error_images": np.zeros((2, 5, 7), np.uint8)})),
+        ("samples.npz", lambda path: _with_samples(path, error_index=np.full(6, 30))),
+        ("samples.npz", lambda path: _with_samples(path, error_index=np.full(6, -1))),
+        ("samples.npz", lambda path: _with_samples(path, error_images=np.zeros((5, 1, 5, 7), np.uint8))),
+        ("samples.npz", lambda path: _with_samples(path, error_images=np.zeros((6, 1, 0, 7), np.uint8))),
+        ("samples.npz", lambda path: _with_samples(path, error_images=np.zeros((6, 0, 5, 7), np.uint8))),
+        ("samples.npz", lambda path: _with_samples(path, error_images=np.zeros((6, 1, 5, 7), np.uint32))),
+        ("samples.npz", lambda path: _with_samples(path, error_images=np.zeros((6, 1, 5, 97), np.uint8))),
+        ("samples.npz", lambda path: _with_samples(path, error_images=None)),
+        ("samples.npz", lambda path: _with_samples(path, augmented=np.zeros((0, 1, 5, 7), np.uint8))),
+        ("samples.npz", lambda path: _with_samples(path, filters=np.zeros((0, 1, 3, 3), np.float32))),
+        ("samples.npz", lambda path: _with_samples(path, explained_maps=np.full((2, 2, 3), np.nan, np.float32))),
+        ("samples.npz", lambda path: _with_samples(path, explained_maps=np.ones((1, 2, 3), np.float32))),
+        ("provenance.json", lambda path: path.write_text('{"command": 5}')),
+        ("provenance.json", lambda path: path.write_text('{"command": [1]}')),
+        ("config.yaml", lambda path: path.write_text("schema: 99\n")),
+        ("config.yaml", lambda path: _changed(path, "data:\n", "data: 5\nelse:\n")),
+        ("config.yaml", lambda path: _with_unknown_plugin(path, ("trainer:\n", "trainer: 5\nelse:\n"))),
+        ("config.yaml", lambda path: _with_unknown_plugin(path, ("target:\n", "target: 5\nelse:\n"))),
         ("summary.json", lambda path: path.write_text("{}")),
         ("summary.json", lambda path: path.write_text('{"layers": ' + "[" * 50_000)),
         ("summary.json", lambda path: path.write_text(json.dumps({"image_shape": [1, "a", 2]}))),
@@ -252,6 +270,25 @@ def test_damage_is_refused_with_the_name_of_the_file(tmp_path: Path, name: str, 
     assert (code, out) == (4, "")
     assert name in err
     assert err.count("\n") == 1
+
+
+def _with_samples(path: Path, **changes: Any) -> None:
+    with np.load(path) as file:
+        arrays = {**file, **changes}
+    write_arrays(path, {name: array for name, array in arrays.items() if array is not None})
+
+
+def _changed(path: Path, *changes: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    old, new = changes
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def _with_unknown_plugin(path: Path, change: tuple[str, str]) -> None:
+    """A config whose data set no plugin here has, so that its schema is not known, and with something else wrong."""
+    _changed(path, "name: digits", "name: unheard_of")
+    _changed(path, *change)
 
 
 def _predictions(**changes: Any) -> dict[str, Any]:

@@ -15,8 +15,7 @@ from era_cnn.config.choices import LOGGERS
 from era_cnn.config.schema import RunConfig
 from era_cnn.config.settings import flat_settings
 from era_cnn.errors import harmless, shortened
-from era_cnn.folders.arrays import read_arrays
-from era_cnn.reports.content import SAMPLES, read_predictions
+from era_cnn.reports.answers import read_predictions, read_samples
 from era_cnn.reports.pictures import grid
 from era_cnn.runs.loggers.sink import LoggedRun, Sink
 from era_cnn.training.history import EpochMetrics
@@ -141,6 +140,6 @@ def images_of(folder: Path) -> Iterator[tuple[str, NDArray[Any]]]:
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     cells = (255 * (1 - shares)).round().astype(np.uint8)
     yield "confusion_matrix", cells.repeat(CELL, axis=0).repeat(CELL, axis=1)[None]
-    errors = read_arrays(folder / "samples.npz", SAMPLES).get("error_images")
+    errors = read_samples(folder, int(counts.sum())).get("error_images")
     if errors is not None and len(errors):
         yield "misclassified", grid(errors[:NUM_MISCLASSIFIED], columns=6)

@@ -1,0 +1,129 @@
+"""The arrays of a run that a report shows: its answers for the test images, and the images that were kept.
+
+Shapes: N test images, K classes, C channels, H×W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from era_cnn.errors import RunFolderError
+from era_cnn.folders.arrays import Expected, read_arrays
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MOST_PER_CELL = 12
+"""The most images that are kept and shown of those of one class that are taken for another."""
+
+
+MOST_SIDE = 96
+"""The most pixels along a side of an image that is kept for a report; larger ones are reduced."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The final weights' answers for the test images: labels and predicted classes (N,), probabilities (N, K)."""
+
+    labels: NDArray[Any]
+    predicted: NDArray[Any]
+    probabilities: NDArray[Any]
+
+    @cached_property
+    def confidences(self) -> NDArray[Any]:
+        """The probability of the predicted class of each image, (N,)."""
+        confidences: NDArray[Any] = self.probabilities.max(axis=1)
+        return confidences
+
+    @cached_property
+    def confusion(self) -> NDArray[Any]:
+        """How often images of each class (row) were taken for each class (column), (K, K)."""
+        import numpy as np
+
+        size = self.probabilities.shape[1]
+        counts = np.bincount(self.labels.astype(np.int64) * size + self.predicted, minlength=size * size)
+        return counts.reshape(size, size)
+
+
+_PREDICTIONS = {"labels": Expected("iu", 1), "predicted": Expected("iu", 1), "logits": Expected("f", 2)}
+
+
+def read_predictions(path: Path) -> Predictions:
+    """The predictions in the folder of a run.
+
+    Raises:
+        RunFolderError: If the file is missing or damaged.
+    """
+    import numpy as np
+
+    arrays = read_arrays(path / "predictions.npz", _PREDICTIONS)
+    labels, predicted, logits = (arrays[name] for name in _PREDICTIONS)
+    size, classes = logits.shape
+    is_whole = len(labels) == len(predicted) == size > 0 and np.isfinite(logits).all()
+    if not (is_whole and min(labels.min(), predicted.min()) >= 0 and max(labels.max(), predicted.max()) < classes):
+        got = f"{len(labels)} labels, {len(predicted)} predictions and logits of shape {logits.shape}"
+        raise RunFolderError(f"{path / 'predictions.npz'} must hold a class for each image, got {got}. Replay the run.")
+    return Predictions(labels.astype(np.int64), predicted.astype(np.int64), probabilities(logits))
+
+
+def probabilities(logits: NDArray[Any]) -> NDArray[Any]:
+    """The softmax of logits (N, K), float64."""
+    import numpy as np
+
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    shares: NDArray[Any] = shifted / shifted.sum(axis=1, keepdims=True)
+    return shares
+
+
+_SAMPLES = {
+    "augmented": Expected("u", 4, is_optional=True),
+    "error_index": Expected("iu", 1, is_optional=True),
+    "error_images": Expected("u", 4, is_optional=True),
+    "explained_index": Expected("iu", 1, is_optional=True),
+    "explained_maps": Expected("f", 3, is_optional=True),
+    "filters": Expected("f", 4, is_optional=True),
+}
+_PAIRS = (("error_index", "error_images"), ("explained_index", "explained_maps"))
+
+
+def read_samples(path: Path, num_images: int) -> dict[str, NDArray[Any]]:
+    """The arrays of samples.npz that a report shows: see `runs.samples`.
+
+    Args:
+        path: The folder of the run.
+        num_images: The number of test images, which the indices of errors are places of; 0 if it is not known.
+
+    Raises:
+        RunFolderError: If the file is damaged, or its arrays do not fit each other.
+    """
+    arrays = read_arrays(path / "samples.npz", _SAMPLES)
+    if wrong := next(_faults(arrays, num_images), None):
+        raise RunFolderError(
+            f"{path / 'samples.npz'} must hold what the run wrote, got: {wrong}. Resume or replay the run."
+        )
+    return arrays
+
+
+def _faults(arrays: Mapping[str, NDArray[Any]], num_images: int) -> Iterator[str]:
+    """What is wrong with arrays that have the right kinds and axes."""
+    import numpy as np
+
+    for name, array in arrays.items():
+        sides, is_image = array.shape[1:], array.dtype.kind == "u" and array.ndim == 4
+        if array.ndim > 1 and not all(1 <= side <= MOST_SIDE for side in sides[-2:]):
+            yield f"{name} of shape {array.shape}"
+        if array.ndim == 4 and not (sides[0] and (len(array) or name == "error_images")):
+            yield f"{name} of shape {array.shape}"
+        if is_image and array.dtype != np.uint8:
+            yield f"{name} of type {array.dtype}"
+    for index, values in _PAIRS:
+        if len(arrays.get(index, ())) != len(arrays.get(values, ())):
+            yield f"{index} and {values} of different lengths"
+        if num_images and not all(0 <= each < num_images for each in arrays.get(index, ())):
+            yield f"{index} beyond the {num_images} test images"
+    if not all(0 <= each <= 1 for each in arrays.get("explained_maps", np.empty(0)).flat):
+        yield "explained_maps beyond [0, 1]"

@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
+from era_cnn.errors import amount
 from era_cnn.folders.run import RunFolder
 from era_cnn.training.listeners import Listener, Training
 from era_cnn.training.loop import Step
 
-WARMUP_STEPS, NUM_STEPS = 10, 5
+WARMUP_STEPS, NUM_STEPS = 5, 5
 """The steps before the profile, which allocate memory, and those in it: a trace grows by megabytes with each step."""
 
 MOST_BYTES = 2**28
@@ -59,8 +60,9 @@ class Profiler(Listener):
     def on_end(self, result: dict[str, Any]) -> None:
         """Says so if no step could be profiled."""
         if not self._is_done:
-            got = f"{self._steps_seen} steps"
-            self._warn(f"trainer.profile must have two steps of an epoch after {WARMUP_STEPS} others, got {got}.")
+            rule = f"have two steps of an epoch after {WARMUP_STEPS} others"
+            got = amount(self._steps_seen, "step")
+            self._warn(f"trainer.profile must {rule}, got {got}. Train on more images, or for more epochs.")
 
     def close(self) -> None:
         """Stops a profile that an interruption left running."""

@@ -23,7 +23,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
 def test_the_profile_holds_a_few_steps(watched: tuple[Result, Path]) -> None:
     _, folder = watched
     table = (folder / "profile.txt").read_text(encoding="utf-8")
-    assert table.startswith("Steps 11 to 15 of epoch 1 on cpu, sorted by their own time.\n---")
+    assert table.startswith("Steps 6 to 10 of epoch 1 on cpu, sorted by their own time.\n---")
     events = json.loads(gzip.decompress((folder / "profile.json.gz").read_bytes()))["traceEvents"]
     names = [event["name"] for event in events]
     assert names.count("aten::cross_entropy_loss") == profiler.NUM_STEPS
@@ -41,9 +41,9 @@ def test_a_profile_changes_no_bit_and_no_digest(watched: tuple[Result, Path], tm
 @pytest.mark.parametrize(
     ("images", "expected"),
     [
-        (384, "Steps 11 to 12 of epoch 1"),
-        (160, "Steps 2 to 5 of epoch 3"),
-        (32, "must have two steps of an epoch after"),
+        (224, "Steps 6 to 7 of epoch 1"),
+        (160, "Steps 2 to 5 of epoch 2"),
+        (32, "must have two steps of an epoch after 5 others, got 3 steps. Train on more images, or for more epochs."),
     ],
 )
 def test_a_profile_stays_within_an_epoch(images: int, expected: str, tmp_path: Path, capsys) -> None:
@@ -52,6 +52,13 @@ def test_a_profile_stays_within_an_epoch(images: int, expected: str, tmp_path: P
     captured = capsys.readouterr()
     assert expected in captured.out + captured.err
     assert (tmp_path / "run" / "profile.json.gz").exists() == (images > 32)
+
+
+def test_the_quick_check_is_long_enough_for_a_profile(tmp_path: Path) -> None:
+    """The documentation says to combine the two."""
+    overrides = ("data=digits", "threads=1", "trainer=smoke", "trainer.profile=true")
+    run_in(tmp_path / "run", *overrides, "trainer.limit_test_images=100")
+    assert (tmp_path / "run" / "profile.txt").read_text(encoding="utf-8").startswith("Steps 6 to 8 of epoch 1")
 
 
 def test_a_trace_that_is_too_large_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -271,6 +271,30 @@ def heatmap(
     return Chart(name, alt, draw, 6.0, max(2.0, 0.45 * len(rows) + 1.2))
 
 
+def confusion(names: Sequence[str], counts: Sequence[Sequence[int]], caption: str) -> Chart:
+    """The share of the images of each class (row) that are taken for each class (column): a row sums to 1.
+
+    The scale is fixed, so that a network that is wrong everywhere looks so.
+    """
+    shares = [[count / max(1, sum(row)) for count in row] for row in counts]
+    size = max(4.0, 0.42 * len(names) + 1.6)
+
+    def draw(figure: Figure, colours: Colours) -> None:
+        axes = figure.subplots()
+        axes.grid(visible=False)
+        figure.colorbar(axes.imshow(shares, cmap="Blues", vmin=0, vmax=1), label="share of the true class", shrink=0.8)
+        axes.set(xlabel="predicted class", ylabel="true class", title=caption)
+        axes.set_xticks(range(len(names)), names, rotation=60, ha="right")
+        axes.set_yticks(range(len(names)), names)
+        for y, row in enumerate(counts):
+            for x, count in enumerate(row):
+                if count:
+                    ink = "white" if shares[y][x] > 0.5 else "black"
+                    axes.text(x, y, f"{count:,}", ha="center", va="center", color=ink, fontsize=7)
+
+    return Chart("confusion", f"Confusion matrix: {caption}", draw, size + 0.8, size)
+
+
 def points(
     name: str, alt: str, series: Mapping[str, Sequence[tuple[float, float]]], *, x: str, y: str, log: bool = False
 ) -> Chart:

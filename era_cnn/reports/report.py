@@ -21,7 +21,7 @@ from era_cnn.reports.compare import rows_of
 from era_cnn.reports.content import RunContent, read_run
 from era_cnn.reports.handin import as_markdown
 from era_cnn.reports.rows import Row
-from era_cnn.reports.run_report import calibration, curves, filters_sheet, network_chart, run_page
+from era_cnn.reports.run_report import calibration, confusion_chart, curves, filters_sheet, network_chart, run_page
 from era_cnn.reports.side_by_side import MOST_RUNS, Side, runs_page
 from era_cnn.reports.sweep_report import sweep_page
 
@@ -152,5 +152,6 @@ def _plots(content: RunContent) -> Iterator[tuple[str, bytes]]:
 def _charts(content: RunContent) -> Iterator[Chart]:
     yield from curves(content)
     yield from calibration(content)
+    yield from confusion_chart(content)
     if (drawing := network_chart(content)) is not None:
         yield drawing

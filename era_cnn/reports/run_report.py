@@ -169,6 +169,15 @@ def calibration(content: RunContent) -> Iterator[Chart]:
         yield charts.calibration(found.confidences.tolist(), (found.predicted == found.labels).tolist())
 
 
+def confusion_chart(content: RunContent) -> Iterator[Chart]:
+    """The confusion matrix, unless there are too many classes to draw it."""
+    found = content.predictions
+    if found is not None and found.probabilities.shape[1] <= MOST_MATRIX:
+        names = [shortened(text(each), 20) for each in _as_many(content.class_names, len(found.confusion))]
+        caption = f"{len(found.labels):,} test images, final weights"
+        yield charts.confusion(names, found.confusion.tolist(), caption)
+
+
 @dataclass(frozen=True)
 class _Matrix:
     """The confusion matrix as it is shown."""

@@ -23,7 +23,7 @@ from era_cnn.reports.content import read_run, reference_curve
 from era_cnn.reports.handin import BEGIN, END, as_markdown
 from era_cnn.reports.report import write_run_report
 from era_cnn.reports.rows import read_rows
-from era_cnn.reports.run_report import curves, run_page
+from era_cnn.reports.run_report import confusion_chart, curves, run_page
 from era_cnn.reports.sweep_report import sweep_charts, sweep_page
 from era_cnn.training.history import EpochMetrics, Scores
 from era_cnn.training.windows import Steps
@@ -143,6 +143,31 @@ def test_a_report_requests_nothing(tmp_path: Path) -> None:
     assert len(addresses) > 10
     assert [each for each in addresses if not each.startswith(("data:image/", "#"))] == []
     assert not [name for _, attributes in page.tags for name in attributes if name == "style" or name.startswith("on")]
+
+
+@pytest.mark.draw
+@pytest.mark.parametrize("always", [0, 1, 2])
+def test_the_picture_of_the_confusion_matrix_has_the_same_column(tmp_path: Path, always: int) -> None:
+    from matplotlib.figure import Figure
+
+    (chart,) = confusion_chart(read_run(whole_run(tmp_path / "run", always=always)))
+    chart.draw(figure := Figure(), charts.LIGHT)
+    axes = figure.axes[0]
+    shares = np.asarray(axes.images[0].get_array())
+    assert shares[:, always].tolist() == [1, 1, 1]
+    assert shares.sum() == 3
+    assert {each.get_position()[0] for each in axes.texts} == {always}  # (x, y): the column
+    assert axes.images[0].get_clim() == (0, 1)
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted class", "true class")
+    assert axes.get_title() == "30 test images, final weights"
+
+
+def test_many_classes_have_no_picture_of_their_matrix(tmp_path: Path) -> None:
+    folder = whole_run(tmp_path / "run")
+    labels = np.arange(31)
+    folder.write_predictions({"labels": labels, "predicted": labels, "logits": np.eye(31, dtype=np.float32)})
+    (folder.path / "samples.npz").unlink()
+    assert list(confusion_chart(read_run(folder))) == []
 
 
 @pytest.mark.parametrize("always", [0, 1, 2])
@@ -318,7 +343,7 @@ def test_the_verb_writes_all_files_and_handles_the_rest(tmp_path: Path, command:
     assert "summary.json" in err
     assert "nowhere" in err
     names = {path.relative_to(second.path).as_posix() for path in second.path.rglob("*") if path.is_file()}
-    assert {"report.html", "report.md", "plots/accuracy.svg", "plots/accuracy.png", "plots/errors.png"} <= names
+    assert {"report.html", "report.md", "plots/accuracy.svg", "plots/confusion.png", "plots/errors.png"} <= names
 
 
 def test_the_analysis_of_a_person_is_kept(tmp_path: Path) -> None:

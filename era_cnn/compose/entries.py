@@ -13,6 +13,7 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSou
 from omegaconf import OmegaConf
 
 from era_cnn.config import plugins
+from era_cnn.config.groups import KINDS, LISTED
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -60,20 +61,6 @@ class EntryDefaults(ConfigSource):
         values = _defaults(REGISTRIES[KINDS[group]].section(name))
         config = OmegaConf.create({name: values} if group in LISTED else {**values, "name": name})
         return ConfigResult(config=config, path=self.full_path(), provider=self.provider, header={"package": None})
-
-
-KINDS = {
-    "data": "dataset",
-    "augmentation": "transform",
-    "optimizer": "optimizer",
-    "scheduler": "scheduler",
-    "logger": "logger",
-    "hydra/launcher": "launcher",
-}
-"""The groups whose options are entries, and of which kind."""
-
-LISTED = ("augmentation", "logger")
-"""Groups of which several options can be chosen, as a list."""
 
 
 def _options(group: str) -> set[str]:

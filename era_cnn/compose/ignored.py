@@ -7,8 +7,8 @@ from typing import Any
 
 from hydra.core.override_parser.types import ChoiceSweep, Override
 
-from era_cnn.compose.entries import LISTED
 from era_cnn.compose.hydra_door import Part, value_of
+from era_cnn.config.groups import LISTED
 from era_cnn.errors import problem, shortened
 
 RECORDED = ("hydra.runtime", "hydra.overrides", *(f"hydra.job.{key}" for key in ("config_name", "override_dirname")))

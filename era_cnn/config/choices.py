@@ -38,6 +38,7 @@ from pydantic import BaseModel, BeforeValidator, Field, create_model
 from pydantic.fields import FieldInfo
 
 from era_cnn.config import plugins
+from era_cnn.config.groups import KINDS
 from era_cnn.config.sections import Choice, Section
 from era_cnn.config.synonyms import suggestion
 from era_cnn.errors import ConfigError, one_of, problem
@@ -326,17 +327,8 @@ block, dataset, transform = BLOCKS.register, DATASETS.register, TRANSFORMS.regis
 optimizer, scheduler = OPTIMIZERS.register, SCHEDULERS.register
 launcher, logger = LAUNCHERS.register, LOGGERS.register
 
-GROUPS = {
-    "data": DATASETS,
-    "augmentation": TRANSFORMS,
-    "optimizer": OPTIMIZERS,
-    "scheduler": SCHEDULERS,
-    "logger": LOGGERS,
-}
+GROUPS = {group: REGISTRIES[kind] for group, kind in KINDS.items() if not group.startswith("hydra/")}
 """The config groups of a run whose options are entries of a registry."""
-
-LISTED = ("augmentation", "logger")
-"""Those of which several options can be chosen, as a list: each has its name as its key."""
 
 
 def load_plugins(paths: Sequence[str]) -> None:

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError, create_model
 
-from era_cnn.config.choices import GROUPS, LISTED, SCHEDULERS, DataSection, SchedulerSection
+from era_cnn.config.choices import GROUPS, SCHEDULERS, DataSection, SchedulerSection
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.description import described, info_of, is_described
+from era_cnn.config.groups import LISTED
 from era_cnn.config.messages import field_problems
 from era_cnn.config.network import ModelConfig, is_order
 from era_cnn.config.schema import Augmentation, Loggers, RunConfig, Target, make_schedule, num_train_images, watchers

@@ -7,11 +7,13 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from era_cnn.folders.result import Result
+
+T = TypeVar("T")
 
 MAX_JOBS = 10_000
 """The most jobs of a sweep, as `compose.guard` allows them: a search goes through all numbers up to the largest."""
@@ -166,8 +168,13 @@ def parse_metrics(text: str) -> list[dict[str, str]]:
     Raises:
         ValueError: If it is damaged.
     """
+    return _listed(_checked_rows(text))
+
+
+def _listed(rows: Iterator[T]) -> list[T]:
+    """The rows of a CSV file; what is wrong with the file itself is a `ValueError` like what is wrong with a row."""
     try:
-        return list(_checked_rows(text))
+        return list(rows)
     except csv.Error as error:
         raise ValueError(str(error)) from error
 
@@ -195,10 +202,7 @@ def parse_steps(text: str) -> list[dict[str, float]]:
     Raises:
         ValueError: If it is damaged.
     """
-    try:
-        return list(_checked_steps(text))
-    except csv.Error as error:
-        raise ValueError(str(error)) from error
+    return _listed(_checked_steps(text))
 
 
 def _checked_steps(text: str) -> Iterator[dict[str, float]]:

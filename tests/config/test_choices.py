@@ -18,7 +18,6 @@ from era_cnn.config.choices import (
     BLOCKS,
     DATASETS,
     GROUPS,
-    LISTED,
     OPTIMIZERS,
     REGISTRIES,
     SCHEDULERS,
@@ -28,6 +27,7 @@ from era_cnn.config.choices import (
 )
 from era_cnn.config.code_digests import plugin_digests
 from era_cnn.config.data_info import DataInfo
+from era_cnn.config.groups import LISTED
 from era_cnn.config.parsing import parse
 from era_cnn.config.sections import Choice, FieldError, Section
 from era_cnn.errors import ConfigError

@@ -3,10 +3,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from era_cnn.compose import entries
 from era_cnn.compose.composition import compose
 from era_cnn.compose.words import Words
-from era_cnn.config.choices import LISTED
+from era_cnn.config.groups import LISTED
 from era_cnn.config.parsing import parse
 from era_cnn.errors import ConfigError
 from era_cnn.sweeps.options import sweep_options
@@ -16,11 +15,6 @@ from tests.helpers import data_for
 FILES = sorted(CONF_DIR.rglob("*.yaml"))
 OPTIONS = [path for path in FILES if path.parent != CONF_DIR and "hydra" not in path.parts]
 GROUPS = ["augmentation", "data", "experiment", "logger", "model", "optimizer", "scheduler", "sweep", "trainer"]
-
-
-def test_the_groups_of_lists_are_the_same_for_hydra_and_for_the_schema() -> None:
-    """They are stated twice, since an answer to a question does without pydantic."""
-    assert entries.LISTED == LISTED
 
 
 def test_every_yaml_file_is_reached() -> None:

@@ -17,7 +17,8 @@ from pydantic import BaseModel
 import era_cnn
 from era_cnn import cli
 from era_cnn.compose.words import Words
-from era_cnn.config.choices import BLOCKS, DATASETS, LAUNCHERS, OPTIMIZERS, SCHEDULERS, TRANSFORMS, Registry
+from era_cnn.config.choices import BLOCKS, DATASETS, LAUNCHERS, LOGGERS, OPTIMIZERS, SCHEDULERS, TRANSFORMS, Registry
+from era_cnn.config.groups import LISTED
 from era_cnn.config.network import ModelConfig
 from era_cnn.config.schema import RunConfig, Target
 from era_cnn.config.trainer import EarlyStopping, TrainerConfig
@@ -96,7 +97,7 @@ def choices_page(title: str, introduction: str, registry: Registry[Any], group: 
     for name in registry:
         path = CONF / group / f"{name}.yaml"
         values = yaml.safe_load(path.read_text(encoding="utf-8")) if group and path.exists() else {}
-        values = values.get(name, values) if group == "augmentation" else values
+        values = values.get(name, values) if group in LISTED else values
         parts += [f"## {name}", _paragraphs(registry[name]), fields_of(registry.section(name), values or {})]
     return "\n\n".join(parts)
 
@@ -219,6 +220,9 @@ PAGES: dict[str, Callable[[], str]] = {
     "launchers": lambda: choices_page(
         "Launchers", "Where the jobs of a sweep run: `hydra/launcher=NAME`. Besides `basic` and `local`, which need "
         "nothing else, there are plugins.", LAUNCHERS, "hydra/launcher",
+    ),
+    "loggers": lambda: choices_page(
+        "Loggers", "Chosen with `logger=NAME` or `'logger=[NAME,NAME]'`; none by default.", LOGGERS, "logger"
     ),
     "python": python_page,
 }  # fmt: skip

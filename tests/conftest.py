@@ -17,6 +17,7 @@ import torch
 from era_cnn.cli import main
 from era_cnn.compose.composition import compose, validated
 from era_cnn.compose.words import Words
+from era_cnn.config.choices import REGISTRIES, is_own
 from era_cnn.config.schema import RunConfig
 from tests.process import REPORTERS
 
@@ -113,6 +114,16 @@ def _no_traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COLUMNS", raising=False)  # the width of whoever runs the tests
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _no_entries_left() -> Iterator[None]:
+    """A test that registers an entry takes it back (`nothing_stays_registered`): later ones list what there is."""
+    yield
+    left = [
+        f"{kind}.{name}" for kind, known in REGISTRIES.items() for name, e in known.imported().items() if not is_own(e)
+    ]
+    assert left == []
 
 
 @pytest.fixture(autouse=True)

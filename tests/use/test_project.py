@@ -12,6 +12,7 @@ import yaml
 
 from era_cnn.errors import ConfigError, RunFolderError
 from era_cnn.use.project import create
+from tests.helpers import nothing_stays_registered
 
 FILES = {
     ".github/workflows/ci.yml",
@@ -58,7 +59,8 @@ def test_a_folder_that_cannot_be_used_is_refused_and_left_alone(name: str, messa
 
 def test_its_experiment_keeps_its_target(command, tmp_path: Path) -> None:
     assert command("new", "mine")[0] == 0
-    code, text, err = command("--config-dir", "mine/conf", "--plugin", "mine/blocks.py", "models", "--check")
+    with nothing_stays_registered():
+        code, text, err = command("--config-dir", "mine/conf", "--plugin", "mine/blocks.py", "models", "--check")
     assert (code, err) == (0, "")
     assert "none misses its target" in text
     assert command("new", "mine")[0] == 4

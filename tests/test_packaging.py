@@ -71,3 +71,10 @@ def test_a_run_from_the_wheel(environment: Path, tmp_path: Path) -> None:
 def test_the_module_of_the_wheel(environment: Path) -> None:
     done = start(environment, "python", "-m", "era_cnn", "describe", "experiment=model_3")
     assert "Parameters: 9,180" in done.stdout
+
+
+def test_a_project_from_the_wheel(environment: Path, tmp_path: Path) -> None:
+    start(environment, "era-cnn", "new", "mine")
+    assert (tmp_path / "mine" / ".github" / "workflows" / "ci.yml").exists()
+    options = ("--config-dir", "mine/conf", "--plugin", "mine/blocks.py")
+    assert "none misses its target" in start(environment, "era-cnn", *options, "models", "--check").stdout

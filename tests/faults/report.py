@@ -139,7 +139,7 @@ def _hostile_folders(figures: dict[str, Any]) -> str:
     return (
         "every entry of a completed run, an interrupted run and a sweep replaced by a link, a pipe, a device, a socket, a "
         "folder, a terabyte of nothing and the like, cut off, or changed within (checkpoints with names that match "
-        "among them), and then resumed, compared and replayed: "
+        "among them), and then resumed, replayed, compared, listed, reported and evaluated: "
         f"{figures['refused']:,} refused with a message, {figures['carried out']:,} carried out, with the same result"
         ". No traceback, no hang, nothing outside the folder read or changed, less than 2 GiB of memory"
     )

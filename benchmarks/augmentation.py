@@ -24,7 +24,7 @@ from era_cnn.data.batches import MADE_TOGETHER, Batch, Normalise, Split, Trainin
 from era_cnn.data.transforms import Pipeline, make_pipeline
 from era_cnn.models.build import build_network, count_params
 from era_cnn.runs.process import set_up
-from era_cnn.training.loop import train_step
+from era_cnn.training.step import Objective, train_step
 
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
 INFO = DataInfo((3, 32, 32), tuple("0123456789"), train_size=50_000, test_size=10_000)
@@ -84,9 +84,11 @@ def steps(batch: Batch, number: int) -> Callable[[], None]:
     assert 150_000 < count_params(network) < 200_000, count_params(network)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
 
+    backward = Objective(network).backward
+
     def train() -> None:
         for _ in range(number):
-            train_step(network, batch, optimizer=optimizer)
+            train_step(backward, batch, optimizer)
 
     return train
 

@@ -72,6 +72,9 @@ class TrainerConfig(Section):
         gt=0,
         description="the seconds between two checkpoints within an epoch, null for none; each epoch ends with one",
     )
+    compile: bool = Field(
+        default=False, description="true or false: whether the training step goes through PyTorch's compiler"
+    )
     cuda_graphs: bool = Field(default=False, description="true or false: whether a CUDA device replays a recorded step")
     limit_epochs: Limit = Field(
         default=None, description="the number of epochs after which to stop, null for all of them"

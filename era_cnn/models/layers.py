@@ -10,6 +10,7 @@ are repeated along it.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -111,7 +112,8 @@ class _BatchNorm(torch.autograd.Function):
 
 
 def _takes_the_fast_way(layer: nn.Module, images: Tensor) -> bool:
-    return layer.training and images.device.type == "cpu" and images.dim() == 4 and images.numel() > 0
+    is_eager = not torch.compiler.is_compiling()  # the compiler is faster with PyTorch's own
+    return is_eager and layer.training and images.device.type == "cpu" and images.dim() == 4 and images.numel() > 0
 
 
 def _rows(images: Tensor) -> Tensor:
@@ -137,6 +139,9 @@ class Dropout(nn.Dropout):
     """
 
     stream: Stream | None = None
+    numbers: Tensor | None = None
+    """Numbers for the next pass, as `draw` gives them; for compiled code, which draws none itself."""
+
     channels = False
     """Whether whole channels of an image are zeroed at once (Tompson et al. 2014, arXiv 1411.4280)."""
 
@@ -145,14 +150,35 @@ class Dropout(nn.Dropout):
             return images * self._dropped(images.new_ones((*images.shape[:2], 1, 1)))
         return self._dropped(images)
 
+    def draw(self, shape: torch.Size, device: torch.device) -> Tensor:
+        """16-bit numbers for images of a shape, one for each value that can be zeroed, in memory order."""
+        count = math.prod(shape[:2] if self.channels and len(shape) == 4 else shape)
+        if device.type == "cpu" and self.stream is not None:
+            return self.stream.int16(count)
+        return torch.empty(count, dtype=torch.int16, device=device).random_(-(2**15), 2**15)
+
     def _dropped(self, images: Tensor) -> Tensor:
+        if self.training and self.numbers is not None:
+            return self._zeroed(images, self.numbers)
         if self.stream is None or not _takes_the_fast_way(self, images):
             return super().forward(images)
-        dropped = min(round(self.p * 2**16), 2**16 - 1)  # of 65,536 numbers
+        dropped = self._num_dropped()
         numbers = self.stream.int16(images.numel())
         mask = torch.empty_like(images, dtype=torch.float32, memory_format=torch.channels_last)
         torch.ge(numbers.view(len(images), -1), dropped - 2**15, out=_rows(mask)).mul_(2**16 / (2**16 - dropped))
         return images * mask.to(images.dtype)
+
+    def _num_dropped(self) -> int:
+        """Of 65,536 numbers, those that zero a value."""
+        return min(round(self.p * 2**16), 2**16 - 1)
+
+    def _zeroed(self, images: Tensor, numbers: Tensor) -> Tensor:
+        dropped = self._num_dropped()
+        if images.dim() == 4:
+            count, channels, height, width = images.shape
+            numbers = numbers.view(count, height, width, channels).permute(0, 3, 1, 2)
+        kept = numbers.view(images.shape) >= dropped - 2**15
+        return torch.where(kept, images * (2**16 / (2**16 - dropped)), 0.0)
 
 
 class Conv2d(nn.Conv2d):

@@ -27,9 +27,8 @@ from era_cnn.output import shown
 from era_cnn.reports.lr_chart import lr_chart
 from era_cnn.runs import provenance
 from era_cnn.runs.initial import initial_weights
-from era_cnn.runs.parts import check, class_weights, make_parts, read_data, settled
+from era_cnn.runs.parts import check, make_parts, read_data, settled
 from era_cnn.runs.process import pick_device, set_up
-from era_cnn.training.gradients import Gradients
 from era_cnn.training.history import History
 from era_cnn.training.loop import fit
 from era_cnn.training.lr_range import Curve, Ended, RangeTest
@@ -138,7 +137,7 @@ def _check_range(config: RunConfig, *, start: float, end: float, steps: int, see
 
 def _curve(config: RunConfig, arrays: Arrays, test: RangeTest) -> Curve:
     """Makes the test with one seed."""
-    parts, trainer = make_parts(config, arrays, torch.device(config.device), initial_weights(config)), config.trainer
+    parts = make_parts(config, arrays, torch.device(config.device), initial_weights(config))
     training = fit(
         parts.state,
         test.schedule(_lr(config), _peak(config)[1]),
@@ -146,10 +145,8 @@ def _curve(config: RunConfig, arrays: Arrays, test: RangeTest) -> Curve:
         epochs=MOST_STEPS,  # the test ends it
         seed=config.seed,
         history=History(),
-        label_smoothing=trainer.label_smoothing,
-        class_weights=class_weights(config, parts.train.split.labels),
-        gradients=Gradients(trainer.l1, trainer.clip_grad_value, trainer.clip_grad_norm),
-        precision=config.precision,
+        objective=parts.objective,
+        cuda_graphs=config.trainer.cuda_graphs,
         on_step=test.on_step,
     )
     try:

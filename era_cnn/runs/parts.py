@@ -22,13 +22,16 @@ from era_cnn.data.sets import Dataset
 from era_cnn.data.transforms import make_pipeline
 from era_cnn.errors import ConfigError, RunFolderError
 from era_cnn.models.build import build_from_config, check_network
+from era_cnn.models.network import Network
 from era_cnn.runs.initial import load_what_fits, with_source
 from era_cnn.runs.process import check_threads, pick_device
 from era_cnn.training.averaging import Average
+from era_cnn.training.compiled import CompiledPass
 from era_cnn.training.ending import EndsAfter, at_target, first_of, without_progress
-from era_cnn.training.graphs import record_graphs
+from era_cnn.training.gradients import Gradients
 from era_cnn.training.optimizers import make_optimizer
 from era_cnn.training.state import TrainingState
+from era_cnn.training.step import Objective
 
 EMA = "ema"
 """The name of the averaged weights in the state, and the prefix of their figures."""
@@ -42,6 +45,7 @@ class Parts:
     """
 
     state: TrainingState
+    objective: Objective
     schedule: Schedule
     train: TrainingBatches
     val: EvaluationBatches | None
@@ -63,9 +67,7 @@ def make_parts(
     if initial is not None:
         load_what_fits(network, initial)
     decay = config.trainer.ema_decay
-    average = Average(network, decay) if decay is not None else None  # before graphs, which belong to one network
-    if config.trainer.cuda_graphs:
-        record_graphs(network, next(train.epoch(1)).images, config.precision)
+    average = Average(network, decay) if decay is not None else None
     try:
         optimizer = make_optimizer(config.optimizer, network.parameters())
     except FieldError as error:
@@ -76,6 +78,7 @@ def make_parts(
     trainer = config.trainer
     return Parts(
         state=state,
+        objective=_make_objective(config, network, train),
         schedule=make_schedule(
             config.scheduler, epochs=trainer.epochs, steps_per_epoch=len(train), watch=trainer.watch
         ),
@@ -83,6 +86,18 @@ def make_parts(
         val=make_evaluation_batches(val, config) if val else None,
         test=make_evaluation_batches(test, config),
         average=average,
+    )
+
+
+def _make_objective(config: RunConfig, network: Network, train: TrainingBatches) -> Objective:
+    trainer = config.trainer
+    return Objective(
+        network,
+        forward=CompiledPass(network, trainer.batch_size) if trainer.compile else None,
+        label_smoothing=trainer.label_smoothing,
+        class_weights=class_weights(config, train.split.labels),
+        gradients=Gradients(trainer.l1, trainer.clip_grad_value, trainer.clip_grad_norm),
+        precision=config.precision,
     )
 
 

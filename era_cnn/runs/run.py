@@ -27,7 +27,7 @@ from era_cnn.runs.listeners.profiler import Profiler
 from era_cnn.runs.listeners.saver import Saver
 from era_cnn.runs.listeners.stop import StopWhenAsked
 from era_cnn.runs.listeners.writer import Writer
-from era_cnn.runs.parts import Parts, class_weights, ends_after, make_parts, read_data, settled
+from era_cnn.runs.parts import Parts, ends_after, make_parts, read_data, settled
 from era_cnn.runs.predictions import predict_test_set
 from era_cnn.runs.process import pick_device, set_up
 from era_cnn.runs.required import check_train_accuracy
@@ -35,7 +35,6 @@ from era_cnn.runs.result import make_result
 from era_cnn.runs.samples import collect_samples
 from era_cnn.runs.stopping import Interrupted, Interruptible, StopRequest
 from era_cnn.training.checkpoint import Checkpoint
-from era_cnn.training.gradients import Gradients
 from era_cnn.training.history import EpochMetrics, History
 from era_cnn.training.listeners import Listener, Listeners, Training
 from era_cnn.training.loop import Position, fit
@@ -159,10 +158,8 @@ def epochs_of(
         epochs=trainer.epochs_to_run,
         seed=config.seed,
         history=history,
-        label_smoothing=trainer.label_smoothing,
-        class_weights=class_weights(config, parts.train.split.labels),
-        gradients=Gradients(trainer.l1, trainer.clip_grad_value, trainer.clip_grad_norm),
-        precision=config.precision,
+        objective=parts.objective,
+        cuda_graphs=trainer.cuda_graphs,
         val=Interruptible(parts.val, stop) if parts.val else None,
         test=Interruptible(parts.test, stop),
         average=parts.average.network if parts.average else None,

@@ -1,29 +1,77 @@
-"""A training step as CUDA graphs: a small network's hundreds of kernels are launched as two."""
+"""Steps as CUDA graphs: the hundreds of kernels of a small network's forward and backward pass are launched as one."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from era_cnn.training.precision import autocast
+from era_cnn.data.batches import Batch, Mixed
+from era_cnn.training.compiled import kept
+from era_cnn.training.step import Objective
+
+WARM_UP = 3
+"""Steps before a recording, in which libraries choose their algorithms and allocate their workspaces."""
 
 
-def record_graphs(model: nn.Module, images: Tensor, precision: str) -> None:
-    """Makes `model` replay its forward and backward pass in training, for batches shaped like `images` (B, C, H, W).
+@dataclass(frozen=True)
+class _Recording:
+    """A graph, the memory that it reads its batch from, and the memory that it writes its results to."""
 
-    Batches of another shape, such as the last of an epoch, and evaluation use the normal forward pass. Recording runs a
-    few steps; their changes to the buffers, batch norm's moments, are undone.
+    graph: torch.cuda.CUDAGraph
+    batch: Batch
+    loss: Tensor
+    logits: Tensor
+    gradients: tuple[Tensor | None, ...]
+
+
+class RecordedSteps:
+    """Replays the backward pass of an objective on a CUDA device, with the same bits.
+
+    A graph is recorded for each shape of a batch when it first occurs: the last batch of an epoch may be smaller.
     """
-    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    usual = model.forward
-    with autocast(images.device, precision, cache_enabled=False):  # a cached weight would be stale
-        torch.cuda.make_graphed_callables(model.train(), (images,))
-    replay = model.forward
-    for name, buffer in model.named_buffers():
-        buffer.copy_(before[name])
 
-    def forward(inputs: Tensor) -> Tensor:
-        logits: Tensor = (replay if inputs.shape == images.shape else usual)(inputs)
-        return logits
+    def __init__(self, objective: Objective) -> None:
+        self._objective = objective
+        self._recordings: dict[tuple[torch.Size, bool], _Recording] = {}
 
-    model.forward = forward
+    def backward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Computes the gradients of a batch, as `Objective.backward` does."""
+        shape = (batch.images.shape, batch.mixed is not None)
+        if shape not in self._recordings:
+            self._recordings[shape] = self._record(batch)
+        recording = self._recordings[shape]
+        for memory, tensor in zip(_tensors(recording.batch), _tensors(batch), strict=True):
+            memory.copy_(tensor)
+        for parameter, gradient in zip(self._objective.network.parameters(), recording.gradients, strict=True):
+            parameter.grad = gradient
+        recording.graph.replay()
+        return recording.loss, recording.logits
+
+    def _record(self, batch: Batch) -> _Recording:
+        """Records a step on copies of a batch; leaves buffers and random numbers as they were."""
+        network, device, batch = self._objective.network, batch.images.device, _copy(batch)
+        stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with kept(network, device):
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UP):
+                    self._objective.backward(batch)
+            torch.cuda.current_stream(device).wait_stream(stream)
+            network.zero_grad(set_to_none=True)  # so that the gradients are allocated in the graph's own memory
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # loggers' threads may use the device
+                loss, logits = self._objective.backward(batch)
+            gradients = tuple(parameter.grad for parameter in network.parameters())
+        return _Recording(graph, batch, loss, logits, gradients)
+
+
+def _tensors(batch: Batch) -> tuple[Tensor, ...]:
+    return (batch.images, batch.labels, *(batch.mixed or ()))
+
+
+def _copy(batch: Batch) -> Batch:
+    """The batch in memory of its own, with the same layout."""
+    mixed = batch.mixed and Mixed(*(tensor.clone() for tensor in batch.mixed))
+    return Batch(batch.images.clone(), batch.labels.clone(), mixed)

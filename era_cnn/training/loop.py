@@ -10,10 +10,8 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from era_cnn.config.schedule import Schedule
@@ -24,11 +22,11 @@ from era_cnn.randomness import Stream, key, seed_torch
 from era_cnn.training.ending import EndsAfter, never
 from era_cnn.training.evaluate import Tally, evaluate
 from era_cnn.training.fingerprint import fingerprint
-from era_cnn.training.gradients import UNCHANGED, Gradients
+from era_cnn.training.graphs import RecordedSteps
 from era_cnn.training.history import EpochMetrics, History, watched
-from era_cnn.training.precision import autocast
 from era_cnn.training.rates import Rates
 from era_cnn.training.state import TrainingState
+from era_cnn.training.step import Objective, train_step
 from era_cnn.training.windows import ends_window, num_windows
 
 
@@ -65,10 +63,8 @@ def fit(
     epochs: int,
     seed: int,
     history: History,
-    label_smoothing: float = 0.0,
-    class_weights: Tensor | None = None,
-    gradients: Gradients = UNCHANGED,
-    precision: str = "fp32",
+    objective: Objective | None = None,
+    cuda_graphs: bool = False,
     val: Iterable[Batch] | None = None,
     test: Iterable[Batch] | None = None,
     average: nn.Module | None = None,
@@ -91,10 +87,8 @@ def fit(
         epochs: The most epochs to train.
         seed: The seed of dropout, together with epoch and step.
         history: The epochs before `start`.
-        label_smoothing: Probability mass taken from the true class, in [0, 1).
-        class_weights: The weight of each class in the loss, shape (K,), or None.
-        gradients: What happens to the gradients before each update.
-        precision: The network's arithmetic, fp32 or bf16.
+        objective: The loss of the network, and its gradients; by default the plain cross-entropy.
+        cuda_graphs: Whether a CUDA device replays recorded steps.
         val: Images for every choice, or None.
         test: Images that were not trained on.
         average: A network that is part of the state and is evaluated whenever the trained one is, or None.
@@ -113,15 +107,8 @@ def fit(
     rates, is_tested = Rates(state.optimizer, schedule), val is None or watch.startswith("test_")
     due = {"val": val, "test": test if is_tested else None}
     networks = {"": state.network, "ema_": average}
-    update = partial(
-        train_step,
-        state.network,
-        optimizer=state.optimizer,
-        label_smoothing=label_smoothing,
-        class_weights=class_weights,
-        gradients=gradients,
-        precision=precision,
-    )
+    objective = objective or Objective(state.network)
+    backward = RecordedSteps(objective).backward if cuda_graphs else objective.backward
     weights, device = [_flat(parameter) for parameter in state.network.parameters()], state.device
     stream, windows = Stream(), num_windows(epochs)
     hand_out(stream, state.network)
@@ -141,11 +128,11 @@ def fit(
             step_seed = key(seed, "dropout", epoch, step)
             seed_torch(device, step_seed)
             stream.begin(step_seed)
-            loss, logits = update(batch)
+            loss, logits = train_step(backward, batch, state.optimizer)
             state.after_step()
             if device.type == "cpu":
                 _check_update(loss, weights, epoch, step)
-            tally.add(loss, logits, batch.labels, class_weights)
+            tally.add(loss, logits, batch.labels, objective.class_weights)
             lr, seconds = rates.lr(first_step + step), time.perf_counter() - started
             if ends_window(step, len(train), windows):
                 tally.end_window(step + 1, lr)
@@ -167,11 +154,11 @@ def fit(
 
         # Evaluate: the choosing split when it is due, and every split after the last epoch.
         if epoch % eval_every_epochs == 0:
-            metrics = _evaluated(metrics, networks, due, precision)
+            metrics = _evaluated(metrics, networks, due, objective.precision)
         end_reason = None if epoch == epochs else ends_after([*history, metrics])
         if epoch == epochs or end_reason:
             metrics = replace(metrics, is_last=True, end_reason=end_reason)  # decided once, before further scores
-            metrics = _evaluated(metrics, networks, {"val": val, "test": test}, precision)
+            metrics = _evaluated(metrics, networks, {"val": val, "test": test}, objective.precision)
         history.append(metrics)
         yield metrics
 
@@ -215,46 +202,3 @@ def _largest(weights: Sequence[Tensor]) -> Tensor:
     """The largest magnitude of all weights; not finite if one of them is not."""
     magnitude: Tensor = torch.linalg.vector_norm(torch.cat(list(weights)), math.inf)
     return magnitude
-
-
-def train_step(
-    network: nn.Module,
-    batch: Batch,
-    *,
-    optimizer: torch.optim.Optimizer,
-    label_smoothing: float = 0.0,
-    class_weights: Tensor | None = None,
-    gradients: Gradients = UNCHANGED,
-    precision: str = "fp32",
-) -> tuple[Tensor, Tensor]:
-    """Makes one parameter update; returns the batch's mean loss and its logits (B, K), both detached."""
-    optimizer.zero_grad(set_to_none=True)
-    with autocast(batch.images.device, precision):  # ends here: backward uses the same dtypes
-        logits = network(batch.images).float()
-    loss = batch_loss(logits, batch, label_smoothing=label_smoothing, class_weights=class_weights)
-    loss.backward()  # type: ignore[no-untyped-call]
-    gradients.adjust(network.parameters())
-    optimizer.step()
-    return loss.detach(), logits.detach()
-
-
-def batch_loss(
-    logits: Tensor, batch: Batch, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
-) -> Tensor:
-    """Mean cross-entropy of a batch in nats, from its logits (B, K); a mixed image has two labels, by their shares.
-
-    With class weights (K,) it is PyTorch's: divided by the sum of the weights of the labels instead of B. With label
-    smoothing as well, the mass that is spread over the other classes counts with the weights of those classes.
-    """
-    if batch.mixed is None:
-        return F.cross_entropy(logits, batch.labels, weight=class_weights, label_smoothing=label_smoothing)
-    shares = batch.mixed.shares
-    own, partners = (
-        F.cross_entropy(logits, labels, weight=class_weights, label_smoothing=label_smoothing, reduction="none")
-        for labels in (batch.labels, batch.mixed.labels)
-    )
-    losses = shares * own + (1 - shares) * partners
-    if class_weights is None:
-        return losses.mean()
-    weights = shares * class_weights[batch.labels] + (1 - shares) * class_weights[batch.mixed.labels]
-    return losses.sum() / weights.sum()

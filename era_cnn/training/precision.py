@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 
-def autocast(device: torch.device, precision: str, *, cache_enabled: bool = True) -> AbstractContextManager[object]:
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """A context in which a network computes in `precision`: fp32 or bf16. Weights and their updates stay in fp32."""
     if precision == "fp32":
         return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16, cache_enabled=cache_enabled)
+    return torch.autocast(device.type, torch.bfloat16)

@@ -3,21 +3,42 @@ from __future__ import annotations
 import pytest
 import torch
 
+from era_cnn.data.batches import Batch, Mixed
 from era_cnn.models.build import build_from_config
-from era_cnn.training.graphs import record_graphs
+from era_cnn.randomness import seed_torch
+from era_cnn.training.graphs import RecordedSteps
+from era_cnn.training.step import Objective
 from tests.conftest import config_of
 
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_recorded_steps_are_those_that_are_not() -> None:
-    usual, recorded = (build_from_config(config_of("experiment=model_3", "model.dropout=0")).cuda() for _ in range(2))
-    images = torch.randn(32, 1, 28, 28, device="cuda")
-    record_graphs(recorded, images, "fp32")
-    for batch in (images, images[:7], images.flip(0)):
-        for network in (usual, recorded):
-            network.zero_grad()
-            network(batch).square().mean().backward()
-        for one, other in zip(usual.parameters(), recorded.parameters(), strict=True):
-            torch.testing.assert_close(one.grad, other.grad)
-    for one, other in zip(usual.buffers(), recorded.buffers(), strict=True):
-        torch.testing.assert_close(one, other)
+
+@CUDA
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_recorded_steps_have_the_bits_of_those_that_are_not(precision: str, mixed: bool) -> None:
+    device = torch.device("cuda")
+    config = config_of("experiment=model_3")
+    usual, recorded = (build_from_config(config).cuda().train() for _ in range(2))
+    recorded.load_state_dict(usual.state_dict())
+    objective = Objective(usual, precision=precision)
+    replayed = RecordedSteps(Objective(recorded, precision=precision))
+    images, labels = torch.randn(32, 1, 28, 28, device="cuda"), torch.arange(32, device="cuda") % 10
+    for number, size in enumerate((32, 7, 32, 7, 32)):
+        shuffled = labels[:size].roll(number)
+        other = Mixed(shuffled.flip(0), torch.rand(size, device="cuda", dtype=torch.float64)) if mixed else None
+        batch = Batch(images[:size].roll(number, 0), shuffled, other)
+        results = []
+        for backward in (objective.backward, replayed.backward):
+            seed_torch(device, number)
+            results.append(backward(batch))
+        for one, another in zip(*results, strict=True):
+            assert torch.equal(one, another)
+        for one, another in zip(usual.parameters(), recorded.parameters(), strict=True):
+            assert torch.equal(one.grad, another.grad)
+        for one, another in zip(usual.buffers(), recorded.buffers(), strict=True):
+            assert torch.equal(one, another)
+        with torch.no_grad():
+            for network in (usual, recorded):
+                for parameter in network.parameters():
+                    parameter -= 0.01 * parameter.grad

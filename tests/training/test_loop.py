@@ -18,9 +18,10 @@ from era_cnn.errors import TrainingError
 from era_cnn.models.build import Network, build_from_config
 from era_cnn.training.evaluate import Tally
 from era_cnn.training.history import EpochMetrics, History
-from era_cnn.training.loop import Position, Step, batch_loss, fit, train_step
+from era_cnn.training.loop import Position, Step, fit
 from era_cnn.training.schedulers import constant, step_decay
 from era_cnn.training.state import TrainingState
+from era_cnn.training.step import Objective, batch_loss, train_step
 from tests.conftest import GREY_EXPERIMENTS, config_of
 from tests.helpers import pipeline_of, schedule_of
 
@@ -60,7 +61,8 @@ def test_every_experiment_makes_a_step_that_changes_every_parameter(experiment: 
     model = build_from_config(config)
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    loss, logits = train_step(model, Batch(NORMALISE(split.images[:8]), split.labels[:8]), optimizer=optimizer)
+    batch = Batch(NORMALISE(split.images[:8]), split.labels[:8])
+    loss, logits = train_step(Objective(model).backward, batch, optimizer)
     assert torch.isfinite(loss)
     assert logits.shape == (8, 10)
     assert not any(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
@@ -71,7 +73,7 @@ def test_a_model_can_learn_one_batch_by_heart(experiment: str, split: Split) -> 
     model = build_from_config(config_of(f"experiment={experiment}", "model.dropout=0"))
     batch = Batch(NORMALISE(split.images[:8]), split.labels[:8])
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    losses = [train_step(model, batch, optimizer=optimizer)[0].item() for _ in range(60)]
+    losses = [train_step(Objective(model).backward, batch, optimizer)[0].item() for _ in range(60)]
     assert losses[-1] < 0.1 < losses[0]
 
 
@@ -154,7 +156,7 @@ def test_label_smoothing_is_cross_entropys_own(split: Split) -> None:
     batch = Batch(NORMALISE(split.images[:8]), split.labels[:8])
     expected = F.cross_entropy(model(batch.images), batch.labels, label_smoothing=0.2).item()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    assert train_step(model, batch, optimizer=optimizer, label_smoothing=0.2)[0].item() == expected
+    assert train_step(Objective(model, label_smoothing=0.2).backward, batch, optimizer)[0].item() == expected
 
 
 def test_a_weighted_loss_is_pytorchs_by_hand() -> None:
@@ -246,9 +248,12 @@ def test_how_often_it_is_evaluated_changes_nothing_else(split: Split) -> None:
 
 
 def test_a_fingerprint_has_every_tensor_in_the_order_of_causes(split: Split) -> None:
-    first, again, other = (
-        run_fit(split, small_model(), epochs=1, label_smoothing=s)[0].fingerprint for s in (0, 0, 0.1)
-    )
+    def of_training(label_smoothing: float) -> dict[str, str]:
+        model = small_model()
+        objective = Objective(model, label_smoothing=label_smoothing)
+        return run_fit(split, model, epochs=1, objective=objective)[0].fingerprint
+
+    first, again, other = map(of_training, (0, 0, 0.1))
     model = small_model()
     assert list(first) == [
         "order",

@@ -7,9 +7,9 @@ from era_cnn.config.choices import OPTIMIZERS
 from era_cnn.data.batches import Batch
 from era_cnn.models.build import build_from_config
 from era_cnn.training.evaluate import evaluate
-from era_cnn.training.loop import train_step
 from era_cnn.training.optimizers import make_optimizer
 from era_cnn.training.precision import autocast
+from era_cnn.training.step import Objective, train_step
 from tests.conftest import config_of
 from tests.helpers import section_of
 
@@ -47,7 +47,7 @@ def test_a_step_and_an_evaluation_forward_in_their_precision_and_nothing_else() 
     network.logits.register_full_backward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
     batch = Batch(torch.randn(4, 1, 28, 28), torch.arange(4))
     optimizer = make_optimizer(section_of(OPTIMIZERS, "sgd", lr=0.1), network.parameters())
-    loss, logits = train_step(network, batch, optimizer=optimizer, precision="bf16")
+    loss, logits = train_step(Objective(network, precision="bf16").backward, batch, optimizer)
     assert seen == [torch.bfloat16, False]
     assert (loss.dtype, logits.dtype) == (torch.float32, torch.float32)
     evaluate(network, [batch], precision="bf16")

@@ -40,6 +40,16 @@ CASES = [
 ]
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("example", "info"), CASES)
+def test_a_transform_gives_the_same_pixels_on_a_gpu(example: Example, info: DataInfo) -> None:
+    pipeline = pipeline_of(example, info)
+    images, draws = images_of(info, 60), draws_of(pipeline, 60)
+    here, there = pipeline(images, draws), pipeline(images.cuda(), draws).cpu()
+    assert (here == there).double().mean() >= 0.999
+    assert (here.int() - there.int()).abs().max() <= 1
+
+
 def test_every_transform_has_examples() -> None:
     assert {each.name for each in EXAMPLES} | MIXES == set(TRANSFORMS)
 

@@ -10,6 +10,7 @@ import argparse
 import json
 import statistics
 import time
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -48,7 +49,9 @@ def era(words: list[str], images: int) -> tuple[Callable[[], float], float]:
         return images / metrics.seconds
 
     started = time.perf_counter()
-    round_()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the compiler's own modules
+        round_()
     return round_, time.perf_counter() - started
 
 
@@ -59,8 +62,14 @@ def plain(words: list[str], images: int, workers: int) -> Callable[[], float]:
     pixels = torch.from_numpy(arrays.train_images[:images].copy())
     pixels = pixels if pixels.dim() == 4 else pixels.unsqueeze(1)
     mean, std = config.data.normalisation
-    augment = transforms.Compose([transforms.ToPILImage(), transforms.RandomRotation(7.0), transforms.ToTensor(),
-                                  transforms.Normalize(mean, std)])  # fmt: skip
+    augment = transforms.Compose(
+        [
+            transforms.ToPILImage(),
+            transforms.RandomRotation(7.0),
+            transforms.ToTensor(),
+            transforms.Normalize(mean, std),
+        ]
+    )
 
     class Augmented(TensorDataset):
         def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -94,35 +103,53 @@ def plain(words: list[str], images: int, workers: int) -> Callable[[], float]:
     return round_
 
 
+def device_seconds(round_: Callable[[], float]) -> float:
+    """The time that the kernels and copies of a round take on the device."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        round_()
+    return sum(event.self_device_time_total for event in profile.key_averages()) / 1e6
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--experiment", required=True)
-    parser.add_argument("--batch-size", type=int, required=True)
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 512])
     parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--images", type=int, default=60_000, help="in a round, at most")
+    parser.add_argument("--steps", type=int, default=90, help="in a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=8, help="of the plain loop")
     parser.add_argument("--ways", nargs="+", default=[*WAYS, "plain loop"])
     parser.add_argument("words", nargs="*")
     args = parser.parse_args()
+    with set_up(1):
+        for batch_size in args.batch_sizes:
+            measure(args, batch_size)
+
+
+def measure(args: argparse.Namespace, batch_size: int) -> None:
+    images = args.steps * batch_size
     words = [
         f"experiment={args.experiment}", "device=cuda", "threads=1", f"precision={args.precision}",
-        f"trainer.batch_size={args.batch_size}", f"trainer.limit_train_images={args.images}", *args.words,
+        f"trainer.batch_size={batch_size}", f"trainer.limit_train_images={images}", *args.words,
     ]  # fmt: skip
-    with set_up(1):
-        rounds, first = {}, {}
-        for way in args.ways:
-            if way == "plain loop":
-                rounds[way] = plain(words, args.images, args.workers)
-            else:
-                rounds[way], first[way] = era([*words, *WAYS[way]], args.images)
-        speeds: dict[str, list[float]] = {way: [] for way in rounds}
-        for _ in range(args.rounds):
-            for way, round_ in rounds.items():
-                speeds[way].append(round(round_()))
-    case = {"experiment": args.experiment, "batch_size": args.batch_size, "precision": args.precision}
+    rounds: dict[str, Callable[[], float]] = {}
+    first: dict[str, float] = {}
+    for way in args.ways:
+        if way == "plain loop":
+            rounds[way] = plain(words, images, args.workers)
+        else:
+            rounds[way], first[way] = era([*words, *WAYS[way]], images)
+    speeds: dict[str, list[float]] = {way: [] for way in rounds}
+    for _ in range(args.rounds):
+        for way, round_ in rounds.items():
+            speeds[way].append(round(round_()))
+    case = {"experiment": args.experiment, "batch_size": batch_size, "precision": args.precision}
     for way, each in speeds.items():
-        line = {**case, "way": way, "median": statistics.median(each), "rounds": each, "first_seconds": first.get(way)}
+        line = {**case, "way": way, "images_per_second": each}
+        if each and way in first:
+            line |= {"first_seconds": round(first[way], 1), "device_share": round(
+                device_seconds(rounds[way]) * statistics.median(each) / images, 3
+            )}  # fmt: skip
         print(json.dumps(line), flush=True)
 
 

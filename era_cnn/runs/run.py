@@ -19,6 +19,7 @@ from era_cnn.folders.stored import StoredConfig
 from era_cnn.models.summary import summarise
 from era_cnn.output import shown
 from era_cnn.runs import provenance
+from era_cnn.runs.compiler import compile_training
 from era_cnn.runs.initial import fit_of, initial_weights
 from era_cnn.runs.listeners.console import Console, describe_result, describe_start
 from era_cnn.runs.listeners.logging import loggers_of
@@ -95,6 +96,8 @@ def run(
         folder.write_text("summary.txt", summary.table())
         folder.write_json("summary.json", summary.to_json(config.info))
         console.say(describe_start(config, parts))
+        if config.trainer.compile:
+            console.say(f"Compiled the training step in {compile_training(parts, device):.0f} seconds")
         if initial is not None:
             console.say(f"Weights of {shown(Path(str(config.init_from)))}: {fit_of(parts.state.network, initial)}")
         collected = provenance.collect(config, device)

@@ -6,7 +6,9 @@ does not import the compiler.
 
 from __future__ import annotations
 
+import logging
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -30,14 +32,14 @@ class CompiledPass:
 
     def __init__(self, network: nn.Module, batch_size: int) -> None:
         self._network, self._batch_size = network, batch_size
-        self._compiled: Callable[[Tensor], Tensor] = torch.compile(
-            network.forward, fullgraph=True, dynamic=False, options=OPTIONS
-        )
+        self._compiled: Callable[[Tensor], Tensor] | None = None
         self._dropouts = [layer for layer in network.modules() if isinstance(layer, Dropout)]
         self._shapes: dict[Dropout, torch.Size] = {}
 
     def __call__(self, images: Tensor) -> Tensor:
         """The logits of images; compiled at the first call."""
+        if self._compiled is None:
+            self._compiled = torch.compile(self._network.forward, fullgraph=True, dynamic=False, options=OPTIONS)
         if len(images) != self._batch_size or not self._network.training:
             logits: Tensor = self._network(images)
             return logits
@@ -70,7 +72,9 @@ def _input_shapes(network: nn.Module, layers: list[Dropout], images: Tensor) -> 
 def compile_pass(objective: Objective, batch: Batch) -> float:
     """Compiles the passes of an objective for batches like this one; returns the seconds that this took."""
     started = time.perf_counter()
-    with kept(objective.network, batch.images.device):
+    with kept(objective.network, batch.images.device), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PyTorch's own modules
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses a GPU that nobody asked for
         objective.backward(batch)
     return time.perf_counter() - started
 

@@ -6,6 +6,7 @@ import torch
 from era_cnn.data.batches import Batch, Mixed
 from era_cnn.models.build import build_from_config
 from era_cnn.randomness import seed_torch
+from era_cnn.runs.process import set_up
 from era_cnn.training.graphs import RecordedSteps
 from era_cnn.training.step import Objective
 from tests.conftest import config_of
@@ -17,7 +18,11 @@ CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA de
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("mixed", [False, True])
 def test_recorded_steps_have_the_bits_of_those_that_are_not(precision: str, mixed: bool) -> None:
-    device = torch.device("cuda")
+    with set_up(threads=1):
+        check_bits(torch.device("cuda"), precision, mixed)
+
+
+def check_bits(device: torch.device, precision: str, mixed: bool) -> None:
     config = config_of("experiment=model_3")
     usual, recorded = (build_from_config(config).cuda().train() for _ in range(2))
     recorded.load_state_dict(usual.state_dict())

@@ -1,0 +1,101 @@
+"""PyTorch's compiler for one run: whether it can work here, where its results are kept, and what it took."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from era_cnn.data.download import one_at_a_time
+from era_cnn.errors import ConfigError, StorageError, problem
+from era_cnn.paths import cache_dir
+from era_cnn.runs.parts import Parts
+from era_cnn.training.compiled import compile_pass
+
+PLACE = "TORCHINDUCTOR_CACHE_DIR"
+"""The environment variable of PyTorch that says where compiled code is kept."""
+
+WAIT_SECONDS = 3_600.0
+"""How long to wait for another process that compiles."""
+
+_SAMPLE = """
+#include <omp.h>
+#include <vector>
+int main() { return std::vector<int>(1, omp_get_max_threads()).empty(); }
+"""
+
+
+def compile_training(parts: Parts, device: torch.device) -> float:
+    """Compiles what a run trains, or reads it from the user's cache; returns the seconds that this took.
+
+    Of several processes, such as the jobs of a sweep, one compiles and the others read what it has left.
+    """
+    with _place(device) as folder, one_at_a_time(folder, "a network", "compiles", WAIT_SECONDS):
+        import torch._dynamo  # takes a second, and chooses a place unless there is one
+
+        torch._dynamo.reset()  # it remembers the networks of earlier runs in this process, and gives up after eight
+        return compile_pass(parts.objective, next(parts.train.epoch(1)))
+
+
+@contextmanager
+def _place(device: torch.device) -> Iterator[Path]:
+    """Within the context, the compiler keeps its results in a folder for this machine and these versions."""
+    before = os.environ.get(PLACE)
+    folder = Path(before) if before else cache_dir() / "compiled" / _key(device)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError.of(folder, error) from error
+    os.environ[PLACE] = str(folder)
+    try:
+        yield folder
+    finally:
+        if before is None:
+            del os.environ[PLACE]
+
+
+def _key(device: torch.device) -> str:
+    """A digest of what decides the compiled code and is not in the network."""
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else _flags()
+    text = "\n".join([torch.__version__, str(torch.get_num_threads()), where])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _flags() -> str:
+    """The features of the processor, as Linux lists them."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+
+
+def check_compiler(device: torch.device) -> None:
+    """Raises a `ConfigError` if there is no compiler that can build a small program with OpenMP."""
+    if device.type == "mps":
+        raise ConfigError([problem("trainer.compile", "be false on mps", True, "Remove it.")])
+    if device.type == "cuda" and find_spec("triton") is None:
+        raise ConfigError([problem("trainer.compile", "have Triton on cuda", True, "Install it: pip install triton")])
+    if complaint := _complaint():
+        rule = f"have a C++ compiler with OpenMP, got {complaint}"
+        raise ConfigError([f"trainer.compile must {rule}. Install one, such as g++, or set trainer.compile=false."])
+
+
+def _complaint() -> str:
+    """Why no program can be built, or nothing."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "sample.cpp")
+        source.write_text(_SAMPLE, encoding="utf-8")
+        try:
+            words = [get_cpp_compiler(), "-fopenmp", str(source), "-o", str(source.with_suffix(""))]
+            done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        except (OSError, subprocess.TimeoutExpired, RuntimeError) as error:
+            return f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        return (done.stderr.strip().splitlines() or ["an error"])[0][:200] if done.returncode else ""

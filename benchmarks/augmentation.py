@@ -24,7 +24,7 @@ from era_cnn.data.batches import MADE_TOGETHER, Batch, Normalise, Split, Trainin
 from era_cnn.data.transforms import Pipeline, make_pipeline
 from era_cnn.models.build import build_network, count_params
 from era_cnn.runs.process import set_up
-from era_cnn.training.step import Objective, train_step
+from era_cnn.training.objective import Objective
 
 MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
 INFO = DataInfo((3, 32, 32), tuple("0123456789"), train_size=50_000, test_size=10_000)
@@ -88,7 +88,8 @@ def steps(batch: Batch, number: int) -> Callable[[], None]:
 
     def train() -> None:
         for _ in range(number):
-            train_step(backward, batch, optimizer)
+            backward(batch)
+            optimizer.step()
 
     return train
 

@@ -58,6 +58,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
         "processor": ("machine", "processor"),
         "instruction set": ("machine", "cpu_capability"),
         "CUDA": ("machine", "cuda"),
+        "compiler": ("machine", "compiler"),
         "Python": ("python",),
     }
     pairs = [(name, _at(before, path), _at(now, path)) for name, path in names.items()]

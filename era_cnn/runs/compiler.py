@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -13,11 +15,12 @@ from pathlib import Path
 
 import torch
 
+from era_cnn.data.batches import TrainingBatches
 from era_cnn.data.download import one_at_a_time
 from era_cnn.errors import ConfigError, StorageError, problem
 from era_cnn.paths import cache_dir
-from era_cnn.runs.parts import Parts
 from era_cnn.training.compiled import compile_pass
+from era_cnn.training.objective import Objective
 
 PLACE = "TORCHINDUCTOR_CACHE_DIR"
 """The environment variable of PyTorch that says where compiled code is kept."""
@@ -32,16 +35,31 @@ int main() { return std::vector<int>(1, omp_get_max_threads()).empty(); }
 """
 
 
-def compile_training(parts: Parts, device: torch.device) -> float:
-    """Compiles what a run trains, or reads it from the user's cache; returns the seconds that this took.
+def compile_training(objective: Objective, train: TrainingBatches) -> float:
+    """Compiles the training step for full batches, or reads it from the user's cache; returns the seconds it took.
 
     Of several processes, such as the jobs of a sweep, one compiles and the others read what it has left.
     """
-    with _place(device) as folder, one_at_a_time(folder, "a network", "compiles", WAIT_SECONDS):
+    batch = next(train.epoch(1))
+    with _place(batch.images.device) as folder, _quiet(), one_at_a_time(folder, "a network", "compiles", WAIT_SECONDS):
         import torch._dynamo  # takes a second, and chooses a place unless there is one
 
         torch._dynamo.reset()  # it remembers the networks of earlier runs in this process, and gives up after eight
-        return compile_pass(parts.objective, next(parts.train.epoch(1)))
+        return compile_pass(objective, batch)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Within the context, the compiler's modules keep their own warnings to themselves."""
+    logger = logging.getLogger("torch.utils.cpp_extension")  # it misses a GPU that nobody asked for
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager
@@ -86,9 +104,21 @@ def check_compiler(device: torch.device) -> None:
         raise ConfigError([f"trainer.compile must {rule}. Install one, such as g++, or set trainer.compile=false."])
 
 
+def compiler_version() -> str:
+    """The C++ compiler and the instructions that it may use, such as `g++ 12.2.0, avx512`."""
+    with _quiet():
+        from torch._inductor.cpp_builder import get_cpp_compiler
+        from torch._inductor.cpu_vec_isa import pick_vec_isa
+
+        words, instructions = [get_cpp_compiler(), "--version"], pick_vec_isa()
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
+    return f"{done.stdout.splitlines()[0]}, {instructions}"
+
+
 def _complaint() -> str:
     """Why no program can be built, or nothing."""
-    from torch._inductor.cpp_builder import get_cpp_compiler
+    with _quiet():
+        from torch._inductor.cpp_builder import get_cpp_compiler
 
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "sample.cpp")

@@ -26,6 +26,7 @@ from era_cnn.folders.run import LR_TEST, RunFolder
 from era_cnn.output import shown
 from era_cnn.reports.lr_chart import lr_chart
 from era_cnn.runs import provenance
+from era_cnn.runs.compiler import compile_training
 from era_cnn.runs.initial import initial_weights
 from era_cnn.runs.parts import check, make_parts, read_data, settled
 from era_cnn.runs.process import pick_device, set_up
@@ -138,6 +139,8 @@ def _check_range(config: RunConfig, *, start: float, end: float, steps: int, see
 def _curve(config: RunConfig, arrays: Arrays, test: RangeTest) -> Curve:
     """Makes the test with one seed."""
     parts = make_parts(config, arrays, torch.device(config.device), initial_weights(config))
+    if config.trainer.compile:
+        compile_training(parts.objective, parts.train)
     training = fit(
         parts.state,
         test.schedule(_lr(config), _peak(config)[1]),

@@ -23,15 +23,16 @@ from era_cnn.data.transforms import make_pipeline
 from era_cnn.errors import ConfigError, RunFolderError
 from era_cnn.models.build import build_from_config, check_network
 from era_cnn.models.network import Network
+from era_cnn.runs.compiler import check_compiler
 from era_cnn.runs.initial import load_what_fits, with_source
 from era_cnn.runs.process import check_threads, pick_device
 from era_cnn.training.averaging import Average
 from era_cnn.training.compiled import CompiledPass
 from era_cnn.training.ending import EndsAfter, at_target, first_of, without_progress
 from era_cnn.training.gradients import Gradients
+from era_cnn.training.objective import Objective
 from era_cnn.training.optimizers import make_optimizer
 from era_cnn.training.state import TrainingState
-from era_cnn.training.step import Objective
 
 EMA = "ema"
 """The name of the averaged weights in the state, and the prefix of their figures."""
@@ -218,8 +219,10 @@ def check_loggers(config: RunConfig) -> None:
 
 def check(config: RunConfig) -> None:
     """Raises the errors that a run would raise before it reads any data."""
-    pick_device(config.device)
+    device = pick_device(config.device)
     check_threads(config.threads)
+    if config.trainer.compile:
+        check_compiler(device)
     check_network(config)
     check_loggers(config)
     with_source(config.anchored())

@@ -18,6 +18,7 @@ from era_cnn.config.versions import NUMERICS
 from era_cnn.folders.storage import files_sha256
 from era_cnn.runs.checkout import read_checkout
 from era_cnn.runs.collector import Collector, NotCollectedError
+from era_cnn.runs.compiler import compiler_version
 
 PACKAGE_DIR = Path(era_cnn.__file__).parent
 
@@ -71,6 +72,7 @@ def collect(config: RunConfig, device: torch.device) -> dict[str, Any]:
             "threads": config.threads,
             "device": _device_name(device),
             "cuda": torch.version.cuda if device.type == "cuda" else None,
+            "compiler": collector.get("compiler", compiler_version) if config.trainer.compile else None,
         },
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         "not_collected": collector.missing,

@@ -97,7 +97,7 @@ def run(
         folder.write_json("summary.json", summary.to_json(config.info))
         console.say(describe_start(config, parts))
         if config.trainer.compile:
-            console.say(f"Compiled the training step in {compile_training(parts, device):.0f} seconds")
+            console.say(f"Compiled the training step in {compile_training(parts.objective, parts.train):.0f} seconds")
         if initial is not None:
             console.say(f"Weights of {shown(Path(str(config.init_from)))}: {fit_of(parts.state.network, initial)}")
         collected = provenance.collect(config, device)

@@ -6,9 +6,7 @@ does not import the compiler.
 
 from __future__ import annotations
 
-import logging
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 
 from era_cnn.data.batches import Batch
 from era_cnn.models.layers import Dropout
-from era_cnn.training.step import Objective
+from era_cnn.training.objective import Objective
 
 OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"deterministic": True, "compile_threads": 1}
 """Settings of the compiler: it never chooses code by measuring it, and leaves no processes behind."""
@@ -72,9 +70,7 @@ def _input_shapes(network: nn.Module, layers: list[Dropout], images: Tensor) -> 
 def compile_pass(objective: Objective, batch: Batch) -> float:
     """Compiles the passes of an objective for batches like this one; returns the seconds that this took."""
     started = time.perf_counter()
-    with kept(objective.network, batch.images.device), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of PyTorch's own modules
-        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it misses a GPU that nobody asked for
+    with kept(objective.network, batch.images.device):
         objective.backward(batch)
     return time.perf_counter() - started
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from era_cnn.data.batches import Batch, Mixed
 from era_cnn.training.compiled import kept
-from era_cnn.training.step import Objective
+from era_cnn.training.objective import Objective
 
 WARM_UP = 3
 """Steps before a recording, in which libraries choose their algorithms and allocate their workspaces."""

@@ -24,9 +24,9 @@ from era_cnn.training.evaluate import Tally, evaluate
 from era_cnn.training.fingerprint import fingerprint
 from era_cnn.training.graphs import RecordedSteps
 from era_cnn.training.history import EpochMetrics, History, watched
+from era_cnn.training.objective import Objective
 from era_cnn.training.rates import Rates
 from era_cnn.training.state import TrainingState
-from era_cnn.training.step import Objective, train_step
 from era_cnn.training.windows import ends_window, num_windows
 
 
@@ -128,7 +128,8 @@ def fit(
             step_seed = key(seed, "dropout", epoch, step)
             seed_torch(device, step_seed)
             stream.begin(step_seed)
-            loss, logits = train_step(backward, batch, state.optimizer)
+            loss, logits = backward(batch)
+            state.optimizer.step()
             state.after_step()
             if device.type == "cpu":
                 _check_update(loss, weights, epoch, step)

@@ -382,10 +382,9 @@ def test_a_run_that_is_killed_again_and_again_goes_on_to_the_same_bits(command, 
     once = [word for word in SMALL if not word.startswith(("threads", "trainer.limit_epochs"))]
     words = [*once, "threads=2", "trainer.limit_epochs=6", "trainer.checkpoint_every_seconds=0.05"]
     slow = (
-        "import time\nfrom era_cnn.training import loop\n_step = loop.train_step\n"
-        "def train_step(*arguments, **options):\n"
-        "    time.sleep(0.03)\n    return _step(*arguments, **options)\n"
-        "loop.train_step = train_step\n"
+        "import time\nfrom era_cnn.training.objective import Objective\n_backward = Objective.backward\n"
+        "def backward(*arguments):\n    time.sleep(0.03)\n    return _backward(*arguments)\n"
+        "Objective.backward = backward\n"
     )
     assert command(*words, "hydra.run.dir=unbroken")[0] == 0
     start, kills = [*words, "hydra.run.dir=killed"], 0

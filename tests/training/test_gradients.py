@@ -9,7 +9,7 @@ from torch import nn
 
 from era_cnn.data.batches import Batch
 from era_cnn.training.gradients import UNCHANGED, Gradients
-from era_cnn.training.step import Objective, train_step
+from era_cnn.training.objective import Objective
 
 
 def parameters(*pairs: tuple[list[float], list[float] | None]) -> list[nn.Parameter]:
@@ -65,7 +65,8 @@ def test_a_step_with_a_penalty_is_that_of_autograd_and_shows_the_loss_alone() ->
     models[1].load_state_dict(models[0].state_dict())
     batch = Batch(torch.randn(5, 1, 2, 2), torch.tensor([0, 1, 2, 0, 1]))
     optimizer = torch.optim.SGD(models[0].parameters(), lr=0.1)
-    loss, _ = train_step(Objective(models[0], gradients=Gradients(l1=0.3)).backward, batch, optimizer)
+    loss, _ = Objective(models[0], gradients=Gradients(l1=0.3)).backward(batch)
+    optimizer.step()
     plain = F.cross_entropy(models[1](batch.images), batch.labels)
     (plain + 0.3 * sum(weight.abs().sum() for weight in models[1].parameters())).backward()
     torch.optim.SGD(models[1].parameters(), lr=0.1).step()

@@ -8,7 +8,7 @@ from era_cnn.models.build import build_from_config
 from era_cnn.randomness import seed_torch
 from era_cnn.runs.process import set_up
 from era_cnn.training.graphs import RecordedSteps
-from era_cnn.training.step import Objective
+from era_cnn.training.objective import Objective
 from tests.conftest import config_of
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

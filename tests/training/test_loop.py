@@ -19,9 +19,9 @@ from era_cnn.models.build import Network, build_from_config
 from era_cnn.training.evaluate import Tally
 from era_cnn.training.history import EpochMetrics, History
 from era_cnn.training.loop import Position, Step, fit
+from era_cnn.training.objective import Objective, batch_loss
 from era_cnn.training.schedulers import constant, step_decay
 from era_cnn.training.state import TrainingState
-from era_cnn.training.step import Objective, batch_loss, train_step
 from tests.conftest import GREY_EXPERIMENTS, config_of
 from tests.helpers import pipeline_of, schedule_of
 
@@ -62,7 +62,8 @@ def test_every_experiment_makes_a_step_that_changes_every_parameter(experiment: 
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     batch = Batch(NORMALISE(split.images[:8]), split.labels[:8])
-    loss, logits = train_step(Objective(model).backward, batch, optimizer)
+    loss, logits = Objective(model).backward(batch)
+    optimizer.step()
     assert torch.isfinite(loss)
     assert logits.shape == (8, 10)
     assert not any(torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
@@ -73,7 +74,10 @@ def test_a_model_can_learn_one_batch_by_heart(experiment: str, split: Split) -> 
     model = build_from_config(config_of(f"experiment={experiment}", "model.dropout=0"))
     batch = Batch(NORMALISE(split.images[:8]), split.labels[:8])
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-    losses = [train_step(Objective(model).backward, batch, optimizer)[0].item() for _ in range(60)]
+    losses = []
+    for _ in range(60):
+        losses.append(Objective(model).backward(batch)[0].item())
+        optimizer.step()
     assert losses[-1] < 0.1 < losses[0]
 
 
@@ -155,8 +159,7 @@ def test_label_smoothing_is_cross_entropys_own(split: Split) -> None:
     model = small_model().eval()
     batch = Batch(NORMALISE(split.images[:8]), split.labels[:8])
     expected = F.cross_entropy(model(batch.images), batch.labels, label_smoothing=0.2).item()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    assert train_step(Objective(model, label_smoothing=0.2).backward, batch, optimizer)[0].item() == expected
+    assert Objective(model, label_smoothing=0.2).backward(batch)[0].item() == expected
 
 
 def test_a_weighted_loss_is_pytorchs_by_hand() -> None:

@@ -3,15 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from era_cnn.config.choices import OPTIMIZERS
 from era_cnn.data.batches import Batch
 from era_cnn.models.build import build_from_config
 from era_cnn.training.evaluate import evaluate
-from era_cnn.training.optimizers import make_optimizer
+from era_cnn.training.objective import Objective
 from era_cnn.training.precision import autocast
-from era_cnn.training.step import Objective, train_step
 from tests.conftest import config_of
-from tests.helpers import section_of
 
 CPU = torch.device("cpu")
 
@@ -46,8 +43,7 @@ def test_a_step_and_an_evaluation_forward_in_their_precision_and_nothing_else() 
     network.register_forward_hook(lambda module, inputs, logits: seen.append(logits.dtype))
     network.logits.register_full_backward_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
     batch = Batch(torch.randn(4, 1, 28, 28), torch.arange(4))
-    optimizer = make_optimizer(section_of(OPTIMIZERS, "sgd", lr=0.1), network.parameters())
-    loss, logits = train_step(Objective(network, precision="bf16").backward, batch, optimizer)
+    loss, logits = Objective(network, precision="bf16").backward(batch)
     assert seen == [torch.bfloat16, False]
     assert (loss.dtype, logits.dtype) == (torch.float32, torch.float32)
     evaluate(network, [batch], precision="bf16")

@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from era_cnn.data.batches import Batch, Mixed, Normalise, Split, TrainingBatches
 from era_cnn.data.transforms import Mix, Pipeline
 from era_cnn.data.transforms.mix import symmetric_beta
-from era_cnn.training.step import batch_loss
+from era_cnn.training.objective import batch_loss
 from tests.data.transforms.references import COLOUR, randint
 from tests.helpers import pipeline_of
 

@@ -1,4 +1,4 @@
-"""One parameter update: the loss of a batch, its gradients, and the optimizer's step.
+"""What a training minimises: the loss of a batch, and its gradients.
 
 Shapes: B images in a batch, C channels, H×W pixels, K classes.
 """
@@ -8,16 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from era_cnn.data.batches import Batch
 from era_cnn.training.gradients import UNCHANGED, Gradients
 from era_cnn.training.precision import autocast
-
-Backward = Callable[[Batch], tuple[Tensor, Tensor]]
-"""Computes the gradients of a batch; returns its mean loss and its logits (B, K), both detached."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +45,6 @@ class Objective:
         loss.backward()  # type: ignore[no-untyped-call]
         self.gradients.adjust(self.network.parameters())
         return loss.detach(), logits.detach()
-
-
-def train_step(backward: Backward, batch: Batch, optimizer: torch.optim.Optimizer) -> tuple[Tensor, Tensor]:
-    """Makes one parameter update; returns the batch's mean loss and its logits (B, K), both detached."""
-    loss, logits = backward(batch)
-    optimizer.step()
-    return loss, logits
 
 
 def batch_loss(

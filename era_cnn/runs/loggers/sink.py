@@ -13,9 +13,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """The run that is logged: its folder, and its config as text by key, such as `optimizer.lr`."""
+    """The run that is logged.
+
+    Attributes:
+        folder: Its folder, which may be moved before the run is resumed.
+        id: 32 hexadecimal digits of its own; a resumed run keeps them.
+        settings: Its config as text by key, such as `optimizer.lr`.
+    """
 
     folder: Path
+    id: str
     settings: Mapping[str, str]
 
 
@@ -39,6 +46,9 @@ class Sink:
 
     def finish(self, result: Mapping[str, Any], images: Mapping[str, NDArray[Any]]) -> None:
         """Sends result.json and images uint8 (C, H, W) by name; called after the last epoch of a completed run."""
+
+    def fail(self, message: str) -> None:
+        """Sends why the run failed, such as the epoch and step in which it diverged."""
 
     def close(self) -> None:
         """Ends the connection; called however the run ended."""

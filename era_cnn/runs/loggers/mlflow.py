@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from era_cnn.config.choices import logger
 from era_cnn.folders.claims import locked
 from era_cnn.paths import current_folder
-from era_cnn.runs.loggers.sink import LoggedRun, Sink
+from era_cnn.runs.loggers.sink import LoggedRun, Sink, numbers_of
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -77,9 +77,8 @@ class MLflow(Sink):
         """The numbers of the result as metrics without a chart, and the images as artifacts."""
         with self._alone():
             known = self._client.get_run(self._run_id).data.metrics
-        left_out = {*known, "schema", "seed"}
-        numbers = {name: value for name, value in result.items() if type(value) in (int, float)}
-        self.log(result["epochs"], {name: numbers[name] for name in numbers if name not in left_out})
+        numbers = numbers_of(result)
+        self.log(result["epochs"], {name: numbers[name] for name in numbers if name not in known})
         for name, image in images.items():
             self._client.log_image(self._run_id, image.transpose(1, 2, 0), f"{name}.png")  # (H, W, C)
         self._status = "FINISHED"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,3 +53,15 @@ class Sink:
 
     def close(self) -> None:
         """Ends the connection; called however the run ended."""
+
+
+def chart_of(name: str) -> str:
+    """The chart of a figure, such as `accuracy/test`: those of train, val and test stand side by side."""
+    split, _, figure = name.rpartition("_")
+    return f"{figure}/{split}" if split else name
+
+
+def numbers_of(result: Mapping[str, Any]) -> dict[str, float]:
+    """The finite numbers of result.json by name, without those that are settings."""
+    numbers = {name: value for name, value in result.items() if type(value) in (int, float) and math.isfinite(value)}
+    return {name: numbers[name] for name in numbers if name not in ("schema", "seed")}

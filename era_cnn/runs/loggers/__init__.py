@@ -2,5 +2,6 @@
 
 from era_cnn.runs.loggers.mlflow import MLflow
 from era_cnn.runs.loggers.tensorboard import TensorBoard
+from era_cnn.runs.loggers.wandb import WandB
 
-__all__ = ["MLflow", "TensorBoard"]
+__all__ = ["MLflow", "TensorBoard", "WandB"]

@@ -60,7 +60,7 @@ class WandB(Sink):
                 "project": os.environ.get("WANDB_PROJECT") or "era_cnn",
                 "dir": str(run.folder.absolute()),
                 "id": run.id,
-                "name": run.folder.name,
+                "name": run.folder.name[:128],  # a server refuses longer ones
                 "config": dict(run.settings),
             },
         )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,13 +25,19 @@ COMPUTING = re.compile(r"(torch|torchvision|numpy|scipy|scikit-learn|pillow|trit
 def write_origin(folder: RunFolder, origin: dict[str, Any], say: Callable[[str], None]) -> None:
     """Writes provenance.json when a run begins, and adds to it when the run is resumed; reports what differs then."""
     if not folder.has_begun_before:
-        folder.write_json("provenance.json", {"schema": SCHEMA, **origin})
+        folder.write_json("provenance.json", {"schema": SCHEMA, "id": uuid.uuid4().hex, **origin})
         return
     before = folder.read_json("provenance.json")
     changes = list(differences(before, origin))
     if changes:
         say(f"{DIFFERS}{'; '.join(changes)}")
     folder.write_json("provenance.json", {**before, "resumed": [*before.get("resumed", []), origin]})
+
+
+def run_id(folder: RunFolder) -> str:
+    """32 hexadecimal digits that a run keeps when it is resumed or moved; made of the path in folders without any."""
+    stored: str = folder.read_json("provenance.json").get("id", "")
+    return stored or hashlib.sha256(os.fsencode(folder.path.absolute())).hexdigest()[:32]
 
 
 DIFFERS = "This differs from the original run, so results may not match bit for bit: "

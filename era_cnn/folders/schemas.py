@@ -61,6 +61,7 @@ class Origin(BaseModel):
 class Provenance(Origin):
     """provenance.json."""
 
+    id: Annotated[str, Field(pattern=r"^([0-9a-f]{32})?$")] = ""
     resumed: list[Origin] = []
 
 

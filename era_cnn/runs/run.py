@@ -112,7 +112,7 @@ def run(
         ours: tuple[Listener, ...] = (saver, writer, console, Pace(console.warn))
         if config.trainer.profile:
             ours += (Profiler(folder, console.say, console.warn),)
-        loggers = loggers_of(config, folder.path, console.warn)
+        loggers = loggers_of(config, folder, console.warn)
         everybody = Listeners((*ours, *listeners, *loggers, StopWhenAsked(stop)), warn=console.warn)
         try:
             everybody.on_start(Training(config, parts.state, history, folder.path))
@@ -140,6 +140,9 @@ def run(
             everybody.on_end(result.to_json())
         except (Interrupted, OutputError):
             saver.save()
+            raise
+        except Exception as error:
+            everybody.on_failure(error)
             raise
         finally:
             everybody.close()

@@ -45,6 +45,9 @@ class Listener:
     def on_end(self, result: dict[str, Any]) -> None:
         """Called after the last epoch of a completed run, with the content of result.json."""
 
+    def on_failure(self, error: Exception) -> None:
+        """Called when an error ends the run; not when the run is interrupted, and can be resumed."""
+
     def close(self) -> None:
         """Releases resources; called however the run ended."""
 
@@ -71,6 +74,9 @@ class Listeners(Listener):
 
     def on_end(self, result: dict[str, Any]) -> None:  # noqa: D102
         self._tell("on_end", result)
+
+    def on_failure(self, error: Exception) -> None:  # noqa: D102
+        self._tell("on_failure", error)
 
     def close(self) -> None:  # noqa: D102
         with ExitStack() as stack:  # one that fails does not keep the others open

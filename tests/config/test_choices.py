@@ -55,7 +55,7 @@ BUILT_IN = {
         "polynomial", "step", "warm_restarts",
     ],
     "launcher": ["ray_cluster", "slurm", "submitit_local"],
-    "logger": ["tensorboard"],
+    "logger": ["mlflow", "tensorboard", "wandb"],
 }  # fmt: skip
 
 

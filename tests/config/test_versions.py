@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import Field, create_model
 
-from era_cnn.config.choices import GROUPS
+from era_cnn.config.choices import GROUPS, LOGGERS
 from era_cnn.config.network import ModelConfig
 from era_cnn.config.parsing import parse
 from era_cnn.config.schema import Augmentation, RunConfig, Target
@@ -257,7 +257,7 @@ def test_the_digest_changes_with_what_changes_the_result_and_with_nothing_else()
 
 NO_EFFECT = {
     "logger",
-    "logger.tensorboard",
+    *(f"logger.{name}" for name in LOGGERS),
     "report",
     "init_from",
     "init_from_checkpoint",

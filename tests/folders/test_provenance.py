@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from era_cnn.config.versions import NUMERICS
 from era_cnn.errors import RunFolderError
 from era_cnn.folders import provenance
-from era_cnn.folders.provenance import DIFFERS, SCHEMA, check_numerics, differences, write_origin
+from era_cnn.folders.provenance import DIFFERS, SCHEMA, check_numerics, differences, run_id, write_origin
 from era_cnn.folders.run import RunFolder
 
 ORIGIN: dict[str, Any] = {
@@ -97,16 +98,28 @@ def test_what_is_missing_or_damaged_is_said_as_none(machine: object) -> None:
     ]  # fmt: skip
 
 
+def test_each_run_has_an_id_of_its_own(tmp_path: Path) -> None:
+    one, other, earlier = folders = [RunFolder(tmp_path / name) for name in ("one", "other", "earlier")]
+    for folder in folders:
+        folder.path.mkdir()
+    for folder in (one, other):
+        write_origin(folder, ORIGIN, print)
+    earlier.write_json("provenance.json", ORIGIN)
+    assert len({run_id(folder) for folder in folders}) == 3
+    assert all(re.fullmatch("[0-9a-f]{32}", run_id(folder)) for folder in folders)
+
+
 def test_each_beginning_is_recorded_and_what_differs_is_said(tmp_path: Path) -> None:
     folder, said = RunFolder(tmp_path), []
     write_origin(folder, ORIGIN, said.append)
-    assert folder.read_json("provenance.json") == {"schema": SCHEMA, **ORIGIN}
+    own = {"schema": SCHEMA, "id": run_id(folder)}
+    assert folder.read_json("provenance.json") == {**own, **ORIGIN}
     write_origin(folder, ORIGIN, said.append)
     assert said == []
     write_origin(folder, changed("machine", "threads", to=4), said.append)
     assert said == [f"{DIFFERS}threads 2 → 4"]
     kept = folder.read_json("provenance.json")
-    assert {key: value for key, value in kept.items() if key != "resumed"} == {"schema": SCHEMA, **ORIGIN}
+    assert {key: value for key, value in kept.items() if key != "resumed"} == {**own, **ORIGIN}
     assert [each["machine"]["threads"] for each in kept["resumed"]] == [2, 4]
 
 

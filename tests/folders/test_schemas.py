@@ -72,6 +72,7 @@ def test_whatever_a_value_is_changed_to_the_outcome_can_be_read(name: str, tmp_p
         ("result.json", {"weights_sha256": "x"}), ("result.json", {"target": {"met": []}}),
         ("provenance.json", {"resumed": 1}), ("provenance.json", {"resumed": [1]}), ("provenance.json", {"packages": []}),
         ("provenance.json", {"numerics": "1"}), ("provenance.json", {"code": None}), ("provenance.json", {"machine": 1}),
+        ("provenance.json", {"id": "x' or 1"}), ("provenance.json", {"id": 1}),
     ],
 )  # fmt: skip
 def test_a_value_of_the_wrong_kind_is_named(name: str, change: dict[str, Any], tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from era_cnn.config.choices import LOGGERS
 from era_cnn.config.schema import RunConfig
 from era_cnn.config.settings import flat_settings
 from era_cnn.errors import harmless, shortened
+from era_cnn.folders.provenance import run_id
+from era_cnn.folders.run import RunFolder
 from era_cnn.reports.answers import read_predictions, read_samples
 from era_cnn.reports.pictures import grid
 from era_cnn.runs.loggers.sink import LoggedRun, Sink
@@ -76,6 +78,11 @@ class Logging(Listener):
         """Hands the images to the thread."""
         self._events.put(lambda sink: sink.finish(result, dict(images_of(self._folder))))
 
+    def on_failure(self, error: Exception) -> None:
+        """Hands the message to the thread."""
+        message = harmless(shortened(str(error) or type(error).__name__, 1000))
+        self._events.put(lambda sink: sink.fail(message))
+
     def close(self) -> None:
         """Waits until all was sent, but not for ever."""
         self._events.put(None)
@@ -109,11 +116,11 @@ class Logging(Listener):
             )
 
 
-def loggers_of(config: RunConfig, folder: Path, warn: Callable[[str], None]) -> list[Logging]:
+def loggers_of(config: RunConfig, folder: RunFolder, warn: Callable[[str], None]) -> list[Logging]:
     """A listener for each logger that the config names."""
     values = config.model_dump(exclude={"logger"})
     settings = {key: _cut(value) for key, value in flat_settings(values).items()}
-    run = LoggedRun(folder, settings)
+    run = LoggedRun(folder.path, run_id(folder), settings)
 
     def make(name: str) -> Callable[[], Sink]:
         return lambda: LOGGERS.make(name, getattr(config.logger, name), run=run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """The run that is logged: its folder, and its config as text by key, such as `optimizer.lr`."""
+    """The run that is logged.
+
+    Attributes:
+        folder: Its folder, which may be moved before the run is resumed.
+        id: 32 hexadecimal digits of its own; a resumed run keeps them.
+        settings: Its config as text by key, such as `optimizer.lr`.
+    """
 
     folder: Path
+    id: str
     settings: Mapping[str, str]
 
 
@@ -40,5 +48,20 @@ class Sink:
     def finish(self, result: Mapping[str, Any], images: Mapping[str, NDArray[Any]]) -> None:
         """Sends result.json and images uint8 (C, H, W) by name; called after the last epoch of a completed run."""
 
+    def fail(self, message: str) -> None:
+        """Sends why the run failed, such as the epoch and step in which it diverged."""
+
     def close(self) -> None:
         """Ends the connection; called however the run ended."""
+
+
+def chart_of(name: str) -> str:
+    """The chart of a figure, such as `accuracy/test`: those of train, val and test stand side by side."""
+    split, _, figure = name.rpartition("_")
+    return f"{figure}/{split}" if split else name
+
+
+def numbers_of(result: Mapping[str, Any]) -> dict[str, float]:
+    """The finite numbers of result.json by name, without those that are settings."""
+    numbers = {name: value for name, value in result.items() if type(value) in (int, float) and math.isfinite(value)}
+    return {name: numbers[name] for name in numbers if name not in ("schema", "seed")}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from era_cnn.config.choices import logger
 from era_cnn.folders.plain import names_of
-from era_cnn.runs.loggers.sink import LoggedRun, Sink
+from era_cnn.runs.loggers.sink import LoggedRun, Sink, chart_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,16 +37,19 @@ class TensorBoard(Sink):
         self._writer.add_text("config", f"| key | value |\n|---|---|\n{rows}", 0)
 
     def log(self, epoch: int, figures: Mapping[str, float]) -> None:
-        """A point in the chart of each figure; those of train, val and test stand side by side."""
+        """A point in the chart of each figure."""
         for name, value in figures.items():
-            split, _, figure = name.rpartition("_")
-            self._writer.add_scalar(f"{figure}/{split}" if split else name, value, epoch)
+            self._writer.add_scalar(chart_of(name), value, epoch)
         self._writer.flush()
 
     def finish(self, result: Mapping[str, Any], images: Mapping[str, NDArray[Any]]) -> None:
         """The images, at the last epoch."""
         for name, image in images.items():
             self._writer.add_image(name, image, result["epochs"])
+
+    def fail(self, message: str) -> None:
+        """The message as text beside the config."""
+        self._writer.add_text("failure", message, 0)
 
     def close(self) -> None:
         """Writes what is left."""

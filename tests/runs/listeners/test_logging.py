@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import configparser
 import math
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,11 +25,16 @@ from era_cnn.runs.loggers.sink import Sink
 from era_cnn.training.history import EpochMetrics, Scores
 from tests.conftest import config_of
 from tests.helpers import nothing_stays_registered
+from tests.process import ROOT
 
 SMALL = [
     *("data=digits", "device=cpu", "threads=1", "trainer.epochs=3", "trainer.limit_train_images=64"),
     *("trainer.limit_test_images=50", "report=false", "scheduler=constant"),
 ]
+DIVERGING = ("optimizer.lr=1e6", "optimizer.weight_decay=1e6", "model.norm=none")
+"""Such a run fails in its first epoch."""
+
+NAMES = sorted(LOGGERS)
 
 
 class Failing(era_cnn.Listener):
@@ -68,6 +75,9 @@ def sent() -> Iterator[list[tuple[Any, ...]]]:
         def finish(self, result: Any, images: Any) -> None:
             calls.append(("finish", result, images))
 
+        def fail(self, message: str) -> None:
+            calls.append(("fail", message))
+
         def close(self) -> None:
             calls.append(("close",))
 
@@ -105,7 +115,7 @@ def test_a_resumed_run_sends_what_the_logger_does_not_have(
 ) -> None:
     with pytest.raises(RuntimeError, match="the power is off"):
         era_cnn.train([*SMALL, "logger=mine"], folder="run", quiet=True, listeners=[Failing()])
-    assert [call[:2] for call in sent[1:]] == [("log", 1), ("close",)]
+    assert [call[:2] for call in sent[1:]] == [("log", 1), ("fail", "the power is off"), ("close",)]
     sent.clear()
     monkeypatch.setattr(LOGGERS["mine"], "already", (1,))
     era_cnn.resume("run", quiet=True)
@@ -129,6 +139,15 @@ def test_a_logger_that_fails_warns_once_and_changes_nothing(
     assert "\x1b" not in said[0]
     assert fingerprints(run) == fingerprints(plain)
     assert run.state == "completed"
+
+
+def test_a_logger_that_fails_when_a_run_fails_does_not_hide_why(
+    sent: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LOGGERS["mine"], "fail", lambda *arguments: 1 / 0)
+    with pytest.raises(era_cnn.TrainingError, match="must stay finite"):
+        era_cnn.train([*SMALL, *DIVERGING, "logger=mine"], folder="run", quiet=True)
+    assert "logger=mine must work, got ZeroDivisionError" in Path("run/run.log").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("method", ["begin", "log", "finish", "close"])
@@ -177,14 +196,36 @@ def test_a_logger_is_no_part_of_what_a_run_is() -> None:
     assert not any("logger" in key for key in {**one.values, **one.labels})
 
 
+@pytest.mark.parametrize("name", NAMES)
 def test_a_logger_without_its_package_is_refused_before_the_run(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(parts, "find_spec", lambda name: None)
-    message = r"logger=tensorboard must have its packages installed, got no tensorboard. Install them: pip install 'era_cnn\[tensorboard\]'"
-    with pytest.raises(ConfigError, match=message):
-        era_cnn.train([*SMALL, "logger=tensorboard"], folder="run", quiet=True)
+    packages = ", ".join(LOGGERS[name].packages)
+    message = f"logger={name} must have its packages installed, got no {packages}. Install them: pip install 'era_cnn[{name}]'"
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        era_cnn.train([*SMALL, f"logger={name}"], folder="run", quiet=True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_logger_has_an_extra_with_its_packages_which_the_tests_need_too(name: str) -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    extras = {extra: lines.split("\n") for extra, lines in setup["options.extras_require"].items()}
+    assert set(extras[name]) <= set(extras["dev"])
+    named = {re.split("[-<>=]", line)[0] for line in extras[name]}
+    assert set(LOGGERS[name].packages) <= named
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("name", NAMES)
+def test_each_logger_works_and_changes_no_result(name: str, plain: era_cnn.Run) -> None:
+    for package in LOGGERS[name].packages:
+        pytest.importorskip(package, reason=f"the extra {name} is not installed")
+    run = era_cnn.train([*SMALL, f"logger={name}"], folder="run", quiet=True)
+    assert f"logger={name} must" not in log_of(run)
+    assert fingerprints(run) == fingerprints(plain)
 
 
 def test_only_finite_figures_are_sent() -> None:
@@ -201,11 +242,11 @@ def test_long_values_of_a_config_are_cut_with_a_mark() -> None:
 # TensorBoard
 
 
-def points_of(run: era_cnn.Run) -> Any:
+def points_of(folder: Path) -> Any:
     event_accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="the extra tensorboard is not installed"
     )
-    found = event_accumulator.EventAccumulator(str(run.path / "tensorboard"), size_guidance={"scalars": 0, "images": 0})
+    found = event_accumulator.EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0, "images": 0})
     found.Reload()
     return found
 
@@ -214,13 +255,20 @@ def test_tensorboard_holds_each_point_once_also_after_a_resume() -> None:
     with pytest.raises(RuntimeError, match="the power is off"):
         era_cnn.train([*SMALL, "logger=tensorboard"], folder="run", quiet=True, listeners=[Failing()])
     run = era_cnn.resume("run", quiet=True)
-    found = points_of(run)
+    found = points_of(run.path)
     for name, tag in (("test_accuracy", "accuracy/test"), ("train_loss", "loss/train"), ("lr", "lr")):
         points = found.Scalars(tag)
         assert [point.step for point in points] == [1, 2, 3]
         assert [point.value for point in points] == pytest.approx([row[name] for row in run.metrics])
     assert sorted(found.Tags()["images"]) == ["confusion_matrix", "misclassified"]
     assert found.Tags()["tensors"] == ["config/text_summary"]
+
+
+def test_tensorboard_says_where_a_run_diverged() -> None:
+    with pytest.raises(era_cnn.TrainingError, match="must stay finite"):
+        era_cnn.train([*SMALL, *DIVERGING, "logger=tensorboard"], folder="run", quiet=True)
+    (failure,) = points_of(Path("run")).Tensors("failure/text_summary")
+    assert re.match(rb"The .* must stay finite, got nan .* epoch 1\b", failure.tensor_proto.string_val[0])
 
 
 def test_a_link_in_place_of_the_folder_of_tensorboard_is_refused(plain: era_cnn.Run, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ SETUP := .venv/installed
 LIGHTNING := .venv-lightning/installed
 RAY := .venv-ray/installed
 
-.PHONY: help install run test test-wheel test-launchers test-faults test-browser test-ray lint check format docs pictures bench faults
+.PHONY: help install run test test-wheel test-launchers test-compiler test-faults test-browser test-ray lint check format docs pictures bench faults
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -24,14 +24,17 @@ $(SETUP): setup.cfg pyproject.toml
 run: install ## train a complete run on the embedded digits
 	$(BIN)/era-cnn experiment=model_4_digits
 
-test: install ## run the tests, except those of the wheel, launcher plugins and fault injection
-	$(BIN)/python -m pytest --ignore tests/browser --ignore tests/faults --ignore tests/test_packaging.py --ignore tests/sweeps/test_plugins.py --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
+test: install ## run the tests, except those of the wheel, launcher plugins, compiler and fault injection
+	$(BIN)/python -m pytest --ignore tests/browser --ignore tests/compiler --ignore tests/faults --ignore tests/test_packaging.py --ignore tests/sweeps/test_plugins.py --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
 
 test-wheel: install ## test the wheel in a separate environment
 	$(BIN)/python -m pytest tests/test_packaging.py
 
 test-launchers: install ## test sweeps through launcher plugins: submitit, and Slurm where it is installed
 	$(BIN)/python -m pytest tests/sweeps/test_plugins.py -k "not ray"
+
+test-compiler: install ## test runs through PyTorch's compiler, which needs a C++ compiler
+	$(BIN)/python -m pytest tests/compiler --durations 5
 
 test-faults: install ## run a short fault injection: runs that are killed, starved and damaged
 	$(BIN)/python -m pytest tests/faults --durations 10
@@ -47,7 +50,7 @@ lint: install ## check format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-check: lint test test-wheel test-launchers test-faults ## run all checks of CI, except Ray
+check: lint test test-wheel test-launchers test-compiler test-faults ## run all checks of CI, except Ray
 
 format: install ## format the code
 	$(BIN)/ruff format .

@@ -31,13 +31,14 @@ class BatchNorm2d(nn.BatchNorm2d):
         return output
 
     def _is_fast_for(self, images: Tensor) -> bool:
-        return images.dtype == torch.float32 and images.numel() > images.shape[1]
+        is_single = images.dtype == torch.float32 or torch.compiler.is_compiling()
+        return is_single and images.numel() > images.shape[1]
 
     def _normalised(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The images, normalised by their own moments, and these: mean and unbiased variance, each (C,)."""
         count = images.numel() // images.shape[1]
-        output: Tensor
-        output, mean, var = _BatchNorm.apply(images, self.weight, self.bias, self.eps)
+        normalise = _compilable_batch_norm if torch.compiler.is_compiling() else _BatchNorm.apply
+        output, mean, var = normalise(images, self.weight, self.bias, self.eps)
         return output, mean, var.mul_(count / (count - 1))
 
     def _move(self, mean: Tensor, var: Tensor) -> None:
@@ -112,8 +113,20 @@ class _BatchNorm(torch.autograd.Function):
 
 
 def _takes_the_fast_way(layer: nn.Module, images: Tensor) -> bool:
-    is_eager = not torch.compiler.is_compiling()  # the compiler is faster with PyTorch's own
-    return is_eager and layer.training and images.device.type == "cpu" and images.dim() == 4 and images.numel() > 0
+    return layer.training and images.device.type == "cpu" and images.dim() == 4 and images.numel() > 0
+
+
+def _compilable_batch_norm(images: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """What `_BatchNorm` computes, in operations that the compiler fuses.
+
+    PyTorch 2.14 compiles its own batch norm wrongly on a CPU if a leaky ReLU comes before it.
+    """
+    values = images.float()
+    mean = values.mean((0, 2, 3), keepdim=True)
+    centred = values - mean
+    var = centred.square().mean((0, 2, 3), keepdim=True)
+    output = centred * ((var + eps).rsqrt() * weight.view(1, -1, 1, 1)) + bias.view(1, -1, 1, 1)
+    return output.to(images.dtype), mean.detach().flatten(), var.detach().flatten()
 
 
 def _rows(images: Tensor) -> Tensor:

@@ -23,7 +23,10 @@ from era_cnn.runs.stopping import Interrupted, StopRequest
 from tests.conftest import config_of
 from tests.runs.test_resume import RECIPES, SMALL, StopAt, assert_same
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = [
+    pytest.mark.process,  # the compiler starts programs
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
 
 MODES = {
     "eager": [],

@@ -1,0 +1,144 @@
+"""Runs whose training step goes through PyTorch's compiler. They need a C++ compiler, which .ci/run installs."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from era_cnn.config.choices import BLOCKS
+from era_cnn.data.batches import Batch
+from era_cnn.folders.claims import claim
+from era_cnn.models.build import build_from_config, build_network
+from era_cnn.models.layers import hand_out
+from era_cnn.randomness import Stream
+from era_cnn.runs.process import set_up
+from era_cnn.runs.stopping import Interrupted
+from era_cnn.training.compiled import CompiledPass
+from era_cnn.training.objective import Objective
+from tests.conftest import config_of
+from tests.helpers import GREY
+from tests.runs.test_resume import SMALL, StopAt, assert_same, carry_on
+
+pytestmark = pytest.mark.process
+
+TINY = [
+    *(f"~model.layers.{name}" for name in ("conv2", "skip", "conv3", "conv4", "conv5")),
+    "model.dropout=0", "model.layers.conv1.dropout=0.1", "trainer.compile=true",
+]  # fmt: skip
+
+EVERY_BLOCK: dict[str, dict[str, Any]] = {
+    "conv1": {"block": "conv", "out_channels": 8, "dropout": 0.1, "padding": 1},
+    "ghost": {"block": "conv", "out_channels": 8, "norm": "ghost_batch", "activation": "leaky_relu", "pool": "max"},
+    "group": {"block": "conv", "out_channels": 8, "norm": "group", "activation": "prelu", "padding": 1},
+    "layer": {"block": "conv", "out_channels": 8, "norm": "layer", "activation": "gelu", "padding": 1},
+    "sum": {"block": "add", "inputs": ["group", "layer"]},
+    "both": {"block": "concat", "inputs": ["group", "sum"]},
+    "norm": {"block": "norm"},
+    "act": {"block": "activation", "activation": "silu"},
+    "drop": {"block": "dropout", "dropout": 0.1},
+    "separable": {"block": "depthwise_separable", "out_channels": 12, "activation": "hardswish"},
+    "squeeze": {"block": "squeeze_excite", "ratio": 4},
+    "residual": {"block": "residual", "out_channels": 12, "dropout": 0.05},
+    "blur": {"block": "blur_pool"},
+    "shrink": {"block": "transition", "out_channels": 8, "pool": "none"},
+    "mean": {"block": "avg_pool"},
+    "largest": {"block": "max_pool", "kernel_size": 1},
+    "flat": {"block": "flatten"},
+    "logits": {"block": "linear", "out_features": 10},
+}
+
+
+def test_a_compiled_run_goes_on_to_the_same_bits_and_is_replayed(command, tmp_path: Path) -> None:
+    unbroken, broken = (claim(tmp_path / name).path for name in ("unbroken", "broken"))
+    carry_on(unbroken, None, *TINY)
+    for looks in range(3, 12):
+        with suppress(Interrupted):
+            carry_on(broken, StopAt(looks), *TINY)
+            break
+    assert looks >= 5
+    assert_same(unbroken, broken)
+    code, out, err = command("replay", "unbroken")
+    assert (code, err) == (0, "")
+    assert "Compiled the training step in " in out
+    assert json.loads((unbroken / "provenance.json").read_text(encoding="utf-8"))["machine"]["compiler"]
+
+
+def test_a_process_trains_more_compiled_runs_than_the_compiler_remembers(command, tmp_path: Path) -> None:
+    words = ["trainer.limit_epochs=1" if "epochs" in word else word for word in SMALL]
+    code, _, err = command("-m", *words, *TINY, "seed=range(1,11)", "hydra.sweep.dir=sweep")
+    assert (code, err.count("Error")) == (0, 0), err
+    assert len(list(tmp_path.glob("sweep/*/result.json"))) == 10
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_block_trains_compiled_as_it_does_without(precision: str) -> None:
+    assert {spec["block"] for spec in EVERY_BLOCK.values()} == set(BLOCKS) - {"gap_head"}
+    with set_up(threads=1):
+        usual, compiled = (
+            build_network(EVERY_BLOCK, {}, seed=1, info=GREY).to(memory_format=torch.channels_last) for _ in range(2)
+        )
+        compiled.load_state_dict(usual.state_dict())
+        objectives = [
+            Objective(usual.train(), precision=precision),
+            Objective(compiled.train(), forward=CompiledPass(compiled, 16), precision=precision),
+        ]
+        images, labels = torch.randn(16, 1, 28, 28), torch.arange(16) % 10
+        for seed in range(3):
+            results = []
+            for objective in objectives:
+                stream = Stream()
+                stream.begin(seed)
+                hand_out(stream, objective.network)
+                results.append(objective.backward(Batch(images.roll(seed, 0), labels)))
+            far = 1e-3 if precision == "fp32" else 0.1
+            torch.testing.assert_close(*results, rtol=far, atol=far)
+            for (name, one), other in zip(usual.named_parameters(), compiled.parameters(), strict=True):
+                difference = (one.grad - other.grad).norm()
+                assert difference <= far * (5 * one.grad.norm() + 1e-3), name
+            for one, other in zip(usual.buffers(), compiled.buffers(), strict=True):
+                torch.testing.assert_close(one, other, rtol=far, atol=far)
+
+
+def test_the_compiler_compiles_once() -> None:
+    from torch._dynamo.utils import counters
+
+    config = config_of("data=digits", *TINY)
+    with set_up(threads=1):
+        network = build_from_config(config).train()
+        objective = Objective(network, forward=CompiledPass(network, 8))
+        hand_out(Stream(), network)
+        counters.clear()
+        for size in (8, 8, 5, 8):
+            network.train()
+            objective.backward(Batch(torch.randn(size, 1, 28, 28), torch.arange(size)))
+            network.eval()(torch.randn(3, 1, 28, 28))
+        assert counters["stats"]["unique_graphs"] == 1
+        assert not counters["graph_break"]
+
+
+def not_found() -> str:
+    raise RuntimeError("No working C++ compiler found")
+
+
+@pytest.mark.parametrize("compiler", ["missing", "without OpenMP"])
+def test_without_a_cpp_compiler_a_run_is_refused(
+    compiler: str, command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    broken = tmp_path / "g++"
+    broken.write_text("#!/bin/sh\necho 'omp.h: No such file' >&2; exit 1\n", encoding="utf-8")
+    broken.chmod(0o755)
+    find = not_found if compiler == "missing" else lambda: str(broken)
+    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", find)
+    complaint = "RuntimeError: No working C++ compiler found" if compiler == "missing" else "omp.h: No such file"
+    code, out, err = command(*SMALL, *TINY)
+    assert (code, out) == (2, "")
+    assert err == (
+        f"trainer.compile must have a C++ compiler with OpenMP, got {complaint}. "
+        "Install one, such as g++, or set trainer.compile=false.\n"
+    )
+    assert not (tmp_path / "outputs").exists()

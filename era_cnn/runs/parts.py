@@ -79,7 +79,7 @@ def make_parts(
     trainer = config.trainer
     return Parts(
         state=state,
-        objective=_make_objective(config, network, train),
+        objective=make_objective(config, network, train),
         schedule=make_schedule(
             config.scheduler, epochs=trainer.epochs, steps_per_epoch=len(train), watch=trainer.watch
         ),
@@ -90,7 +90,8 @@ def make_parts(
     )
 
 
-def _make_objective(config: RunConfig, network: Network, train: TrainingBatches) -> Objective:
+def make_objective(config: RunConfig, network: Network, train: TrainingBatches) -> Objective:
+    """The loss that a run minimises, and its gradients."""
     trainer = config.trainer
     return Objective(
         network,

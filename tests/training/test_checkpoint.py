@@ -14,10 +14,9 @@ from era_cnn.data.batches import EvaluationBatches, Normalise, Split, TrainingBa
 from era_cnn.data.transforms import make_pipeline
 from era_cnn.errors import RunFolderError, TrainingError
 from era_cnn.models.build import build_from_config
-from era_cnn.runs.parts import class_weights, ends_after
+from era_cnn.runs.parts import ends_after, make_objective
 from era_cnn.training.averaging import Average
 from era_cnn.training.checkpoint import Checkpoint, capture
-from era_cnn.training.gradients import Gradients
 from era_cnn.training.history import EpochMetrics, History
 from era_cnn.training.loop import Position, Step, fit
 from era_cnn.training.optimizers import make_optimizer
@@ -70,12 +69,10 @@ class Training:
         if start is not None:
             self.state.load_state_dict(start.state)
             self.history = start.history
-        trainer = self.config.trainer
         for metrics in fit(
             self.state, self.schedule, self.batches, epochs=self.epochs, seed=1, history=self.history, test=self.test,
-            start=start.position if start else Position(), on_step=self.save, label_smoothing=trainer.label_smoothing,
-            class_weights=class_weights(self.config, self.batches.split.labels), watch=trainer.watch,
-            gradients=Gradients(trainer.l1, trainer.clip_grad_value, trainer.clip_grad_norm),
+            start=start.position if start else Position(), on_step=self.save, watch=self.config.trainer.watch,
+            objective=make_objective(self.config, self.state.network, self.batches),
             average=self.average and self.average.network, ends_after=ends_after(self.config),
         ):  # fmt: skip
             if self.saves:

@@ -75,7 +75,9 @@ def replay(
     if code:
         return code
     _compare_rows(original.metrics[:count], folder.read_metrics(), to_the_end=is_whole)
-    compared = f"all {count} epochs" if is_whole else f"{count} of {amount(config.trainer.epochs_to_run, 'epoch')}"
+    compared = f"{count} of {amount(config.trainer.epochs_to_run, 'epoch')}"
+    if is_whole:
+        compared = "the only epoch" if count == 1 else f"all {count} epochs"
     if original.result is not None and is_whole:
         _compare_results(original.result, folder.read_json("result.json"), stored)
         compared += " and the result"

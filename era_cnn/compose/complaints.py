@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from era_cnn.compose.defaults import problems_of_defaults
 from era_cnn.compose.guard import MAX_JOBS, num_values
 from era_cnn.compose.hydra_door import child_of
 from era_cnn.compose.interpolation import refusal_in
@@ -76,6 +77,7 @@ def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str
             what = "be key=value" if "=" in text or text.startswith("~") else f"be key=value or one of {COMMANDS}"
             yield f"{shortened(text, 200)} must {what}, got: {reason}. See era-cnn --help."
     sound: list[str] = []  # the valid overrides that choose groups: they decide which keys exist
+    chosen: dict[str, list[str]] = {}
     others: list[Override] = []
     for override in parsed:
         options = options_of(loader, override.key_or_group)
@@ -86,11 +88,14 @@ def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str
             yield from found
             if not found and not override.is_sweep_override():
                 sound.append(override.input_line or "")
+                value = override.value()
+                chosen[override.key_or_group] = list(map(str, value)) if isinstance(value, list) else [str(value)]
         else:
             others.append(override)
         if mode == RunMode.RUN and override.is_sweep_override():
             key, got = override.key_or_group, shortened((override.input_line or "").partition("=")[2], 80)
             yield f"{shortened(key, 80)} must have one value in a single run, got {got}. To sweep over it, use -m."
+    yield from problems_of_defaults(loader, words.config_name, chosen)
     try:
         composed = load(loader, words, sound, RunMode.MULTIRUN)
     except Exception:  # noqa: BLE001 - a config file is broken: the caller reports that error

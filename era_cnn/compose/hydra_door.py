@@ -461,13 +461,17 @@ def application(loader: Loader) -> Iterator[Application]:
 class Application(Hydra):
     """Hydra's application, which answers only questions about checked configs."""
 
+    is_sweep = False
+    """Whether the questions are about a sweep; Hydra itself answers none about one."""
+
     def compose_config(self, *arguments: Any, **options: Any) -> Composed:
         """Composes a config.
 
         Raises:
             ConfigError: If the guard has not checked it.
         """
-        composed: Composed = super().compose_config(*arguments, **options)
+        mode = {"run_mode": RunMode.MULTIRUN} if self.is_sweep else {}
+        composed: Composed = super().compose_config(*arguments, **{**options, **mode})
         require_checked(composed)
         return composed
 

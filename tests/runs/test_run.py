@@ -108,7 +108,11 @@ def test_the_folder_tells_where_the_result_comes_from(complete: tuple[Result, Pa
     assert re.fullmatch("[0-9a-f]{64}", origin["code"]["sha256"])
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     assert config["device"] in ("cpu", "cuda", "mps")  # resolved
-    assert "Conv2d-1 " in (folder / "summary.txt").read_text(encoding="utf-8")
+    summary = (folder / "summary.txt").read_text(encoding="utf-8")
+    assert "Conv2d-1 " in summary
+    assert "gap.pool pools all positions into one, so its field includes them" in summary
+    for name in (each.name for each in (folder / "checkpoints").iterdir()):  # each kind is explained
+        assert re.sub(r"\d+|_\w{64}", "", name) in re.sub(r"\d+|_<sha256>", "", summary)
     assert not list(folder.glob("*.partial"))
 
 

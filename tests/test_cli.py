@@ -575,11 +575,37 @@ def test_a_signal_that_a_library_makes_another_error_of_is_still_a_signal(
     assert command(*SMALL) == (code, "", "Terminated.\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        (["experiment=model_4_digits", "augmentation=[rotate,cutout]", "augmentation.cutout.holes=[2,2]", "optimizer=adam"], [
+            "Data: digits, 1,437 training + 360 test images of 1×28×28 in 10 classes",
+            "Augmentation: rotate, degrees 7, fill 1; cutout, holes [2,2], ",
+            "Optimizer: adam, lr 0.001",
+            "Schedule: step, every_epochs 6, gamma 0.1",
+            "Training: epochs 15, batch_size 32, eval_batch_size 250",
+        ]),
+        (["data=digits", "data.val_size=37", "~experiment", "trainer.ema_decay=0.9", "trainer.epochs=3"], [
+            "Data: digits, 1,400 training + 37 validation + 360 test images of ",
+            "Augmentation: none",
+            "Optimizer: sgd, lr 0.01, momentum 0.9",
+            "Schedule: constant",
+            "Training: epochs 3, batch_size 64, eval_batch_size 250, ema_decay 0.9",
+        ]),
+    ],
+)  # fmt: skip
+def test_a_description_shows_the_recipe(words: list[str], lines: list[str], command) -> None:
+    code, out, _ = command("describe", *words)
+    assert code == 0
+    for line, begin in zip(out.splitlines()[-5:], lines, strict=True):
+        assert line.startswith(begin)
+
+
 def test_a_description_explains_the_field_of_a_pooling_over_the_whole_image(command) -> None:
     _, out, _ = command("describe", "experiment=model_4_digits")
-    assert out.splitlines()[-2:] == [
-        "field: the pixels of the image, along one axis, that one position of the output depends on.",
-        "gap.pool pools all positions into one, so its field includes them; the total is the one before.",
+    assert out.partition("for one image\n")[2].splitlines()[:2] == [
+        "field: the pixels of the image, along one axis, that an output depends on.",
+        "gap.pool sees all positions at once; the total is the field before it.",
     ]
     _, out, _ = command("describe", "experiment=model_1")  # which has no such pooling
     assert "\nfield:" not in out

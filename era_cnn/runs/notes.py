@@ -17,6 +17,6 @@ def notes_on_fields(summary: Summary) -> list[str]:
     if not wider:
         return []
     return [
-        "field: the pixels of the image, along one axis, that one position of the output depends on.",
-        f"{wider[0]} pools all positions into one, so its field includes them; the total is the one before.",
+        "field: the pixels of the image, along one axis, that an output depends on.",
+        f"{wider[0]} sees all positions at once; the total is the field before it.",
     ]

@@ -31,7 +31,7 @@ def models(line: Line) -> int:
 
 
 def describe(line: Line) -> int:
-    """Prints the layer table of a composed config."""
+    """Prints the layer table and the recipe of a composed config."""
     parser = Parser(line, describe)
     parser.add_argument("overrides", nargs="*", default=[], help="overrides as for a run, such as experiment=model_3")
     help_ = "also measure the memory and the time of each layer, on a batch of random images"
@@ -42,12 +42,10 @@ def describe(line: Line) -> int:
     config = compose_run(line.composing(args.overrides))
     from era_cnn.runs.notes import notes_on_fields
     from era_cnn.use.catalogue import describe as summarize
-    from era_cnn.use.catalogue import describe_decay
+    from era_cnn.use.catalogue import describe_decay, describe_recipe
 
     summary, misses = summarize(config)
-    say(*summary.table().splitlines(), *describe_decay(config))
-    if notes := notes_on_fields(summary):
-        say("", *notes)
+    say(*summary.table().splitlines(), *notes_on_fields(summary), "", *describe_recipe(config), *describe_decay(config))
     if args.profile:
         from era_cnn.use.layer_profile import profile_layers
 

@@ -246,4 +246,4 @@ def test_a_layer_without_a_text_as_its_name(tmp_path: Path) -> None:
 def test_a_model_needs_no_more_than_a_name_and_layers(tmp_path: Path) -> None:
     folder = own_conf(tmp_path, model__tiny=TINY)
     config = validated(compose(Words(["model=tiny", "~experiment"], config_dir=folder)))
-    assert (config.model.norm, config.model.activation, config.name) == ("batch", "relu", "custom")
+    assert (config.model.norm, config.model.activation, config.name) == ("batch", "relu", "tiny")

@@ -1,25 +1,35 @@
 # `make run` and `make test` are all that a newcomer needs; each installs what it needs on first use.
 PYTHON ?= python3
 BIN := .venv/bin
-SETUP := .venv/installed
+SETUP := .venv/installed$(if $(LOCKED),-locked)
 LIGHTNING := .venv-lightning/installed
 RAY := .venv-ray/installed
 
-.PHONY: help install run test test-wheel test-launchers test-compiler test-faults test-browser test-ray lint check format docs pictures bench faults
+.PHONY: help install lock run test test-wheel test-launchers test-compiler test-faults test-browser test-ray lint check format docs pictures bench faults
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
-install: $(SETUP) ## create .venv with everything needed to run and test
+install: $(SETUP) ## create .venv with everything needed to run and test; LOCKED=1: the versions in constraints.txt
 
 # pip's own error message is clearer than ours would be; the stamp is written only after pip succeeds.
-$(SETUP): setup.cfg pyproject.toml
+$(SETUP): setup.cfg pyproject.toml $(if $(LOCKED),constraints.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "PYTHON must be 3.10 to 3.13, got $$($(PYTHON) --version). Use make PYTHON=python3.12 $(MAKECMDGOALS)."; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(LOCKED),--constraint constraints.txt) --editable '.[dev]'
+	rm -f .venv/installed*
 	touch $(SETUP)
+
+lock: ## write constraints.txt: the versions that an install into an empty environment gets now
+	rm -rf .venv-lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --disable-pip-version-check '.[dev]'
+	{ echo "# make lock: $$(.venv-lock/bin/python --version), $$(uname -sm), $$(date +%F). Used by make install LOCKED=1."; \
+		.venv-lock/bin/python -m pip freeze --all --exclude pip --exclude era_cnn; } > constraints.txt.new
+	mv constraints.txt.new constraints.txt
+	rm -rf .venv-lock
 
 run: install ## train a complete run on the embedded digits
 	$(BIN)/era-cnn experiment=model_4_digits

@@ -15,6 +15,9 @@ import pytest
 from era_cnn import terminal
 from era_cnn.cli import VERBS
 from era_cnn.compose.complaints import COMMANDS
+from era_cnn.runs.carry_out import find_lr_of
+from era_cnn.runs.listeners.console import Console
+from era_cnn.sweeps.sweep import Drive
 from tests.conftest import EXPERIMENTS
 from tests.process import Command, run_command
 
@@ -75,7 +78,19 @@ def test_help_names_verbs_and_groups(command) -> None:
         (["--cfg", "job", "-p", "nope"], 2, "package 'nope' not found in config"),
         (["-m", "data=digits", "seed=1,2", "hydra.sweep.subdir=x"], 2, "hydra.sweep.subdir must give each job a folder"),
         (["-m", "data.root=nowhere", "seed=1,2"], 3, "nowhere/MNIST/raw/train-images-idx3-ubyte.gz must exist or be"),
-        (["describe", "-m", "seed=1"], 2, "unrecognized arguments: -m"),
+        (["describe", "-m", "seed=1"], 2, "-m must be an option of the command, got an unknown one. Values are given as key=value."),
+        (["list", "--epochs", "2"], 2, "unrecognized arguments: --epochs"),
+        (["--epochs", "2"], 2, "--epochs must be an option of the command, got an unknown one. Write trainer.epochs=…"),
+        (["--learning-rate=0.1", "--bs=3"], 2, "--learning-rate must be an option of the command, got an unknown one. Write optimizer.lr=0.1\n--bs must"),
+        (["find-lr", "--seed=2"], 2, "--seed must be an option of the command, got an unknown one. Write seed=2"),
+        (["--nonsense"], 2, "--nonsense must be an option of the command, got an unknown one. Values are given as key=value."),
+        (["-m", "--info", "config"], 2, "--info must be used without --multirun, got both. Remove one."),
+        (["data"], 2, "NAME must be one of cifar10, cifar100, digits, "),
+        (["data", "cifar"], 2, "data must be one of cifar10, cifar100, digits, emnist, "),
+        (["eval"], 2, "the following arguments are required: RUN\n"),
+        (["resume"], 2, "the following arguments are required: RUN_OR_SWEEP\n"),
+        (["describ"], 2, "Did you mean describe?"),
+        (["train"], 2, "got: missing EQUAL at '<EOF>'. To train, leave it out."),
         (["data.root=nowhere"], 3, "nowhere/MNIST/raw/train-images-idx3-ubyte.gz must exist or be downloadable"),
         (["data=digits", "hydra.run.dir=file/day/run"], 4, "run must be a folder that can be created, got Not a dir"),
         (["-m", "data=digits", "hydra.sweep.dir=file/day/run"], 4, "must be a folder that can be created, got Not a"),
@@ -107,7 +122,7 @@ def test_what_is_wrong_is_said_once_and_leaves_no_folder(
         got, (out, err) = end.code, capsys.readouterr()
     assert got == code
     assert message in err
-    assert err.count("\n") == 1 or err.startswith("usage:")
+    assert err.count("\n") <= 1 + message.count("\n") or err.startswith("usage:")
     assert "Traceback" not in out + err
     assert {path.name for path in tmp_path.iterdir()} == {"file"}
 
@@ -155,10 +170,29 @@ def test_a_run_that_had_begun_keeps_its_folder_whatever_ends_it(
 def test_a_diverging_run_ends_with_code_1_and_no_traceback(command, tmp_path: Path) -> None:
     code, _, err = command(*SMALL, "optimizer.lr=1e6", "optimizer.weight_decay=1e6", "model.norm=none")
     assert code == 1
-    assert re.fullmatch(
-        r"The training loss must stay finite, got (nan|inf) in epoch 1, step \d. Lower optimizer.lr.\n", err
+    said = re.fullmatch(
+        r"The training loss must stay finite, got (nan|inf) in epoch 1, step \d. Lower optimizer.lr.\n"
+        r"Run folder: (outputs/\S+)\nTo try other learning rates: era-cnn find-lr (.*)\n",
+        err,
     )
+    assert said is not None
+    assert said[3] == shlex.join([*SMALL, "optimizer.weight_decay=1e6", "model.norm=none"])
+    assert (tmp_path / said[2] / "run.log").read_text(encoding="utf-8").count("Run folder: ") == 1
     assert not list(tmp_path.rglob("result.json"))
+
+
+@pytest.mark.parametrize(
+    ("command", "suggested"),
+    [
+        (["era-cnn"], "era-cnn find-lr"),
+        (["era-cnn", "seed=1", "optimizer.lr=3", "hydra.run.dir=a b"], "era-cnn find-lr seed=1"),
+        (["era-cnn", "name=a b"], "era-cnn find-lr 'name=a b'"),
+        (["era-cnn", "resume", "outputs/a=b"], "era-cnn find-lr …"),
+        (["era-cnn", "-m", "seed=1,2"], "era-cnn find-lr …"),
+    ],
+)
+def test_a_diverged_run_suggests_the_test_of_its_own_config(command: list[str], suggested: str) -> None:
+    assert find_lr_of(command) == suggested
 
 
 def test_a_folder_with_any_name_will_do(command, tmp_path: Path) -> None:
@@ -166,6 +200,18 @@ def test_a_folder_with_any_name_will_do(command, tmp_path: Path) -> None:
     assert code == 0
     assert (tmp_path / "it's a place, 100% ü=1" / "result.json").exists()
     assert out.splitlines()[-1] == "Run folder: it's a place, 100% ü=1"
+
+
+@pytest.mark.parametrize("swept", [["optimizer.lr=0.1,0.2"], ["experiment=model_3,model_4"], []], ids=str)
+def test_the_config_of_a_sweep_can_be_shown(swept: list[str], command) -> None:
+    code, out, err = command("-m", "hydra/launcher=local", *swept, "--cfg", "hydra")
+    assert (code, err) == (0, "")
+    assert "  launcher:\n    name: local\n" in out
+    code, out, err = command("-m", "trainer=smoke", *swept, "--cfg", "job", "--package", "trainer")
+    assert (code, err) == (0, "")
+    assert "limit_train_images: " in out
+    code, _, err = command(*swept, "optimizer.lrr=1", "-m", "--cfg", "job")
+    assert (code, err) == (2, "optimizer.lrr must be a key of the config, got 1. Did you mean optimizer.lr?\n")
 
 
 def test_flags_may_stand_behind(command, tmp_path: Path) -> None:
@@ -210,6 +256,26 @@ def test_a_run_that_a_signal_stops_says_how_to_go_on(
     assert json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))["state"] == "completed"
     log = (tmp_path / "run" / "run.log").read_text(encoding="utf-8")
     assert [f"EPOCH:{epoch} " in log for epoch in range(1, 4)] == [True] * 3
+
+
+def _stopped_at_once(*args: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_run_that_a_second_ctrl_c_stops_says_how_to_go_on(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Console, "on_epoch", _stopped_at_once)
+        code, _, err = command(*SMALL, "hydra.run.dir='a run'")
+    assert (code, err) == (130, "To resume what was saved: era-cnn resume 'a run'\nStopped.\n")
+    code, out, _ = command("resume", "a run")
+    assert code == 0
+    assert out.splitlines()[-1] == "Run folder: a run"
+
+
+def test_a_sweep_that_a_second_ctrl_c_stops_says_how_to_go_on(command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Drive, "go", _stopped_at_once)
+    code, _, err = command("-m", *SMALL, "seed=1,2", "hydra.sweep.dir=sweep")
+    assert (code, err) == (130, "To resume what is not done: era-cnn resume sweep\nStopped.\n")
 
 
 def test_a_signal_ends_a_sweep_with_its_table(sabotaged, tmp_path: Path) -> None:
@@ -395,7 +461,7 @@ def test_models_check_has_a_line_for_each_failure(command, tmp_path: Path) -> No
         "model.layers must make at most 7,000 parameters, the target of experiment large, got 7,616. Make the network "
         "smaller, or raise target.max_params; ~experiment drops the target.",
         "target.requires.0 must be one of norm, dropout, gap, depthwise, dilation, no_max_pool, no_linear, got 'nrom'. Did "
-        "you mean norm?",
+        "you mean norm? It is in experiment/wrong.yaml.",
     ]
     assert len(err.splitlines()) == 4
     code, out, _ = command("models", "--check", "--json", "--config-dir", "own")
@@ -509,10 +575,46 @@ def test_a_signal_that_a_library_makes_another_error_of_is_still_a_signal(
     assert command(*SMALL) == (code, "", "Terminated.\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        (["experiment=model_4_digits", "augmentation=[rotate,cutout]", "augmentation.cutout.holes=[2,2]", "optimizer=adam"], [
+            "Data: digits, 1,437 training + 360 test images of 1×28×28 in 10 classes",
+            "Augmentation: rotate, degrees 7, fill 1; cutout, holes [2,2], ",
+            "Optimizer: adam, lr 0.001",
+            "Schedule: step, every_epochs 6, gamma 0.1",
+            "Training: epochs 15, batch_size 32, eval_batch_size 250",
+        ]),
+        (["data=digits", "data.val_size=37", "~experiment", "trainer.ema_decay=0.9", "trainer.epochs=3"], [
+            "Data: digits, 1,400 training + 37 validation + 360 test images of ",
+            "Augmentation: none",
+            "Optimizer: sgd, lr 0.01, momentum 0.9",
+            "Schedule: constant",
+            "Training: epochs 3, batch_size 64, eval_batch_size 250, ema_decay 0.9",
+        ]),
+    ],
+)  # fmt: skip
+def test_a_description_shows_the_recipe(words: list[str], lines: list[str], command) -> None:
+    code, out, _ = command("describe", *words)
+    assert code == 0
+    for line, begin in zip(out.splitlines()[-5:], lines, strict=True):
+        assert line.startswith(begin)
+
+
+def test_a_description_explains_the_field_of_a_pooling_over_the_whole_image(command) -> None:
+    _, out, _ = command("describe", "experiment=model_4_digits")
+    assert out.partition("for one image\n")[2].splitlines()[:2] == [
+        "field: the pixels of the image, along one axis, that an output depends on.",
+        "gap.pool sees all positions at once; the total is the field before it.",
+    ]
+    _, out, _ = command("describe", "experiment=model_1")  # which has no such pooling
+    assert "\nfield:" not in out
+
+
 def test_a_description_lists_what_decays_if_not_all_does(command) -> None:
     code, out, _ = command("describe", "optimizer.weight_decay=1e-4", "optimizer.weight_decay_on=weights")
     assert code == 0
-    line = out.splitlines()[-1]
+    (line,) = [each for each in out.splitlines() if each.startswith("Weight decay")]
     assert line.startswith("Weight decay on 7 of 17 parameters: conv1.conv.weight, conv2.conv.weight, ")
     assert "norm" not in line
     assert "Weight decay" not in command("describe", "optimizer.weight_decay=1e-4")[1]

@@ -17,6 +17,7 @@ from era_cnn.compose.words import Words, parse_words
 from era_cnn.config.choices import REGISTRIES
 from era_cnn.models.build import build_network, check_network
 from era_cnn.models.summary import summarise
+from era_cnn.sweeps import launchers
 from era_cnn.sweeps.options import sweep_options
 from era_cnn.sweeps.search import plan_corners
 from era_cnn.verbs.line import read_line
@@ -92,7 +93,8 @@ def test_there_are_commands() -> None:
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_every_command_is_understood(line: str) -> None:
+def test_every_command_is_understood(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launchers, "which", lambda program: program)  # Slurm may not be here
     make_folder(Path("my_images"), TWO_SPLITS)
     for path, text in FILES.items():
         (file := Path("my_conf", path)).parent.mkdir(parents=True, exist_ok=True)

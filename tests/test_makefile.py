@@ -28,6 +28,12 @@ def test_ci_and_check_call_targets_that_exist() -> None:
     assert needed <= {name for name, _ in TARGETS}
 
 
+def test_ci_installs_the_locked_packages() -> None:
+    lines = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("make "))
+    assert any(line.startswith("export LOCKED=1") for line in lines[:first])
+
+
 def test_every_folder_of_tests_is_run_by_some_target() -> None:
     left_out = re.findall(r"--ignore (\S+)", MAKEFILE)
     others = MAKEFILE.replace("\t$(BIN)/python -m pytest --ignore", "")

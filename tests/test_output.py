@@ -130,7 +130,7 @@ def test_a_record_can_not_forge_what_a_command_says(hostile: str, command, tmp_p
     path.write_text(json.dumps({**origin, "plugins": {hostile: hostile}}), encoding="utf-8")
     code, out, err = command("replay", "run")
     assert code == 0
-    assert_harmless(out.replace(f"\n{FORGED}: all 1 epochs and the result of run", "\n"))
+    assert_harmless(out.replace(f"\n{FORGED}: the only epoch and the result of run", "\n"))
     assert_harmless(err)
 
 

@@ -18,11 +18,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from era_cnn.compose.defaults import problems_of_defaults
 from era_cnn.compose.guard import MAX_JOBS, num_values
 from era_cnn.compose.hydra_door import child_of
 from era_cnn.compose.interpolation import refusal_in
 from era_cnn.compose.words import Words, load, loader_of, options_of
-from era_cnn.config.synonyms import suggestion
+from era_cnn.config.synonyms import THEIRS, plain, suggestion
 from era_cnn.errors import ConfigError, did_you_mean, one_of, problem, shortened
 
 COMMANDS = (
@@ -54,6 +55,19 @@ def one_for_all_jobs(override: Override) -> str:
     return f"{override.key_or_group} must have one value for all jobs, got {got}. Start a sweep for each."
 
 
+def unknown_options(words: Sequence[str]) -> Iterator[str]:
+    """The message about each option that there is not: most are meant as keys, such as --epochs."""
+    words_of_default = Words()
+    with loader_of(words_of_default) as loader:
+        known = list(_keys(load(loader, words_of_default, [], RunMode.RUN)))
+    for word in words:
+        option, _, value = word.partition("=")
+        name = option.lstrip("-").replace("-", "_")
+        near = _meant(name, known) or ([name] if name in known else [])
+        advice = f"Write {near[0]}={value or '…'}" if len(near) == 1 else "Values are given as key=value."
+        yield f"{shortened(option, 80)} must be an option of the command, got an unknown one. {advice}"
+
+
 def reason_of(error: BaseException) -> str:
     """The messages of an error and its cause, on one line."""
     messages = [" ".join(str(each).split()).rstrip(".") for each in (error, error.__cause__) if each is not None]
@@ -73,9 +87,13 @@ def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str
                 key, _, path = text.partition("=")
                 yield problem(key, "have its ~ in quotes", path, f"""Type "{key}='{path}'", or $HOME instead of ~.""")
                 continue
-            what = "be key=value" if "=" in text or text.startswith("~") else f"be key=value or one of {COMMANDS}"
-            yield f"{shortened(text, 200)} must {what}, got: {reason}. See era-cnn --help."
+            is_word = "=" not in text and not text.startswith("~")
+            what = f"be key=value or one of {COMMANDS}" if is_word else "be key=value"
+            advice = did_you_mean(text, COMMANDS.split(", ") if is_word else (), "See era-cnn --help.")
+            advice = "To train, leave it out." if text in ("train", "run", "fit") else advice
+            yield f"{shortened(text, 200)} must {what}, got: {reason}. {advice}"
     sound: list[str] = []  # the valid overrides that choose groups: they decide which keys exist
+    chosen: dict[str, list[str]] = {}
     others: list[Override] = []
     for override in parsed:
         options = options_of(loader, override.key_or_group)
@@ -86,11 +104,14 @@ def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str
             yield from found
             if not found and not override.is_sweep_override():
                 sound.append(override.input_line or "")
+                value = override.value()
+                chosen[override.key_or_group] = list(map(str, value)) if isinstance(value, list) else [str(value)]
         else:
             others.append(override)
         if mode == RunMode.RUN and override.is_sweep_override():
             key, got = override.key_or_group, shortened((override.input_line or "").partition("=")[2], 80)
             yield f"{shortened(key, 80)} must have one value in a single run, got {got}. To sweep over it, use -m."
+    yield from problems_of_defaults(loader, words.config_name, chosen)
     try:
         composed = load(loader, words, sound, RunMode.MULTIRUN)
     except Exception:  # noqa: BLE001 - a config file is broken: the caller reports that error
@@ -122,6 +143,8 @@ def _group_problems(override: Override, options: Sequence[str]) -> Iterator[str]
 
 
 def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str]) -> Iterator[str]:
+    from era_cnn.config.messages import of_other_choices  # imports pydantic
+
     key = override.key_or_group
     parent, _, name = key.rpartition(".")
     node = _select(composed, parent) if parent else composed
@@ -132,12 +155,14 @@ def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str
         advice = f"To add a field to the layer, write +{key}=…"
     elif _is_in_schema(parent, name):
         advice = f"It has its default so far; to set it, write +{key}=…"
+    elif other := of_other_choices(key, name):
+        advice = other
     elif parent == "hydra.launcher":
         advice = "See era-cnn --cfg hydra, and choose a launcher by hydra/launcher=…"
     else:
         is_hydras = override.is_hydra_override()
         known = [] if is_hydras else [*_keys(composed), *(group for group in groups if group != "hydra")]
-        elsewhere = [each for each in known if each.endswith(f".{name}") and not each.startswith("model.layers.")]
+        elsewhere = _meant(name, known)
         near = "" if len(elsewhere) == 1 else suggestion(name, siblings, "").removeprefix("Did you mean ")
         otherwise = (
             f"Did you mean {elsewhere[0]}?"
@@ -147,6 +172,12 @@ def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str
         advice = f"Did you mean {parent + '.' if parent else ''}{near}" if near else otherwise
     got = "a deletion" if override.is_delete() else shortened((override.input_line or "").partition("=")[2], 80)
     yield f"{shortened(key, 80)} must be a key of the config, got {got}. {advice}"
+
+
+def _meant(name: str, known: Sequence[str]) -> list[str]:
+    """The keys of any section, apart from layers, that have this name, or one of the same meaning."""
+    names = {name, *THEIRS.get(plain(name), ())}
+    return [each for each in known if each.rpartition(".")[2] in names and not each.startswith("model.layers.")]
 
 
 def _is_in_schema(parent: str, name: str) -> bool:

@@ -27,6 +27,7 @@ from era_cnn.compose.hydra_door import (
 )
 from era_cnn.compose.interpolation import limited, unresolved
 from era_cnn.compose.words import Words, load, loader_of, options_of
+from era_cnn.compose.yamlfiles import with_files
 from era_cnn.config.choices import DataSection
 from era_cnn.config.network import ModelConfig
 from era_cnn.config.parsing import parse, parse_data
@@ -99,7 +100,7 @@ def validated_values(composed: Composed, values: Composed) -> RunConfig:
             config = parse(plain_values)
         except ConfigError as error:
             more = list(_layer_problems(values)) if _has_own_layers(composed) else []
-            raise ConfigError([*error.problems, *problems, *more]) from error
+            raise ConfigError([*with_files(error.problems, composed), *problems, *more]) from error
     if problems:
         raise ConfigError(problems)
     return config

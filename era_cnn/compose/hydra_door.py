@@ -31,7 +31,7 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
-from hydra.core.default_element import ResultDefault
+from hydra.core.default_element import GroupDefault, InputDefault, ResultDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
@@ -121,6 +121,42 @@ class Part:
         inner = key[len(self.package) :].lstrip(".")
         found = OmegaConf.select(self.content, inner) if inner else self.content
         return OmegaConf.to_container(found, resolve=False) if OmegaConf.is_config(found) else found
+
+
+@dataclass(frozen=True)
+class Default:
+    """An entry in the defaults list of a file."""
+
+    group: str
+    """The group from the top, such as model; in the file it may be relative to that of the file."""
+
+    names: tuple[str, ...]
+    """The options; empty for null, or if an interpolation gives them."""
+
+    is_choice: bool
+    """Whether it chooses an option of a group for the whole config, instead of a file to build upon."""
+
+    is_override: bool
+
+
+def defaults_of(loader: ConfigLoader, path: str) -> tuple[str, list[Default]]:
+    """The package in the header of a file, which may be empty, and its defaults list; nothing if there is no file."""
+    loaded = loader.repository.load_config(path)  # type: ignore[attr-defined]
+    if loaded is None:
+        return "", []
+    return loaded.header["package"] or "", [
+        _default(each, path.rpartition("/")[0])
+        for each in loaded.defaults_list or ()
+        if not each.is_self() and not each.is_optional()
+    ]
+
+
+def _default(each: InputDefault, group: str) -> Default:
+    each.update_parent(group, "")
+    is_group = isinstance(each, GroupDefault)
+    names = each.get_options() if isinstance(each, GroupDefault) and each.is_options() else [each.get_name()]
+    plain = () if each.is_interpolation() else tuple(name for name in names if name is not None)
+    return Default(each.get_group_path(), plain, is_group and each.package is None, each.is_override())
 
 
 STAMP = "era_cnn.stamp"
@@ -425,13 +461,17 @@ def application(loader: Loader) -> Iterator[Application]:
 class Application(Hydra):
     """Hydra's application, which answers only questions about checked configs."""
 
+    is_sweep = False
+    """Whether the questions are about a sweep; Hydra itself answers none about one."""
+
     def compose_config(self, *arguments: Any, **options: Any) -> Composed:
         """Composes a config.
 
         Raises:
             ConfigError: If the guard has not checked it.
         """
-        composed: Composed = super().compose_config(*arguments, **options)
+        mode = {"run_mode": RunMode.MULTIRUN} if self.is_sweep else {}
+        composed: Composed = super().compose_config(*arguments, **{**options, **mode})
         require_checked(composed)
         return composed
 

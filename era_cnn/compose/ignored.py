@@ -36,9 +36,15 @@ def ignored_parts(parts: Sequence[Part]) -> Iterator[str]:
     yield from _groups_chosen_twice(parts)
     yield from _networks_outside_models(parts)
     for part in parts:
-        if part.group.split("/")[0] == "experiment" and part.package.split(".")[0] == "experiment":
-            got = f"the package {part.package}"
-            yield f"{part.path}.yaml must begin with # @package _global_, got {got}. Add it as the first line."
+        if found := without_header(part.path, part.package):
+            yield found
+
+
+def without_header(path: str, package: str) -> str:
+    """The problem of an experiment whose content would be merged into a key `experiment`; empty if there is none."""
+    if not path.startswith("experiment/") or package.split(".")[0].split("/")[0] != "experiment":
+        return ""
+    return f"{path}.yaml must begin with # @package _global_, got the package {package}. Add it as the first line."
 
 
 def _groups_chosen_twice(parts: Sequence[Part]) -> Iterator[str]:

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
+from hydra.types import RunMode
+
 from era_cnn.compose.complaints import explained
 from era_cnn.compose.hydra_door import Application, arguments_parser
 from era_cnn.compose.words import Words, hydra_of
@@ -33,7 +35,8 @@ def answer(words: Words, args: argparse.Namespace) -> int:
     if not (args.help or args.hydra_help):
         _check_alone(args)
     try:
-        with _harmlessly(), explained(words), hydra_of(words) as hydra, _in_a_process_of_hydras():
+        mode = RunMode.MULTIRUN if args.multirun else RunMode.RUN
+        with _harmlessly(), explained(words, mode), hydra_of(words) as hydra, _in_a_process_of_hydras():
             _answer(hydra, words.config_name, args)
     except SystemExit as end:
         return 2 if end.code else 0
@@ -42,7 +45,8 @@ def answer(words: Words, args: argparse.Namespace) -> int:
 
 def _check_alone(args: argparse.Namespace) -> None:
     flags = {"--cfg": args.cfg, "--info": args.info, "--shell-completion": args.shell_completion}
-    asked = [flag for flag, given in {**flags, "--multirun": args.multirun, "--run": args.run}.items() if given]
+    ways = {"--multirun": args.multirun and not args.cfg, "--run": args.run}
+    asked = [flag for flag, given in {**flags, **ways}.items() if given]
     if len(asked) > 1:
         raise ConfigError([f"{asked[0]} must be used without {asked[1]}, got both. Remove one."])
     if args.resolve and not args.cfg:
@@ -55,6 +59,7 @@ def _answer(hydra: Application, config_name: str, args: argparse.Namespace) -> N
     elif args.hydra_help:
         hydra.hydra_help(config_name, arguments_parser(), args)
     elif args.cfg:
+        hydra.is_sweep = args.multirun
         hydra.show_cfg(config_name, args.overrides, args.cfg, args.package, args.resolve)
     elif args.shell_completion:
         hydra.shell_completion(config_name, args.overrides)

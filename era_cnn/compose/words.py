@@ -65,10 +65,19 @@ class Words:
 
 
 def parse_words(words: Sequence[str]) -> argparse.Namespace:
-    """Parses a command line with Hydra's own parser, which exits with code 2 if a flag is wrong."""
+    """Parses a command line with Hydra's own parser, which exits with code 2 if the value of a flag is wrong.
+
+    Raises:
+        ConfigError: If there is no such flag.
+    """
     parser = arguments_parser()
     parser.prog = "era-cnn"
-    return parser.parse_args(words)
+    args, unknown = parser.parse_known_args(words)
+    if unknown:
+        from era_cnn.compose.complaints import unknown_options  # imports this module
+
+        raise ConfigError(list(unknown_options(unknown)))
+    return args
 
 
 @contextmanager

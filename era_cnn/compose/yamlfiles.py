@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.object_type import ObjectType
 
-from era_cnn.compose.hydra_door import FileSource
+from era_cnn.compose.hydra_door import Composed, FileSource, Part
 from era_cnn.config.yamltext import parse_yaml
 from era_cnn.errors import ConfigError
 
@@ -114,3 +115,28 @@ class OwnFiles(FileSource):
             ConfigError: If it is not valid YAML, or not a mapping.
         """
         return parse_yaml(name, text)
+
+
+def with_files(problems: Sequence[str], composed: Composed) -> Iterator[str]:
+    """The problems of keys, each with the one of the user's own files that sets it, unless the command line does."""
+    parts = list(_own_parts(composed))
+    typed = {text.lstrip("+~").partition("=")[0] for text in composed.hydra.overrides.task}
+    typed -= composed.hydra.runtime.choices.keys()
+    for problem in problems:
+        key = problem.partition(" must ")[0]
+        is_key = re.fullmatch(r"\w+(\.\w+)*", key) and not any(f"{key}.".startswith(f"{each}.") for each in typed)
+        path = next((part.path for part in parts if is_key and part.at(key) is not None), None)
+        yield problem if path is None else f"{problem} It is in {path}.yaml."
+
+
+def _own_parts(composed: Composed) -> Iterator[Part]:
+    """The user's own files among the options that a config chooses; Hydra records no lists of options."""
+    for source in composed.hydra.runtime.config_sources:
+        if source.provider != "command-line":
+            continue
+        files = OwnFiles(source.provider, f"file://{source.path}")
+        for group, name in composed.hydra.runtime.choices.items():
+            if files.is_config(path := f"{group}/{name}"):
+                loaded = files.load_config(path)
+                package = loaded.header["package"] or group.replace("/", ".")
+                yield Part(path, "", package.replace("_global_", ""), loaded.config)

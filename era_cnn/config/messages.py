@@ -28,7 +28,7 @@ def _field_problem(details: ErrorDetails, schema: type[BaseModel], prefix: str) 
         known = list(owner.model_fields) if owner else []
         where = (prefix + ".".join(path[:-1])).rstrip(".") or "the config"
         rule = f"be a key of {where} ({', '.join(known)})"
-        elsewhere = _elsewhere(path[-1], schema) or _of_other_choices(key, path[-1])
+        elsewhere = _elsewhere(path[-1], schema) or of_other_choices(key, path[-1])
         return problem(key, rule, got, suggestion(path[-1], known, "Remove it.", elsewhere))
     if kind == "missing":
         example = "." if ": " in description else f": {key}=…"
@@ -46,7 +46,7 @@ def _elsewhere(name: str, schema: type[BaseModel]) -> str:
     return f"Did you mean {' or '.join(found)}?" if found else ""
 
 
-def _of_other_choices(key: str, name: str) -> str:
+def of_other_choices(key: str, name: str) -> str:
     """Suggests the choices that have a field which the chosen one lacks, as only one_cycle has scheduler.pct_start."""
     from era_cnn.config.choices import OPTIMIZERS, SCHEDULERS, is_own  # imports this module
 

@@ -52,14 +52,14 @@ def setting_of(values: Mapping[str, Any], schema: type[Section] = RunConfig) -> 
     flat["augmentation"] = chosen[0] if len(chosen) == 1 else chosen
     flat["model.layers"] = _sha256([list(layers), sorted(_flat(layers))])[:8]
     ignored = {"data.root", *_keys_without_effect(schema)}
-    labels = {as_typed_key(key): _as_typed(flat.pop(key)) for key in list(flat) if key in ignored}
-    typed = {as_typed_key(key): _as_typed(value) for key, value in flat.items()}
+    labels = {as_typed_key(key): as_typed_value(flat.pop(key)) for key in list(flat) if key in ignored}
+    typed = {as_typed_key(key): as_typed_value(value) for key, value in flat.items()}
     return Setting(seed, typed, labels)
 
 
 def flat_settings(values: Mapping[str, Any]) -> dict[str, str]:
     """All values of a config as text, by the keys as they are typed."""
-    return {as_typed_key(key): _as_typed(value) for key, value in _flat(values)}
+    return {as_typed_key(key): as_typed_value(value) for key, value in _flat(values)}
 
 
 def as_typed_key(key: str) -> str:
@@ -83,9 +83,10 @@ def _keys_without_effect(schema: type[Section], prefix: str = "") -> Iterator[st
             yield from _keys_without_effect(field.annotation, f"{prefix}{name}.")
 
 
-def _as_typed(value: Any) -> str:
+def as_typed_value(value: Any) -> str:
+    """A value as it is typed on the command line."""
     if isinstance(value, list):
-        return f"[{','.join(map(_as_typed, value))}]"
+        return f"[{','.join(map(as_typed_value, value))}]"
     if isinstance(value, float):
         return repr(value).removesuffix(".0")
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -19,7 +19,7 @@ from era_cnn.config.sections import FieldError
 from era_cnn.data.arrays import CHUNK, Arrays, Images, Known, Labels
 from era_cnn.data.decoding import Decoded, Decoder
 from era_cnn.data.listing import Listing, rows_of
-from era_cnn.errors import DataError
+from era_cnn.errors import DataError, amount
 from era_cnn.machine import available_cores
 from era_cnn.output import complain
 
@@ -141,7 +141,7 @@ class _Tally:
                 raise DataError(f"{listing.root} must hold images, got damaged ones only: {listed(self.damaged)}")
         if not self.is_uniform(decoder):
             common = self.sizes.most_common(5)
-            got = ", ".join(f"{_size(size)} ({count:,} images)" for size, count in common)
+            got = ", ".join(f"{_size(size)} ({amount(count, 'image')})" for size, count in common)
             more = f" and {len(self.sizes) - 5:,} more" if len(self.sizes) > 5 else ""
             rule = f"be given, since the images in {listing.root} have {len(self.sizes):,} sizes: {got}{more}"
             height, width = common[0][0]

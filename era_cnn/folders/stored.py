@@ -13,7 +13,7 @@ from era_cnn.config.settings import Setting, setting_of
 from era_cnn.config.versions import stored_digest, upgraded
 from era_cnn.config.yamltext import parse_yaml
 from era_cnn.errors import ConfigError, RunFolderError, harmless, problem, show
-from era_cnn.folders.run import LR_TEST, RunFolder, is_sweep
+from era_cnn.folders.run import LR_TEST, RunFolder, is_run, is_sweep
 from era_cnn.paths import expanded, typed_path
 
 
@@ -38,6 +38,20 @@ def run_folder(path: Path) -> RunFolder:
 
     Raises:
         ConfigError: If it is the folder of a sweep, or of a learning-rate test.
+        RunFolderError: If there is no such folder, it can't be read, or it holds something else.
+    """
+    folder = open_folder(path)
+    names = os.listdir(folder.path)
+    if "config.yaml" not in names and not is_run(names):
+        raise RunFolderError(_no_run(path, ", which has no config.yaml"))
+    return folder
+
+
+def open_folder(path: Path) -> RunFolder:
+    """The folder of a run, or one that contains such folders.
+
+    Raises:
+        ConfigError: If it is the folder of a sweep, or of a learning-rate test.
         RunFolderError: If there is no such folder, or it can't be read.
     """
     path = Path(expanded(str(path)))
@@ -52,11 +66,13 @@ def run_folder(path: Path) -> RunFolder:
         os.stat(os.path.join(path, "."))  # listing needs another permission than opening
     except OSError as error:
         reason = "" if isinstance(error, FileNotFoundError) else f": {error.strerror}"
-        advice = "Give the path that the run printed at its end."
-        raise RunFolderError(
-            f"RUN must be the folder of a run, got '{harmless(str(path))}'{reason}. {advice}"
-        ) from error
+        raise RunFolderError(_no_run(path, reason)) from error
     return RunFolder(path.absolute())
+
+
+def _no_run(path: Path, reason: str) -> str:
+    advice = "Give the path that the run printed at its end; era-cnn list shows the runs in a folder."
+    return f"RUN must be the folder of a run, got '{harmless(str(path))}'{reason}. {advice}"
 
 
 def read_values(folder: RunFolder) -> dict[str, Any]:

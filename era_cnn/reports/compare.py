@@ -9,7 +9,7 @@ from pathlib import Path
 from era_cnn.errors import ConfigError, EraCnnError, RunFolderError, StorageError
 from era_cnn.folders.outcome import Outcome, read_outcome
 from era_cnn.folders.run import is_run, is_sweep
-from era_cnn.folders.stored import run_folder
+from era_cnn.folders.stored import open_folder
 from era_cnn.folders.sweep import SweepFolder
 from era_cnn.output import complain, say
 from era_cnn.reports.comparisons import compared
@@ -114,7 +114,7 @@ def rows_of(path: Path) -> list[Row]:
         if not any(row.outcome.folder == path for row in rows):  # the sweep itself is not damaged
             _write(rows, path)
         return rows
-    folder = run_folder(path)
+    folder = open_folder(path)
     names = os.listdir(path)
     if is_run(names) or "config.yaml" in names:
         return read_rows([read_outcome(folder.path, None, ())])

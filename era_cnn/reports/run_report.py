@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from era_cnn.config.yamltext import as_yaml
-from era_cnn.errors import shortened
+from era_cnn.errors import amount, shortened
 from era_cnn.reports import charts, page, pictures
 from era_cnn.reports.answers import MOST_PER_CELL, Predictions
 from era_cnn.reports.charts import Chart
@@ -218,7 +218,7 @@ class _Errors:
             return {"class": "right", "text": f"{count:,}", "link": ""}
         if not count:
             return {"class": "none", "text": "·", "link": ""}
-        label = f"{count} images of {self.names[true]} taken for {self.names[predicted]}"
+        label = f"{amount(count, 'image')} of {self.names[true]} taken for {self.names[predicted]}"
         heat = f"heat{max(1, round(5 * count / most))}"
         return {"class": heat, "text": f"{count:,}", "link": _cell_id(true, predicted), "label": label}
 

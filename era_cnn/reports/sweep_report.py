@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from era_cnn.errors import amount
 from era_cnn.folders.outcome import DONE
 from era_cnn.reports import charts, page
 from era_cnn.reports.charts import Chart
@@ -54,7 +55,7 @@ def sections_of(rows: Sequence[Row], base: Path) -> dict[str, Any]:
 def _headline(rows: Sequence[Row], done: Sequence[Row]) -> str:
     finished = sum(row.outcome.state in DONE for row in rows)
     rest = len(rows) - finished
-    said = f"{finished} of {len(rows)} runs done" + (f", {rest} failed or interrupted." if rest else ".")
+    said = f"{finished} of {amount(len(rows), 'run')} done" + (f", {rest} failed or interrupted." if rest else ".")
     if winners := best(groups(done)):
         keys = _keys(done)
         said += f" Best setting: {text(setting_text(keys, winners[0]))}."

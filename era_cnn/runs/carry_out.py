@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from era_cnn.config.schema import RunConfig
-from era_cnn.errors import EraCnnError, OutputError, StorageError, block
+from era_cnn.errors import EraCnnError, OutputError, StorageError, TrainingError, block
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_config
 from era_cnn.output import say, shown
@@ -65,7 +65,7 @@ def carry_out(
         with (
             log_to(folder.path / "run.log"),
             stop_requests() as stop,
-            _recorded(folder, console, raises=raises) as ending,
+            _recorded(folder, console, command, raises=raises) as ending,
         ):
             try:
                 run(stored, folder, console, stop, command, listeners)
@@ -82,6 +82,15 @@ def _report(folder: RunFolder, *, quiet: bool) -> None:
     try_to_report(lambda: write_run_report(folder), folder.path, quiet=quiet)
 
 
+def find_lr_of(command: Sequence[str]) -> str:
+    """The command that tests learning rates for the config of a run, if that was typed."""
+    words = command[1:]
+    if not all("=" in word and not word.startswith("-") for word in words):  # a resumed run, or a job of a sweep
+        return "era-cnn find-lr …"
+    kept = [word for word in words if not word.startswith(("hydra", "optimizer.lr="))]
+    return shlex.join(["era-cnn", "find-lr", *kept])
+
+
 def _quoted(folder: RunFolder) -> str:
     return shlex.quote(str(shown(folder.path)))
 
@@ -94,7 +103,7 @@ class _Ending:
 
 
 @contextmanager
-def _recorded(folder: RunFolder, console: Console, *, raises: bool) -> Iterator[_Ending]:
+def _recorded(folder: RunFolder, console: Console, command: Sequence[str], *, raises: bool) -> Iterator[_Ending]:
     """Records in the folder whatever ends the run, reports it, and turns it into an exit code.
 
     Raises:
@@ -121,12 +130,14 @@ def _recorded(folder: RunFolder, console: Console, *, raises: bool) -> Iterator[
         if raises:
             raise KeyboardInterrupt from interrupted
     except KeyboardInterrupt:
-        _record(folder, "interrupted", "stopped immediately by a second SIGINT")
+        end("interrupted", "stopped immediately by a second SIGINT", 130, f"To resume what was saved: {to_resume}")
         raise
     except EraCnnError as error:
         if not folder.has_begun:
             raise
         then = f" Then resume: {to_resume}" if isinstance(error, StorageError | OutputError) else ""
+        if isinstance(error, TrainingError):
+            then = f"\nRun folder: {shown(folder.path)}\nTo try other learning rates: {find_lr_of(command)}"
         end("failed", str(error), error.exit_code, f"{error}{then}")
         if raises:
             raise

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from era_cnn.config.schema import RunConfig
 from era_cnn.errors import ConfigError, EraCnnError, RunFolderError, problem
 from era_cnn.folders.run import RunFolder
-from era_cnn.folders.stored import run_folder
+from era_cnn.folders.stored import open_folder
 from era_cnn.training.checkpoint import Checkpoint
 from era_cnn.training.fingerprint import tensors_sha256
 
@@ -51,7 +51,7 @@ def initial_weights(config: RunConfig) -> dict[str, Tensor] | None:
 def _read(path: str, config: RunConfig) -> dict[str, Tensor]:
     which = config.init_from_checkpoint
     try:
-        content = _content(run_folder(Path(path)), which)
+        content = _content(open_folder(Path(path)), which)
         state: object = Checkpoint.from_bytes(content, torch.device("cpu")).state if content else None
     except EraCnnError as error:
         needed = "It is needed until the first checkpoint is saved, and for a replay."

@@ -56,8 +56,13 @@ def make_result(config: RunConfig, history: History, parts: Parts, *, origin: di
 
 
 def _is_met(config: RunConfig, best_test_accuracy: float) -> bool | None:
-    """Whether the target accuracy was reached; None if not all test images were used. Limits are enforced earlier."""
+    """Whether the target accuracy was reached. Limits are enforced earlier.
+
+    None if there is no target, or not all test images were used.
+    """
     wanted = config.target.test_accuracy
-    if wanted is not None and config.trainer.limit_test_images is not None:
+    if not any(config.target.model_dump().values()) or (
+        wanted is not None and config.trainer.limit_test_images is not None
+    ):
         return None
     return wanted is None or best_test_accuracy >= wanted

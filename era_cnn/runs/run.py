@@ -10,7 +10,7 @@ import torch
 
 from era_cnn.config.schema import RunConfig
 from era_cnn.config.versions import digest
-from era_cnn.errors import OutputError, RunFolderError
+from era_cnn.errors import OutputError, RunFolderError, amount
 from era_cnn.folders.checkpoints import Found
 from era_cnn.folders.provenance import check_numerics, write_origin
 from era_cnn.folders.result import Result
@@ -28,6 +28,7 @@ from era_cnn.runs.listeners.profiler import Profiler
 from era_cnn.runs.listeners.saver import Saver
 from era_cnn.runs.listeners.stop import StopWhenAsked
 from era_cnn.runs.listeners.writer import Writer
+from era_cnn.runs.notes import NOTES_ON_CHECKPOINTS, notes_on_fields
 from era_cnn.runs.parts import Parts, ends_after, make_parts, read_data, settled
 from era_cnn.runs.predictions import predict_test_set
 from era_cnn.runs.process import pick_device, set_up
@@ -93,7 +94,8 @@ def run(
         initial = initial_weights(config) if checkpoint is None else None
         parts = make_parts(config, arrays, device, initial)
         summary = summarise(parts.state.network, config.info.shape)
-        folder.write_text("summary.txt", summary.table())
+        notes = [*notes_on_fields(summary), *NOTES_ON_CHECKPOINTS]
+        folder.write_text("summary.txt", "\n".join([summary.table(), *notes, ""]))
         folder.write_json("summary.json", summary.to_json(config.info))
         console.say(describe_start(config, parts))
         if config.trainer.compile:
@@ -122,7 +124,9 @@ def run(
                 checkpoint.check_position(epochs=epochs, num_steps=num_steps, ends_after=ends_after(config))
                 parts.state.load_state_dict(checkpoint.state)
                 start = checkpoint.position
-                console.say(f"Resuming in epoch {start.epoch} after {start.steps_done} of {len(parts.train)} steps")
+                console.say(
+                    f"Resuming in epoch {start.epoch} after {start.steps_done} of {amount(len(parts.train), 'step')}"
+                )
             writer.write()  # the files may hold epochs after the last checkpoint, which are trained again
             stop.check()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 
 from tqdm import tqdm
 
-from era_cnn.errors import harmless
+from era_cnn.errors import amount, harmless
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.outcome import DONE, Outcome, Progress
 from era_cnn.output import can_show, draw, say
@@ -101,7 +101,8 @@ class Board:
         done = self._ended_epochs + epochs_under_way
         left = self._todo - done
         estimate = f", about {tqdm.format_interval(elapsed * left / done)} left" if done and left > 0 else ""
-        return f"{self._counts['done']} of {self._total} jobs done{failed}, {tqdm.format_interval(elapsed)}{estimate}"
+        jobs = amount(self._total, "job")
+        return f"{self._counts['done']} of {jobs} done{failed}, {tqdm.format_interval(elapsed)}{estimate}"
 
 
 def _outcome(outcome: Outcome) -> str:

@@ -21,7 +21,7 @@ from era_cnn.folders.ledger import Job
 from era_cnn.folders.outcome import DONE
 from era_cnn.folders.stored import read_config
 from era_cnn.folders.sweep import OWN_NAMES, RECORD, SUBMITIT, SweepFolder
-from era_cnn.output import counted, say, shown
+from era_cnn.output import complain, counted, say, shown
 from era_cnn.paths import expanded, typed_path
 from era_cnn.reports.report import try_to_report, write_sweep_report
 from era_cnn.reports.rows import Row, read_rows
@@ -189,6 +189,13 @@ def _drive(
         if stop.number is None:
             raise
         return exit_code_of(stop.number)
+    except KeyboardInterrupt:  # a second Ctrl-C
+        complain(_to_resume(sweep))
+        raise
+
+
+def _to_resume(sweep: SweepFolder) -> str:
+    return f"To resume what is not done: era-cnn resume {shlex.quote(str(shown(sweep.path)))}"
 
 
 def _conclude(sweep: SweepFolder, stop: StopRequest) -> int:
@@ -202,7 +209,7 @@ def _conclude(sweep: SweepFolder, stop: StopRequest) -> int:
     say("", *as_text(rows, sweep.path).split("\n"))
     is_done = all(outcome.state in DONE for outcome in outcomes)
     if not is_done:
-        say(f"To resume what is not done: era-cnn resume {shlex.quote(str(shown(sweep.path)))}")
+        say(_to_resume(sweep))
     say(f"Sweep folder: {shown(sweep.path)}")
     write_results(rows, sweep.path)
     if stop.number is not None:

@@ -7,9 +7,10 @@ folder. The patterns allow what Slurm's own names consist of, so that no value c
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -50,18 +51,22 @@ Resources = Annotated[
 ]
 
 
-def needs(launcher: str, package: str, extra: str) -> Callable[[Section], None]:
-    """A check that the plugin of a launcher is installed."""
+def needs(launcher: str, package: str, extra: str, programs: Sequence[str] = ()) -> Callable[[Section], None]:
+    """A check that the plugin of a launcher is installed, and the programs that it starts."""
 
     def check(section: Section) -> None:
         if not (find_spec("hydra_plugins") and find_spec(f"hydra_plugins.{package}")):
             rule, advice = "have its plugin, got none", f"Install it: pip install 'era_cnn[{extra}]'"
             raise ConfigError([f"hydra/launcher={launcher} must {rule}. {advice}"])
+        if missing := [program for program in programs if which(program) is None]:
+            rule = f"find {' and '.join(programs)}, got no {' and no '.join(missing)}"
+            advice = "Start it on a machine of the cluster, or choose hydra/launcher=local"
+            raise ConfigError([f"hydra/launcher={launcher} must {rule}. {advice}"])
 
     return check
 
 
-@launcher("slurm", check=needs("slurm", "hydra_submitit_launcher", "slurm"))
+@launcher("slurm", check=needs("slurm", "hydra_submitit_launcher", "slurm", ("sbatch", "srun")))
 def slurm(
     sweep_dir: Path,
     *,

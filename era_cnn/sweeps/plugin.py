@@ -21,7 +21,7 @@ from typing import Any
 from era_cnn.compose.hydra_door import Composed
 from era_cnn.compose.launchers import LauncherPlugin
 from era_cnn.compose.words import Words
-from era_cnn.errors import OutputError, RunFolderError
+from era_cnn.errors import OutputError, RunFolderError, amount
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.sweep import HALT, SUBMITIT
@@ -103,7 +103,7 @@ class PluginExecutor:
         self._batch, self._launches = [], []
         if left:
             with suppress(OutputError):  # or the driver would not learn which jobs are left
-                say(f"{len(left)} jobs are left to the launcher; those that are running continue.")
+                say(f"Left to the launcher: {amount(len(left), 'job')}. Those that are running continue.")
         return left
 
     def halt(self) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from era_cnn.errors import shortened
+from era_cnn.errors import amount, shortened
 from era_cnn.folders.arrays import write_arrays
 from era_cnn.folders.claims import claim
 from era_cnn.folders.storage import write_atomically
@@ -119,7 +119,7 @@ class Evaluated:
     def lines(self) -> Iterator[str]:
         """The figures as text."""
         scores = self.scores
-        yield f"{self.split}: {scores.num_images:,} images of {self.data}; {self.weights} of {shown(self.path)}"
+        yield f"{self.split}: {amount(scores.num_images, 'image')} of {self.data}; {self.weights} of {shown(self.path)}"
         counted = f"{scores.num_correct:,} of {scores.num_images:,}"
         yield f"Accuracy {_percent(self.accuracy)} ({counted}), 95% interval {interval_text(self.interval)} (Wilson)"
         yield f"Loss {self.loss:.4f}"

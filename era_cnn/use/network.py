@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from era_cnn.config.schema import RunConfig
-from era_cnn.errors import ConfigError, EraCnnError, RunFolderError, one_of, problem
+from era_cnn.errors import ConfigError, EraCnnError, RunFolderError, amount, one_of, problem
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.schemas import parse_metrics
 from era_cnn.folders.stored import read_config, run_folder
@@ -47,7 +47,7 @@ class Trained:
     """The digest of the data that they were trained on."""
 
     def __str__(self) -> str:
-        later = f" and {self.steps_done} steps" if self.steps_done else ""
+        later = f" and {amount(self.steps_done, 'step')}" if self.steps_done else ""
         return f"{self.which} weights (epoch {self.epoch}{later})"
 
 

@@ -98,7 +98,7 @@ class Parser(argparse.ArgumentParser):
     """Parses the words after a verb; the docstring of its function describes it. Prints as everything else does."""
 
     def __init__(self, line: Line, verb: Callable[[Line], int]) -> None:
-        super().__init__(f"era-cnn {line.verb}", description=verb.__doc__)
+        super().__init__(f"era-cnn {line.verb}", description=verb.__doc__, allow_abbrev=False)
 
     def print_help(self, file: object = None) -> None:
         """Prints the help."""
@@ -110,7 +110,18 @@ class Parser(argparse.ArgumentParser):
 
 
 def parsed(parser: argparse.ArgumentParser, line: Line) -> argparse.Namespace:
-    """Parses the words after a verb; the verb's help also lists the options that may appear anywhere."""
+    """Parses the words after a verb; the verb's help also lists the options that may appear anywhere.
+
+    Raises:
+        ConfigError: If there is no such option, and a key of the config may be meant.
+    """
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder with your own config groups")
     parser.add_argument("--plugin", metavar="FILE", action="append", help="a file with your own code; repeatable")
-    return parser.parse_intermixed_args(line.words)
+    args, unknown = parser.parse_known_intermixed_args(line.words)
+    if unknown and not hasattr(args, "overrides"):
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if unknown:
+        from era_cnn.compose.complaints import unknown_options  # imports Hydra
+
+        raise ConfigError(list(unknown_options(unknown)))
+    return args

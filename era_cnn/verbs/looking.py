@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from era_cnn.errors import ConfigError
+from era_cnn.errors import ConfigError, one_of
 from era_cnn.output import say
 from era_cnn.verbs.line import Line, Parser, parsed
 
@@ -31,20 +31,21 @@ def models(line: Line) -> int:
 
 
 def describe(line: Line) -> int:
-    """Prints the layer table of a composed config."""
+    """Prints the layer table and the recipe of a composed config."""
     parser = Parser(line, describe)
-    parser.add_argument("overrides", nargs="*", help="overrides as for a run, such as experiment=model_3")
+    parser.add_argument("overrides", nargs="*", default=[], help="overrides as for a run, such as experiment=model_3")
     help_ = "also measure the memory and the time of each layer, on a batch of random images"
     parser.add_argument("--profile", action="store_true", help=help_)
     args = parsed(parser, line)
     from era_cnn.compose.composition import compose_run
 
     config = compose_run(line.composing(args.overrides))
+    from era_cnn.runs.notes import notes_on_fields
     from era_cnn.use.catalogue import describe as summarize
-    from era_cnn.use.catalogue import describe_decay
+    from era_cnn.use.catalogue import describe_decay, describe_recipe
 
     summary, misses = summarize(config)
-    say(*summary.table().splitlines(), *describe_decay(config))
+    say(*summary.table().splitlines(), *notes_on_fields(summary), "", *describe_recipe(config), *describe_decay(config))
     if args.profile:
         from era_cnn.use.layer_profile import profile_layers
 
@@ -57,13 +58,18 @@ def describe(line: Line) -> int:
 def data(line: Line) -> int:
     """Verifies a data set, after a download if needed, or checks a folder of images or a file."""
     parser = Parser(line, data)
-    parser.add_argument("name", help="as data=NAME chooses it, such as mnist or image_folder")
-    parser.add_argument("overrides", nargs="*", help="overrides, such as data.root=FOLDER")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="as data=NAME chooses it, such as mnist or image_folder"
+    )
+    parser.add_argument("overrides", nargs="*", default=[], help="overrides, such as data.root=FOLDER")
     parser.add_argument("--verify", action="store_true", help="decode a folder again, and compare it with the cache")
     parser.add_argument("--json", action="store_true", help="print a JSON object instead of text")
     args = parsed(parser, line)
     from era_cnn.compose.composition import compose_data
+    from era_cnn.config.choices import DATASETS
 
+    if args.name is None:
+        raise ConfigError([f"NAME must {one_of(DATASETS)}, got nothing. Choose one, such as era-cnn data digits"])
     section = compose_data(line.composing([f"data={args.name}", *args.overrides]))
     from era_cnn.use.data import examine
 

@@ -51,7 +51,7 @@ def note(line: Line) -> int:
     """Adds a note or tags to a run or a sweep, which may be running."""
     parser = Parser(line, note)
     parser.add_argument("path", metavar="RUN_OR_SWEEP", help="the folder of a run or sweep; its notes.md is written")
-    parser.add_argument("text", nargs="*", metavar="TEXT", help="the note; it gets the date")
+    parser.add_argument("text", nargs="*", default=[], metavar="TEXT", help="the note; it gets the date")
     parser.add_argument("--tag", action="append", default=[], metavar="NAME", help="a word to find it by; repeatable")
     args = parsed(parser, line)
     from era_cnn.folders.notes import add_note

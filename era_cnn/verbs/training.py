@@ -54,7 +54,7 @@ def _version() -> int:
 def find_lr(line: Line) -> int:
     """Trains with a rising learning rate, and suggests one for a config."""
     parser = Parser(line, find_lr)
-    parser.add_argument("overrides", nargs="*", help="overrides as for a run, such as experiment=model_3")
+    parser.add_argument("overrides", nargs="*", default=[], help="overrides as for a run, such as experiment=model_3")
     parser.add_argument("--start", type=float, default=1e-5, metavar="LR", help="the first learning rate; default 1e-5")
     parser.add_argument("--end", type=float, default=10.0, metavar="LR", help="the last one; default 10")
     parser.add_argument("--steps", type=int, default=200, metavar="N", help="the number of updates; default 200")
@@ -79,7 +79,7 @@ def resume(line: Line) -> int:
     parser = Parser(line, resume)
     parser.add_argument("path", metavar="RUN_OR_SWEEP", help="the folder of a run or sweep")
     help_ = "options of a sweep to change, such as hydra/launcher=local or sweep.retries=2"
-    parser.add_argument("overrides", nargs="*", help=help_)
+    parser.add_argument("overrides", nargs="*", default=[], help=help_)
     parser.add_argument("--data-root", metavar="FOLDER", help="where the data is now, if it was moved")
     args = parsed(parser, line)
     path = Path(expanded(args.path))

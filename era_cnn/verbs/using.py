@@ -16,7 +16,7 @@ def eval_(line: Line) -> int:
     """Evaluates the network of a run on every image of a split; the run is only read."""
     parser = Parser(line, eval_)
     _add_run(parser)
-    parser.add_argument("overrides", nargs="*", help="overrides of --data, such as data.root=FOLDER")
+    parser.add_argument("overrides", nargs="*", default=[], help="overrides of --data, such as data.root=FOLDER")
     parser.add_argument("--split", choices=("test", "val", "train"), default="test", help="default: test")
     help_ = "another data set with images of the same shape in as many classes, as data=NAME chooses it"
     parser.add_argument("--data", metavar="NAME", help=help_)

@@ -157,10 +157,67 @@ def test_an_experiment_without_its_header_is_refused(header: str, own: Path, com
     assert err.startswith("experiment/mine.yaml must begin with # @package _global_, got the package experiment.")
 
 
-@pytest.mark.parametrize("default", ["{model: model_3}", "{/model: model_3}"])
-def test_a_default_that_overrides_nothing_is_refused(default: str, own: Path, command) -> None:
+def test_an_experiment_without_its_header_is_refused_whatever_it_overrides(own: Path, command) -> None:
+    write(own, "experiment/mine.yaml", "defaults: [{override /model: model_3}]\nname: mine\n")
+    err = refused(command, "experiment=mine")
+    assert err.startswith("experiment/mine.yaml must begin with # @package _global_, got the package experiment. Add")
+
+
+MODELS = "cifar_dilated, cifar_small, model_1, model_2, model_3, model_4, resnet18, resnet9"
+
+
+@pytest.mark.parametrize(
+    ("default", "message"),
+    [
+        ("{model: model_3}", "/experiment/model in experiment/mine.yaml must be a group, got no such group. Did you mean override /model?"),
+        ("{/model: model_3}", "/model in experiment/mine.yaml must be overridden, since it is chosen already, got /model: model_3. Write override /model: model_3"),
+        ("{/model: null}", "got /model: null. Write override /model: null"),
+        ("{override /modell: model_3}", "/modell in experiment/mine.yaml must be a group, got no such group. Did you mean override /model?"),
+        ("{override /qqqq: model_3}", "/qqqq in experiment/mine.yaml must be a group, got no such group. Choose one: override /augmentation"),
+        ("{override /model: model_33}", f"/model in experiment/mine.yaml must be one of {MODELS}, got 'model_33'. Did you mean model_3?"),
+        ("{override /optimizer: SGD}", "got 'SGD'. Did you mean sgd?"),
+        ("{override /augmentation: [rotate, cutuot]}", "/augmentation in experiment/mine.yaml must be one of "),
+        ("model_44", "/experiment in experiment/mine.yaml must be one of "),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("experiment", ["mine", "above", "mine,model_4"])
+def test_a_mistake_in_the_defaults_of_a_file_is_explained(
+    default: str, message: str, experiment: str, own: Path, command
+) -> None:
     write(own, "experiment/mine.yaml", f"{HEADER}defaults: [{default}]\nname: mine\n")
-    assert "model" in refused(command, "experiment=mine")
+    write(own, "experiment/above.yaml", f"{HEADER}defaults: [mine]\nname: above\n")
+    sweep = ["-m"] if "," in experiment else []
+    assert message in refused(command, *sweep, f"experiment={experiment}")
+
+
+def test_a_file_of_another_group_that_builds_upon_nothing_is_explained(own: Path, command) -> None:
+    write(own, "model/mine.yaml", "defaults: [model_44]\nname: mine\n")
+    message = f"/model in model/mine.yaml must be one of {MODELS}, got 'model_44'. Did you mean model_4?"
+    assert refused(command, "model=mine").startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words", "message"),
+    [
+        ("experiment/mine.yaml", f"{HEADER}trainer: {{epochz: 2}}", "experiment=mine", "got 2. Did you mean epochs? It is in experiment/mine.yaml."),
+        ("experiment/mine.yaml", f"{HEADER}seed: -1", "experiment=mine", "It is in experiment/mine.yaml."),
+        ("optimizer/mine.yaml", "defaults: [sgd]\nname: sgd\nlr: -3", "optimizer=mine", "It is in optimizer/mine.yaml."),
+        ("trainer/smoke.yaml", "defaults: [default]\neval_batch_size: 0", "trainer=smoke", "It is in trainer/smoke.yaml."),
+        ("augmentation/mine.yaml", "defaults: [rotate]\nrotate: {degrees: no}", "augmentation=mine", "It is in augmentation/mine.yaml."),
+    ],
+)  # fmt: skip
+def test_a_wrong_key_in_a_file_is_reported_with_the_file(
+    file: str, text: str, words: str, message: str, own: Path, command
+) -> None:
+    write(own, file, f"{text}\n")
+    assert refused(command, words).endswith(f"{message}\n")
+
+
+@pytest.mark.parametrize("words", ["optimizer.lr=-4", "optimizer=adam"])
+def test_a_key_that_the_command_line_sets_is_not_that_of_a_file(words: str, own: Path, command) -> None:
+    write(own, "experiment/mine.yaml", f"{HEADER}seed: 3\noptimizer: {{lr: -3}}\n")
+    err = refused(command, "experiment=mine", words)
+    assert err.endswith(" It is in experiment/mine.yaml.\n") == (words == "optimizer=adam")
 
 
 @pytest.mark.parametrize(

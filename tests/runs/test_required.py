@@ -16,22 +16,24 @@ WORDS = ("experiment=model_4_digits", "trainer=overfit", "threads=1", "device=cp
 def test_a_recipe_that_learns_a_batch_by_heart_completes(command) -> None:
     code, out, _ = command(*WORDS, "trainer.limit_epochs=5")
     assert code == 0
-    assert "5 epochs on digits (640 training + 360 test images)" in out
+    assert "5 epochs on digits (32 × 20 = 640 training + 360 test images)" in out
     assert "Train accuracy without augmentation and dropout: 100.00%, as required" in out
     assert json.loads(Path("run", "result.json").read_text(encoding="utf-8"))["target"]["met"] is None
 
 
-def test_one_that_does_not_fails_with_one_line(command) -> None:
+def test_one_that_does_not_fails_and_says_what_to_try(command) -> None:
     code, _, err = command(*WORDS, "trainer.limit_epochs=1", "optimizer.lr=1e-9")
-    line = err.splitlines()[-1]  # a busy machine is mentioned before
+    line, folder, next_ = err.splitlines()[-3:]  # a busy machine is mentioned before
     assert code == 1
     assert line.startswith(
         "trainer.required_train_accuracy must be reached on the training images as they are, 1.0, got "
     )
     assert line.endswith("Try augmentation=none, model.dropout=0 and another optimizer.lr, and look at the labels.")
     assert not Path("run", "result.json").exists()
+    assert folder == "Run folder: run"
+    assert next_.startswith("To try other learning rates: era-cnn find-lr experiment=model_4_digits trainer=overfit ")
     code, _, again = command("resume", "run")
-    assert (code, again.splitlines()[-1]) == (1, line)
+    assert (code, again.splitlines()[-3]) == (1, line)
 
 
 def test_the_images_are_those_of_one_batch_as_they_are() -> None:

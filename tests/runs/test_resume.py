@@ -354,7 +354,7 @@ def test_a_completed_run_says_so(command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "config.yaml must hold what the run wrote, got: No such file"),
+        (None, "RUN must be the folder of a run, got 'run', which has no config.yaml. Give the path"),
         (
             "a: [",
             "config.yaml must hold what the run wrote, got: config.yaml must be valid YAML, got: while parsing",

@@ -108,7 +108,11 @@ def test_the_folder_tells_where_the_result_comes_from(complete: tuple[Result, Pa
     assert re.fullmatch("[0-9a-f]{64}", origin["code"]["sha256"])
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     assert config["device"] in ("cpu", "cuda", "mps")  # resolved
-    assert "Conv2d-1 " in (folder / "summary.txt").read_text(encoding="utf-8")
+    summary = (folder / "summary.txt").read_text(encoding="utf-8")
+    assert "Conv2d-1 " in summary
+    assert "gap.pool sees all positions at once; the total is the field before it." in summary
+    for name in (each.name for each in (folder / "checkpoints").iterdir()):  # each kind is explained
+        assert re.sub(r"\d+|_\w{64}", "", name) in re.sub(r"\d+|_<sha256>", "", summary)
     assert not list(folder.glob("*.partial"))
 
 
@@ -168,6 +172,16 @@ def test_auto_is_a_device_that_is_there() -> None:
 
 def test_a_target_is_not_judged_on_part_of_the_test_set(tmp_path: Path) -> None:
     assert run_in(tmp_path / "run", *SMALL, "target.test_accuracy=0.0").target["met"] is None
+
+
+@pytest.mark.parametrize(("more", "met"), [((), None), (("target.max_epochs=20",), True)], ids=["none", "limits"])
+def test_only_a_target_can_be_met(more: tuple[str, ...], met: bool | None, tmp_path: Path, command) -> None:
+    result = run_in(tmp_path / "run", *SMALL, "~experiment", *more)
+    assert (result.experiment, result.target["met"]) == ("model_4", met)
+    if met is None:  # earlier versions wrote true
+        path = tmp_path / "run" / "result.json"
+        path.write_text(path.read_text(encoding="utf-8").replace('"met": null', '"met": true'), encoding="utf-8")
+        assert command("replay", "run")[0] == 0
 
 
 class Heard(Listener):

@@ -11,6 +11,7 @@ import yaml
 from era_cnn.compose import launchers as module
 from era_cnn.compose.composition import compose_sweep
 from era_cnn.compose.launchers import LauncherPlugin, launcher_of
+from era_cnn.compose.planner import Planner
 from era_cnn.compose.words import Words
 from era_cnn.config.choices import LAUNCHERS
 from era_cnn.errors import ConfigError
@@ -26,6 +27,7 @@ NAMES = ["basic", "local", *LAUNCHERS]
 @pytest.fixture(autouse=True)
 def _every_plugin_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launchers, "find_spec", lambda name: True)
+    monkeypatch.setattr(launchers, "which", lambda program: f"/usr/bin/{program}")
 
 
 def section(*overrides: str, config_dir: str | None = None) -> Any:
@@ -178,6 +180,21 @@ def test_a_launcher_without_its_plugin_says_how_to_install_it(monkeypatch: pytes
         message = f"hydra/launcher={name} must have its plugin, got none. Install it: pip install 'era_cnn[{extra}]'\n"
         assert (code, err) == (2, message)
         assert not Path("multirun").exists()
+
+
+@pytest.mark.parametrize(
+    ("found", "got"), [([], "no sbatch and no srun"), (["sbatch"], "no srun"), (["srun"], "no sbatch")]
+)
+def test_a_machine_without_slurm_is_found_before_anything_is_planned(
+    found: list[str], got: str, monkeypatch: pytest.MonkeyPatch, command
+) -> None:
+    monkeypatch.setattr(launchers, "which", lambda program: program if program in found else None)
+    monkeypatch.setattr(Planner, "plan", None)
+    code, out, err = command("-m", *SMALL, "hydra/launcher=slurm", "seed=1,2")
+    message = f"hydra/launcher=slurm must find sbatch and srun, got {got}. Start it on a machine of the cluster, or "
+    assert (code, out, err) == (2, "", f"{message}choose hydra/launcher=local\n")
+    assert not Path("multirun").exists()
+    assert command("hydra/launcher=slurm", "--cfg", "hydra")[0] == 0  # a question needs no Slurm
 
 
 # Launchers of others

@@ -81,14 +81,21 @@ def test_a_damaged_folder_is_refused_with_its_path(
     assert {each for each in tmp_path.rglob("*") if "checkpoints" not in each.parts} == before
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_a_foreign_folder_and_a_sweep_are_refused(verb: str, command, tmp_path: Path) -> None:
+@pytest.mark.parametrize("verb", [*VERBS, "export", "report", "resume", "replay"])
+def test_a_folder_that_holds_no_run_is_called_that(verb: str, command, tmp_path: Path) -> None:
     (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "passwd").touch()
+    code, out, err = command(verb, "foreign", *VERBS.get(verb, ()))
+    assert (code, out) == (4, "")
+    assert err.startswith("RUN must be the folder of a run, got '")
+    assert "foreign', which has no config.yaml. Give the path that the run printed at its end; era-cnn list" in err
+    assert [each.name for each in (tmp_path / "foreign").iterdir()] == ["passwd"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_sweep_is_refused(verb: str, command, tmp_path: Path) -> None:
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "multirun.yaml").touch()
-    code, _, err = command(verb, "foreign", *VERBS[verb])
-    assert code == 4
-    assert "foreign/config.yaml must hold what the run wrote, got: No such file" in err
     code, _, err = command(verb, "sweep", *VERBS[verb])
     assert code == 2
     assert "RUN must be the folder of a run, got 'sweep, that of a sweep'." in err

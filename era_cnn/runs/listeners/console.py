@@ -178,7 +178,9 @@ def describe_start(config: RunConfig, parts: Parts) -> str:
         "validation": len(parts.val.split) if parts.val else 0,
         "test": len(parts.test.split),
     }
-    images = " + ".join(f"{size:,} {name}" for name, size in sizes.items() if size)
+    repeats = config.trainer.repeat_train_images
+    each = {"training": f"{sizes['training'] // repeats:,} × {repeats} = "} if repeats > 1 else {}
+    images = " + ".join(f"{each.get(name, '')}{size:,} {name}" for name, size in sizes.items() if size)
     count = config.trainer.epochs_to_run
     precision = "" if config.precision == "fp32" else f", {config.precision}"
     return (

@@ -36,11 +36,11 @@ class CompiledPass:
 
     def __call__(self, images: Tensor) -> Tensor:
         """The logits of images; compiled at the first call."""
-        if self._compiled is None:
-            self._compiled = torch.compile(self._network.forward, fullgraph=True, dynamic=False, options=OPTIONS)
         if len(images) != self._batch_size or not self._network.training:
             logits: Tensor = self._network(images)
             return logits
+        if self._compiled is None:
+            self._compiled = torch.compile(self._network.forward, fullgraph=True, dynamic=False, options=OPTIONS)
         if self._dropouts and not self._shapes:
             self._shapes = _input_shapes(self._network, self._dropouts, images)
         for layer, shape in self._shapes.items():

@@ -111,8 +111,8 @@ def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str
         if mode == RunMode.RUN and override.is_sweep_override():
             key, got = override.key_or_group, shortened((override.input_line or "").partition("=")[2], 80)
             yield f"{shortened(key, 80)} must have one value in a single run, got {got}. To sweep over it, use -m."
-    yield from problems_of_defaults(loader, words.config_name, chosen)
     try:
+        yield from list(problems_of_defaults(loader, words.config_name, chosen))
         composed = load(loader, words, sound, RunMode.MULTIRUN)
     except Exception:  # noqa: BLE001 - a config file is broken: the caller reports that error
         return

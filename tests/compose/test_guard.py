@@ -211,6 +211,7 @@ ECHOES_SELECTED = ECHOES.replace("${.", "${oc.select:optimizer.")
         ("lr: 1e999\nname: sgd", "optimizer.lr must be a finite number, got inf."),
         ("lr: ${oc.env:SECRET}", f"optimizer.lr {READS}"),
         ("defaults: ['${oc.env:SECRET}']", f"${{oc.env:…}} {READS}"),
+        ("null: 1", "The config must compose, got: Incompatible key type 'NoneType'"),
         ("defaults: [../../../x]", "Could not load 'optimizer/../../../x'"),
         (OPTIMIZER + "_target_: os.getcwd", f"optimizer._target_ must not be given: {CODE}"),
         ("# @package _global_\nhydra: {callbacks: {a: {_target_: os.getcwd}}}", "hydra.callbacks must be empty"),

@@ -99,8 +99,16 @@ def split_off_val(train: Split, val_size: int, *, seed: int) -> tuple[Split, Spl
     return train.at(indices[~chosen].to(train.labels.device)), train.at(indices[chosen].to(train.labels.device))
 
 
-MADE_TOGETHER = {"cpu": 512, "cuda": 8192}
+MADE_TOGETHER = 512
 """Images that are prepared at a time if batches are smaller, since starting an operation costs more than its work."""
+
+PIXELS_ON_CUDA = 8_192 * 32 * 32
+"""Pixels of a channel that are prepared at a time on CUDA, where starting an operation costs even more."""
+
+
+def num_together(device: torch.device, num_pixels: int) -> int:
+    """How many images of `num_pixels` pixels are prepared at a time; it changes none of them."""
+    return max(MADE_TOGETHER, PIXELS_ON_CUDA // num_pixels) if device.type == "cuda" else MADE_TOGETHER
 
 
 class Normalise:
@@ -147,7 +155,8 @@ class TrainingBatches:
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of an epoch (counted from 1), starting at `first_step` (counted from 0)."""
         order = self.order(epoch).to(self.split.labels.device)
-        together = max(1, MADE_TOGETHER.get(order.device.type, 512) // self.batch_size)
+        num_pixels = self.split.base.shape[2] * self.split.base.shape[3]
+        together = max(1, num_together(order.device, num_pixels) // self.batch_size)
         for start in range(first_step, len(self), together):
             steps = range(start, min(start + together, len(self)))
             chosen = self.split.at(order[steps.start * self.batch_size : steps.stop * self.batch_size])

@@ -8,7 +8,7 @@ import torch
 from torchvision import transforms
 
 from era_cnn.config.data_info import DataInfo
-from era_cnn.data.batches import EvaluationBatches, Normalise, Split, TrainingBatches, split_off_val
+from era_cnn.data.batches import EvaluationBatches, Normalise, Split, TrainingBatches, num_together, split_off_val
 from era_cnn.data.digits import read_digits
 from era_cnn.data.transforms import Pipeline, Transform
 from tests.helpers import pipeline_of
@@ -53,6 +53,20 @@ def test_an_epoch_sees_every_image_once_in_another_order_each_time(split: Split)
     assert not torch.equal(orders[0], orders[1])
     labels = torch.cat([batch.labels for batch in batches.epoch(1)])
     assert torch.equal(labels, split.labels[orders[0]])
+
+
+@pytest.mark.parametrize(
+    ("device", "size", "number"), [("cpu", 32, 512), ("mps", 8, 512), ("cuda", 32, 8192), ("cuda", 224, 512)]
+)
+def test_large_images_are_not_prepared_thousands_at_a_time(device: str, size: int, number: int) -> None:
+    assert num_together(torch.device(device), size * size) == number
+
+
+def test_how_many_images_are_prepared_at_a_time_changes_none(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [batch.images for batch in batches_of(split).epoch(2)]
+    monkeypatch.setattr("era_cnn.data.batches.MADE_TOGETHER", 130)
+    got = [batch.images for batch in batches_of(split).epoch(2)]
+    assert all(map(torch.equal, got, expected))
 
 
 def test_the_last_batch_may_be_smaller(split: Split) -> None:

@@ -7,8 +7,7 @@ does not import the compiler.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from era_cnn.data.batches import Batch
 from era_cnn.models.layers import Dropout
-from era_cnn.training.objective import Objective
+from era_cnn.training.objective import Objective, kept
 
 OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {"deterministic": True, "compile_threads": 1}
 """Settings of the compiler: it never chooses code by measuring it, and leaves no processes behind."""
@@ -73,21 +72,3 @@ def compile_pass(objective: Objective, batch: Batch) -> float:
     with kept(objective.network, batch.images.device):
         objective.backward(batch)
     return time.perf_counter() - started
-
-
-@contextmanager
-def kept(network: nn.Module, device: torch.device) -> Iterator[None]:
-    """Undoes what passes within the context do to buffers, gradients and PyTorch's random numbers."""
-    buffers = [buffer.clone() for buffer in network.buffers()]
-    on_cuda = device.type == "cuda"
-    state = torch.cuda.get_rng_state(device) if on_cuda else torch.get_rng_state()
-    try:
-        yield
-    finally:
-        network.zero_grad(set_to_none=True)
-        for buffer, before in zip(network.buffers(), buffers, strict=True):
-            buffer.copy_(before)
-        if on_cuda:
-            torch.cuda.set_rng_state(state, device)
-        else:
-            torch.set_rng_state(state)

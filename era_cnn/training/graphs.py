@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from era_cnn.data.batches import Batch, Mixed
-from era_cnn.training.compiled import kept
-from era_cnn.training.objective import Objective
+from era_cnn.training.objective import Objective, kept
 
 WARM_UP = 3
 """Steps before a recording, in which libraries choose their algorithms and allocate their workspaces."""

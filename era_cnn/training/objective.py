@@ -5,9 +5,11 @@ Shapes: B images in a batch, C channels, H×W pixels, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -67,3 +69,21 @@ def batch_loss(
         return losses.mean()
     weights = shares * class_weights[batch.labels] + (1 - shares) * class_weights[batch.mixed.labels]
     return losses.sum() / weights.sum()
+
+
+@contextmanager
+def kept(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Undoes what passes within the context do to buffers, gradients and PyTorch's random numbers."""
+    buffers = [buffer.clone() for buffer in network.buffers()]
+    on_cuda = device.type == "cuda"
+    state = torch.cuda.get_rng_state(device) if on_cuda else torch.get_rng_state()
+    try:
+        yield
+    finally:
+        network.zero_grad(set_to_none=True)
+        for buffer, before in zip(network.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+        if on_cuda:
+            torch.cuda.set_rng_state(state, device)
+        else:
+            torch.set_rng_state(state)

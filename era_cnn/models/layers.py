@@ -175,23 +175,23 @@ class Dropout(nn.Dropout):
             return self._zeroed(images, self.numbers)
         if self.stream is None or not _takes_the_fast_way(self, images):
             return super().forward(images)
-        dropped = self._num_dropped()
+        least, scale = self._least_kept()
         numbers = self.stream.int16(images.numel())
         mask = torch.empty_like(images, dtype=torch.float32, memory_format=torch.channels_last)
-        torch.ge(numbers.view(len(images), -1), dropped - 2**15, out=_rows(mask)).mul_(2**16 / (2**16 - dropped))
+        torch.ge(numbers.view(len(images), -1), least, out=_rows(mask)).mul_(scale)
         return images * mask.to(images.dtype)
 
-    def _num_dropped(self) -> int:
-        """Of 65,536 numbers, those that zero a value."""
-        return min(round(self.p * 2**16), 2**16 - 1)
+    def _least_kept(self) -> tuple[int, float]:
+        """The least number that keeps a value, and the factor of those that are kept."""
+        dropped = min(round(self.p * 2**16), 2**16 - 1)  # of 65,536 numbers
+        return dropped - 2**15, 2**16 / (2**16 - dropped)
 
     def _zeroed(self, images: Tensor, numbers: Tensor) -> Tensor:
-        dropped = self._num_dropped()
+        least, scale = self._least_kept()
         if images.dim() == 4:
             count, channels, height, width = images.shape
             numbers = numbers.view(count, height, width, channels).permute(0, 3, 1, 2)
-        kept = numbers.view(images.shape) >= dropped - 2**15
-        return torch.where(kept, images * (2**16 / (2**16 - dropped)), 0.0)
+        return torch.where(numbers.view(images.shape) >= least, images * scale, 0.0)
 
 
 class Conv2d(nn.Conv2d):

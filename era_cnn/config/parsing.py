@@ -309,6 +309,13 @@ def _graphs_need_cuda(device: str, trainer: TrainerConfig) -> Iterator[str]:
         yield problem("trainer.cuda_graphs", "be false unless device is cuda", True, "Set device=cuda.")
 
 
+def _compiled_batches_are_full(info: DataInfo, data: DataSection, trainer: TrainerConfig) -> Iterator[str]:
+    images = num_train_images(info, data, trainer)
+    if trainer.compile and images < trainer.batch_size:
+        rule = f"be false without a full batch: there are {amount(images, 'training image')}"
+        yield problem("trainer.compile", rule, True, "Remove it, or lower trainer.batch_size.")
+
+
 RULES: tuple[Callable[..., Iterator[str]], ...] = (
     _epochs_within_target,
     _optimizer_fits,
@@ -326,5 +333,6 @@ RULES: tuple[Callable[..., Iterator[str]], ...] = (
     _both_sides_of_the_split_have_every_class,
     _every_part_once,
     _graphs_need_cuda,
+    _compiled_batches_are_full,
 )
 """Rules that involve several keys; the parameters of each are the sections that it needs."""

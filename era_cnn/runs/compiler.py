@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import torch
 
 from era_cnn.data.batches import TrainingBatches
 from era_cnn.data.download import one_at_a_time
-from era_cnn.errors import ConfigError, StorageError, problem
+from era_cnn.errors import ConfigError, StorageError, problem, shortened
 from era_cnn.paths import cache_dir
 from era_cnn.training.compiled import compile_pass
 from era_cnn.training.objective import Objective
@@ -39,13 +39,23 @@ def compile_training(objective: Objective, train: TrainingBatches) -> float:
     """Compiles the training step for full batches, or reads it from the user's cache; returns the seconds it took.
 
     Of several processes, such as the jobs of a sweep, one compiles and the others read what it has left.
+
+    Raises:
+        ConfigError: If the network can't be compiled, such as one with a block of a plugin that looks at its values.
+        StorageError: If the cache can't be written to.
     """
     batch = next(train.epoch(1))
-    with _place(batch.images.device) as folder, _quiet(), one_at_a_time(folder, "a network", "compiles", WAIT_SECONDS):
+    with _place(batch.images.device), _quiet():
         import torch._dynamo  # takes a second, and chooses a place unless there is one
+        from torch._dynamo.exc import TorchDynamoException
 
         torch._dynamo.reset()  # it remembers the networks of earlier runs in this process, and gives up after eight
-        return compile_pass(objective, batch)
+        try:
+            return compile_pass(objective, batch)
+        except TorchDynamoException as error:
+            rule = "be false for a network that PyTorch's compiler refuses"
+            reason = f"true and: {shortened(str(error).strip().splitlines()[0], 200)}"
+            raise ConfigError([f"trainer.compile must {rule}, got {reason}. Remove it."]) from error
 
 
 @contextmanager
@@ -63,20 +73,25 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _place(device: torch.device) -> Iterator[Path]:
-    """Within the context, the compiler keeps its results in a folder for this machine and these versions."""
+def _place(device: torch.device) -> Iterator[None]:
+    """Within the context, the compiler keeps its results in a folder for this machine and these versions.
+
+    The folder is locked, so that other processes wait.
+    """
     before = os.environ.get(PLACE)
     folder = Path(before) if before else cache_dir() / "compiled" / _key(device)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError.of(folder, error) from error
-    os.environ[PLACE] = str(folder)
-    try:
-        yield folder
-    finally:
-        if before is None:
-            del os.environ[PLACE]
+    with ExitStack() as lock:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.enter_context(one_at_a_time(folder, "a network", "compiles", WAIT_SECONDS))
+        except OSError as error:
+            raise StorageError.of(folder, error) from error
+        os.environ[PLACE] = str(folder)
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[PLACE]
 
 
 def _key(device: torch.device) -> str:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from era_cnn.config.choices import BLOCKS
 from era_cnn.data.batches import Batch
+from era_cnn.errors import ConfigError, StorageError
 from era_cnn.folders.claims import claim
 from era_cnn.models.build import build_from_config, build_network
 from era_cnn.models.layers import hand_out
 from era_cnn.randomness import Stream
+from era_cnn.runs.compiler import PLACE, compile_training
 from era_cnn.runs.process import set_up
 from era_cnn.runs.stopping import Interrupted
 from era_cnn.training.compiled import CompiledPass
@@ -120,6 +124,41 @@ def test_the_compiler_compiles_once() -> None:
             network.eval()(torch.randn(3, 1, 28, 28))
         assert counters["stats"]["unique_graphs"] == 1
         assert not counters["graph_break"]
+
+
+class Looking(nn.Module):
+    """Takes another way for other values, which no compiler can follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = images.flatten(1)
+        return self.linear(features if features.sum() > 0 else -features)
+
+
+class OneBatch:
+    """Batches of an epoch of one step."""
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        yield Batch(torch.randn(8, 1, 2, 2), torch.arange(8))
+
+
+def test_a_network_that_cannot_be_compiled_is_refused_in_one_message() -> None:
+    network = Looking()
+    with pytest.raises(
+        ConfigError, match=r"trainer\.compile must be false for a network .* got true and: .+ Remove it"
+    ):
+        compile_training(Objective(network, forward=CompiledPass(network, 8)), OneBatch())
+
+
+def test_a_cache_that_cannot_be_written_to_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(PLACE, str(tmp_path / "file" / "cache"))
+    network = Looking()
+    with pytest.raises(StorageError, match="file/cache must be written, got: Not a directory"):
+        compile_training(Objective(network, forward=CompiledPass(network, 8)), OneBatch())
 
 
 def not_found() -> str:

@@ -94,6 +94,12 @@ def test_every_experiment_states_a_target() -> None:
         assert target.max_epochs is not None, experiment
 
 
+def test_a_run_without_a_full_batch_is_not_compiled() -> None:
+    rule = "must be false without a full batch: there are 60,000 training images, got true"
+    with pytest.raises(ConfigError, match=f"trainer.compile {rule}. Remove it, or lower trainer.batch_size"):
+        config_of("trainer.compile=true", "trainer.batch_size=60001")
+
+
 def test_the_default_experiment_is_model_4() -> None:
     assert config_of() == config_of("experiment=model_4")
 

@@ -1,7 +1,7 @@
 """Geometric transforms of whole batches, on their device: where each pixel comes from, and the sampling.
 
 Sources are (x, y) in the old image for the centre of each new pixel, in 16.16 fixed point as in Pillow; the centre of
-pixel (0, 0) is at (0.5, 0.5). Integers give the same pixels on every device, and nearest-neighbour sampling gives those
+pixel (0, 0) is at (0.5, 0.5). Whole numbers give the same pixels on every device, and nearest-neighbour sampling gives those
 of torchvision's transforms of 8-bit Pillow images.
 
 Shapes: B images, C channels, H×W pixels.
@@ -74,9 +74,13 @@ def affine_sources(matrices: Tensor, size: Size, device: torch.device) -> Tensor
     # Pillow rounds the six numbers to fixed point, then adds.
     linear = matrices[:, :, :2]
     start_at_centre = torch.cat([linear, matrices[:, :, 2:] + linear.sum(dim=2, keepdim=True) / 2], dim=2)
-    fixed = torch.floor(start_at_centre * _ONE + 0.5).to(torch.int64).to(device)
-    columns = torch.arange(size[1], device=device)
-    rows = torch.arange(size[0], device=device).view(-1, 1)
+    fixed = torch.floor(start_at_centre * _ONE + 0.5).to(torch.int64)
+    furthest = fixed.abs() @ torch.tensor([size[1], size[0], 1])
+    fits = bool((furthest < 2**31 - _ONE).all())
+    dtype = torch.int32 if fits else torch.int64  # the same numbers in half the memory
+    fixed = fixed.to(device, dtype)
+    columns = torch.arange(size[1], dtype=dtype, device=device)
+    rows = torch.arange(size[0], dtype=dtype, device=device).view(-1, 1)
     step_x, step_y, start = (fixed[:, :, i].view(-1, 2, 1, 1) for i in range(3))
     return step_x * columns + (step_y * rows + start)
 
@@ -147,7 +151,7 @@ def sample(
 
     Args:
         images: (B, C, H, W), uint8, on any device.
-        sources: (B, 2, H, W), int64, on the same device.
+        sources: (B, 2, H, W), whole numbers, on the same device.
         interpolation: `nearest`, the pixel that holds the source; or `bilinear`, the mean of the four whose centres
             are around it, weighted by its distance from each.
         padding_mode: What lies outside the image: `constant`, the fill; `edge`, the nearest pixel of the border;
@@ -177,12 +181,12 @@ def sample(
 def _pixels(images: Tensor, x: Tensor, y: Tensor, padding_mode: str, filling: Tensor) -> Tensor:
     """The pixels (B, C, H, W) at whole columns and rows (B, H, W)."""
     count, channels, height, width = images.shape
-    index = _folded(y, height, padding_mode) * width + _folded(x, width, padding_mode)
-    index = index.view(count, 1, -1).expand(-1, channels, -1)
+    column, row = _folded(x, width, padding_mode), _folded(y, height, padding_mode)
+    index = (row * width + column).to(torch.int64).view(count, 1, -1).expand(-1, channels, -1)
     pixels = images.reshape(count, channels, -1).gather(2, index).view(images.shape)
     if padding_mode != "constant":
         return pixels
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    inside = (column == x) & (row == y)
     return torch.where(inside.unsqueeze(1), pixels, filling)
 
 

@@ -1,8 +1,8 @@
 """Geometric transforms of whole batches, on their device: where each pixel comes from, and the sampling.
 
 Sources are (x, y) in the old image for the centre of each new pixel, in 16.16 fixed point as in Pillow; the centre of
-pixel (0, 0) is at (0.5, 0.5). Whole numbers give the same pixels on every device, and nearest-neighbour sampling gives those
-of torchvision's transforms of 8-bit Pillow images.
+pixel (0, 0) is at (0.5, 0.5). Whole numbers give the same pixels on every device, and nearest-neighbour sampling gives
+those of torchvision's transforms of 8-bit Pillow images.
 
 Shapes: B images, C channels, H×W pixels.
 """

@@ -43,12 +43,12 @@ class CompiledPass:
         if self._dropouts and not self._shapes:
             self._shapes = _input_shapes(self._network, self._dropouts, images)
         for layer, shape in self._shapes.items():
-            layer.numbers = layer.draw(shape, images.device)
+            layer.kept = layer.draw(shape, images.device)
         try:
             return self._compiled(images)
         finally:
             for layer in self._dropouts:
-                layer.numbers = None
+                layer.kept = None
 
 
 @torch.no_grad()

@@ -31,12 +31,11 @@ from era_cnn.use.export import verify
 from era_cnn.use.formats import FORMATS, attempt, trace
 from tests.conftest import EXPERIMENTS, config_of
 from tests.data.folders import TWO_SPLITS, make_folder
-from tests.helpers import GREY
+from tests.helpers import GREY, needs
 from tests.models.test_blocks import EXAMPLES, build_one
 
 onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
-pytest.importorskip("onnxruntime", reason="the extra export is not installed")
-pytest.importorskip("onnxscript", reason="the extra export is not installed")
+pytestmark = [needs(package, "export") for package in ("onnxruntime", "onnxscript")]
 
 PLAIN = Normalise([0.5], [0.25])
 

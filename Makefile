@@ -5,6 +5,9 @@ SETUP := .venv/installed$(if $(LOCKED),-locked)
 LIGHTNING := .venv-lightning/installed
 RAY := .venv-ray/installed
 
+# Else each of a hundred interpreters compiles the package, and each worker rewrites the assertions of all tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install lock run test test-wheel test-launchers test-compiler test-faults test-browser test-ray lint check format docs pictures bench faults
 .DEFAULT_GOAL := help
 

@@ -5,11 +5,12 @@ import json
 import os
 import re
 import shutil
-import sys
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,10 @@ from era_cnn.compose.composition import compose, validated
 from era_cnn.compose.words import Words
 from era_cnn.config.choices import REGISTRIES, is_own
 from era_cnn.config.schema import RunConfig
+from era_cnn.models.summary import Summary
+from era_cnn.runs.checkout import read_checkout
+from era_cnn.runs.collector import Collector
+from era_cnn.use.catalogue import describe
 from tests.process import REPORTERS
 
 CONF_DIR = Path(__file__).parents[1] / "conf"
@@ -34,6 +39,9 @@ MNIST_ROOT = os.environ.get("ERA_CNN_DATA")
 
 IN_MEMORY = Path("/dev/shm")
 """Where there is one, temporary files lie there: a file that is written for good costs a disk 8 ms, and this 0.04."""
+
+FONTS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "matplotlib")
+"""Where Matplotlib remembers which fonts there are; to search for them takes seconds."""
 
 _unmarked: list[str] = []
 """The test that is under way, if it must not start an interpreter."""
@@ -72,17 +80,22 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         _unmarked.clear()
 
 
-def _refuse_interpreters(event: str, arguments: tuple[object, ...]) -> None:
-    """An interpreter takes seconds to import torch: a test that starts one has to say so. Most can use `Command`."""
-    if event == "subprocess.Popen" and _unmarked:
-        words = arguments[1] if isinstance(arguments[1], str) else " ".join(map(os.fsdecode, arguments[1]))  # type: ignore[call-overload]
-        if re.search(r"(^|[ /'])(python[\d.]*|era-cnn)( |'|$)", words) and "tests.process" not in words:
-            raise AssertionError(
-                f"{_unmarked[0]} starts an interpreter, so it needs the marker `process`: {words[:200]}"
-            )
+_start_process = subprocess.Popen.__init__
 
 
-sys.addaudithook(_refuse_interpreters)
+def _refuse_interpreters(process: subprocess.Popen[Any], words: Any, *arguments: Any, **options: Any) -> None:
+    """An interpreter takes seconds to import torch: a test that starts one has to say so. Most can use `Command`.
+
+    Not an audit hook, since that is called for each file and import, too, which took a twentieth of the time of all tests.
+    """
+    line = words if isinstance(words, str) else " ".join(map(os.fsdecode, words))
+    if _unmarked and re.search(r"(^|[ /'])(python[\d.]*|era-cnn)( |'|$)", line) and "tests.process" not in line:
+        process._child_created = False  # type: ignore[attr-defined] # else it complains when it is deleted
+        raise AssertionError(f"{_unmarked[0]} starts an interpreter, so it needs the marker `process`: {line[:200]}")
+    _start_process(process, words, *arguments, **options)
+
+
+subprocess.Popen.__init__ = _refuse_interpreters  # type: ignore[method-assign]
 
 
 COMPUTED = ("data.mean=[0.1]", "data.std=[0.3]")
@@ -144,6 +157,28 @@ def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
     """What `era-cnn models` stores stays out of the user's own cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("MPLCONFIGDIR", str(FONTS))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _done_once() -> Iterator[None]:
+    """What takes long and is the same each time is done once, unless a test is about it and so calls it elsewhere.
+
+    `era-cnn models` builds every packaged experiment, and each run starts git five times.
+    """
+    described: dict[str, tuple[Summary, list[str]]] = {}
+
+    def describe_once(config: RunConfig) -> tuple[Summary, list[str]]:
+        if config.name not in EXPERIMENTS:
+            return describe(config)
+        key = config.model_dump_json()
+        return described.get(key) or described.setdefault(key, describe(config))
+
+    read = cache(lambda package_dir: read_checkout(package_dir, Collector()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("era_cnn.use.catalogue.describe", describe_once)
+        patch.setattr("era_cnn.runs.provenance.read_checkout", lambda package_dir, collector: read(package_dir))
         yield
 
 

@@ -6,10 +6,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor
@@ -26,6 +28,12 @@ from era_cnn.config.schedule import Schedule
 from era_cnn.config.schema import make_schedule
 from era_cnn.config.sections import Choice
 from era_cnn.data.transforms import Pipeline, make_pipeline
+
+
+def needs(package: str, extra: str) -> pytest.MarkDecorator:
+    """Skips tests without a package of an extra; does not import it, which takes seconds in each worker."""
+    return pytest.mark.skipif(find_spec(package) is None, reason=f"the extra {extra} is not installed")
+
 
 GREY = DataInfo((1, 28, 28), tuple("0123456789"), train_size=1437, test_size=360)
 

@@ -295,10 +295,9 @@ def test_a_signal_ends_a_sweep_with_its_table(sabotaged, tmp_path: Path) -> None
     assert re.search(r"^1 +2 +planned", out, re.MULTILINE)
 
 
-LONG_RUN = ["experiment=model_4_digits", "threads=1", "trainer.limit_epochs=5", "trainer.limit_train_images=700"]
 KINDS = {
-    "run": ([*LONG_RUN, "hydra.run.dir=run"], "EPOCH:1 "),
-    "sweep": (["-m", *LONG_RUN, "seed=1,2", "hydra.sweep.dir=run"], "job 0 "),
+    "run": ([*SMALL, "trainer.limit_epochs=2", "hydra.run.dir=run"], "EPOCH:1 "),
+    "sweep": (["-m", *SMALL, "trainer.limit_epochs=2", "seed=1,2", "hydra.sweep.dir=run"], "job 0 "),
 }
 """The commands of a run and of a sweep, and a part of a line that they print after they have begun."""
 
@@ -324,12 +323,14 @@ class Terminal:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_closed_terminal_costs_nothing(kind: str, command, tmp_path: Path) -> None:
+def test_a_closed_terminal_costs_nothing(kind: str, command, sabotaged, tmp_path: Path) -> None:
+    sabotaged({1: "wait"})
     words, begun = KINDS[kind]
     terminal = Terminal(*words)
     terminal.wait_for(begun)
     while not list((tmp_path / "run").glob("**/checkpoints/*.pt")):
         assert terminal.process.poll() is None
+        time.sleep(0.01)
     terminal.close()
     _, err = terminal.process.communicate()
     assert terminal.process.returncode == 129
@@ -338,15 +339,18 @@ def test_a_closed_terminal_costs_nothing(kind: str, command, tmp_path: Path) -> 
         assert "interrupted" in (tmp_path / "run/sweep.md").read_text(encoding="utf-8")
     else:
         assert json.loads((tmp_path / "run/status.json").read_text(encoding="utf-8"))["state"] == "interrupted"
+    (tmp_path / "go").touch()
     assert command("resume", "run")[0] == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_command_that_ignores_hangups_goes_on_without_its_terminal(kind: str, tmp_path: Path) -> None:
+def test_a_command_that_ignores_hangups_goes_on_without_its_terminal(kind: str, sabotaged, tmp_path: Path) -> None:
+    sabotaged({1: "wait"})
     words, begun = KINDS[kind]
     terminal = Terminal(*words, before="import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)")  # as nohup does
     terminal.wait_for(begun)
     terminal.close()
+    (tmp_path / "go").touch()
     _, err = terminal.process.communicate()
     assert (terminal.process.returncode, err) == (0, "")
     assert len(list((tmp_path / "run").glob("**/result.json"))) == (2 if kind == "sweep" else 1)
@@ -542,7 +546,7 @@ def test_an_output_that_is_full_is_named(line: str, unbuffered: str, monkeypatch
 @pytest.mark.parametrize(("line", "code"), [("sede=1 2> /dev/full", 2), ("models >&-", 0), ("RUN >&- 2>&-", 0)])
 def test_streams_that_are_full_or_closed_from_the_start_matter_to_nobody(line: str, code: int) -> None:
     program = " ".join(map(shlex.quote, ENTRY_POINTS[1]))
-    command = f"{program} {line.replace('RUN', ' '.join(SMALL))}"
+    command = f"{program} {line.replace('RUN', ' '.join([*SMALL, 'report=false']))}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == code, done.stderr
     assert done.stderr == ""

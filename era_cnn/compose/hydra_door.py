@@ -238,7 +238,7 @@ class Loader(ConfigLoaderImpl):
         if config_name is None or not _is_packaged(self.repository):
             return None
         parsed = OverridesParser.create().parse_overrides(list(overrides))
-        if any(each.is_sweep_override() or each.package or re.match(r"hydra\b", each.key_or_group) for each in parsed):
+        if any(each.is_sweep_override() or each.package or _changes_hydra(each) for each in parsed):
             return None
         self._process_config_searchpath(config_name, parsed, self.repository)
         choices = [each for each in parsed if self.repository.group_exists(each.key_or_group)]
@@ -247,7 +247,10 @@ class Loader(ConfigLoaderImpl):
             return None
         self._apply_overrides_to_config([each for each in parsed if each not in choices], composed)
         composed.hydra.runtime.cwd = os.getcwd()
-        _record_overrides(composed, parsed)
+        _record_overrides(composed, [each for each in parsed if not each.is_hydra_override()])
+        for each in parsed:
+            if each.is_hydra_override():
+                composed.hydra.overrides.hydra.append(each.input_line)
         return composed
 
     def _base(self, config_name: str, choices: tuple[str, ...]) -> Composed | None:
@@ -290,6 +293,15 @@ class Loader(ConfigLoaderImpl):
     ) -> list[str]:
         """The options of a group. Hydra's own method first copies every source, in case one was added."""
         return self.repository.get_group_options(group_name, results_filter)
+
+
+HYDRAS_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
+"""The keys of Hydra that are values like those of the run: nothing else in a config depends on them."""
+
+
+def _changes_hydra(override: Override) -> bool:
+    """Whether an override may change how Hydra itself composes."""
+    return bool(re.match(r"hydra\b", override.key_or_group)) and override.key_or_group not in HYDRAS_FOLDERS
 
 
 def _is_packaged(repository: ConfigRepository) -> bool:

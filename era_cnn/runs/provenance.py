@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from email.parser import HeaderParser
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,10 @@ def _packages(collector: Collector) -> dict[str, str | None]:
 
 
 def _name_and_version(dist: metadata.Distribution) -> tuple[str, str | None]:
-    about = dist.metadata
-    name, version = (about[key] if key in about else None for key in ("Name", "Version"))  # noqa: SIM401 - has no get
+    # `dist.metadata` parses the description, too, which takes a third of the time that it takes to start a run.
+    text = dist.read_text("METADATA") or dist.read_text("PKG-INFO") or dist.read_text("") or ""
+    about = HeaderParser().parsestr(text.partition("\n\n")[0])
+    name, version = about["Name"], about["Version"]
     if not name:
         raise NotCollectedError("its metadata has no name")
     return name, version

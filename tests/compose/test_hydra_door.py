@@ -348,6 +348,8 @@ ODDLY_SET = [
     ["scheduler=one_cycle", "+scheduler.points=[1,2]", "name='a b'"],
     ["sweep=seeds", "sweep.retries=1"],
     ["hydra.run.dir=x", "hydra/launcher=local", "seed=4"],
+    ["hydra.run.dir=x", "seed=4"],
+    ["experiment=model_3", "++hydra.sweep.dir='${name}'", "optimizer.lr=0.02", "hydra.sweep.subdir=${hydra.job.num}"],
 ]
 
 

@@ -318,7 +318,7 @@ def test_without_standard_streams_jobs_print_into_their_own_logs_and_import_noth
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     sabotaged({0: "print a", 1: "print b"})
     program = Path(sys.executable).with_name("era-cnn")
-    line = f"{program} -m {' '.join(SMALL)} seed=0,1 hydra.sweep.dir=sweep <&- >&- 2>&-"
+    line = f"{program} -m {' '.join(SMALL)} seed=0,1 report=false hydra.sweep.dir=sweep <&- >&- 2>&-"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     for outcome, own, other in zip(outcomes_of(), ("print a", "print b"), ("print b", "print a"), strict=True):

@@ -9,9 +9,11 @@ import runpy
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -31,14 +33,22 @@ from era_cnn.use.export import verify
 from era_cnn.use.formats import FORMATS, attempt, trace
 from tests.conftest import EXPERIMENTS, config_of
 from tests.data.folders import TWO_SPLITS, make_folder
-from tests.helpers import GREY
+from tests.helpers import GREY, needs
 from tests.models.test_blocks import EXAMPLES, build_one
 
 onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
-pytest.importorskip("onnxruntime", reason="the extra export is not installed")
-pytest.importorskip("onnxscript", reason="the extra export is not installed")
+pytestmark = [needs(package, "export") for package in ("onnxruntime", "onnxscript")]
 
 PLAIN = Normalise([0.5], [0.25])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _operators_listed_once() -> Iterator[None]:
+    """PyTorch lists all operators of ONNX for each export, which takes half a second. No test changes the list."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with patch.object(ONNXRegistry, "from_torchlib", staticmethod(cache(ONNXRegistry.from_torchlib))):
+        yield
 
 
 def make_images(info: era_cnn.DataInfo) -> torch.Tensor:
@@ -69,14 +79,15 @@ def check_both(network: nn.Module, normalise: Normalise, info: era_cnn.DataInfo,
     )
     program = trace(network, normalise, info)
     test = Split(images, torch.zeros(25, dtype=torch.int64))
-    for each in FORMATS.values():
-        path = folder / each.file
-        path.write_bytes(attempt(each.file, each.content, program, 20))
-        found = verify(path, each, test, logits, large=13)
-        assert found.max_difference <= 1e-4 * max(1, np.abs(logits).max())
-        assert os.fsencode(Path(era_cnn.__file__).parent) not in path.read_bytes(), "the path of this machine"
-    look_into_onnx(folder / "model.onnx", info, num_logits=logits.shape[1])
-    look_into_torch(folder / "model.pt2", info)
+    with patch("torch.export.load", cache(torch.export.load)):  # once, to run it and to look into it
+        for each in FORMATS.values():
+            path = folder / each.file
+            path.write_bytes(attempt(each.file, each.content, program, 20))
+            found = verify(path, each, test, logits, large=13)
+            assert found.max_difference <= 1e-4 * max(1, np.abs(logits).max())
+            assert os.fsencode(Path(era_cnn.__file__).parent) not in path.read_bytes(), "the path of this machine"
+        look_into_onnx(folder / "model.onnx", info, num_logits=logits.shape[1])
+        look_into_torch(folder / "model.pt2", info)
 
 
 def look_into_onnx(path: Path, info: era_cnn.DataInfo, num_logits: int) -> None:

@@ -15,10 +15,11 @@ from era_cnn.folders.claims import locked
 from era_cnn.runs.loggers import mlflow as module
 from era_cnn.runs.loggers.mlflow import FILE, MLflow
 from era_cnn.runs.loggers.sink import LoggedRun
+from tests.helpers import needs
 from tests.process import Command
 from tests.runs.listeners.test_logging import DIVERGING, SMALL, Failing, log_of
 
-pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+pytestmark = needs("mlflow", "mlflow")
 
 LOGGED = [*SMALL, "logger=mlflow"]
 ID = "0123456789abcdef" * 2

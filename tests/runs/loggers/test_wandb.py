@@ -20,10 +20,10 @@ from era_cnn.runs.loggers import wandb as module
 from era_cnn.runs.loggers.sink import LoggedRun
 from era_cnn.runs.loggers.wandb import WandB
 from era_cnn.runs.loggers.wandb_process import _typed
+from tests.helpers import needs
 from tests.runs.listeners.test_logging import DIVERGING, SMALL, Failing, log_of
 
-pytest.importorskip("wandb", reason="the extra wandb is not installed")
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, needs("wandb", "wandb")]
 
 LOGGED = [*SMALL, "logger=wandb"]
 ID = "0123456789abcdef" * 2

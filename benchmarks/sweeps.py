@@ -18,10 +18,12 @@ from typing import Any
 
 from hydra.types import RunMode
 
-from era_cnn.compose.composition import as_yaml, compose
+from era_cnn.compose.composition import as_yaml, compose, validated
 from era_cnn.compose.planner import Planner
 from era_cnn.compose.words import Words
+from era_cnn.folders.ledger import Job
 from era_cnn.folders.sweep import SweepFolder
+from era_cnn.sweeps.checks import check_jobs
 
 TINY = (
     "experiment=model_4_digits", "threads=1", "device=cpu", "trainer.limit_epochs=2", "trainer.limit_train_images=64",
@@ -87,21 +89,42 @@ def _large(where: Path, rounds: int) -> dict[str, list[float]]:
     """Seconds that commands take on a completed sweep of many jobs; the results are copies of a real one."""
     _sweep(where, 1, *TINY)
     (result,) = (where / "sweep").glob("*/result.json")
-    words = Words([*TINY, f"seed=range({LARGE})"])
-    composed = compose(words, RunMode.MULTIRUN)
-    started = time.perf_counter()
-    planner = Planner(words, composed)
-    large = SweepFolder(where / "large")
-    large.path.mkdir()
-    jobs = large.create(as_yaml(composed), planner.plan(planner.grid()))
-    planning = time.perf_counter() - started
+    found: dict[str, list[float]] = {}
+    _planned(where / "large")  # imports, and reads the data
+    for _ in range(rounds):
+        large, jobs, seconds = _planned(where / "large")
+        alone = _composed_alone(100) * LARGE
+        found.setdefault(f"planning {LARGE:,} jobs", []).append(seconds)
+        found.setdefault(f"composing {LARGE:,} configs alone beside planning them", []).append(alone / seconds)
     for job in jobs:
         shutil.copy(result, large.path / job.folder)
         shutil.copy(result.with_name("status.json"), large.path / job.folder)
-    found: dict[str, list[float]] = {f"planning {LARGE:,} jobs": [planning]}
     for verb in ("compare", "resume"):
         found[f"{verb}, {LARGE:,} jobs"] = [_seconds(where, *_COMMAND, verb, "large") for _ in range(rounds)]
     return found
+
+
+def _planned(path: Path) -> tuple[SweepFolder, list[Job], float]:
+    """A new sweep over seeds; its jobs; the seconds from its words to the folders on the disk."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
+    sweep, words = SweepFolder(path), Words([*TINY, f"seed=range({LARGE})"])
+    started = time.perf_counter()
+    composed = compose(words, RunMode.MULTIRUN)
+    planner = Planner(words, composed)
+    planned = planner.plan(planner.grid())
+    check_jobs(planned)
+    jobs = sweep.create(as_yaml(composed), planned)
+    assert len(jobs) == LARGE
+    return sweep, jobs, time.perf_counter() - started
+
+
+def _composed_alone(number: int) -> float:
+    """Seconds that it takes to compose and validate the config of a single run."""
+    started = time.perf_counter()
+    for seed in range(number):
+        validated(compose(Words([*TINY, f"seed={seed}"])))
+    return (time.perf_counter() - started) / number
 
 
 _COMMAND = (str(Path(sys.executable).with_name("era-cnn")),)

@@ -95,7 +95,7 @@ def validated_values(composed: Composed, values: Composed) -> RunConfig:
     require_checked(values)
     with resolving(composed):
         plain_values = resolved_values(values)
-        problems = list(_expand_root(plain_values))
+        problems = list(expand_root(plain_values))
         try:
             config = parse(plain_values)
         except ConfigError as error:
@@ -119,12 +119,12 @@ def validated_data(composed: Composed) -> DataSection:
     """
     with resolving(composed):
         plain_values = resolved_values(without_hydra(composed))
-        if problems := list(_expand_root(plain_values)):
+        if problems := list(expand_root(plain_values)):
             raise ConfigError(problems)
         return parse_data(plain_values["data"])
 
 
-def _expand_root(values: Any) -> Iterator[str]:
+def expand_root(values: Any) -> Iterator[str]:
     """Expands a leading ~ in `data.root`; gives the problem if it is no path."""
     data = values.get("data") if isinstance(values, dict) else None
     if isinstance(data, dict) and isinstance(root := data.get("root"), str) and root:
@@ -186,6 +186,15 @@ def resolved(composed: Composed, key: str) -> str:
     require_checked(composed)
     with resolving(composed), explained(Words()):
         path = str(OmegaConf.select(composed, key, throw_on_missing=True))
+    return checked_path(key, path)
+
+
+def checked_path(key: str, path: str) -> str:
+    """A path that a key resolves to.
+
+    Raises:
+        ConfigError: If it is no path, or the folder of a job would be outside that of its sweep.
+    """
     path = typed_path(key, path)
     if key != "hydra.sweep.subdir":
         return path
@@ -229,15 +238,15 @@ class Planned:
     folder: str
     """The wanted folder; for a job, relative to that of its sweep."""
 
-    composed: Callable[[], Composed]
-    """Composes the config again, including the `hydra` node: those of thousands of jobs would not fit in memory."""
+    values: Callable[[], dict[str, Any]]
+    """Gives the config before it was typed, as `plain`: those of thousands of jobs would not fit in memory."""
 
     def __str__(self) -> str:
         return f"job {self.number} ({', '.join(self.overrides)})"
 
     def hydra_files(self, path: Path, sweep_dir: Path | None = None) -> dict[str, str]:
         """The files that Hydra would write into `path`/.hydra: maps each file name to the content."""
-        values = plain(self.composed())
+        values = self.values()
         hydra = values.pop("hydra")
         if hydra["output_subdir"] is None:
             return {}
@@ -250,7 +259,7 @@ class Planned:
 
     def verbose_loggers(self) -> tuple[str, ...]:
         """The loggers that `hydra.verbose` sets to DEBUG; the empty name is the root logger."""
-        verbose = plain(self.composed())["hydra"]["verbose"]
+        verbose = self.values()["hydra"]["verbose"]
         if isinstance(verbose, bool):
             return ("",) if verbose else ()
         return (verbose,) if isinstance(verbose, str) else tuple(verbose)
@@ -297,7 +306,7 @@ def plan_run(words: Words, composed: Composed) -> Planned:
     folder = resolved(composed, "hydra.run.dir")
     set_single_run(composed)
     overrides = tuple(plain(composed)["hydra"]["overrides"]["task"])
-    return Planned(None, overrides, config, folder, lambda: composed)
+    return Planned(None, overrides, config, folder, lambda: plain(composed))
 
 
 def experiments(words: Words) -> list[str]:

@@ -531,7 +531,13 @@ def set_job(composed: Composed, number: int, overrides: Sequence[Override]) -> N
 def _record_overrides(composed: Composed, overrides: Sequence[Override]) -> None:
     composed.hydra.overrides.task = [override.input_line for override in overrides]
     names = composed.hydra.job.config.override_dirname
-    composed.hydra.job.override_dirname = get_overrides_dirname(list(overrides), **names)
+    composed.hydra.job.override_dirname = override_dirname(overrides, names)
+
+
+def override_dirname(overrides: Sequence[Override], names: Mapping[str, Any]) -> str:
+    """The overrides as one name; `names` is the section `hydra.job.config.override_dirname`."""
+    dirname: str = get_overrides_dirname(list(overrides), **names)
+    return dirname
 
 
 def set_single_run(composed: Composed) -> None:
@@ -659,7 +665,7 @@ def as_hydra_yaml(values: Any) -> str:
     Raises:
         ConfigError: If a string can't be written as UTF-8.
     """
-    return dump(values, Dumper=_Dumper, default_flow_style=False)
+    return dump(values, _Dumper)
 
 
 # Launchers

@@ -169,15 +169,17 @@ def _place(entry: Any) -> str:
     return f"{entry.__module__}.{entry.__qualname__}"
 
 
-def keyword_parameters(entry: Callable[..., Any]) -> list[inspect.Parameter]:
+@functools.cache  # reading a signature takes as long as making a layer
+def keyword_parameters(entry: Callable[..., Any]) -> tuple[inspect.Parameter, ...]:
     """The keyword-only parameters of an entry: its fields."""
-    return [each for each in inspect.signature(entry).parameters.values() if each.kind is each.KEYWORD_ONLY]
+    return tuple(each for each in inspect.signature(entry).parameters.values() if each.kind is each.KEYWORD_ONLY)
 
 
-def given_parameters(entry: Callable[..., Any]) -> list[str]:
+@functools.cache
+def given_parameters(entry: Callable[..., Any]) -> tuple[str, ...]:
     """The names of the positional parameters of an entry."""
     parameters = inspect.signature(entry).parameters.values()
-    return [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
+    return tuple(each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD)
 
 
 RESERVED = {"block": {"block", "input", "inputs"}, "transform": {"probability"}}

@@ -152,9 +152,8 @@ def _problems_between_keys(sections: Mapping[str, Any], *, with_info: bool = Fal
         sections: The sections that are valid by themselves, by name.
         with_info: Whether to try the rules that need the description of the data set, or all others.
     """
-    for rule in RULES:
-        needed = inspect.signature(rule).parameters
-        if needed.keys() <= sections.keys() and ("info" in needed) is with_info:
+    for rule, needed in _NEEDED.items():
+        if needed <= sections.keys() and ("info" in needed) is with_info:
             yield from rule(**{name: sections[name] for name in needed})
 
 
@@ -336,3 +335,6 @@ RULES: tuple[Callable[..., Iterator[str]], ...] = (
     _compiled_batches_are_full,
 )
 """Rules that involve several keys; the parameters of each are the sections that it needs."""
+
+_NEEDED = {rule: inspect.signature(rule).parameters.keys() for rule in RULES}
+"""The sections that each rule needs."""

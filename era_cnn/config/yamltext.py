@@ -5,7 +5,10 @@ Values are interpreted as by OmegaConf: `1e-3` is a number, a date is a string, 
 
 from __future__ import annotations
 
+import functools
+import pickle
 import re
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -79,19 +82,35 @@ def as_yaml(values: Any) -> str:
     Raises:
         ConfigError: If a string can't be written as UTF-8.
     """
-    return dump(values, Dumper=_Dumper)
+    return dump(values, _Dumper)
 
 
-def dump(values: Any, **options: Any) -> str:
+def dump(values: Any, dumper: Callable[..., Any]) -> str:
     """Values as YAML, in their order.
+
+    A mapping is written entry by entry, and so is one that is the only entry of another: the configs of a sweep's jobs
+    have most entries in common, and what was written before is remembered.
 
     Raises:
         ConfigError: If a string can't be written as UTF-8: the path of a folder whose name is in another encoding.
     """
     try:
-        return str(yaml.dump(values, sort_keys=False, allow_unicode=True, **options))
+        if not isinstance(values, dict) or not values:
+            return _written(pickle.dumps(values), dumper)
+        name, inner = next(iter(values.items()))
+        is_alone = len(values) == 1 and isinstance(inner, dict) and inner
+        if not (is_alone and re.fullmatch(r"\w{1,80}", str(name))):
+            return "".join(_written(pickle.dumps({key: value}), dumper) for key, value in values.items())
+        pieces = [_written(pickle.dumps({name: {key: value}}), dumper) for key, value in inner.items()]
+        first_line = pieces[0].partition("\n")[0] + "\n"
+        return first_line + "".join(piece.removeprefix(first_line) for piece in pieces)
     except UnicodeEncodeError as error:
         raise ConfigError([problem("A path", "be valid UTF-8", error.object, "Rename the folder.")]) from error
+
+
+@functools.lru_cache(maxsize=1024)
+def _written(pickled: bytes, dumper: Callable[..., Any]) -> str:
+    return str(yaml.dump(pickle.loads(pickled), Dumper=dumper, sort_keys=False, allow_unicode=True))
 
 
 def parse_yaml(name: str, text: str) -> dict[Any, Any]:

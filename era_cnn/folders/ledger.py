@@ -106,6 +106,19 @@ class Ledger:
         lines = io.BytesIO(read_plain(self.path))
         return [Entry.of_line(line.decode()) for line in lines if line.endswith(b"\n")]  # the last one may be torn
 
+    def folders_of(self, config_sha256: str) -> list[str]:
+        """The folders of the jobs whose planned config has this digest; none if the file can't be read.
+
+        Parses only the lines with that digest, since each job of a large sweep asks.
+        """
+        wanted = config_sha256.encode()
+        try:
+            lines = [line for line in io.BytesIO(read_plain(self.path)) if wanted in line and line.endswith(b"\n")]
+            jobs = [Entry.of_line(line.decode()).job for line in lines]
+        except (OSError, ValueError):
+            return []
+        return sorted({job.folder for job in jobs if job.config_sha256 == config_sha256})
+
     def latest(self) -> list[Entry] | None:
         """The last line of each job, by number; None if the file is lost, empty or damaged, or folders overlap."""
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -39,6 +40,11 @@ _FILES = (
 
 OWN_NAMES = (*_FILES, SUBMITIT)
 """The names in the folder of a sweep that no job may have."""
+
+
+AT_ONCE = 4
+"""How many folders are created at the same time: most of the time passes until files are on the disk, and file systems
+write those of several threads together."""
 
 
 class PlannedJob(Protocol):
@@ -86,7 +92,8 @@ class SweepFolder:
         Raises:
             StorageError: If a file can't be written.
         """
-        jobs = [self._make(job, job.folder) for job in planned]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            jobs = list(pool.map(lambda job: self._make(job, job.folder), planned))
         write_atomically(self.path / RECORD, record.encode())
         self.ledger.create(jobs)
         return jobs

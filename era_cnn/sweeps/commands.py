@@ -12,7 +12,7 @@ from era_cnn.compose.changes import parse_changes
 from era_cnn.compose.complaints import one_for_all_jobs
 from era_cnn.compose.composition import Planned, as_yaml, resolved
 from era_cnn.compose.hydra_door import Composed
-from era_cnn.compose.planner import Planner, raise_problems_of_jobs
+from era_cnn.compose.planner import Planner
 from era_cnn.compose.words import Words
 from era_cnn.config.sections import Choice
 from era_cnn.errors import ConfigError, OutputError, RunFolderError, problem, show
@@ -20,8 +20,8 @@ from era_cnn.folders.claims import check_length, claim
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.outcome import DONE
 from era_cnn.folders.stored import read_config
-from era_cnn.folders.sweep import OWN_NAMES, RECORD, SUBMITIT, SweepFolder
-from era_cnn.output import complain, counted, say, shown
+from era_cnn.folders.sweep import RECORD, SUBMITIT, SweepFolder
+from era_cnn.output import complain, say, shown
 from era_cnn.paths import expanded, typed_path
 from era_cnn.reports.report import try_to_report, write_sweep_report
 from era_cnn.reports.rows import Row, read_rows
@@ -29,8 +29,9 @@ from era_cnn.reports.views import as_text, write_results
 from era_cnn.runs.stopping import StopRequest, stop_requests
 from era_cnn.signals import exit_code_of
 from era_cnn.sweeps.board import Board
-from era_cnn.sweeps.executor import Executor, Manner
-from era_cnn.sweeps.executors import make_executor, prepare_workers
+from era_cnn.sweeps.checks import check_jobs
+from era_cnn.sweeps.executor import Executor, Manner, Reusable
+from era_cnn.sweeps.executors import hint_at_threads, make_executor, prepare_workers
 from era_cnn.sweeps.options import OptunaSweeper, SweepOptions, check_reuse, sweep_options
 from era_cnn.sweeps.request import Request
 from era_cnn.sweeps.sweep import Drive, Listed, Source
@@ -54,7 +55,10 @@ def start(words: Words, composed: Composed, typed: Sequence[str]) -> int:
     planner = Planner(words, composed)
     planned = _corners(options.search, planner) if options.search else planner.plan(planner.grid())
     prepare_workers(options.launcher, planned[0].config)
-    _check(planned)
+    check_jobs(planned)
+    threads, num_jobs = planned[0].config.threads, options.search.n_trials if options.search else len(planned)
+    if hint := hint_at_threads(options.launcher, words.overrides, threads=threads, num_jobs=num_jobs):
+        say(hint)
 
     # The sweep gets a folder, and each job a folder within it.
     sweep_dir = _sweep_dir(composed, options)
@@ -230,43 +234,15 @@ def _manner(
     data_root: str | None = None,
     plugins: tuple[str, ...] = (),
 ) -> Manner:
-    places = [Path(os.path.abspath(expanded(place))) for place in options.sweep.reuse_from]
-    return Manner(tuple(command), (*places, sweep.path) if options.sweep.reuse else (), data_root, plugins)
+    return Manner(tuple(command), _reusable(sweep, options), data_root, plugins)
 
 
-def _check(jobs: Sequence[Planned]) -> None:
-    """Raises the errors that jobs would raise before they train; reads and verifies each data set once."""
-    from era_cnn.runs.parts import check, read_data  # imports torch
+def _reusable(sweep: SweepFolder, options: SweepOptions) -> Reusable | None:
+    if not options.sweep.reuse:
+        return None
+    from era_cnn.sweeps.reuse import find_reusable  # imports torch
 
-    _check_differences(jobs)
-    problems: dict[str, list[str]] = {}
-    with counted(jobs, "Checking job") as counting:
-        for job in counting:
-            try:
-                check(job.config)
-            except ConfigError as error:
-                for each in error.problems:
-                    problems.setdefault(each, []).append(str(job))
-    raise_problems_of_jobs(problems, len(jobs))
-    for config in {job.config.data.model_dump_json(): job.config for job in jobs}.values():
-        read_data(config)
-
-
-def _check_differences(jobs: Sequence[Planned]) -> None:
-    """Raises a `ConfigError` if two jobs have the same config or folder."""
-    subdirs: dict[str, Planned] = {}
-    alike: dict[str, Planned] = {}
-    for job in jobs:
-        if (first := alike.setdefault(job.config.model_dump_json(), job)) is not job:
-            both = f"{first} and {job}, whose configs are the same"
-            raise ConfigError([f"A sweep must have jobs that differ, got {both}. Remove one."])
-        if job.folder.split("/")[0] in OWN_NAMES:
-            rule = "not be the name of a file of the sweep itself"
-            raise ConfigError([problem("hydra.sweep.subdir", rule, job.folder, "Choose another.")])
-        if job.folder in subdirs:
-            rule = f"give each job a folder of its own, unlike {subdirs[job.folder]}"
-            raise ConfigError([problem("hydra.sweep.subdir", rule, job.folder, "Put ${hydra.job.num} into it.")])
-        subdirs[job.folder] = job
+    return find_reusable([Path(os.path.abspath(expanded(each))) for each in options.sweep.reuse_from], sweep.path)
 
 
 def _check_changes(typed: Sequence[str]) -> None:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from era_cnn.folders.ledger import Job
+
+
+@dataclass(frozen=True)
+class Reusable:
+    """The completed runs that a job may equal."""
+
+    runs: Mapping[str, tuple[Path, ...]]
+    """Those that were there when the sweep began or was resumed, by the digest of their config."""
+
+    sweep_dir: Path
+    """The sweep, whose ledger names the jobs that are completed since then."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +28,8 @@ class Manner:
     command: tuple[str, ...]
     """The command that started the sweep, for the provenance.json of the jobs."""
 
-    reuse_from: tuple[Path, ...] = ()
-    """Folders to search for equal completed runs; empty if every job must be trained."""
+    reusable: Reusable | None = None
+    """The runs to take results from; None if every job must be trained."""
 
     data_root: str | None = None
     """Where the data is now, if it was moved."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from era_cnn.compose.hydra_door import Composed
@@ -10,6 +11,8 @@ from era_cnn.compose.words import Words
 from era_cnn.config.choices import DATASETS
 from era_cnn.config.schema import RunConfig
 from era_cnn.config.sections import Choice
+from era_cnn.errors import amount
+from era_cnn.machine import available_cores
 from era_cnn.sweeps.executor import Executor, Manner
 from era_cnn.sweeps.options import SweepOptions
 
@@ -37,3 +40,22 @@ def prepare_workers(launcher: Launcher, config: RunConfig) -> None:
         from era_cnn.sweeps.pool import prepare
 
         prepare(getattr(DATASETS[config.data.name], "imports", ()))
+
+
+def hint_at_threads(launcher: Launcher, typed: Sequence[str], *, threads: int, num_jobs: int) -> str:
+    """What to type so that more jobs run at once on this machine; empty if as many run as may, or threads are typed.
+
+    Args:
+        launcher: How jobs are started.
+        typed: The overrides that were typed.
+        threads: The threads of each job.
+        num_jobs: The number of jobs.
+    """
+    if not isinstance(launcher, LocalLauncher) or any(text.lstrip("+").startswith("threads=") for text in typed):
+        return ""
+    cores = len(available_cores())
+    wanted, fitting = min(launcher.n_jobs or cores, num_jobs, cores), max(1, cores // threads)
+    if wanted <= fitting:
+        return ""
+    have = f"Each job has threads={threads}, so {amount(fitting, 'job')} at a time fit{'s' if fitting == 1 else ''}"
+    return f"{have} on {amount(cores, 'core')}. To run {wanted} at once, add threads=1."

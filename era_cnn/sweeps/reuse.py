@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from era_cnn.config.schema import RunConfig
 from era_cnn.config.versions import digest
 from era_cnn.errors import RunFolderError, StorageError
+from era_cnn.folders.ledger import Ledger
 from era_cnn.folders.plain import walk
 from era_cnn.folders.provenance import differences
 from era_cnn.folders.run import RunFolder
+from era_cnn.folders.sweep import LEDGER
 from era_cnn.runs import provenance
 from era_cnn.runs.parts import read_data, settled
 from era_cnn.runs.process import pick_device, set_up
+from era_cnn.sweeps.executor import Reusable
 
 LINKED = ("summary.txt", "metrics.csv", "fingerprints.jsonl", "predictions.npz", "provenance.json")
 """The files of a run besides config, log, checkpoints and result. The last one marks a run as begun."""
@@ -24,8 +29,29 @@ LINKED_IF_THERE = ("steps.csv", "summary.json", "samples.npz")
 """Further files, which runs of earlier versions lack."""
 
 
-def take_over(folder: RunFolder, config: RunConfig, places: Sequence[Path]) -> bool:
-    """Completes a job from an equal run in one of the folders `places`; False if there is none.
+def find_reusable(places: Sequence[Path], sweep_dir: Path) -> Reusable:
+    """Searches folders for completed runs; those without a run, or with a damaged one, are skipped."""
+    found: dict[str, list[Path]] = {}
+    for place in places:
+        for path, subfolders, files in walk(place):
+            if "config.yaml" in files:
+                subfolders.clear()  # a run, which contains no other runs
+            subfolders.sort()
+            if "result.json" in files and (result := _result_in(path)):
+                found.setdefault(result.get("config_sha256", ""), []).append(path)
+    return Reusable({sha256: tuple(paths) for sha256, paths in found.items()}, sweep_dir)
+
+
+def _result_in(path: Path) -> dict[str, Any] | None:
+    source = RunFolder(path)
+    with suppress(RunFolderError):
+        source.check()
+        return source.result()
+    return None
+
+
+def take_over(folder: RunFolder, config: RunConfig, reusable: Reusable) -> bool:
+    """Completes a job from an equal run; False if there is none.
 
     Runs are equal if they train to the same bits: the digests of the resolved config, the data and the code, and the
     packages, machine and environment variables in provenance.json are the same. The files are hard links, so that they
@@ -38,12 +64,17 @@ def take_over(folder: RunFolder, config: RunConfig, places: Sequence[Path]) -> b
     """
     if folder.has_begun_before:
         return False
-    device = pick_device(config.device)
+    planned, device = config, pick_device(config.device)
     config = settled(config, device)
     origin = {"config_sha256": digest(config), "data_sha256": read_data(config).sha256}
     with set_up(config.threads):  # sets an environment variable that is recorded within it
         now = {**origin, **provenance.collect(config, device)}
-    for source in _completed(places, origin):
+    elsewhere = reusable.runs.get(origin["config_sha256"], ())
+    siblings = Ledger(reusable.sweep_dir / LEDGER).folders_of(digest(planned))
+    for path in dict.fromkeys((*elsewhere, *(reusable.sweep_dir / sibling for sibling in siblings))):
+        source = RunFolder(path)
+        if not _is_equal(source, origin):
+            continue
         before = source.read_json("provenance.json")
         if any(list(differences(each, now)) for each in (before, *before.get("resumed", []))):
             continue
@@ -55,23 +86,13 @@ def take_over(folder: RunFolder, config: RunConfig, places: Sequence[Path]) -> b
     return False
 
 
-def _completed(places: Sequence[Path], origin: dict[str, str]) -> Iterator[RunFolder]:
-    """The completed runs with these digests; folders without a run, or with a damaged one, are skipped."""
-    for place in places:
-        for path, subfolders, files in walk(place):
-            if "config.yaml" in files:
-                subfolders.clear()  # a run, which contains no other runs
-            subfolders.sort()
-            if "result.json" not in files:
-                continue
-            source = RunFolder(path)
-            try:
-                source.check()
-                result = source.result()
-                if result and origin.items() <= result.items() and _is_whole(source):
-                    yield source
-            except RunFolderError:
-                continue
+def _is_equal(source: RunFolder, origin: dict[str, str]) -> bool:
+    """Whether a folder holds a completed run with these digests, whose files are whole."""
+    result = _result_in(source.path)
+    try:
+        return result is not None and origin.items() <= result.items() and _is_whole(source)
+    except RunFolderError:
+        return False
 
 
 def _is_whole(source: RunFolder) -> bool:

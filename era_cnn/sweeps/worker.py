@@ -76,7 +76,7 @@ def do_job(path: Path, manner: Manner, *, quiet: bool) -> int:
         from era_cnn.sweeps.reuse import take_over
 
         keep_memory()
-        take = functools.partial(take_over, places=manner.reuse_from) if manner.reuse_from else None
+        take = functools.partial(take_over, reusable=manner.reusable) if manner.reusable else None
         return carry_out(folder, manner.command, data_root=manner.data_root, take_over=take, quiet=quiet)
     except InUseError as error:  # another process runs the job, and records what happens
         return error.exit_code

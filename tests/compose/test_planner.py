@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import OmegaConf, open_dict
+from omegaconf import open_dict
 
 from era_cnn.compose.complaints import COMMANDS
-from era_cnn.compose.composition import compose, experiments, resolved, validated
+from era_cnn.compose.composition import compose, experiments, plain, resolved, validated
 from era_cnn.compose.words import Words, parse_words, quote
 from era_cnn.config.schema import RunConfig
 from era_cnn.errors import ConfigError
@@ -116,7 +116,7 @@ def test_a_job_is_composed_as_hydra_would_compose_it(words: list[str]) -> None:
         alone = compose(Words([*of_hydra, *job.overrides]))
         with open_dict(alone):
             alone.hydra.job.num = alone.hydra.job.id = job.number
-        assert OmegaConf.to_container(job.composed()) == OmegaConf.to_container(alone)
+        assert job.values() == plain(alone)
         assert job.config == validated(alone)
         assert job.folder == resolved(alone, "hydra.sweep.subdir")
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
-from era_cnn.config.yamltext import MAX_DEPTH, MAX_DIGITS, MAX_ENTRIES, MAX_INTERPOLATIONS, as_yaml, parse_yaml
+from era_cnn.config.yamltext import MAX_DEPTH, MAX_DIGITS, MAX_ENTRIES, MAX_INTERPOLATIONS, as_yaml, dump, parse_yaml
 from era_cnn.errors import ConfigError
 
 SCALARS = [
@@ -59,3 +59,32 @@ def test_nothing_is_an_empty_mapping() -> None:
 def test_other_readers_of_yaml_are_left_alone() -> None:
     assert yaml.safe_load("1e-3") == "1e-3"
     assert yaml.safe_dump("1e-3") == "1e-3\n...\n"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        [],
+        [1, {"a": 2}],
+        "text",
+        {"a": None},
+        {"a": {}},
+        {"a": []},
+        {"only": {"a": 1, "b": {"c": "x " * 90, "d": ["y " * 90, True]}, "e": "two\nlines\n" * 2}},
+        {"only": {"inner": {"a": 1}}},
+        {"yes": {1: "no", "a: b": "1e3"}, "null": 1.0, "é": 1, "f": "z " * 90},
+        {"a b: c" * 40: {"x": 1, "y": 2}},
+        {"x" * 200: {"x": 1, "y": 2}},
+        {"a null b": {"x": 1, "y": 2}},
+        {"null": {"x": 1, "y": 2}},
+        {7: {"x": 1, "y": 2}},
+        {"k": {"x" * 200: 1, "y": {"z": []}}},
+    ],
+)
+def test_a_mapping_is_written_entry_by_entry_as_it_would_be_at_once(values: object) -> None:
+    for dumper in (yaml.SafeDumper, yaml.CSafeDumper):
+        at_once = yaml.dump(values, Dumper=dumper, sort_keys=False, allow_unicode=True)
+        assert dump(values, dumper) == at_once
+        assert dump(values, dumper) == at_once  # remembered
+    assert dump({"a": 1}, yaml.SafeDumper) != dump({"a": True}, yaml.SafeDumper) != dump({"a": 1.0}, yaml.SafeDumper)

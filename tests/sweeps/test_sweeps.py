@@ -368,6 +368,15 @@ def test_equal_runs_are_taken_from_where_they_lie(sweep, command, tmp_path: Path
     assert states("multirun/d") == ["reused", "reused"]
 
 
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_job_is_taken_from_an_equal_one_of_its_own_sweep(launcher: str, sweep) -> None:
+    words = ("seed=1", "name=a,b", "sweep.reuse=true", "hydra.launcher.n_jobs=1")
+    words = words if launcher == "local" else words[:-1]
+    assert sweep("-m", *SMALL, *words, f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep").returncode == 0
+    assert states() == ["completed", "reused"]
+    assert status(Path("sweep/1_b"))["reused_from"] == str(Path.cwd() / "sweep" / "0_a")
+
+
 def test_a_recorded_folder_is_searched_for_equal_runs_only_if_it_is_given_again(sweep, command, tmp_path: Path) -> None:
     command(*SMALL, "seed=1", "hydra.run.dir=elsewhere/a")
     words = ["-m", *SMALL, "seed=1,2", "sweep.reuse=true", "sweep.reuse_from=[elsewhere]", "hydra.sweep.dir=sweep"]

@@ -8,7 +8,7 @@ RAY := .venv-ray/installed
 # Else each of a hundred interpreters compiles the package, and each worker rewrites the assertions of all tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help install lock run test test-wheel test-launchers test-compiler test-faults test-browser test-ray lint check format docs pictures bench faults
+.PHONY: help install lock run test test-wheel test-launchers test-compiler test-benchmarks test-faults test-browser test-ray lint check format docs pictures bench faults
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -37,8 +37,8 @@ lock: ## write constraints.txt: the versions that an install into an empty envir
 run: install ## train a complete run on the embedded digits
 	$(BIN)/era-cnn experiment=model_4_digits
 
-test: install ## run the tests, except those of the wheel, launcher plugins, compiler and fault injection
-	$(BIN)/python -m pytest --ignore tests/browser --ignore tests/compiler --ignore tests/faults --ignore tests/test_packaging.py --ignore tests/sweeps/test_plugins.py --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
+test: install ## run the tests, except those of the wheel, launcher plugins, compiler, benchmarks and fault injection
+	$(BIN)/python -m pytest --ignore tests/benchmarks --ignore tests/browser --ignore tests/compiler --ignore tests/faults --ignore tests/test_packaging.py --ignore tests/sweeps/test_plugins.py --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
 
 test-wheel: install ## test the wheel in a separate environment
 	$(BIN)/python -m pytest tests/test_packaging.py
@@ -48,6 +48,9 @@ test-launchers: install ## test sweeps through launcher plugins: submitit, and S
 
 test-compiler: install ## test runs through PyTorch's compiler, which needs a C++ compiler
 	$(BIN)/python -m pytest tests/compiler --durations 5
+
+test-benchmarks: install ## test that each contender of the benchmarks runs
+	$(BIN)/python -m pytest tests/benchmarks
 
 test-faults: install ## run a short fault injection: runs that are killed, starved and damaged
 	$(BIN)/python -m pytest tests/faults --durations 10
@@ -63,7 +66,7 @@ lint: install ## check format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-check: lint test test-wheel test-launchers test-compiler test-faults ## run all checks of CI, except Ray
+check: lint test test-wheel test-launchers test-compiler test-benchmarks test-faults ## run all checks of CI, except Ray
 
 format: install ## format the code
 	$(BIN)/ruff format .

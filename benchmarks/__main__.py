@@ -1,8 +1,8 @@
 """`python -m benchmarks [PART ...]` measures speed, memory and start-up, and writes it to benchmarks/README.md.
 
 What is compared takes turns in one run, round after round, each in a process of its own; a ratio is taken within a
-round. PART is any of speed, growth, crowd, busy, start, augmentation, sweeps (all of these if none is given) and seeds
-(a round is a seed; some seven minutes each). Needs MNIST (ERA_CNN_DATA), and an idle machine.
+round. PART is any of speed, growth, crowd, busy, start, augmentation, large, sweeps (all of these if none is given) and
+seeds (a round is a seed; some seven minutes each). Needs MNIST (ERA_CNN_DATA), and an idle machine.
 """
 
 from __future__ import annotations
@@ -30,21 +30,31 @@ DATA = os.environ.get("ERA_CNN_DATA", "data")
 CORES = len(os.sched_getaffinity(0))
 COMMANDS = {
     "era_cnn": [sys.executable, "-m", "benchmarks.era"],
+    "compiled": [sys.executable, "-m", "benchmarks.era", "--compile"],
     "plain": [sys.executable, "benchmarks/plain.py"],
     "lightning": [str(LIGHTNING_PYTHON), "benchmarks/lightning_loop.py"],
     "floor": [sys.executable, "benchmarks/floor.py"],
 }
 """What trains the reference networks."""
-OTHERS = {"augmentation": [sys.executable, "-m", "benchmarks.augmentation"]}
+OTHERS = {part: [sys.executable, "-m", f"benchmarks.{part}"] for part in ("augmentation", "large")}
 
 
 class Contender:
     """A process that trains a round of images whenever it is asked to."""
 
     def __init__(
-        self, name: str, *, model: str, images: int, batch_size: int, threads: int, width: int = 1, **environment: str
+        self,
+        name: str,
+        *,
+        model: str,
+        images: int,
+        batch_size: int,
+        threads: int,
+        width: int = 1,
+        data: str = DATA,
+        **environment: str,
     ) -> None:
-        options = {"model": model, "data": DATA, "images": images, "batch-size": batch_size, "threads": threads}
+        options = {"model": model, "data": data, "images": images, "batch-size": batch_size, "threads": threads}
         words = [f"--{key}={value}" for key, value in {**options, "width": width}.items()]
         self.images = images
         self.process = subprocess.Popen(
@@ -70,7 +80,9 @@ class Contender:
     def close(self) -> int:
         """Ends it; returns the most memory that it held, in bytes."""
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.close()
+        self.process.stdout.close()
         _, status, usage = os.wait4(self.process.pid, 0)
         self.process.returncode = os.waitstatus_to_exitcode(status)
         return usage.ru_maxrss * 1024
@@ -205,6 +217,35 @@ def augmentation(rounds: int) -> dict[str, Any]:
     return found
 
 
+def large(rounds: int, count: int = 200_000) -> dict[str, Any]:
+    """An epoch over a folder of images, mapped from the cache and held in memory, and the memory that either takes."""
+    from benchmarks.large import SIZE, anonymous_bytes, draw
+
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/tmp")) as name:
+        draw(Path(name), count)
+        options = {"images": count, "batch_size": 128, "threads": CORES, "data": name}
+        started = time.perf_counter()
+        contenders = {"mapped": Contender("large", model="mapped", XDG_CACHE_HOME=name, **options)}
+        first = time.perf_counter() - started
+        contenders["memory"] = Contender("large", model="memory", XDG_CACHE_HOME=name, **options)
+        speeds: dict[str, list[float]] = {way: [] for way in contenders}
+        for _ in range(rounds):
+            for way, contender in contenders.items():
+                speeds[way].append(contender.round())
+        anonymous = {way: anonymous_bytes(each.process.pid) for way, each in contenders.items()}
+        for contender in contenders.values():
+            contender.close()
+    found = {
+        "pixels_bytes": count * 3 * SIZE * SIZE,
+        "first_seconds": first,
+        "images_per_second": {way: spread(values) for way, values in speeds.items()},
+        "ratio": spread([one / other for one, other in zip(speeds["mapped"], speeds["memory"], strict=True)]),
+        "anonymous_bytes": anonymous,
+    }
+    print(json.dumps(found), flush=True)
+    return found
+
+
 FIRST_STEP = """
 import os, sys
 from era_cnn.training.objective import Objective
@@ -291,12 +332,13 @@ PARTS = {
     "busy": busy,
     "start": start,
     "augmentation": augmentation,
+    "large": large,
     "sweeps": sweeps,
     "seeds": seeds,
 }
 
 
-WITHOUT_LIGHTNING = {"busy", "augmentation", "sweeps", "seeds"}
+WITHOUT_LIGHTNING = {"busy", "augmentation", "large", "sweeps", "seeds"}
 """The parts that do without it."""
 
 
@@ -315,9 +357,24 @@ def main() -> None:
     path = Path(__file__).with_name("record.json")
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for part in parts:
-        record[part] = {"rounds": args.rounds, "found": PARTS[part](args.rounds), **machine()}
+        others = busy_share()
+        print(f"{part}: others keep {others:.0%} of the processors busy", flush=True)
+        record[part] = {"rounds": args.rounds, "busy": others, "found": PARTS[part](args.rounds), **machine()}
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     write_readme(record)
+
+
+def busy_share(seconds: float = 2.0) -> float:
+    """How much of the processors' time is used now, while no contender works: 0 to 1."""
+
+    def times() -> tuple[int, int]:
+        first = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0]
+        ticks = [int(word) for word in first.split()[1:9]]
+        return ticks[3] + ticks[4], sum(ticks)  # idle or waiting for a disk, and all
+
+    (idle, total), _ = times(), time.sleep(seconds)
+    idle_later, total_later = times()
+    return round(1 - (idle_later - idle) / (total_later - total), 3)
 
 
 def machine() -> dict[str, str]:

@@ -19,6 +19,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--width", type=int, default=1, help="the factor on all channels")
+    parser.add_argument("--compile", action="store_true", help="through PyTorch's compiler")
     return parser.parse_args()
 
 

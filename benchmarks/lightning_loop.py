@@ -15,11 +15,11 @@ import lightning
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.contender import options, serve
-from benchmarks.networks import NETWORKS, ROTATES, mnist
+from benchmarks.networks import NETWORKS, data_set
 
 
 class Classifier(lightning.LightningModule):
@@ -52,8 +52,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.set_num_threads(args.threads)
-    dataset = Subset(mnist(args.data, train=True, rotate=ROTATES[args.model]), range(args.images))
-    loader = DataLoader(dataset, batch_size=args.batch_size, shuffle=True)
+    loader = DataLoader(data_set(args.model, args.data, args.images), batch_size=args.batch_size, shuffle=True)
     classifier, clock = Classifier(NETWORKS[args.model](args.width)), Clock()
 
     def round_() -> float:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.contender import options, serve
-from benchmarks.networks import NETWORKS, ROTATES, mnist
+from benchmarks.networks import NETWORKS, data_set
 
 
 def train_epoch(model: torch.nn.Module, loader: DataLoader, optimizer: torch.optim.Optimizer) -> float:
@@ -38,8 +38,7 @@ def train_epoch(model: torch.nn.Module, loader: DataLoader, optimizer: torch.opt
 def main() -> None:
     args = options()
     torch.set_num_threads(args.threads)
-    dataset = Subset(mnist(args.data, train=True, rotate=ROTATES[args.model]), range(args.images))
-    loader = DataLoader(dataset, batch_size=args.batch_size, shuffle=True)
+    loader = DataLoader(data_set(args.model, args.data, args.images), batch_size=args.batch_size, shuffle=True)
     model = NETWORKS[args.model](args.width)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 

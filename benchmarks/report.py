@@ -9,6 +9,7 @@ from typing import Any
 
 CONTENDERS = {
     "era_cnn": "era_cnn",
+    "compiled": "era_cnn, `trainer.compile=true`",
     "plain": "plain loop",
     "lightning": "Lightning",
     "floor": "convolutions alone",
@@ -26,7 +27,14 @@ round: median (least to most). A round is 50 steps, training alone, real MNIST.
   step, as in the reference runs.
 - **Lightning** (`lightning_loop.py`): the same with its default loaders, bar and logger, in an environment of its own.
 - **convolutions alone** (`floor.py`): forward and backward, in the faster of the two memory layouts, nothing else.
+
+`cifar10_dilated` trains on noise of CIFAR-10's shape, for all of them; the plain loop and Lightning with torchvision's
+flip, affine and erasing. A dash stands for a figure that is refused: its rounds are more than half of their median
+apart, because the machine was busy.
 """
+
+DISAGREE = 0.5
+"""How far apart the rounds of a figure may be, as a share of their median."""
 
 
 def write_readme(record: dict[str, Any]) -> None:
@@ -44,12 +52,23 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
             yield ""
             yield from write(record[part]["found"])
             yield ""
-            yield f"{record[part]['rounds']} rounds, code `{record[part]['code']}`, {record[part]['machine']}."
+            yield _origin(record[part])
+
+
+def _origin(part: dict[str, Any]) -> str:
+    busy = f"; others used {part['busy']:.0%} of the processors when it began" if "busy" in part else ""
+    return f"{part['rounds']} rounds, code `{part['code']}`, {part['machine']}{busy}."
 
 
 def _ratio(values: list[float]) -> str:
+    return _figure(values, ".2f")
+
+
+def _figure(values: list[float], style: str) -> str:
+    """Median, least and most; no median if they are too far apart."""
     median, least, most = values
-    return f"{median:.2f} ({least:.2f} to {most:.2f})"
+    shown = f"{median:{style}}" if most - least <= DISAGREE * median else "–"
+    return f"{shown} ({least:{style}} to {most:{style}})"
 
 
 def _table(head: str, rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
@@ -107,17 +126,13 @@ def _crowd(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _busy(found: dict[str, Any]) -> Iterator[str]:
-    def speed(values: list[float]) -> str:
-        median, least, most = values
-        return f"{median:,.0f} ({least:,.0f} to {most:,.0f})"
-
     yield "## Busy machines"
     yield ""
     yield "Model-4, images a second with as many threads as there are cores, by how threads wait for each other: on an"
     yield "idle machine, and next to one other process that keeps a core busy. `era-cnn` sets GOMP_SPINCOUNT=10000."
     yield from _table(
         "threads wait | idle | next to another process",
-        ((f"`{way}`", speed(both["idle"]), speed(both["busy"])) for way, both in found.items()),
+        ((f"`{way}`", *(_figure(both[state], ",.0f") for state in ("idle", "busy"))) for way, both in found.items()),
     )
 
 
@@ -159,6 +174,25 @@ def _augmentation(found: dict[str, Any]) -> Iterator[str]:
     )
 
 
+def _large(found: dict[str, Any]) -> Iterator[str]:
+    gigabytes, anonymous = found["pixels_bytes"] / 1e9, found["anonymous_bytes"]
+    yield "## Data larger than memory"
+    yield ""
+    yield f"A folder of JPEG files of 64×64 pixels ({gigabytes:.1f} GB decoded), an epoch a round, with a network so"
+    yield "small that reading counts: from the mapped file of decoded images, and with all of them copied into memory."
+    yield "Anonymous memory is what belongs to no file; mapped pages are given back when memory is needed for something"
+    yield f"else. The first start, which decodes, and the first epoch took {found['first_seconds']:.0f} seconds."
+    yield from _table(
+        "images | images a second | anonymous memory",
+        (
+            (way, _figure(values, ",.0f"), f"{anonymous[way] / 2**20:,.0f} MiB")
+            for way, values in found["images_per_second"].items()
+        ),
+    )
+    yield ""
+    yield f"Mapped ones are {_ratio(found['ratio'])} times as fast."
+
+
 def _seeds(found: dict[str, Any]) -> Iterator[str]:
     def spread(accuracies: list[float]) -> str:
         return f"{100 * statistics.mean(accuracies):.2f} ± {100 * statistics.stdev(accuracies):.2f} %"
@@ -192,6 +226,7 @@ SECTIONS = {
     "busy": _busy,
     "start": _start,
     "augmentation": _augmentation,
+    "large": _large,
     "sweeps": _sweeps,
     "seeds": _seeds,
 }

@@ -19,7 +19,7 @@ CONTENDERS = {
 INTRODUCTION = """
 `make bench` measures all of this again and writes this page (`record.json` holds the figures). What is compared takes
 turns in one run, each in a process of its own; the figures are medians over the rounds, and ratios are taken within a
-round: median (least to most). A round is 50 steps, training alone, real MNIST.
+round: median (least to most). A round is 50 steps (8 for CIFAR-10), training alone, real MNIST.
 
 - **era_cnn**: `fit`, as `era-cnn` calls it, with its checks and counts; the command's bar and log lines, some of them a
   second, and its checkpoints are not in it.

@@ -39,6 +39,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import setup_globals
+from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode
@@ -226,12 +227,41 @@ class Loader(ConfigLoaderImpl):
         with self.limits():
             composed = self._from_base(config_name, overrides) if run_mode == RunMode.RUN else None
             if composed is None:
-                composed = super()._load_configuration_impl(
-                    config_name, overrides, run_mode, from_shell, validate_sweep_overrides
-                )
+                try:
+                    composed = super()._load_configuration_impl(
+                        config_name, overrides, run_mode, from_shell, validate_sweep_overrides
+                    )
+                except HydraException:
+                    composed = self._with_a_choice(config_name, overrides) if run_mode == RunMode.MULTIRUN else None
+                    if composed is None:
+                        raise
         self.check(config_name, composed, len(overrides))
         mark_checked(composed)
         return composed
+
+    def _with_a_choice(self, config_name: str | None, overrides: list[str]) -> Composed | None:
+        """The config of a sweep, with the first option of each swept group; None if it can't be composed either.
+
+        Hydra leaves swept groups out, so a key that only their options have is unknown to it.
+        """
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        chosen = [self._first_choice(each) or text for each, text in zip(parsed, overrides, strict=True)]
+        if chosen == overrides:
+            return None
+        try:
+            composed = super()._load_configuration_impl(config_name, chosen, RunMode.MULTIRUN)
+        except HydraException:
+            return None
+        _record_overrides(composed, [each for each in parsed if not each.is_hydra_override()])
+        return composed
+
+    def _first_choice(self, override: Override) -> str | None:
+        if override.is_hydra_override() or not override.is_choice_sweep():
+            return None
+        if not self.repository.group_exists(override.key_or_group):
+            return None
+        key = (override.input_line or "").partition("=")[0]
+        return next((f"{key}={each}" for each in override.sweep_string_iterator()), None)
 
     def _from_base(self, config_name: str | None, overrides: Sequence[str]) -> Composed | None:
         """The config that Hydra would compose, made from a remembered one; None if Hydra has to do it."""

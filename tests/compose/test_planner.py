@@ -50,6 +50,21 @@ def test_hydras_complaints_have_our_form(override: str, message: str) -> None:
     assert len(caught.value.problems) == 1
 
 
+def test_a_key_may_belong_to_the_swept_options_alone() -> None:
+    swept = ("experiment=cifar10_dilated,cifar10_resnet9", "augmentation.cutout.height=[4,4]", "seed=1,2")
+    jobs = jobs_of(*swept)
+    assert [job.augmentation.chosen()["cutout"].height for job in jobs] == [[4, 4]] * 4
+    assert [(job.name, job.seed) for job in jobs] == [
+        (name, seed) for name in ("cifar10_dilated", "cifar10_resnet9") for seed in (1, 2)
+    ]
+    assert list(compose(Words(list(swept)), RunMode.MULTIRUN).hydra.overrides.task) == list(swept)
+
+
+def test_a_key_that_one_of_the_swept_options_lacks_is_refused() -> None:
+    with pytest.raises(ConfigError, match="augmentation.cutout.height must be a key of the config"):
+        jobs_of("experiment=cifar10_dilated,cifar10_small", "augmentation.cutout.height=[4,4]")
+
+
 def test_every_override_at_fault_is_named() -> None:
     with pytest.raises(ConfigError) as caught:
         config_of("optimizer=sdg", "sede=1", "seed=")

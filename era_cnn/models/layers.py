@@ -117,7 +117,7 @@ def _takes_the_fast_way(layer: nn.Module, images: Tensor) -> bool:
 
 
 class _CompilableBatchNorm(torch.autograd.Function):
-    """What `_BatchNorm` computes, in operations that the compiler fuses: two passes over the activations each way.
+    """What `_BatchNorm` computes, in operations that the compiler fuses: three passes over the activations, two back.
 
     PyTorch 2.14 compiles its own batch norm wrongly on a CPU if a leaky ReLU comes before it.
     """

@@ -7,6 +7,8 @@ RAY := .venv-ray/installed
 
 # Else each of a hundred interpreters compiles the package, and each worker rewrites the assertions of all tests.
 unexport PYTHONDONTWRITEBYTECODE
+# Else no test would see what the interpreter does with output that it could not write until it ends.
+unexport PYTHONUNBUFFERED
 
 .PHONY: help install lock run test test-wheel test-launchers test-compiler test-benchmarks test-faults test-browser test-ray lint check format docs pictures bench faults
 .DEFAULT_GOAL := help

@@ -34,8 +34,23 @@ def say(*lines: str) -> None:
 
 def complain(*lines: str) -> None:
     """Prints lines to standard error; if it is closed or full, does nothing, since the exit code still tells."""
-    with suppress(OSError):
+    try:
         print(_encodable("\n".join(map(harmless, lines)), sys.stderr), file=sys.stderr, flush=True)
+    except OSError:
+        drop_complaints()
+
+
+def drop_complaints() -> None:
+    """Drops what standard error has not been able to write: the interpreter would fail when it flushes it at exit."""
+    with suppress(OSError), open(os.devnull, "wb") as nowhere:
+        descriptor = sys.stderr.fileno()
+        kept = os.dup(descriptor)
+        try:
+            os.dup2(nowhere.fileno(), descriptor)
+            sys.stderr.flush()
+        finally:
+            os.dup2(kept, descriptor)
+            os.close(kept)
 
 
 def draw(text: str) -> None:

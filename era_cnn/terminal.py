@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from era_cnn.errors import EraCnnError, OutputError, harmless
 from era_cnn.machine import spin_briefly
-from era_cnn.output import accept_all_characters, complain, discard_output, draw
+from era_cnn.output import accept_all_characters, complain, discard_output, draw, drop_complaints
 from era_cnn.signals import exit_code_of, handled_signals
 
 
@@ -26,7 +26,11 @@ def own_the_process() -> None:
 
 
 def flushed(code: int) -> int:
-    """Flushes standard output; returns the exit code. If the flush fails, says so, and returns 1."""
+    """Flushes both streams; returns the exit code. If standard output can't be flushed, says so, and returns 1."""
+    try:
+        sys.stderr.flush()
+    except OSError:  # a library's warning, for example
+        drop_complaints()
     try:
         draw("")
     except OutputError as error:

@@ -543,11 +543,22 @@ def test_an_output_that_is_full_is_named(line: str, unbuffered: str, monkeypatch
 
 
 @pytest.mark.process
-@pytest.mark.parametrize(("line", "code"), [("sede=1 2> /dev/full", 2), ("models >&-", 0), ("RUN >&- 2>&-", 0)])
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("sede=1 2> /dev/full", 2),
+        ("models >&-", 0),
+        ("RUN trainer.ema_decay=0.9999 2> /dev/full", 0),
+        ("RUN >&- 2>&-", 0),
+    ],
+)
 def test_streams_that_are_full_or_closed_from_the_start_matter_to_nobody(line: str, code: int) -> None:
     program = " ".join(map(shlex.quote, ENTRY_POINTS[1]))
     command = f"{program} {line.replace('RUN', ' '.join([*SMALL, 'report=false']))}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        ["bash", "-c", command], env=buffered, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == code, done.stderr
     assert done.stderr == ""
 

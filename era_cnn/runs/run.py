@@ -21,7 +21,7 @@ from era_cnn.output import shown
 from era_cnn.runs import provenance
 from era_cnn.runs.compiler import compile_training
 from era_cnn.runs.initial import fit_of, initial_weights
-from era_cnn.runs.listeners.console import Console, describe_result, describe_start
+from era_cnn.runs.listeners.console import Console, announce_average, describe_result, describe_start
 from era_cnn.runs.listeners.logging import loggers_of
 from era_cnn.runs.listeners.pace import Pace
 from era_cnn.runs.listeners.profiler import Profiler
@@ -98,6 +98,8 @@ def run(
         folder.write_text("summary.txt", "\n".join([summary.table(), *notes, ""]))
         folder.write_json("summary.json", summary.to_json(config.info))
         console.say(describe_start(config, parts))
+        if config.trainer.ema_decay is not None:
+            announce_average(console, config.trainer.ema_decay, config.trainer.epochs_to_run * len(parts.train))
         if config.trainer.compile:
             console.say(f"Compiled the training step in {compile_training(parts.objective, parts.train):.0f} seconds")
         if initial is not None:

@@ -190,6 +190,19 @@ def describe_start(config: RunConfig, parts: Parts) -> str:
     )
 
 
+def announce_average(console: Console, decay: float, num_steps: int) -> None:
+    """Says over how many of the steps averaged weights look back, and warns if the training has fewer."""
+    looks_back = 1 / (1 - decay)
+    if looks_back <= num_steps:
+        console.say(f"Averaged weights look back over about {looks_back:,.0f} of {num_steps:,} steps")
+        return
+    shorter = max(0.5, 1 - 10 / num_steps)
+    console.warn(
+        f"trainer.ema_decay={decay:g} looks back over about {looks_back:,.0f} steps, and the training has {num_steps:,}: "
+        f"the average will lag behind the weights. trainer.ema_decay={shorter:.3g} looks back over a tenth of them."
+    )
+
+
 def describe_result(result: Result, config: RunConfig) -> str:
     """The lines at the end: accuracies in percent, the target, the speed, and what can be expected of a replay."""
     watches_test = (result.watched or "").startswith("test_")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from era_cnn.folders.result import Result
-from era_cnn.runs.listeners.console import Console, describe_result, describe_step
+from era_cnn.runs.listeners.console import Console, announce_average, describe_result, describe_step
 from era_cnn.training.evaluate import Tally
 from era_cnn.training.history import EpochMetrics, Scores
 from era_cnn.training.loop import Step
@@ -37,6 +37,22 @@ def result_of(**changes: object) -> Result:
         "data_sha256": "", "seconds": 450.0, "images_per_second": 2000.0,
     }  # fmt: skip
     return Result(**{**values, **changes})
+
+
+def test_averaged_weights_say_how_far_they_look_back(capsys: pytest.CaptureFixture[str]) -> None:
+    announce_average(Console(is_terminal=False), 0.999, num_steps=14_070)
+    assert capsys.readouterr() == ("Averaged weights look back over about 1,000 of 14,070 steps\n", "")
+
+
+@pytest.mark.parametrize(("num_steps", "shorter"), [(400, "0.975"), (1, "0.5")])
+def test_averaged_weights_that_lag_behind_are_warned_of(
+    num_steps: int, shorter: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    announce_average(Console(is_terminal=False), 0.999, num_steps=num_steps)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"trainer.ema_decay=0.999 looks back over about 1,000 steps, and the training has {num_steps}:" in err
+    assert f"trainer.ema_decay={shorter} looks back over a tenth of them." in err
 
 
 def test_the_line_of_an_epoch_is_that_of_the_reference_log() -> None:

@@ -199,8 +199,8 @@ def announce_average(console: Console, decay: float, num_steps: int) -> None:
     shorter = max(0.5, 1 - 10 / num_steps)
     console.warn(
         f"trainer.ema_decay={decay:g} looks back over about {looks_back:,.0f} steps, and the training has "
-        f"{num_steps:,}: the average will lag behind the weights. trainer.ema_decay={shorter:.3g} looks back over a tenth "
-        "of them."
+        f"{num_steps:,}: the average will lag behind the weights. "
+        f"trainer.ema_decay={shorter:.3g} looks back over a tenth of them."
     )
 
 

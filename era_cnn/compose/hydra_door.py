@@ -252,7 +252,7 @@ class Loader(ConfigLoaderImpl):
             composed = super()._load_configuration_impl(config_name, chosen, RunMode.MULTIRUN)
         except HydraException:
             return None
-        _record_overrides(composed, [each for each in parsed if not each.is_hydra_override()])
+        _record_overrides(composed, parsed)
         return composed
 
     def _first_choice(self, override: Override) -> str | None:
@@ -277,10 +277,9 @@ class Loader(ConfigLoaderImpl):
             return None
         self._apply_overrides_to_config([each for each in parsed if each not in choices], composed)
         composed.hydra.runtime.cwd = os.getcwd()
-        _record_overrides(composed, [each for each in parsed if not each.is_hydra_override()])
-        for each in parsed:
-            if each.is_hydra_override():
-                composed.hydra.overrides.hydra.append(each.input_line)
+        _record_overrides(composed, parsed)
+        own = [each.input_line for each in parsed if each.is_hydra_override()]
+        composed.hydra.overrides.hydra.extend(own)
         return composed
 
     def _base(self, config_name: str, choices: tuple[str, ...]) -> Composed | None:
@@ -559,6 +558,8 @@ def set_job(composed: Composed, number: int, overrides: Sequence[Override]) -> N
 
 
 def _record_overrides(composed: Composed, overrides: Sequence[Override]) -> None:
+    """Records those overrides that are not Hydra's own."""
+    overrides = [override for override in overrides if not override.is_hydra_override()]
     composed.hydra.overrides.task = [override.input_line for override in overrides]
     names = composed.hydra.job.config.override_dirname
     composed.hydra.job.override_dirname = override_dirname(overrides, names)

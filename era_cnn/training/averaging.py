@@ -12,11 +12,15 @@ from era_cnn.errors import RunFolderError
 from era_cnn.training.state import Member
 
 
+def decay_at(num_updates: int, decay: float) -> float:
+    """The decay after a number of updates: it grows, so that the random weights of the beginning are soon forgotten."""
+    return min(decay, (1 + num_updates) / (10 + num_updates))
+
+
 class Average(Member):
     """A second network whose tensors follow those of the first: average += (1 - decay) · (tensor - average).
 
-    The decay grows as min(decay, (1 + n) / (10 + n)) with the number of updates n, so that the random weights of the
-    beginning are soon forgotten; later it looks back over about 1 / (1 - decay) updates. The moments of batch norm are
+    The decay is `decay_at`; the average looks back over about 1 / (1 - decay) updates. The moments of batch norm are
     averaged like weights; integers are copied.
 
     Attributes:
@@ -30,7 +34,7 @@ class Average(Member):
     @torch.no_grad()
     def after_step(self) -> None:
         """Moves the average towards the weights after an update."""
-        decay = min(self._decay, (1 + self._num_updates) / (10 + self._num_updates))
+        decay = decay_at(self._num_updates, self._decay)
         self._num_updates += 1
         followed = self._followed.state_dict()
         for name, average in self.network.state_dict().items():

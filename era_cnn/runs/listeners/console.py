@@ -21,6 +21,7 @@ from era_cnn.models.build import count_params
 from era_cnn.output import complain, say
 from era_cnn.runs.listeners.bar import Bar
 from era_cnn.runs.parts import Parts
+from era_cnn.training.averaging import decay_at
 from era_cnn.training.history import EpochMetrics, Scores
 from era_cnn.training.listeners import Listener, Training
 from era_cnn.training.loop import Step
@@ -191,17 +192,16 @@ def describe_start(config: RunConfig, parts: Parts) -> str:
 
 
 def announce_average(console: Console, decay: float, num_steps: int) -> None:
-    """Says over how many of the steps averaged weights look back, and warns if the training has fewer."""
-    looks_back = 1 / (1 - decay)
-    if looks_back <= num_steps:
-        console.say(f"Averaged weights look back over about {looks_back:,.0f} of {num_steps:,} steps")
-        return
-    shorter = max(0.5, 1 - 10 / num_steps)
-    console.warn(
-        f"trainer.ema_decay={decay:g} looks back over about {looks_back:,.0f} steps, and the training has "
-        f"{num_steps:,}: the average will lag behind the weights. "
-        f"trainer.ema_decay={shorter:.3g} looks back over a tenth of them."
-    )
+    """Says over how many of the steps averaged weights look back at the end, and warns if that is not up to `decay`."""
+    reached = decay_at(num_steps - 1, decay)
+    looks_back = f"look back over about {1 / (1 - reached):,.0f} of {num_steps:,} steps"
+    if reached == decay:
+        console.say(f"Averaged weights {looks_back}")
+    else:
+        console.warn(
+            f"trainer.ema_decay must be reached by a decay that grows with the steps, got {decay:g}, and at most "
+            f"{reached:.3g}: averaged weights {looks_back}. Lower it, or train longer."
+        )
 
 
 def describe_result(result: Result, config: RunConfig) -> str:

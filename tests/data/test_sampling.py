@@ -62,3 +62,14 @@ def test_affine_gives_the_pixels_of_torchvision_all_of_them(images: Tensor) -> N
         images, angles=angles, shift_x=shift_x, shift_y=shift_y, scales=scales, shears=shears, fill=3
     )
     assert (moved(images, matrices, 3) == theirs).double().mean() == 1.0
+
+
+@pytest.mark.parametrize(("scale", "dtype"), [(1.0, torch.int32), (1e-5, torch.int64)])
+def test_sources_are_as_wide_as_they_must_be_and_never_wrap(scale: float, dtype: torch.dtype) -> None:
+    matrices = torch.tensor([[[1 / scale, 0.0, 3.0], [0.0, 1 / scale, 5.0]]], dtype=torch.float64)
+    sources = affine_sources(matrices, (28, 20), torch.device("cpu"))
+    assert sources.dtype == dtype
+    x = torch.floor(((torch.arange(20) + 0.5) / scale + 3) * 2**16).long()
+    y = torch.floor(((torch.arange(28) + 0.5) / scale + 5) * 2**16).long()
+    assert torch.equal(sources[0, 0, 7].long(), x)
+    assert torch.equal(sources[0, 1, :, 7].long(), y)

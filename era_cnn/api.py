@@ -7,15 +7,16 @@ random state.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from era_cnn.config.schema import RunConfig
 from era_cnn.errors import ConfigError, problem
 from era_cnn.machine import spin_briefly
 from era_cnn.paths import current_folder, expanded, typed_path
+from era_cnn.portable import choose_arithmetic, prefer_arithmetic
 
 if TYPE_CHECKING:
     from era_cnn.compose.words import Words
@@ -61,31 +62,30 @@ def train(
         EraCnnError: If an error ended the run; its folder records the error as well.
         KeyboardInterrupt: If the run was interrupted. It was saved first; `resume` continues it.
     """
-    _import_torch()
-    from era_cnn.runs.start import no_files, start
-
-    _check_listeners(listeners)
-
     if isinstance(config, RunConfig):
         if config_dir is not None:
             raise ConfigError([problem("config_dir", "go with overrides", str(config_dir), "Give it to compose.")])
         now = datetime.now()
         settled, wanted = config, f"outputs/{now:%Y-%m-%d}/{now:%H-%M-%S}_{config.name}"
-        files: Callable[[Path], Mapping[str, str]] = no_files
+        files: dict[str, Any] = {}
         command = ["era_cnn.train"]
     else:
         from era_cnn.compose import composition
 
         words = _words(config, config_dir)
         planned = composition.plan_run(words, composition.compose(words))
-        settled, wanted, files = planned.config, planned.folder, planned.hydra_files
+        settled, wanted, files = planned.config, planned.folder, {"hydra_files": planned.hydra_files}
         command = ["era_cnn.train", *config]
+    _import_torch(portable=settled.portable)
+    from era_cnn.runs.start import start
+
+    _check_listeners(listeners)
     claimed: list[Path] = []
     start(
         settled,
         Path(typed_path("folder", str(folder)) if folder else wanted),
         command,
-        hydra_files=files,
+        **files,
         listeners=listeners,
         quiet=quiet,
         raises=True,
@@ -109,12 +109,13 @@ def resume(
         EraCnnError: If the run can't be continued, or an error ended it.
         KeyboardInterrupt: If the run was interrupted again.
     """
-    _import_torch()
-    _check_listeners(listeners)
-    from era_cnn.folders.stored import run_folder
-    from era_cnn.runs.carry_out import carry_out
+    from era_cnn.folders.stored import is_portable, run_folder
 
     folder = run_folder(Path(path))
+    _import_torch(portable=is_portable(folder))
+    _check_listeners(listeners)
+    from era_cnn.runs.carry_out import carry_out
+
     root = None if data_root is None else str(data_root)
     carry_out(folder, ["era_cnn.resume", str(path)], data_root=root, listeners=listeners, quiet=quiet, raises=True)
     return load(path)
@@ -143,11 +144,11 @@ def find_lr(
     Raises:
         EraCnnError: If the config or the range is wrong, or the data is missing.
     """
-    _import_torch()
-    from era_cnn.runs.find_lr import find_lr as find
-
     typed = [] if isinstance(config, RunConfig) else list(config)
     recipe = config if isinstance(config, RunConfig) else compose(config)
+    _import_torch(portable=recipe.portable)
+    from era_cnn.runs.find_lr import find_lr as find
+
     return find(recipe, ["era_cnn.find_lr", *typed], start=start, end=end, steps=steps, seeds=seeds)
 
 
@@ -158,6 +159,9 @@ def load(path: str | Path) -> Run:
         ConfigError: If it is the folder of a sweep.
         RunFolderError: If there is no such folder, or its config is missing or damaged.
     """
+    from era_cnn.folders.stored import is_portable, run_folder
+
+    prefer_arithmetic(is_portable(run_folder(Path(path))))
     _import_torch()
     from era_cnn.use.network import Run
 
@@ -182,7 +186,9 @@ def replay(
     Raises:
         EraCnnError: If it can't be repeated.
     """
-    _import_torch()
+    from era_cnn.folders.stored import is_portable, run_folder
+
+    _import_torch(portable=is_portable(run_folder(Path(path))))
     _check_listeners(listeners)
     from era_cnn.runs.replay import replay as replay_run
 
@@ -191,8 +197,14 @@ def replay(
     return replay_run(Path(path), command, epochs=epochs, data_root=root, listeners=listeners) == 0
 
 
-def _import_torch() -> None:
-    """Imports torch with the way of waiting that a run wants; the environment is then as it was."""
+def _import_torch(*, portable: bool | None = None) -> None:
+    """Imports torch with the way of waiting that a run wants; the environment is then as it was.
+
+    Portable arithmetic lasts for the rest of the process, and so do its environment variables, which libraries read
+    late. With None, either will do.
+    """
+    if portable is not None:
+        choose_arithmetic(portable)
     before = dict(os.environ)
     spin_briefly()
     import torch  # noqa: F401 - OpenMP reads the environment now

@@ -77,6 +77,11 @@ def _env(name: object, *default: object) -> str | None:
     return None if default[0] is None else str(default[0])
 
 
+def _default_threads(portable: object) -> int:
+    """The default of `threads`: two, for the sake of speed, and one where the bits must not depend on the machine."""
+    return 1 if portable is True else 2
+
+
 def _select(key: str, *default: object, _parent_: Container) -> Any:
     if default and isinstance(default[0], dict | list):
         raise ConfigError(
@@ -113,7 +118,14 @@ def _size(value: object) -> int:
 
 
 _INTERPOLATIONS = Interpolations(
-    {"oc.env": _env, "oc.select": _select, **{name: _refusal(name) for name in REFUSED}}, _is_limited, _count
+    {
+        "oc.env": _env,
+        "oc.select": _select,
+        "default_threads": _default_threads,
+        **{name: _refusal(name) for name in REFUSED},
+    },
+    _is_limited,
+    _count,
 )
 
 

@@ -19,8 +19,9 @@ from era_cnn.compose.hydra_door import Composed, override_dirname
 from era_cnn.errors import ConfigError
 
 _KEY = r"\w+(?:\.\w+)*"
-_UNDERSTOOD = re.compile(rf"(?:[^$\\]|\$\{{(?:{_KEY}|oc\.env:[^${{}}]*)\}})*")
-"""Text whose interpolations, if any, are `${a.key}` or `${oc.env:…}`."""
+_OF_KEY = rf"default_threads:\$\{{{_KEY}\}}"
+_UNDERSTOOD = re.compile(rf"(?:[^$\\]|\$\{{(?:{_KEY}|oc\.env:[^${{}}]*|{_OF_KEY})\}})*")
+"""Text whose interpolations, if any, are `${a.key}`, `${oc.env:…}` or `${default_threads:${a.key}}`."""
 
 _REFERENCE = re.compile(rf"\$\{{({_KEY})\}}")
 _NUMBER_OR_NAME = re.compile(r"\$\{(hydra[.:]job\.num|name)\}")

@@ -315,6 +315,22 @@ def _compiled_batches_are_full(info: DataInfo, data: DataSection, trainer: Train
         yield problem("trainer.compile", rule, True, "Remove it, or lower trainer.batch_size.")
 
 
+def _portable_arithmetic_is_plain(
+    portable: bool, device: str, threads: int, precision: str, trainer: TrainerConfig
+) -> Iterator[str]:
+    if not portable:
+        return
+    why = "with portable=true"
+    if device not in ("auto", "cpu"):
+        yield problem("device", f"be cpu {why}", device, "Set device=cpu.")
+    if threads != 1:
+        yield problem("threads", f"be 1 {why}: how sums are split among threads varies", threads, "Remove it.")
+    if precision != "fp32":
+        yield problem("precision", f"be fp32 {why}", precision, "Remove it.")
+    if trainer.compile:
+        yield problem("trainer.compile", f"be false {why}: code is compiled for one processor", True, "Remove it.")
+
+
 RULES: tuple[Callable[..., Iterator[str]], ...] = (
     _epochs_within_target,
     _optimizer_fits,
@@ -333,6 +349,7 @@ RULES: tuple[Callable[..., Iterator[str]], ...] = (
     _every_part_once,
     _graphs_need_cuda,
     _compiled_batches_are_full,
+    _portable_arithmetic_is_plain,
 )
 """Rules that involve several keys; the parameters of each are the sections that it needs."""
 

@@ -66,6 +66,9 @@ class RunConfig(Section):
     seed: int = Field(ge=0, lt=2**63, description="a whole number from 0 to 2^63 - 1")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(description="the device to train on")
     threads: int = Field(ge=1, le=1024, description="the number of processor threads; results depend on it")
+    portable: bool = Field(
+        default=False, description="true or false: whether other x86-64 processors compute the same bits"
+    )
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="the arithmetic of convolutions: fp32, or bf16 by autocast"
     )

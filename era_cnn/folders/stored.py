@@ -114,6 +114,15 @@ def read_config(folder: RunFolder, data_root: str | None = None) -> StoredConfig
     return StoredConfig(config.with_data_root(typed_path("--data-root", data_root)), stored.sha256)
 
 
+def is_portable(folder: RunFolder) -> bool:
+    """Whether a run computes portably; read before its plugins are imported, which may import torch.
+
+    Raises:
+        RunFolderError: If config.yaml is missing or damaged.
+    """
+    return read_values(folder).get("portable") is True
+
+
 def read_setting(folder: RunFolder, config_sha256: str | None) -> Setting:
     """The setting of a run; it can also be read without the plugins that its config names.
 

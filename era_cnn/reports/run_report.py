@@ -27,11 +27,6 @@ MOST_MATRIX = 30
 MOST_LETTERS = 300
 """The most characters of a value of provenance.json, which holds the changes of a checkout."""
 
-PROMISE = (
-    "Results are equal bit for bit for the same packages, kind of processor or GPU, and number of threads; "
-    "elsewhere they are equal statistically."
-)
-
 
 def run_page(content: RunContent) -> str:
     """The page of a run, complete or not."""
@@ -57,12 +52,20 @@ def run_page(content: RunContent) -> str:
         augmented=_augmented(content),
         overrides=text(shlex.join(content.overrides)),
         recipe=_recipe(content),
-        promise=PROMISE,
+        promise=_promise(content),
         commands=commands(content),
         provenance=[Pair(text(key), text(shortened(value, MOST_LETTERS))) for key, value in _flat(content.provenance)],
         missing=", ".join(content.missing),
         description=description,
     )
+
+
+def _promise(content: RunContent) -> str:
+    is_portable = content.config.get("portable") is True
+    what = (
+        "packages on x86-64 processors with AVX2" if is_portable else "packages, kind of processor or GPU, and threads"
+    )
+    return f"Results are equal bit for bit for the same {what}; elsewhere they are equal statistically."
 
 
 def headline(content: RunContent) -> str:

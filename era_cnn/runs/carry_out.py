@@ -17,6 +17,7 @@ from era_cnn.errors import EraCnnError, OutputError, StorageError, TrainingError
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_config
 from era_cnn.output import say, shown
+from era_cnn.portable import check_processor
 from era_cnn.randomness import ONE_AT_A_TIME
 from era_cnn.reports.report import try_to_report, write_run_report
 from era_cnn.runs.listeners.console import Console, log_to
@@ -54,6 +55,7 @@ def carry_out(
     """
     stored = read_config(folder, data_root)  # before locking, which would create a file even if this is no run
     check_blocks(stored.config, folder.path)
+    check_processor(stored.config.portable)
     with folder.locked(), ONE_AT_A_TIME:
         if folder.result() is not None:
             if not quiet:

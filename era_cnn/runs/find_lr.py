@@ -29,7 +29,7 @@ from era_cnn.runs import provenance
 from era_cnn.runs.compiler import compile_training
 from era_cnn.runs.initial import initial_weights
 from era_cnn.runs.parts import check, make_parts, read_data, settled
-from era_cnn.runs.process import pick_device, set_up
+from era_cnn.runs.process import device_of, set_up
 from era_cnn.training.history import History
 from era_cnn.training.loop import fit
 from era_cnn.training.lr_range import Curve, Ended, RangeTest
@@ -91,7 +91,7 @@ def find_lr(
     """
     _check_range(config, start=start, end=end, steps=steps, seeds=seeds)
     check(config)
-    device = pick_device(config.device)
+    device = device_of(config)
     config = settled(config, device)
     arrays = read_data(config)
     now = datetime.now()

@@ -23,9 +23,10 @@ from era_cnn.data.transforms import make_pipeline
 from era_cnn.errors import ConfigError, RunFolderError
 from era_cnn.models.build import build_from_config, check_network
 from era_cnn.models.network import Network
+from era_cnn.portable import check_processor
 from era_cnn.runs.compiler import check_compiler
 from era_cnn.runs.initial import load_what_fits, with_source
-from era_cnn.runs.process import check_threads, pick_device
+from era_cnn.runs.process import check_threads, device_of
 from era_cnn.training.averaging import Average
 from era_cnn.training.compiled import CompiledPass
 from era_cnn.training.ending import EndsAfter, at_target, first_of, without_progress
@@ -220,7 +221,8 @@ def check_loggers(config: RunConfig) -> None:
 
 def check(config: RunConfig) -> None:
     """Raises the errors that a run would raise before it reads any data."""
-    device = pick_device(config.device)
+    check_processor(config.portable)
+    device = device_of(config)
     check_threads(config.threads)
     if config.trainer.compile:
         check_compiler(device)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
+from era_cnn.config.schema import RunConfig
 from era_cnn.errors import ConfigError, problem
 
 
@@ -26,6 +27,15 @@ def pick_device(name: str) -> torch.device:
         rule = f"be available: this machine has {', '.join(available)}"
         raise ConfigError([problem("device", rule, name, "Use device=auto for the fastest one.")])
     return torch.device(available[0] if name == "auto" else name)
+
+
+def device_of(config: RunConfig) -> torch.device:
+    """The device of a run; a portable one is trained on the processor.
+
+    Raises:
+        ConfigError: If it is not available.
+    """
+    return pick_device("cpu" if config.portable else config.device)
 
 
 def check_threads(threads: int) -> None:

@@ -18,7 +18,7 @@ from era_cnn.output import say, shown
 from era_cnn.runs import provenance
 from era_cnn.runs.carry_out import carry_out
 from era_cnn.runs.parts import check_blocks, members_of, read_data
-from era_cnn.runs.process import pick_device, set_up
+from era_cnn.runs.process import device_of, set_up
 from era_cnn.runs.start import new_folder
 from era_cnn.training.history import EpochMetrics
 from era_cnn.training.listeners import Listener
@@ -166,7 +166,7 @@ def _epochs_to_compare(original: _Original, wanted: int | None) -> int:
 def _changes(folder: RunFolder, stored: StoredConfig) -> list[str]:
     """The differences from when the run began or was resumed."""
     with set_up(stored.config.threads):  # sets an environment variable that was recorded within it
-        collected = provenance.collect(stored.config, pick_device(stored.config.device))
+        collected = provenance.collect(stored.config, device_of(stored.config))
     now = {"config_sha256": stored.sha256, "data_sha256": read_data(stored.config).sha256, **collected}
     began = folder.read_json("provenance.json")
     parts: list[dict[str, Any]] = [began, *began.get("resumed", [])]

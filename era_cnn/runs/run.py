@@ -31,7 +31,7 @@ from era_cnn.runs.listeners.writer import Writer
 from era_cnn.runs.notes import NOTES_ON_CHECKPOINTS, notes_on_fields
 from era_cnn.runs.parts import Parts, ends_after, make_parts, read_data, settled
 from era_cnn.runs.predictions import predict_test_set
-from era_cnn.runs.process import pick_device, set_up
+from era_cnn.runs.process import device_of, set_up
 from era_cnn.runs.required import check_train_accuracy
 from era_cnn.runs.result import make_result
 from era_cnn.runs.samples import collect_samples
@@ -73,7 +73,7 @@ def run(
         Interrupted: If it was asked to stop.
     """
     # Settle the device, the config and the data. From `begin` on, the run can be resumed.
-    device = pick_device(stored.config.device)
+    device = device_of(stored.config)
     config = settled(stored.config, device)
     found = folder.saved()
     if not folder.has_begun_before:

@@ -19,10 +19,11 @@ from era_cnn.errors import ConfigError, OutputError, RunFolderError, problem, sh
 from era_cnn.folders.claims import check_length, claim
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.outcome import DONE
-from era_cnn.folders.stored import read_config
+from era_cnn.folders.stored import is_portable, read_config
 from era_cnn.folders.sweep import RECORD, SUBMITIT, SweepFolder
 from era_cnn.output import complain, say, shown
 from era_cnn.paths import expanded, typed_path
+from era_cnn.portable import choose_arithmetic, prefer_arithmetic
 from era_cnn.reports.report import try_to_report, write_sweep_report
 from era_cnn.reports.rows import Row, read_rows
 from era_cnn.reports.views import as_text, write_results
@@ -53,7 +54,9 @@ def start(words: Words, composed: Composed, typed: Sequence[str]) -> int:
     # Every job is composed and checked before anything is created.
     options = sweep_options(composed)
     planner = Planner(words, composed)
+    prefer_arithmetic(composed.get("portable") is True)  # before a search imports torch
     planned = _corners(options.search, planner) if options.search else planner.plan(planner.grid())
+    choose_arithmetic(_is_portable(planned))
     prepare_workers(options.launcher, planned[0].config)
     check_jobs(planned)
     threads, num_jobs = planned[0].config.threads, options.search.n_trials if options.search else len(planned)
@@ -121,8 +124,10 @@ def resume(
 
         # Run the jobs that are not done; those that another process still works on come last.
         pending = [job for job in jobs if sweep.outcome(job).state not in DONE]
+        prefer_arithmetic(composed.get("portable") is True)
         for job in pending[:1]:
             with suppress(RunFolderError):  # reported again when the job is started
+                choose_arithmetic(is_portable(sweep.run(job)))
                 prepare_workers(options.launcher, read_config(sweep.run(job)).config)
         pending.sort(key=lambda job: sweep.run(job).is_in_use())
         manner = _manner(sweep, options, typed, data_root, words.plugins)
@@ -140,6 +145,14 @@ def _report_other_places(options: SweepOptions, request: Request, changes: Seque
     recorded, is_given = request.sweep.get("reuse_from"), any(text.startswith("sweep.reuse_from=") for text in changes)
     if options.sweep.reuse and not is_given and recorded not in (None, options.sweep.reuse_from):
         say(f"Equal runs are not searched for in {show(recorded)}. To do so, add sweep.reuse_from=… again.")
+
+
+def _is_portable(jobs: Sequence[Planned]) -> bool:
+    """Whether the jobs compute portably: workers are forked from one process, which can compute in one way only."""
+    portable = {job.config.portable for job in jobs}
+    if len(portable) > 1:
+        raise ConfigError([problem("portable", "be the same for all jobs of a sweep", [True, False], "Start two.")])
+    return portable.pop()
 
 
 def _sweep_dir(composed: Composed, options: SweepOptions) -> str:

@@ -19,7 +19,7 @@ from era_cnn.folders.run import RunFolder
 from era_cnn.folders.sweep import LEDGER
 from era_cnn.runs import provenance
 from era_cnn.runs.parts import read_data, settled
-from era_cnn.runs.process import pick_device, set_up
+from era_cnn.runs.process import device_of, set_up
 from era_cnn.sweeps.executor import Reusable
 
 LINKED = ("summary.txt", "metrics.csv", "fingerprints.jsonl", "predictions.npz", "provenance.json")
@@ -64,7 +64,7 @@ def take_over(folder: RunFolder, config: RunConfig, reusable: Reusable) -> bool:
     """
     if folder.has_begun_before:
         return False
-    planned, device = config, pick_device(config.device)
+    planned, device = config, device_of(config)
     config = settled(config, device)
     origin = {"config_sha256": digest(config), "data_sha256": read_data(config).sha256}
     with set_up(config.threads):  # sets an environment variable that is recorded within it

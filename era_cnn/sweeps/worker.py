@@ -18,8 +18,10 @@ from era_cnn.errors import EraCnnError, RunFolderError, StorageError
 from era_cnn.folders.claims import InUseError
 from era_cnn.folders.plain import open_to_append
 from era_cnn.folders.run import RunFolder
+from era_cnn.folders.stored import is_portable
 from era_cnn.machine import keep_memory
 from era_cnn.output import accept_all_characters
+from era_cnn.portable import choose_arithmetic
 from era_cnn.runs.stopping import stop_requests
 from era_cnn.signals import SIGNALS
 from era_cnn.sweeps.executor import Manner
@@ -71,6 +73,7 @@ def do_job(path: Path, manner: Manner, *, quiet: bool) -> int:
     """
     folder = RunFolder(path)
     try:
+        choose_arithmetic(is_portable(folder))  # before plugins, which may import torch
         load_plugins(manner.plugins)
         from era_cnn.runs.carry_out import carry_out  # imports torch
         from era_cnn.sweeps.reuse import take_over

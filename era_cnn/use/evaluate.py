@@ -20,7 +20,7 @@ from era_cnn.config.sections import FieldError
 from era_cnn.data.batches import EvaluationBatches, Split
 from era_cnn.errors import ConfigError, one_of, problem
 from era_cnn.runs.parts import make_evaluation_batches, make_splits, read_data
-from era_cnn.runs.process import pick_device, set_up
+from era_cnn.runs.process import device_of, pick_device, set_up
 from era_cnn.training import evaluate as evaluation
 from era_cnn.training.history import Scores
 from era_cnn.training.precision import autocast
@@ -81,7 +81,7 @@ def evaluate(
 def usable_device(config: RunConfig) -> str:
     """The device that the run was trained on, or cpu where there is none like it."""
     try:
-        return pick_device(config.device).type
+        return device_of(config).type
     except ConfigError:
         return "cpu"
 

@@ -19,7 +19,7 @@ from era_cnn.errors import amount, harmless, shortened
 from era_cnn.models.build import build_from_config
 from era_cnn.models.layers import hand_out
 from era_cnn.randomness import Stream, generator
-from era_cnn.runs.process import pick_device, set_up
+from era_cnn.runs.process import device_of, set_up
 from era_cnn.training.precision import autocast
 
 COLUMNS = 80
@@ -91,7 +91,7 @@ def profile_layers(config: RunConfig) -> NetworkCost:
     Raises:
         ConfigError: If the network can't be built, or the device is not available.
     """
-    device, size = pick_device(config.device), config.trainer.batch_size
+    device, size = device_of(config), config.trainer.batch_size
     with set_up(config.threads):
         network = build_from_config(config, may_miss_target=True).to(device).to(memory_format=torch.channels_last)
         stream = Stream()

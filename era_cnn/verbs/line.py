@@ -12,6 +12,7 @@ from era_cnn.errors import ConfigError, harmless, problem
 from era_cnn.machine import keep_memory
 from era_cnn.output import say
 from era_cnn.paths import expanded
+from era_cnn.portable import choose_arithmetic
 
 if TYPE_CHECKING:
     from era_cnn.compose.words import Words  # imports Hydra
@@ -33,8 +34,17 @@ class Line:
     owns_process: bool = False
     """Whether this process was started for this command alone."""
 
-    def prepare_to_compute(self) -> None:
-        """Makes training faster by settings that last for the rest of the process."""
+    def prepare_to_compute(self, *, portable: bool | None = None) -> None:
+        """Makes settings that last for the rest of the process, before torch is imported.
+
+        Args:
+            portable: Whether what is computed is to be portable; None if either will do.
+
+        Raises:
+            ConfigError: If this process can't compute so.
+        """
+        if portable is not None:
+            choose_arithmetic(portable)
         if self.owns_process:
             keep_memory()
 

@@ -30,7 +30,7 @@ def train(line: Line) -> int:
 
         return start_sweep(words, composed, line.typed)
     planned = plan_run(words, composed)
-    line.prepare_to_compute()
+    line.prepare_to_compute(portable=planned.config.portable)
     from era_cnn.runs.start import start
 
     return start(
@@ -64,7 +64,7 @@ def find_lr(line: Line) -> int:
     from era_cnn.compose.composition import compose_run
 
     config = compose_run(line.composing(args.overrides))
-    line.prepare_to_compute()
+    line.prepare_to_compute(portable=config.portable)
     from era_cnn.runs.find_lr import find_lr as find
 
     test = find(config, line.command, start=args.start, end=args.end, steps=args.steps, seeds=args.seeds)
@@ -84,7 +84,7 @@ def resume(line: Line) -> int:
     args = parsed(parser, line)
     path = Path(expanded(args.path))
     from era_cnn.folders.run import is_sweep
-    from era_cnn.folders.stored import run_folder
+    from era_cnn.folders.stored import is_portable, run_folder
 
     if is_sweep(path):
         from era_cnn.sweeps.commands import resume as resume_sweep
@@ -93,7 +93,7 @@ def resume(line: Line) -> int:
     if args.overrides:
         parser.error(f"a run's config must stay as it was, got {' '.join(args.overrides)}")
     folder = run_folder(path)
-    line.prepare_to_compute()
+    line.prepare_to_compute(portable=is_portable(folder))
     from era_cnn.runs.carry_out import carry_out
 
     return carry_out(folder, line.command, data_root=args.data_root)
@@ -106,7 +106,9 @@ def replay(line: Line) -> int:
     parser.add_argument("--epochs", type=int, metavar="N", help="compare the first N epochs only")
     parser.add_argument("--data-root", metavar="FOLDER", help="where the data is now, if it was moved")
     args = parsed(parser, line)
-    line.prepare_to_compute()
+    from era_cnn.folders.stored import is_portable, run_folder
+
+    line.prepare_to_compute(portable=is_portable(run_folder(Path(args.run))))
     from era_cnn.runs.replay import replay as replay_run
 
     return replay_run(Path(args.run), line.command, epochs=args.epochs, data_root=args.data_root)

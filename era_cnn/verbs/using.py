@@ -9,6 +9,7 @@ from pathlib import Path
 from era_cnn.errors import ConfigError, problem
 from era_cnn.output import say, shown
 from era_cnn.paths import expanded, typed_path
+from era_cnn.portable import prefer_arithmetic
 from era_cnn.verbs.line import Line, Parser, parsed
 
 
@@ -29,7 +30,7 @@ def eval_(line: Line) -> int:
     args = parsed(parser, line)
     _check_overrides(args.overrides, args.data)
     to = None if args.to is None else Path(typed_path("--to", args.to))
-    line.prepare_to_compute()
+    _prepare(line, args.run)
     from era_cnn.use.evaluate import evaluate
     from era_cnn.use.network import Run
 
@@ -59,7 +60,7 @@ def predict(line: Line) -> int:
     formats.add_argument("--json", action="store_true", help="print a JSON object instead of a table")
     parser.add_argument("--save", metavar="FOLDER", help="a new folder for what the network saw, as PNG")
     args = parsed(parser, line)
-    line.prepare_to_compute()
+    _prepare(line, args.run)
     from era_cnn.use.network import Run
     from era_cnn.use.predict import predict_files
 
@@ -81,7 +82,7 @@ def explain(line: Line) -> int:
     parser.add_argument("--class", dest="class_name", metavar="NAME", help="the class; default: the predicted one")
     parser.add_argument("--to", metavar="FOLDER", help="a new folder; default: explained/<date>/<time>_<experiment>")
     args = parsed(parser, line)
-    line.prepare_to_compute()
+    _prepare(line, args.run)
     from era_cnn.use.explain import explain_files
     from era_cnn.use.network import Run
 
@@ -106,6 +107,7 @@ def export(line: Line) -> int:
     parser.add_argument("--data-root", metavar="FOLDER", help="where the data is now, if it was moved")
     args = parsed(parser, line)
     to = None if args.to is None else typed_path("--to", args.to)
+    _prepare(line, args.run)
     from era_cnn.use.network import Run
 
     done = Run(expanded(args.run)).export(
@@ -120,6 +122,14 @@ def export(line: Line) -> int:
         say(f"{name}: {100 * each.accuracy:.2f} % of {each.num_images:,} test images; {changed}")
     say(f"Export folder: {shown(done.path)}")
     return 0
+
+
+def _prepare(line: Line, run: str) -> None:
+    """Computes as the run did: portably or not."""
+    from era_cnn.folders.stored import is_portable, run_folder
+
+    prefer_arithmetic(is_portable(run_folder(Path(expanded(run)))))
+    line.prepare_to_compute()
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:

@@ -68,6 +68,8 @@ def composed_exactly(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         # What is no plain value in place of another, or is referred to, is composed as before.
         (["seed=1,${trainer.epochs}"], [0, 1]),
         (["init_from=x,${name}"], [0, 1]),
+        (["portable=true,false"], [0, 1]),
+        (["threads=1,2"], [0]),
         (["trainer=overfit", "trainer.batch_size=32,64"], [0, 1]),
         (["trainer=overfit", "trainer.limit_train_images=32,64"], [0]),
         (["~experiment", "data=digits", "model.name=a,b"], [0, 1]),
@@ -133,6 +135,8 @@ def test_whatever_an_experiment_varies_can_be_swept(experiment: str) -> None:
             expected = plain(alone)
             del expected["hydra"], expected["sweep"]
             expected["data"]["root"] = values["data"].get("root")  # of the environment
+            if isinstance(expected["threads"], str):  # the default
+                expected["threads"] = 2
             if "root" not in values["data"]:
                 del expected["data"]["root"]
             assert repr(values) == repr(expected), key

@@ -166,10 +166,11 @@ def describe_scores(name: str, scores: Scores) -> str:
     )
 
 
-PROMISE = (
-    "Promise: bitwise equal results for the same packages, kind of processor or GPU, and threads; "
-    "otherwise equal statistics."
-)
+def promise(*, portable: bool) -> str:
+    """What is promised of the results of a run."""
+    what = "packages" if portable else "packages, kind of processor or GPU, and threads"
+    where = " on x86-64 processors with AVX2, as far as tried (experiments/portability)" if portable else ""
+    return f"Promise: bitwise equal results for the same {what}{where}; otherwise equal statistics."
 
 
 def describe_start(config: RunConfig, parts: Parts) -> str:
@@ -229,7 +230,7 @@ def describe_result(result: Result, config: RunConfig) -> str:
     lines += [
         f"Target: {describe_target(result, config)}",
         f"Speed: {result.images_per_second:,.0f} images/s, {result.seconds / result.epochs:.1f} s per training epoch",
-        PROMISE,
+        promise(portable=config.portable),
     ]
     return "\n".join(lines)
 

@@ -1,0 +1,94 @@
+"""Portable arithmetic: one code path in each library, so that different x86-64 processors compute the same bits.
+
+PyTorch, oneDNN and MKL choose their code by the features of the processor, and each choice rounds differently. They
+read these settings once, so they must be made before torch is imported, and last for the rest of the process. What
+was observed on which processors is in experiments/portability/.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import NoReturn
+
+from era_cnn.errors import ConfigError, problem
+
+SETTINGS = {
+    "ATEN_CPU_CAPABILITY": "avx2",  # PyTorch's own kernels
+    "ONEDNN_MAX_CPU_ISA": "AVX2",  # convolutions
+    "MKL_CBWR": "COMPATIBLE",  # matrix products
+}
+"""The environment variables that choose it."""
+
+
+def _are_made(environment: Mapping[str, str] = os.environ) -> bool:
+    return all(environment.get(name) == value for name, value in SETTINGS.items())
+
+
+class TooLateError(ConfigError):
+    """Torch was imported for another arithmetic than a run wants."""
+
+
+class _Process:
+    """How this process computes."""
+
+    is_portable = "torch" not in sys.modules and _are_made()  # such as a process that a sweep started
+    is_chosen = False
+
+
+def is_portable() -> bool:
+    """Whether this process computes portably."""
+    return _Process.is_portable
+
+
+def choose_arithmetic(portable: bool) -> None:
+    """Makes this process compute portably, if asked to; to be called before torch is imported.
+
+    Raises:
+        TooLateError: If torch was imported for another arithmetic.
+        ConfigError: If the environment chooses other code.
+    """
+    if not portable and _Process.is_chosen:
+        rule = "be true in this process, which computes portably since its first such run"
+        raise TooLateError([problem("portable", rule, portable, "Start a new process.")])
+    if not portable or _Process.is_portable:
+        return
+    for name, value in SETTINGS.items():
+        if os.environ.get(name, value) != value:
+            rule = f"be {value} for portable=true"
+            raise ConfigError([problem(f"The environment variable {name}", rule, os.environ[name], "Unset it.")])
+    if "torch" in sys.modules:
+        rule, made = "be false in a process that has imported torch", " ".join(map("=".join, SETTINGS.items()))
+        raise TooLateError([problem("portable", rule, portable, f"Start a new one, or start it with {made}.")])
+    os.environ.update(SETTINGS)
+    _Process.is_portable = _Process.is_chosen = True
+
+
+def start_again() -> NoReturn:
+    """Starts this process again, with the environment that makes it portable. Nothing was written yet."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.execve(sys.executable, sys.orig_argv, {**os.environ, **SETTINGS})
+
+
+def prefer_arithmetic(portable: bool) -> None:
+    """Makes this process compute portably, if asked to and still possible."""
+    if portable and "torch" not in sys.modules:
+        choose_arithmetic(portable)
+
+
+def check_processor(portable: bool) -> None:
+    """Checks that this process computes as a run wants, once torch is imported.
+
+    Raises:
+        TooLateError: If torch was imported for another arithmetic.
+        ConfigError: If the run is to be portable, and PyTorch has no AVX2 code for this processor.
+    """
+    import torch
+
+    choose_arithmetic(portable)
+    found = torch.backends.cpu.get_cpu_capability()
+    if portable and found != "AVX2":
+        rule = f"be false on this processor, for which PyTorch has no AVX2 code but {found}"
+        raise ConfigError([problem("portable", rule, portable, "Use an x86-64 processor with AVX2.")])

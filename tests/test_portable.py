@@ -1,0 +1,146 @@
+"""Portable arithmetic: chosen before torch is imported, for whole processes, and refused where it can't be kept."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from era_cnn import portable
+from era_cnn.config.parsing import parse
+from era_cnn.config.versions import digest
+from era_cnn.errors import ConfigError
+from era_cnn.portable import (
+    SETTINGS,
+    TooLateError,
+    check_processor,
+    choose_arithmetic,
+    is_portable,
+    prefer_arithmetic,
+)
+from era_cnn.runs.process import device_of
+from tests.conftest import config_of
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process that has not imported torch."""
+    monkeypatch.delitem(sys.modules, "torch")
+    monkeypatch.setattr(portable._Process, "is_portable", False)
+    monkeypatch.setattr(portable._Process, "is_chosen", False)
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    yield
+    for name in SETTINGS:
+        os.environ.pop(name, None)
+
+
+@pytest.mark.usefixtures("fresh")
+def test_it_is_chosen_before_torch_is_imported_and_lasts() -> None:
+    choose_arithmetic(False)
+    assert not is_portable()
+    assert not set(SETTINGS) & set(os.environ)
+    choose_arithmetic(True)
+    assert is_portable()
+    assert SETTINGS.items() <= os.environ.items()
+    choose_arithmetic(True)
+    with pytest.raises(TooLateError, match="portable must be true in this process"):
+        choose_arithmetic(False)
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("name", SETTINGS)
+def test_an_environment_that_chooses_other_code_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "other")
+    with pytest.raises(ConfigError, match=f"variable {name} must be {SETTINGS[name]} for portable=true, got 'other'"):
+        choose_arithmetic(True)
+    assert not is_portable()
+    choose_arithmetic(False)
+
+
+@pytest.mark.usefixtures("fresh")
+def test_an_environment_that_chooses_the_same_code_allows_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the variables are set by hand, or by the process that started this one."""
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    assert portable._are_made()
+    monkeypatch.setattr(portable._Process, "is_portable", True)
+    sys.modules["torch"] = torch
+    choose_arithmetic(True)
+    choose_arithmetic(False)
+
+
+def test_it_is_refused_once_torch_is_imported_and_says_how_it_can_be_had() -> None:
+    with pytest.raises(TooLateError, match="false in a process that has imported torch.*start it with ATEN_CPU_CAPAB"):
+        choose_arithmetic(True)
+    prefer_arithmetic(True)
+    assert not is_portable()
+
+
+def test_a_command_that_comes_too_late_leaves_no_folder(command, tmp_path: Path) -> None:
+    code, out, err = command("experiment=model_4_digits", "portable=true", "hydra.run.dir=run")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("portable must be false in a process")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("found", ["AVX512", "DEFAULT", "NO AVX", "SVE256"])
+def test_a_processor_without_such_code_is_refused(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(portable._Process, "is_portable", True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: found)
+    with pytest.raises(ConfigError, match=f"portable must be false on this processor.*no AVX2 code but {found}"):
+        check_processor(True)
+    check_processor(False)
+
+
+def test_the_default_of_two_threads_becomes_one() -> None:
+    assert config_of("data=digits").threads == 2
+    assert config_of("data=digits", "portable=true").threads == 1
+    assert config_of("data=digits", "portable=true", "threads=1").threads == 1
+    assert config_of("data=digits", "threads=3").threads == 3
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("threads=2", "threads must be 1 with portable=true: how sums are split among threads varies, got 2"),
+        ("device=cuda", "device must be cpu with portable=true, got 'cuda'. Set device=cpu."),
+        ("device=mps", "device must be cpu with portable=true, got 'mps'"),
+        ("precision=bf16", "precision must be fp32 with portable=true, got 'bf16'"),
+        (
+            "trainer.compile=true",
+            "trainer.compile must be false with portable=true: code is compiled for one processor",
+        ),
+        ("portable=maybe", "portable must be true or false"),
+    ],
+)
+def test_what_is_not_portable_is_refused(override: str, message: str) -> None:
+    words = ["data=digits", *([] if override.startswith("portable") else ["portable=true"]), override]
+    with pytest.raises(ConfigError, match=message):
+        config_of(*words)
+
+
+def test_a_gpu_that_is_there_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device_of(config_of("data=digits")).type == "cuda"
+    assert device_of(config_of("data=digits", "portable=true")).type == "cpu"
+
+
+def test_it_is_part_of_the_digest_of_a_config_and_of_no_config_without_it() -> None:
+    plain, other = config_of("data=digits", "threads=1"), config_of("data=digits", "portable=true")
+    assert digest(plain) != digest(other)
+    values = plain.model_dump()
+    del values["portable"]  # as an earlier version wrote it
+    assert digest(parse(values)) == digest(plain)
+
+
+@pytest.mark.parametrize("sweep", [("portable=true,false", "threads=1"), ("portable=false,true", "threads=1")])
+def test_a_sweep_computes_in_one_way(sweep: tuple[str, ...], command, tmp_path: Path) -> None:
+    code, _, err = command("-m", "experiment=model_4_digits", *sweep)
+    assert code == 2
+    assert "portable must be the same for all jobs of a sweep" in err
+    assert not (tmp_path / "multirun").exists()

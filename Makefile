@@ -10,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Else no test would see what the interpreter does with output that it could not write until it ends.
 unexport PYTHONUNBUFFERED
 
-.PHONY: help install lock run test test-wheel test-launchers test-compiler test-benchmarks test-faults test-browser test-ray lint check format docs pictures bench faults
+.PHONY: help install lock run test test-wheel test-launchers test-compiler test-benchmarks test-portable test-faults test-browser test-ray lint check format docs pictures bench faults portability
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -40,7 +40,7 @@ run: install ## train a complete run on the embedded digits
 	$(BIN)/era-cnn experiment=model_4_digits
 
 test: install ## run the tests, except those of the wheel, launcher plugins, compiler, benchmarks and fault injection
-	$(BIN)/python -m pytest --ignore tests/benchmarks --ignore tests/browser --ignore tests/compiler --ignore tests/faults --ignore tests/test_packaging.py --ignore tests/sweeps/test_plugins.py --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
+	$(BIN)/python -m pytest --ignore tests/benchmarks --ignore tests/browser --ignore tests/compiler --ignore tests/faults --ignore tests/portability --ignore tests/test_packaging.py --ignore tests/sweeps/test_plugins.py --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
 
 test-wheel: install ## test the wheel in a separate environment
 	$(BIN)/python -m pytest tests/test_packaging.py
@@ -53,6 +53,12 @@ test-compiler: install ## test runs through PyTorch's compiler, which needs a C+
 
 test-benchmarks: install ## test that each contender of the benchmarks runs
 	$(BIN)/python -m pytest tests/benchmarks
+
+test-portable: install ## compare this machine's results with the golden digests of others
+	$(BIN)/python -m pytest tests/portability -rs
+
+portability: install ## add what this machine computes to experiments/portability/
+	$(BIN)/python -m tests.portability
 
 test-faults: install ## run a short fault injection: runs that are killed, starved and damaged
 	$(BIN)/python -m pytest tests/faults --durations 10
@@ -68,7 +74,7 @@ lint: install ## check format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-check: lint test test-wheel test-launchers test-compiler test-benchmarks test-faults ## run all checks of CI, except Ray
+check: lint test test-wheel test-launchers test-compiler test-benchmarks test-portable test-faults ## run all checks of CI, except Ray
 
 format: install ## format the code
 	$(BIN)/ruff format .

@@ -1,0 +1,1 @@
+"""Golden digests: what short trainings came to on each processor that was tried. `python -m tests.portability` adds one."""

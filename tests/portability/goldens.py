@@ -1,0 +1,166 @@
+"""The golden digests: on which processors and with which PyTorch the trainings came to which digests.
+
+experiments/portability/golden.json is a list of outcomes. Processors that came to the same digests share an outcome.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from era_cnn.portable import SETTINGS
+from tests.portability.trainings import HEADLINE
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "experiments" / "portability"
+
+Digests = dict[str, dict[str, str]]
+
+
+@dataclass
+class Outcome:
+    """Digests, and the processors that came to them.
+
+    Attributes:
+        torch: The version of PyTorch, with its build.
+        portable: Whether the trainings were portable.
+        digests: Of each training: of its weights and logits.
+        processors: Each processor, with when it was tried.
+    """
+
+    torch: str
+    portable: bool
+    digests: Digests
+    processors: list[dict[str, Any]] = field(default_factory=list)
+
+    def has(self, processor: str) -> bool:
+        """Whether a processor came to it."""
+        return any(each["processor"] == processor for each in self.processors)
+
+    def differing(self, digests: Mapping[str, Mapping[str, str]]) -> list[str]:
+        """The trainings of both whose weights or logits differ."""
+        common = self.digests.keys() & digests.keys()
+        return [name for name in self.digests if name in common and self.digests[name] != digests[name]]
+
+
+def read_outcomes(folder: Path = FOLDER) -> list[Outcome]:
+    """The outcomes so far."""
+    path = folder / "golden.json"
+    return [Outcome(**each) for each in json.loads(path.read_text(encoding="utf-8"))] if path.exists() else []
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a comparison with the outcomes says: `is_equal` is None without a reference."""
+
+    is_equal: bool | None
+    text: str
+
+
+def compare(outcomes: Sequence[Outcome], torch: str, processor: str, digests: Digests, *, portable: bool) -> Verdict:
+    """Compares the digests of this machine with those of others.
+
+    A processor that was tried before must come to the same digests. Another one may confirm a portable outcome; that
+    it differs is a finding, and no failure.
+    """
+    of_torch = [each for each in outcomes if (each.torch, each.portable) == (torch, portable)]
+    if not of_torch:
+        return Verdict(None, f"no reference for PyTorch {torch}")
+    for outcome in of_torch:
+        if outcome.has(processor):
+            differing = outcome.differing(digests)
+            text = f"differs in {', '.join(differing)}" if differing else "as before"
+            return Verdict(not differing, f"{processor}: {text}")
+    if not portable:
+        return Verdict(None, f"no reference for {processor}")
+    differing = min((outcome.differing(digests) for outcome in of_torch), key=len)
+    if differing:
+        return Verdict(None, f"no reference for {processor}, which differs from others in {', '.join(differing)}")
+    return Verdict(True, f"{processor} was not tried before, and comes to the digests of others")
+
+
+def record(outcomes: list[Outcome], torch: str, seen: dict[str, Any], digests: Digests, *, portable: bool) -> None:
+    """Adds what a processor came to; an earlier observation of the same processor is replaced."""
+    for outcome in outcomes:
+        if (outcome.torch, outcome.portable) == (torch, portable):
+            outcome.processors = [each for each in outcome.processors if each["processor"] != seen["processor"]]
+    outcomes[:] = [outcome for outcome in outcomes if outcome.processors]
+    for outcome in outcomes:
+        if (outcome.torch, outcome.portable) == (torch, portable) and not outcome.differing(digests):
+            outcome.digests |= digests
+            outcome.processors.append(seen)
+            return
+    outcomes.append(Outcome(torch, portable, digests, [seen]))
+
+
+def write_outcomes(outcomes: Sequence[Outcome], folder: Path = FOLDER) -> None:
+    """Writes golden.json."""
+    values = [vars(outcome) for outcome in outcomes]
+    (folder / "golden.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def train_in_process(*, portable: bool, only: Sequence[str] = ()) -> Digests:
+    """The digests that this machine comes to, in a process that has not imported torch."""
+    command = [sys.executable, "-m", "tests.portability.trainings", "portable" if portable else "default", *only]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    digests: Digests = json.loads(done.stdout)
+    return digests
+
+
+def this_processor() -> str:
+    """The kind of processor: its name alone does not tell generations apart."""
+    values = dict.fromkeys(("model name", "cpu family", "model"), "?")
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines():
+        key, _, value = line.partition(":")
+        values |= {key.strip(): value.strip()} if key.strip() in values else {}
+    return f"{values['model name']} (family {values['cpu family']}, model {values['model']})"
+
+
+def observation(processor: str) -> dict[str, Any]:
+    """An observation of a processor, today."""
+    libraries = {"numpy": version("numpy"), "libc": " ".join(platform.libc_ver())}
+    return {"processor": processor, "date": f"{date.today()}", "python": platform.python_version(), **libraries}
+
+
+START, END = "<!-- generated by python -m tests.portability -->", "<!-- end -->"
+
+
+def write_readme(outcomes: Sequence[Outcome], folder: Path = FOLDER) -> None:
+    """Writes the generated part of README.md, between its two markers."""
+    path = folder / "README.md"
+    text = path.read_text(encoding="utf-8")
+    before, _, rest = text.partition(START)
+    path.write_text(f"{before}{START}\n{summary(outcomes)}{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
+def summary(outcomes: Sequence[Outcome]) -> str:
+    """What was observed, as Markdown."""
+    lines = []
+    for outcome in outcomes:
+        if outcome.portable and HEADLINE in outcome.digests:
+            lines += [
+                f"With PyTorch {outcome.torch}, `era-cnn experiment=model_4_digits portable=true` gives the weights",
+                f"`{outcome.digests[HEADLINE]['weights']}`.",
+                "",
+            ]
+    lines += ["| processor | PyTorch | portable | trainings | digests | date |", "|---|---|---|---|---|---|"]
+    letters = {id(outcome): chr(ord("A") + number) for number, outcome in enumerate(outcomes)}
+    for outcome in outcomes:
+        for each in outcome.processors:
+            count = each.get("trainings", len(outcome.digests))
+            portable = "yes" if outcome.portable else "no"
+            lines.append(
+                f"| {each['processor']} | {outcome.torch} | {portable} | {count} | {letters[id(outcome)]} | {each['date']} |"
+            )
+    settings = " ".join(f"`{name}={value}`" for name, value in SETTINGS.items())
+    return "\n".join([*lines, "", f"The same letter means the same digests. Portable means {settings}, one thread.", ""])

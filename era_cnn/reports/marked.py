@@ -15,7 +15,7 @@ MOST_BYTES = 2**22
 def block(name: str, text: str = "") -> str:
     """A generated part with its marks."""
     begin, end = _marks(name)
-    return f"{begin}\n{text}\n{end}" if text else f"{begin}\n{end}"
+    return f"{begin}\n\n{text}\n\n{end}" if text else f"{begin}\n{end}"
 
 
 def blocks_in(page: str) -> list[str]:

@@ -115,7 +115,7 @@ def _sentences(record: Record) -> Iterator[str]:
     runs = counted(record)
     epochs = sorted({run.epochs for run in runs})
     lasted = amount(epochs[0], "epoch") if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]} epochs"
-    yield f"{record.network.params:,} parameters, {lasted}, n = {len(runs)}; sd is that of a sample of seeds."
+    yield f"{record.network.params:,} parameters, {lasted}, n = {len(runs)}; sd is the sample standard deviation."
     yield from _what_choosing_means(record)
     yield from _against_target(record)
     for which in ("best", "final"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,8 @@ from era_cnn.reports.overview import NONE_YET, overview
 from era_cnn.reports.record_charts import curves, frontier
 from era_cnn.reports.record_page import NOT_WRITTEN, record_page
 from era_cnn.reports.recorded import Spread, first_epoch_band, place_of, public_runs, spread
-from tests.conftest import config_of
 
 Command = Callable[..., tuple[int, str, str]]
-ROOT = Path(__file__).parents[2]
 SETTING = ("experiment=model_4_digits", "trainer.epochs=2", "threads=1", "report=false")
 HERE = "0_model_4_digits"
 
@@ -586,21 +584,3 @@ def test_marks_within_a_page_are_replaced_alone() -> None:
     now = replaced(page, {"table": r"\1 new", "log": "lines", "missing": "x"})
     table, log = block("table", r"\1 new"), block("log", "lines")
     assert now == f"above\n{table}\nbetween\n{log}\nbelow"
-
-
-def figures_of_this_project() -> Iterator[Path]:
-    """The pages of this project that hold figures of records, besides those of experiments/."""
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
-        if blocks_in(path.read_text(encoding="utf-8")):
-            yield path
-
-
-def test_every_claim_of_this_project_is_that_of_its_records(capsys: pytest.CaptureFixture[str]) -> None:
-    """What `make records` writes: also that each record's config still composes, or the record says it is superseded."""
-    code = check([ROOT / "experiments", *figures_of_this_project()], composed)
-    assert code == 0, capsys.readouterr().out
-
-
-def test_the_reference_experiments_compose_without_their_data() -> None:
-    """Else no record of them could be checked where there is no MNIST."""
-    assert config_of("experiment=model_4").data.name == "mnist"

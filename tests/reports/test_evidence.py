@@ -18,13 +18,14 @@ from era_cnn.compose.words import Words
 from era_cnn.errors import RunFolderError
 from era_cnn.folders.record import RECORD, Record, best_of, parse_record, read_record
 from era_cnn.reports import charts
-from era_cnn.reports.collecting import why_superseded
+from era_cnn.reports.collecting import _without_places, why_superseded
 from era_cnn.reports.evidence import check
 from era_cnn.reports.marked import block, blocks_in, replaced
 from era_cnn.reports.overview import NONE_YET, overview
 from era_cnn.reports.record_charts import curves, frontier
 from era_cnn.reports.record_page import NOT_WRITTEN, record_page
 from era_cnn.reports.recorded import Spread, first_epoch_band, place_of, public_runs, spread
+from tests.reports.made import config_with
 
 Command = Callable[..., tuple[int, str, str]]
 SETTING = ("experiment=model_4_digits", "trainer.epochs=2", "threads=1", "report=false")
@@ -46,9 +47,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a sweep of two seeds, and single runs that must not be recorded with them."""
     folder = tmp_path_factory.mktemp("trained")
     assert main(["-m", *SETTING, "seed=1,2", f"hydra.sweep.dir={folder / 'sweep'}"]) == 0
-    others = {"limited": "trainer.limit_train_images=64", "other": "optimizer.lr=0.02"}
-    for name, word in others.items():
-        assert main([*SETTING, word, f"hydra.run.dir={folder / name}"]) == 0
+    others = {
+        "limited": ["trainer.limit_train_images=64"],
+        "other": ["optimizer.lr=0.02"],
+        "cycled": ["scheduler=cosine", "seed=3"],
+    }
+    for name, words in others.items():
+        assert main([*SETTING, *words, f"hydra.run.dir={folder / name}"]) == 0
     return folder
 
 
@@ -108,6 +113,14 @@ def test_a_record_names_no_folder_of_the_machine(trained: Path, made: Path) -> N
     text = "".join(path.read_text(encoding="utf-8") for path in made.iterdir())
     assert str(trained) not in text
     assert "sweep.dir" not in text
+
+
+def test_neither_does_the_config_of_a_record() -> None:
+    values = config_with({"data.name": "mnist", "data.root": "/home/me", "data.train_size": None}).model_dump()
+    kept = _without_places({**values, "init_from": "/home/me/run"})
+    assert "/home/me" not in json.dumps(kept)
+    assert kept["data"]["root"] == "data"
+    assert "seed" not in kept
 
 
 def test_a_seed_can_be_added_later_and_nothing_is_recorded_twice(runs: Path, made: Path, command: Command) -> None:
@@ -495,6 +508,15 @@ def test_the_first_epoch_can_be_repeated(folder: Path, command: Command, tmp_pat
     assert files_in(folder) == before
     (again,) = tmp_path.glob("outputs/*/*_model_4_digits_evidence")
     assert len((again / "metrics.csv").read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_the_repeated_epoch_is_that_of_the_recorded_seed_and_of_the_whole_schedule(
+    runs: Path, command: Command
+) -> None:
+    assert command("record", str(runs / "cycled"), "--to", "experiments/cycled")[0] == 0
+    code, out, err = command("record", "--repeat", "experiments/cycled")
+    assert (code, err) == (0, "")
+    assert out == "experiments/cycled: seed 3 is equal, bit for bit, after its first epoch.\n"
 
 
 def forged(values: dict[str, Any]) -> None:

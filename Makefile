@@ -90,7 +90,8 @@ records: install ## write again what is generated from the records in experiment
 	$(BIN)/era-cnn record --update experiments $(WITH_FIGURES)
 
 evidence: install ## train the first epoch of each record in experiments/ again, and compare; needs MNIST (ERA_CNN_DATA)
-	$(BIN)/era-cnn record --repeat experiments
+	failed=0; for record in experiments/*/record.json; do \
+		if test -f $$record; then $(BIN)/era-cnn record --repeat $$(dirname $$record) || failed=1; fi; done; exit $$failed
 
 bench: install $(LIGHTNING) ## compare speed, memory and start-up with others; writes benchmarks/; needs MNIST (ERA_CNN_DATA)
 	$(BIN)/python -m benchmarks

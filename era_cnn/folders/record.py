@@ -160,8 +160,8 @@ class Record:
 
     @property
     def portable(self) -> bool:
-        """Whether its bits are the same on every processor."""
-        return self.config.get("portable") is True
+        """Whether its bits are the same on every x86-64 processor with AVX2."""
+        return self.parsed.portable
 
     @property
     def effective(self) -> dict[str, str]:

@@ -36,7 +36,6 @@ def record(line: Line) -> int:
     if args.to is not None:
         return evidence.record_runs(paths, Path(typed_path("--to", args.to)), _composer(line))
     if args.repeat:
-        line.prepare_to_compute()
         return _repeat(evidence.record_folders(paths), line)
     return (evidence.update if args.update else evidence.check)(paths, _composer(line))
 
@@ -50,13 +49,16 @@ def _composer(line: Line) -> Compose:
 
 def _repeat(folders: Sequence[Path], line: Line) -> int:
     """Repeats each record, also if one before it differs; returns the highest exit code."""
-    from era_cnn.runs.repeat import repeat
+    from era_cnn.folders.record import read_record
 
     if not folders:
         say("No records yet, so nothing to repeat.")
     codes = [0]
     for folder in folders:
         try:
+            line.prepare_to_compute(portable=read_record(folder).portable)
+            from era_cnn.runs.repeat import repeat  # imports torch
+
             codes.append(repeat(folder, _composer(line), line.command))
         except EraCnnError as error:
             complain(f"{folder}: {error}")

@@ -15,6 +15,8 @@ import pytest
 from era_cnn.cli import main
 from era_cnn.compose.composition import compose_run
 from era_cnn.compose.words import Words
+from era_cnn.config.parsing import parse
+from era_cnn.config.versions import digest_without_seed, upgraded
 from era_cnn.errors import RunFolderError
 from era_cnn.folders.record import RECORD, Record, best_of, parse_record, read_record
 from era_cnn.reports import charts
@@ -570,6 +572,19 @@ def test_a_portable_record_demands_equal_bits_on_every_processor(record: Record)
     assert here.kind(portable=True) == there.kind(portable=True)
     assert here.kind(portable=False) != there.kind(portable=False)
     assert here.kind(portable=True) != replace(there, torch="1.0").kind(portable=True)
+
+
+def test_the_arithmetic_of_a_portable_record_is_chosen_before_it_is_repeated(folder: Path, command: Command) -> None:
+    def make_portable(values: dict[str, Any]) -> None:
+        values["config"]["portable"] = True
+        values["overrides"].append("portable=true")
+        config = parse({**upgraded(values["config"]), "seed": 1})
+        values["config_sha256"] = digest_without_seed(config)
+
+    edit(folder / RECORD, make_portable)
+    code, out, err = command("record", "--repeat", str(folder))
+    assert (code, out) == (2, "")
+    assert "portable must be false in a process that has imported torch, got true. Start a new one" in err
 
 
 def test_a_superseded_record_is_not_repeated(folder: Path, command: Command) -> None:

@@ -84,24 +84,20 @@ def _runs_table(record: Record) -> Table:
         for run in record.runs
     ]
     summary = {title: _summary(record, name) for title, name in shown.items()}
-    labels = list(next(iter(summary.values())))
+    labels = dict.fromkeys(label for each in summary.values() for label in each)
     rows += [[label, *(each.get(label, "") for each in summary.values()), "", "", ""] for label in labels]
     return ["seed", *shown, "seconds", "parts", "machine"], rows
 
 
 def _summary(record: Record, name: str) -> dict[str, str]:
-    found = spread(record, name)
-    if found is None:
-        return {}
-    bounds = prediction_interval(found.values)
-    reference = _reference(record, name)
-    return {
-        "mean ± sd": str(found),
-        "lowest": percent(min(found.values)),
-        "highest": percent(max(found.values)),
-        "one more run, 95 %": percents(bounds) if bounds else "",
-        **({"reference": "" if reference is None else percent(reference)} if reference_of(record) else {}),
-    }
+    """What all seeds say together, if there are several, and the reference's figure."""
+    found, reference = spread(record, name), _reference(record, name)
+    said = {}
+    if found is not None and len(found.values) > 1:
+        said = {"mean ± sd": str(found), "lowest": percent(min(found.values)), "highest": percent(max(found.values))}
+        if (bounds := prediction_interval(found.values)) is not None:
+            said["one more run, 95 %"] = percents(bounds)
+    return said if reference is None else {**said, "reference": percent(reference)}
 
 
 def _reference(record: Record, name: str) -> float | None:

@@ -351,6 +351,12 @@ def test_the_figures_of_the_page_are_those_of_the_record(record: Record) -> None
     assert re.findall(r"^## (.*)$", page, re.MULTILINE) == ["Target", "Result", "Analysis", "Layers", "Log"]
 
 
+def test_a_single_seed_has_no_spread(record: Record) -> None:
+    page = record_page(on_mnist(record, runs=record.runs[:1]), Path("model_4/README.md"))
+    assert "mean ± sd" not in page
+    assert "| reference | 99.35 % |" in page
+
+
 def test_the_target_that_is_reached_is_met(record: Record) -> None:
     good = tuple(replace(run, final_test_accuracy=0.94) for run in record.runs)
     page = record_page(replace(record, runs=good), Path("digits/README.md"))

@@ -10,7 +10,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # Else no test would see what the interpreter does with output that it could not write until it ends.
 unexport PYTHONUNBUFFERED
 
-.PHONY: help install lock run test test-wheel test-launchers test-compiler test-benchmarks test-portable test-faults test-browser test-ray lint check format docs pictures bench faults portability
+# The pages with figures of records, besides those of experiments/.
+WITH_FIGURES = $(shell grep -lsr --include='*.md' '^<!-- records: ' README.md docs)
+
+.PHONY: help install lock run test test-wheel test-launchers test-compiler test-benchmarks test-portable test-faults test-browser test-ray lint check format docs pictures bench faults evidence records portability
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -88,6 +91,13 @@ pictures: install ## make the pictures of README and docs/ from a real run; need
 
 faults: install ## run the full fault injection; writes experiments/reliability/; its cost needs MNIST (ERA_CNN_DATA)
 	$(BIN)/python -m tests.faults
+
+records: install ## write again what is generated from the records in experiments/, and the figures of README and docs/
+	$(BIN)/era-cnn record --update experiments $(WITH_FIGURES)
+
+evidence: install ## train the first epoch of each record in experiments/ again, and compare; needs MNIST (ERA_CNN_DATA)
+	failed=0; for record in experiments/*/record.json; do \
+		if test -f $$record; then $(BIN)/era-cnn record --repeat $$(dirname $$record) || failed=1; fi; done; exit $$failed
 
 bench: install $(LIGHTNING) ## compare speed, memory and start-up with others; writes benchmarks/; needs MNIST (ERA_CNN_DATA)
 	$(BIN)/python -m benchmarks

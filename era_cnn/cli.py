@@ -9,7 +9,7 @@ from dataclasses import replace
 from era_cnn.paths import current_folder
 from era_cnn.portable import TooLateError, is_portable, start_again
 from era_cnn.terminal import Terminated, flushed, own_the_process, report
-from era_cnn.verbs import creating, looking, reading, training, using
+from era_cnn.verbs import creating, looking, reading, recording, training, using
 from era_cnn.verbs.line import Line, read_line
 
 VERBS: dict[str, Callable[[Line], int]] = {
@@ -27,6 +27,7 @@ VERBS: dict[str, Callable[[Line], int]] = {
     "compare": reading.compare,
     "list": reading.list_,
     "note": reading.note,
+    "record": recording.record,
     "new": creating.new,
 }
 

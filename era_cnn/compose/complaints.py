@@ -27,7 +27,8 @@ from era_cnn.config.synonyms import THEIRS, plain, suggestion
 from era_cnn.errors import ConfigError, did_you_mean, one_of, problem, shortened
 
 COMMANDS = (
-    "models, describe, data, resume, replay, eval, predict, explain, export, find-lr, report, compare, list, note, new"
+    "models, describe, data, resume, replay, eval, predict, explain, export, find-lr, report, compare, list, note, "
+    "record, new"
 )
 """The verbs, for the message about an unknown first word."""
 

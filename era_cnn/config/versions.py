@@ -82,6 +82,11 @@ def digest(config: RunConfig) -> str:
     return _sha256(_essence(config))
 
 
+def digest_without_seed(config: RunConfig) -> str:
+    """As `digest`, without the seed: equal for the runs of one setting."""
+    return _sha256({key: value for key, value in _essence(config).items() if key != "seed"})
+
+
 def _essence(section: Section) -> Any:
     """The fields of a section that are part of the digest, sorted by name; transforms and layers as ordered pairs."""
     fields = type(section).model_fields

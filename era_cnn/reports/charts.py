@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-    from era_cnn.reports.content import Layer
+    from era_cnn.folders.description import Layer
 
 Draw = Callable[["Figure"], None]
 
@@ -56,6 +56,10 @@ class Chart:
         """The chart as SVG on a transparent ground."""
         return self._saved(colours, "svg", metadata={"Date": None, "Creator": None})
 
+    def svg_on_white(self) -> bytes:
+        """The chart as SVG on white, for pages whose ground may be dark."""
+        return self._saved(LIGHT, "svg", facecolor="white", transparent=False, metadata={"Date": None, "Creator": None})
+
     def png(self, colours: Colours = LIGHT) -> bytes:
         """The chart as PNG on white, 150 pixels to the inch."""
         return self._saved(colours, "png", facecolor="white", dpi=150, metadata={"Software": None})
@@ -70,7 +74,7 @@ class Chart:
             FigureCanvasAgg(figure)
             self.draw(figure, colours)
             content = io.BytesIO()
-            figure.savefig(content, format=kind, transparent=kind == "svg", **options)
+            figure.savefig(content, format=kind, **{"transparent": kind == "svg", **options})
         return content.getvalue()
 
 
@@ -148,12 +152,12 @@ def lines(
             marker = "o" if len(points) < 40 else ""
             axes.plot(*_columns(points), label=label, marker=marker, markersize=3, **look)
         axes.set(xlabel=x, ylabel=y)
-        axes.xaxis.set_major_locator(_whole_numbers())
+        axes.xaxis.set_major_locator(whole_numbers())
         if log:
             axes.set_yscale("log")
-            _plain_numbers(axes.yaxis)
+            plain_numbers(axes.yaxis)
         if percent:
-            _in_percent(axes)
+            in_percent(axes)
         if len(series) + len(behind or {}) + len(faint or {}) > 1:
             axes.legend()
 
@@ -176,7 +180,7 @@ def calibration(confidences: Sequence[float], correct: Sequence[bool]) -> Chart:
             [bin_.low + 0.05 for bin_ in bins], [bin_.count for bin_ in bins], width=0.09, color=colours.series[0]
         )
         below.set(xlabel="confidence of the prediction", ylabel="images", yscale="log")
-        _plain_numbers(below.yaxis)
+        plain_numbers(below.yaxis)
 
     error = calibration_error(bins)
     return Chart("calibration", f"Accuracy against confidence; the expected calibration error is {error:.4f}.", draw)
@@ -307,8 +311,8 @@ def points(
         axes.set(xlabel=x, ylabel=y)
         if log:
             axes.set_xscale("log")
-            _plain_numbers(axes.xaxis)
-        _in_percent(axes)
+            plain_numbers(axes.xaxis)
+        in_percent(axes)
         if 1 < len(series) <= 8:
             axes.legend(fontsize=7)
 
@@ -328,18 +332,19 @@ def categories(name: str, alt: str, series: Mapping[str, Sequence[float]], *, x:
         axes.set_xticks(range(len(series)), list(series))
         axes.tick_params(axis="x", labelrotation=35 if is_narrow else 0)
         axes.set(xlabel=x, ylabel=y)
-        _in_percent(axes)
+        in_percent(axes)
 
     return Chart(name, alt, draw)
 
 
-def _whole_numbers() -> Any:
+def whole_numbers() -> Any:
+    """Places the ticks of an axis at whole numbers."""
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(integer=True)
 
 
-def _plain_numbers(axis: Axis) -> None:
+def plain_numbers(axis: Axis) -> None:
     """Numbers on a logarithmic axis as 0.05 and 300 rather than as powers, which are formulas."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -348,7 +353,8 @@ def _plain_numbers(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _in_percent(axes: Axes) -> None:
+def in_percent(axes: Axes) -> None:
+    """Shows the fractions of the vertical axis in percent."""
     from matplotlib.ticker import PercentFormatter
 
     axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))

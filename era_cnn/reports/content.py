@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -12,10 +11,11 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from era_cnn.config.versions import upgraded
 from era_cnn.errors import RunFolderError
+from era_cnn.folders.description import Description, parse_description
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_setting, read_values
 from era_cnn.reports.answers import Predictions, read_predictions, read_samples
@@ -24,32 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 T = TypeVar("T")
-
-
-class Layer(BaseModel):
-    """A row of the layer table, as in summary.json."""
-
-    model_config = ConfigDict(strict=True)
-
-    name: str
-    type: str
-    output_shape: list[int]
-    params: int = Field(ge=0)
-    mult_adds: int = Field(default=0, ge=0)
-    receptive_field: int = Field(ge=1)
-
-
-class Description(BaseModel):
-    """summary.json: the network and the data set, for those who have neither."""
-
-    model_config = ConfigDict(strict=True)
-
-    image_shape: list[int] = Field(min_length=3, max_length=3)
-    class_names: list[str] = Field(min_length=2)
-    params: int = Field(ge=0)
-    mult_adds: int = Field(ge=0)
-    receptive_field: int = Field(ge=1)
-    layers: list[Layer]
 
 
 class _Named(BaseModel):
@@ -174,18 +148,6 @@ def _read_config(folder: RunFolder) -> dict[str, Any]:
         path = folder.path / "config.yaml"
         raise RunFolderError(f"{path} must hold a config, got {key}: {first['msg']}. Start a new run.") from error
     return values
-
-
-def parse_description(text: str) -> Description:
-    """The content of summary.json.
-
-    Raises:
-        ValueError: If it is damaged.
-    """
-    try:
-        return Description.model_validate(json.loads(text))
-    except ValidationError as error:
-        raise ValueError(error.errors(include_url=False)[0]["msg"]) from error
 
 
 def reference_curve(experiment: str) -> list[dict[str, float]]:

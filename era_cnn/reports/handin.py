@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from era_cnn.errors import amount
+from era_cnn.folders.description import Description
 from era_cnn.reports.content import RunContent
 from era_cnn.reports.formats import Table, markdown, markdown_table
 from era_cnn.reports.run_report import percent
@@ -32,14 +34,14 @@ def as_markdown(content: RunContent, before: str | None = None) -> str:
     analysis = kept if kept is not None else "\n".join(f"- {line}" for line in draft(content))
     sections = [
         f"# {markdown(content.name)}",
-        "## Target\n\n" + "\n".join(f"- {line}" for line in _target(content)),
+        "## Target\n\n" + "\n".join(f"- {line}" for line in target_lines(content.config.get("target", {}))),
         "## Result\n\n" + "\n".join(f"- {line}" for line in _result(content)),
         f"## Analysis\n\n{BEGIN}\n{analysis}\n{END}",
     ]
     if content.description is not None:
-        sections.append("## Layers\n\n" + markdown_table(_layers(content)))
+        sections.append("## Layers\n\n" + markdown_table(layers_table(content.description)))
     if content.metrics:
-        sections.append("## Log\n\n" + markdown_table(_log(content.metrics)))
+        sections.append("## Log\n\n" + markdown_table(log_table(content.metrics)))
     return "\n\n".join(sections) + "\n"
 
 
@@ -49,8 +51,8 @@ def _analysis_in(page: str) -> str | None:
     return found[1] if found else None
 
 
-def _target(content: RunContent) -> Iterator[str]:
-    target = content.config.get("target", {})
+def target_lines(target: Mapping[str, Any]) -> Iterator[str]:
+    """What the section `target` of a config asks for, a line for each part of it."""
     if target.get("test_accuracy") is not None:
         yield f"{percent(target['test_accuracy'])} test accuracy"
     if target.get("max_params") is not None:
@@ -135,17 +137,18 @@ def _number(row: Mapping[str, float | None], key: str) -> float:
     return 0.0 if value is None else value
 
 
-def _layers(content: RunContent) -> Table:
-    assert content.description is not None, "the caller knows"
+def layers_table(description: Description) -> Table:
+    """A row for each layer, and one for the whole network."""
     rows = [
         [row.name, row.type, " × ".join(map(str, row.output_shape)), f"{row.params:,}", str(row.receptive_field)]
-        for row in content.description.layers
+        for row in description.layers
     ]
-    total = ["total", "", "", f"{content.description.params:,}", str(content.description.receptive_field)]
+    total = ["total", "", "", f"{description.params:,}", str(description.receptive_field)]
     return ["layer", "type", "output", "parameters", "receptive field"], [*rows, total]
 
 
-def _log(metrics: Sequence[Mapping[str, float | None]]) -> Table:
+def log_table(metrics: Sequence[Mapping[str, float | None]]) -> Table:
+    """A row for each epoch."""
     keys = [key for key in metrics[0] if key not in ("epoch", "seconds")]
     rows = [[f"{_number(row, 'epoch'):.0f}", *(_shown(key, row.get(key)) for key in keys)] for row in metrics]
     return ["epoch", *(key.replace("_", " ") for key in keys)], rows

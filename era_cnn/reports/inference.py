@@ -50,6 +50,15 @@ def t_interval(values: Sequence[float]) -> Interval | None:
     return max(low, 0.0), min(high, 1.0)
 
 
+def prediction_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None:
+    """Where the accuracy of one further seed lies with this probability; None for one value, and for equal ones."""
+    if len(values) < 2 or not (sd := statistics.stdev(values)):
+        return None
+    error = sd * math.sqrt(1 + 1 / len(values))
+    low, high = _t_interval(statistics.fmean(values), error, len(values) - 1, level)
+    return max(low, 0.0), min(high, 1.0)
+
+
 def wilson_interval(correct: int, images: int) -> Interval:
     """The interval of a proportion over images, for one network (Wilson, 1927)."""
     from scipy.special import ndtri
@@ -150,8 +159,8 @@ def _t_test(difference: float, error: float, n: float, degrees: float) -> Differ
     return Difference(difference, (max(low, -1.0), min(high, 1.0)), p, error)
 
 
-def _t_interval(centre: float, standard_error: float, degrees: float) -> Interval:
+def _t_interval(centre: float, standard_error: float, degrees: float, level: float = LEVEL) -> Interval:
     from scipy.special import stdtrit
 
-    half = float(stdtrit(degrees, (1 + LEVEL) / 2)) * standard_error
+    half = float(stdtrit(degrees, (1 + level) / 2)) * standard_error
     return centre - half, centre + half

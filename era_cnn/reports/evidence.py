@@ -1,0 +1,213 @@
+"""`era-cnn record`: writes records of runs and their pages, writes the pages again, and checks that they are current.
+
+A record is a folder such as experiments/model_4: record.json, and README.md and curves.svg, which are made of it.
+The page of its parent folder, if it has the marks of `overview`, shows all records side by side.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from era_cnn.errors import ConfigError, RunFolderError, amount, problem
+from era_cnn.folders.claims import check_length, claim
+from era_cnn.folders.plain import names_of
+from era_cnn.folders.record import RECORD, Record, read_record
+from era_cnn.folders.storage import write_atomically
+from era_cnn.output import say, shown
+from era_cnn.reports import record_charts
+from era_cnn.reports.collecting import Compose, check_same, collected, merged, why_superseded
+from era_cnn.reports.marked import blocks_in, read_page, replaced
+from era_cnn.reports.overview import on_mnist, overview
+from era_cnn.reports.record_page import NOT_WRITTEN, record_page
+from era_cnn.reports.recorded import counted, public_runs
+
+PAGE = "README.md"
+ELSEWHERE = "Give another folder with --to."
+
+Files = dict[Path, bytes]
+"""The content of files by their paths."""
+
+
+def record_runs(paths: Sequence[Path], to: Path, compose: Compose) -> int:
+    """Records runs and the jobs of sweeps in a folder, or adds them to the record there; returns 0.
+
+    Everything is read and drawn before anything is written.
+
+    Raises:
+        ConfigError: If the runs, or those of the record, have different settings.
+        RunFolderError: If a run is incomplete, was limited or is damaged, or the folder holds something else.
+        StorageError: If a file can't be written.
+    """
+    to = to.absolute()
+    record = collected(paths, compose)
+    is_there = os.path.lexists(to / RECORD)
+    if is_there:
+        record = _added(read_record(to), record, to)
+    elif os.path.lexists(to):
+        _check_free(to)
+    else:
+        check_length(to, advice=ELSEWHERE)
+    records = {**dict(_records_in(to.parent)), to.name: record}
+    files = {**_files_of(to, record), **_files_beside(to.parent, records)}
+    if not os.path.lexists(to):
+        _make(to)
+    _write(files)
+    said = "added to" if is_there else "written to"
+    say(f"Record: {amount(len(counted(record)), 'seed')} in {shown(to)}, {said} {RECORD}.")
+    say(*_unwritten(to))
+    return 0
+
+
+def update(paths: Sequence[Path], compose: Compose) -> int:
+    """Writes all that is generated from records again where it differs; returns 0.
+
+    Args:
+        paths: Records, folders of records, and pages in Markdown with marks.
+        compose: Says whether a record is superseded.
+
+    Raises:
+        RunFolderError: If a record or a page is damaged.
+        StorageError: If a file can't be written.
+    """
+    changed = _differing(_generated(paths, compose))
+    _write(changed)
+    say(*(f"Written: {shown(path)}" for path in changed) if changed else ["Nothing to write: all pages are current."])
+    return 0
+
+
+def check(paths: Sequence[Path], compose: Compose) -> int:
+    """Says which generated files differ from their records, and which analyses nobody has written; 1 if files differ.
+
+    Args:
+        paths: As for `update`.
+        compose: As for `update`.
+
+    Raises:
+        RunFolderError: If a record or a page is damaged.
+    """
+    files = _generated(paths, compose)
+    changed = [path for path in _differing(files) if path.suffix != ".svg" or not path.exists()]
+    say(*(f"Not current: {shown(path)}" for path in changed))
+    say(*(line for path in files if path.name == RECORD for line in _unwritten(path.parent)))
+    if changed:
+        say("To write them again: era-cnn record --update, with the same paths.")
+        return 1
+    say(f"{amount(len([path for path in files if path.name == RECORD]), 'record')}: all pages are current.")
+    return 0
+
+
+def record_folders(paths: Sequence[Path]) -> list[Path]:
+    """The folders of records among these paths, and in them.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    folders = [path.absolute() for path in paths if path.is_dir()]
+    found = [each for folder in folders for each in ([folder] if _is_record(folder) else _below(folder))]
+    if not folders:
+        got = ", ".join(map(str, paths))
+        advice = "Give a folder such as experiments."
+        raise ConfigError([problem("FOLDER", "be a record, or a folder of records", got, advice)])
+    return list(dict.fromkeys(found))
+
+
+def _added(before: Record, record: Record, to: Path) -> Record:
+    """The new record with the runs of the one in its folder, which come first where a seed has several."""
+    check_same(before.effective, record.effective, f"{shown(to)} and the runs")
+    return merged(replace(record, runs=before.runs), record.runs)
+
+
+def _check_free(to: Path) -> None:
+    """Raises a `RunFolderError` if a folder without a record holds anything but a page that waits for one."""
+    if to.is_dir() and (not any(to.iterdir()) or blocks_in(read_page(to / PAGE) if PAGE in names_of(to) else "")):
+        return
+    rule = "must be a record, or a new or empty folder"
+    raise RunFolderError(f"{to} {rule}, got something else. {ELSEWHERE}")
+
+
+def _make(to: Path) -> None:
+    claimed = claim(to, advice=ELSEWHERE)
+    if claimed.path != to:
+        claimed.give_back()
+        raise RunFolderError(f"{to} must be a new folder, got one that another process has just made. {ELSEWHERE}")
+
+
+def _generated(paths: Sequence[Path], compose: Compose) -> Files:
+    """All files that are generated for these paths, with the content that they should have."""
+    files: Files = {}
+    every: dict[str, Record] = {}
+    for folder in record_folders(paths):
+        record = _with_state(read_record(folder), compose)
+        files |= _files_of(folder, record)
+        every[folder.name] = record
+    parents = [path.absolute() if not _is_record(path) else path.absolute().parent for path in paths if path.is_dir()]
+    for parent in dict.fromkeys(parents):
+        records = {name: every.get(name) or _with_state(record, compose) for name, record in _records_in(parent)}
+        every |= records
+        files |= _files_beside(parent, records)
+    for page in [path.absolute() for path in paths if not path.is_dir()]:
+        text = read_page(page)
+        if not blocks_in(text):
+            rule = "must have the marks of a generated part"
+            raise RunFolderError(f"{page} {rule}, got none. Leave it out.")
+        files[page] = replaced(text, overview(every)).encode()
+    return files
+
+
+def _with_state(record: Record, compose: Compose) -> Record:
+    """The record, which says whether it is superseded. A reason that a person wrote stays."""
+    why = why_superseded(record, compose)
+    return replace(record, superseded=why and (record.superseded or why))
+
+
+def _files_of(folder: Path, record: Record) -> Files:
+    page = folder / PAGE
+    before = read_page(page) if os.path.lexists(page) else None
+    return {
+        folder / RECORD: record.to_text().encode(),
+        page: record_page(record, page, before).encode(),
+        folder / "curves.svg": record_charts.curves(record).svg_on_white(),
+    }
+
+
+def _files_beside(folder: Path, records: Mapping[str, Record]) -> Files:
+    """The page of a folder of records, and its chart, if it has their marks."""
+    page = folder / PAGE
+    text = read_page(page) if PAGE in names_of(folder) else ""
+    if not blocks_in(text):
+        return {}
+    files = {page: replaced(text, overview(records)).encode()}
+    if "frontier" in blocks_in(text):
+        files[folder / "frontier.svg"] = record_charts.frontier(on_mnist(records), public_runs()).svg_on_white()
+    return files
+
+
+def _records_in(folder: Path) -> Iterator[tuple[str, Record]]:
+    for each in _below(folder):
+        yield each.name, read_record(each)
+
+
+def _below(folder: Path) -> list[Path]:
+    return sorted(each for each in folder.iterdir() if _is_record(each)) if folder.is_dir() else []
+
+
+def _is_record(folder: Path) -> bool:
+    return os.path.lexists(folder / RECORD)
+
+
+def _differing(files: Mapping[Path, bytes]) -> Files:
+    return {path: content for path, content in files.items() if not path.is_file() or path.read_bytes() != content}
+
+
+def _write(files: Mapping[Path, bytes]) -> None:
+    for path, content in files.items():
+        write_atomically(path, content)
+
+
+def _unwritten(folder: Path) -> list[str]:
+    """A line if nobody has written the analysis of a record."""
+    is_open = f"\n{NOT_WRITTEN}\n" in read_page(folder / PAGE)
+    return [f"To be written: the analysis in {shown(folder / PAGE)}."] if is_open else []

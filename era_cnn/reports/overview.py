@@ -1,0 +1,108 @@
+"""What all records say together, as the parts of any page that has their marks."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote
+
+from era_cnn.errors import amount
+from era_cnn.folders.record import Record
+from era_cnn.reports.formats import markdown, markdown_table
+from era_cnn.reports.record_page import command_of
+from era_cnn.reports.recorded import counted, gained_by_choosing, is_met, public_runs, reference_of, spread
+from era_cnn.reports.run_report import percent
+
+NONE_YET = "No records yet."
+
+FRONTIER = "![Final test accuracy against parameters](frontier.svg)"
+
+
+def overview(records: Mapping[str, Record]) -> dict[str, str]:
+    """The generated parts by name: `table`, `frontier` and `selection` for the page of the records, `networks` for any.
+
+    Args:
+        records: The records by the names of their folders.
+    """
+    current = {name: record for name, record in records.items() if not record.superseded}
+    return {
+        "table": _table(records),
+        "frontier": f"{FRONTIER}\n\n{_public_table()}",
+        "selection": _selection(list(current.values())),
+        "networks": _networks(current),
+    }
+
+
+def on_mnist(records: Mapping[str, Record]) -> dict[str, Record]:
+    """The records that may be compared with public runs on MNIST."""
+    return {
+        name: each for name, each in records.items() if each.parsed.data.name == "mnist" and not each.superseded
+    }  # fmt: skip
+
+
+def _table(records: Mapping[str, Record]) -> str:
+    if not records:
+        return NONE_YET
+    lines = ["| record | parameters | epochs | n | best test | final test | target | command |", "|" + "---|" * 8]
+    for name, record in records.items():
+        label = markdown(name) + (" (superseded)" if record.superseded else "")
+        cells = [f"[{label}]({quote(name)}/README.md)", f"{record.network.params:,}", str(record.parsed.trainer.epochs)]
+        cells += [
+            str(len(counted(record))),
+            _shown(record, "best_test_accuracy"),
+            _shown(record, "final_test_accuracy"),
+        ]
+        lines.append(f"| {' | '.join([*cells, _target(record), f'`{_in_cell(command_of(record))}`'])} |")
+    return "\n".join(lines)
+
+
+def _in_cell(command: str) -> str:
+    """A command within backquotes, in a cell of a table."""
+    return command.replace("`", "'").replace("|", "\\|")
+
+
+def _networks(records: Mapping[str, Record]) -> str:
+    if not records:
+        return NONE_YET
+    rows = [
+        [
+            name,
+            str(len(counted(record))),
+            _shown(record, "best_test_accuracy"),
+            _shown(record, "final_test_accuracy"),
+            percent(max(row["test_accuracy"] for row in reference)) if (reference := reference_of(record)) else "",
+        ]
+        for name, record in records.items()
+    ]
+    return markdown_table((["network", "n", "best test", "final test", "reference's best"], rows))
+
+
+def _public_table() -> str:
+    rows = [
+        [f"{run.params:,}", percent(run.best_test_accuracy), percent(run.final_test_accuracy), str(run.n), run.what]
+        for run in public_runs()
+    ]
+    return markdown_table((["parameters", "best test", "final test", "n", "published by others"], rows))
+
+
+def _selection(records: Sequence[Record]) -> str:
+    gains = [gain for record in records for gain in gained_by_choosing(record)]
+    if not gains:
+        return NONE_YET
+    sd = f" ± {100 * statistics.stdev(gains):.3f}" if len(gains) > 1 else ""
+    num_records = sum(bool(gained_by_choosing(record)) for record in records)
+    return (
+        f"Best minus final test accuracy: {100 * statistics.fmean(gains):.3f}{sd} percentage points (mean ± sample "
+        f"standard deviation over {amount(len(gains), 'run')} of {amount(num_records, 'record')} whose test set was "
+        f"looked at after several epochs), at most {100 * max(gains):.3f}."
+    )
+
+
+def _shown(record: Record, name: str) -> str:
+    found = spread(record, name)
+    return "not chosen" if found is None else str(found)
+
+
+def _target(record: Record) -> str:
+    met, wanted = is_met(record), record.parsed.target.test_accuracy
+    return "none" if met is None or wanted is None else f"{percent(wanted)}: {'met' if met else 'missed'}"

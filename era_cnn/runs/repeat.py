@@ -1,0 +1,94 @@
+"""Trains the first epoch of a record again, from its command alone, and compares it with what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from era_cnn.config.schema import Loggers, RunConfig
+from era_cnn.errors import ReplayError
+from era_cnn.folders.record import Part, Record, read_record
+from era_cnn.folders.run import RunFolder
+from era_cnn.output import say, shown
+from era_cnn.reports.collecting import Compose, fingerprint_sha256, why_superseded
+from era_cnn.reports.recorded import first_epoch_band, percents
+from era_cnn.runs.carry_out import carry_out
+from era_cnn.runs.start import new_folder
+
+
+def repeat(path: Path, compose: Compose, command: Sequence[str]) -> int:
+    """Trains the first epoch of the first seed of a record as part of the whole run, and compares.
+
+    On the same kind of machine all weights, the optimizer and the order of the images must be equal; a portable run
+    demands that on every processor. Elsewhere the training accuracy must lie in the band that the record states.
+
+    Args:
+        path: The folder of the record; it is only read.
+        compose: Composes the config of the record.
+        command: The command that was typed, for provenance.json.
+
+    Returns:
+        0, or the exit code of a run that failed.
+
+    Raises:
+        ConfigError: If the device of the record is not available.
+        DataError: If the data is missing or damaged.
+        ReplayError: If the epoch differs.
+        RunFolderError: If the record is damaged.
+    """
+    record = read_record(path)
+    if why := why_superseded(record, compose):
+        say(f"{shown(path)}: superseded, so nothing to repeat: {why}.")
+        return 0
+    config = _first_epoch(record, compose(record.overrides))
+    now = datetime.now()
+    wanted = Path("outputs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{config.name}_evidence"
+    with new_folder(wanted) as attempt:
+        folder = attempt.folder
+        folder.write_config(config.anchored())
+        attempt.exit_code = code = carry_out(folder, command, quiet=True)
+    if code:
+        return code
+    say(f"{shown(path)}: {_compared(record, folder)}")
+    return 0
+
+
+def _first_epoch(record: Record, config: RunConfig) -> RunConfig:
+    """The config of the first run, stopped after one epoch; its schedule is that of the whole run."""
+    trainer = config.trainer.model_copy(update={"limit_epochs": 1})
+    alone = {"logger": Loggers(), "report": False, "trainer": trainer}
+    return config.model_copy(update={"seed": record.runs[0].seed, "device": record.parsed.device, **alone})
+
+
+def _compared(record: Record, folder: RunFolder) -> str:
+    """What the comparison says.
+
+    Raises:
+        ReplayError: If the epoch differs.
+    """
+    run, origin = record.runs[0], folder.read_json("provenance.json")
+    if origin["data_sha256"] != record.data_sha256:
+        rule = "be trained on the recorded data"
+        raise ReplayError(f"The first epoch must {rule}, got other images. Fetch them again: era-cnn data NAME.")
+    is_equal = fingerprint_sha256(folder.read_fingerprints()[1]) == run.first_epoch_sha256
+    if is_equal:
+        return f"seed {run.seed} is equal, bit for bit, after its first epoch."
+    here = Part.of(origin).kind(portable=record.portable)
+    if run.kind(portable=record.portable) == {here}:
+        raise ReplayError(
+            f"The first epoch of seed {run.seed} must be equal to that of {shown(folder.path)}, since this is the same "
+            "kind of machine, got other weights. Find what changed with git bisect."
+        )
+    return _within_band(record, float(folder.read_metrics()[0]["train_accuracy"]))
+
+
+def _within_band(record: Record, accuracy: float) -> str:
+    elsewhere = "another kind of machine or other packages, so not the same bits"
+    if (band := first_epoch_band(record)) is None:
+        return f"{elsewhere}; and nothing to compare with: a record of one seed states no band."
+    text = f"{100 * accuracy:.2f} %, and the record states {percents(band)}"
+    if not band[0] <= accuracy <= band[1]:
+        rule = "lie in the band of its record"
+        raise ReplayError(f"The training accuracy of the first epoch must {rule}, got {text}. Compare the packages.")
+    return f"{elsewhere}; its training accuracy after the first epoch lies in the band: {text}."

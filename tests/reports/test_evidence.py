@@ -1,0 +1,629 @@
+"""Records of runs: what they hold, what is never recorded, that nothing is lost, and that a claim can be repeated."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from era_cnn.cli import main
+from era_cnn.compose.composition import compose_run
+from era_cnn.compose.words import Words
+from era_cnn.config.parsing import parse
+from era_cnn.config.versions import digest_without_seed, upgraded
+from era_cnn.errors import RunFolderError
+from era_cnn.folders.record import RECORD, Record, best_of, parse_record, read_record
+from era_cnn.reports import charts
+from era_cnn.reports.collecting import _without_places, why_superseded
+from era_cnn.reports.evidence import check
+from era_cnn.reports.marked import block, blocks_in, replaced
+from era_cnn.reports.overview import NONE_YET, overview
+from era_cnn.reports.record_charts import curves, frontier
+from era_cnn.reports.record_page import NOT_WRITTEN, record_page
+from era_cnn.reports.recorded import Spread, first_epoch_band, place_of, public_runs, spread
+from tests.reports.made import config_with
+
+Command = Callable[..., tuple[int, str, str]]
+SETTING = ("experiment=model_4_digits", "trainer.epochs=2", "threads=1", "report=false")
+HERE = "0_model_4_digits"
+
+
+def composed(overrides: Any) -> Any:
+    return compose_run(Words(list(overrides)))
+
+
+@pytest.fixture(autouse=True)
+def _no_drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "draw" not in request.keywords:
+        monkeypatch.setattr(charts.Chart, "_saved", lambda chart, colours, kind, **options: b"<svg/>")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a sweep of two seeds, and single runs that must not be recorded with them."""
+    folder = tmp_path_factory.mktemp("trained")
+    assert main(["-m", *SETTING, "seed=1,2", f"hydra.sweep.dir={folder / 'sweep'}"]) == 0
+    others = {
+        "limited": ["trainer.limit_train_images=64"],
+        "other": ["optimizer.lr=0.02"],
+        "cycled": ["scheduler=cosine", "seed=3"],
+    }
+    for name, words in others.items():
+        assert main([*SETTING, *words, f"hydra.run.dir={folder / name}"]) == 0
+    return folder
+
+
+@pytest.fixture
+def runs(trained: Path, tmp_path: Path) -> Path:
+    """Copies of these runs, which a test may change."""
+    return Path(shutil.copytree(trained, tmp_path / "runs"))
+
+
+@pytest.fixture(scope="module")
+def made(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A record of both seeds."""
+    folder = tmp_path_factory.mktemp("made") / "digits"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(charts.Chart, "_saved", lambda chart, colours, kind, **options: b"<svg/>")
+        assert main(["record", str(trained / "sweep"), "--to", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def record(made: Path) -> Record:
+    return read_record(made)
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    """A copy of the record, which a test may change."""
+    return Path(shutil.copytree(made, tmp_path / "experiments" / "digits"))
+
+
+def edit(path: Path, change: Callable[[Any], object]) -> None:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    change(values)
+    path.write_text(json.dumps(values), encoding="utf-8")
+
+
+def files_in(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and "runs" not in path.parts}
+
+
+def test_a_record_holds_what_the_runs_gave(trained: Path, made: Path, record: Record) -> None:
+    assert [run.seed for run in record.runs] == [1, 2]
+    for run in record.runs:
+        job = trained / "sweep" / f"{run.seed - 1}_model_4_digits"
+        result = json.loads((job / "result.json").read_text(encoding="utf-8"))
+        for key in ("best_test_accuracy", "best_test_epoch", "final_test_accuracy", "best_train_accuracy", "seconds"):
+            assert getattr(run, key) == result[key]
+        assert run.weights_sha256 == result["weights_sha256"]
+        assert run.command[:2] == ("era-cnn", "-m")
+        (part,) = run.parts
+        assert (part.threads, part.device) == (1, "cpu")
+    assert record.overrides == SETTING[:3]
+    assert {path.name for path in made.iterdir()} == {RECORD, "README.md", "curves.svg"}
+
+
+def test_a_record_names_no_folder_of_the_machine(trained: Path, made: Path) -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in made.iterdir())
+    assert str(trained) not in text
+    assert "sweep.dir" not in text
+
+
+def test_neither_does_the_config_of_a_record() -> None:
+    values = config_with({"data.name": "mnist", "data.root": "/home/me", "data.train_size": None}).model_dump()
+    kept = _without_places({**values, "init_from": "/home/me/run"})
+    assert "/home/me" not in json.dumps(kept)
+    assert kept["data"]["root"] == "data"
+    assert "seed" not in kept
+
+
+def test_a_seed_can_be_added_later_and_nothing_is_recorded_twice(runs: Path, made: Path, command: Command) -> None:
+    assert command("record", str(runs / "sweep" / HERE), "--to", "experiments/digits")[0] == 0
+    code, out, _ = command("record", str(runs / "sweep"), "--to", "experiments/digits")
+    assert (code, out.splitlines()[0]) == (0, "Record: 2 seeds in experiments/digits, added to record.json.")
+    assert Path("experiments/digits", RECORD).read_bytes() == (made / RECORD).read_bytes()
+    assert command("record", str(runs / "sweep" / HERE), "--to", "experiments/digits")[0] == 0
+    assert Path("experiments/digits", RECORD).read_bytes() == (made / RECORD).read_bytes()
+
+
+def test_what_a_person_wrote_is_kept(folder: Path, runs: Path, command: Command) -> None:
+    page = folder / "README.md"
+    text = page.read_text(encoding="utf-8").replace(NOT_WRITTEN, "It is \\1 small.\n\n- A list.")
+    page.write_text(text.replace("## Target\n", "## Target\n\nMy own words.\n"), encoding="utf-8")
+    edit(folder / RECORD, lambda values: values["runs"].pop())
+    code, out, _ = command("record", str(runs / "sweep"), "--to", str(folder))
+    now = page.read_text(encoding="utf-8")
+    assert code == 0
+    assert "It is \\1 small.\n\n- A list." in now
+    assert "My own words." in now
+    assert "n = 2" in now
+    assert "To be written" not in out
+
+
+def incomplete(runs: Path, folder: Path) -> list[Path]:
+    (runs / "sweep" / HERE / "result.json").unlink()
+    return [runs / "sweep"]
+
+
+def with_other_metrics(runs: Path, folder: Path) -> list[Path]:
+    path = runs / "sweep" / HERE / "metrics.csv"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    cells = lines[-1].split(",")
+    path.write_text("\n".join([*lines[:-1], ",".join([*cells[:5], "0.5", *cells[6:]])]) + "\n", encoding="utf-8")
+    return [runs / "sweep"]
+
+
+def with_other_weights(runs: Path, folder: Path) -> list[Path]:
+    edit(runs / "sweep" / HERE / "result.json", lambda values: values.update(weights_sha256="0" * 64))
+    return [runs / "sweep"]
+
+
+def without_marks(runs: Path, folder: Path) -> list[Path]:
+    (folder / "README.md").write_text("# My own page\n", encoding="utf-8")
+    return [runs / "sweep"]
+
+
+def without_record(runs: Path, folder: Path) -> list[Path]:
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / "thesis.tex").write_text("years of work", encoding="utf-8")
+    return [runs / "sweep"]
+
+
+def without_machine(runs: Path, folder: Path) -> list[Path]:
+    edit(runs / "sweep" / HERE / "provenance.json", lambda values: values.pop("machine"))
+    return [runs / "sweep"]
+
+
+def with_other_data(runs: Path, folder: Path) -> list[Path]:
+    edit(runs / "sweep" / HERE / "result.json", lambda values: values.update(data_sha256="0" * 64))
+    return [runs / "sweep"]
+
+
+REFUSED: dict[str, tuple[Callable[[Path, Path], list[Path]], int, str]] = {
+    "incomplete": (incomplete, 4, "must be a complete run, got one that is interrupted. Resume it,"),
+    "limited": (lambda runs, folder: [runs / "limited"], 4, "of all epochs, got trainer.limit_train_images=64. Train it"),
+    "two settings": (lambda runs, folder: [runs / "sweep", runs / "other"], 2, "optimizer.lr 0.01 and 0.02. Record each"),
+    "another setting": (lambda runs, folder: [runs / "other"], 2, "and the runs: optimizer.lr 0.01 and 0.02. Record each"),
+    "other data": (with_other_data, 2, "data_sha256 00000000 and 4be44c0d. Record each setting in a folder of its own."),
+    "other metrics": (with_other_metrics, 4, "got accuracies that differ from its curves. The folder was changed."),
+    "other weights": (with_other_weights, 4, "Seed 1 must have one result on one kind of machine, got the weights "),
+    "no machine": (without_machine, 4, "provenance.json must say where the run was trained, got "),
+    "no marks": (without_marks, 4, "README.md must have the lines <!-- records: result, generated by era-cnn record -->"),
+    "no record": (without_record, 4, "must be a record, or a new or empty folder, got something else. Give another"),
+    "no run": (lambda runs, folder: [folder], 4, "must hold runs or sweeps, got none."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_can_not_be_recorded_is_said_once_and_nothing_is_written(
+    case: str, runs: Path, folder: Path, tmp_path: Path, command: Command
+) -> None:
+    prepare, code, message = REFUSED[case]
+    paths = [str(path) for path in prepare(runs, folder)]
+    before = files_in(tmp_path)
+    got, out, err = command("record", *paths, "--to", str(folder))
+    assert (got, out) == (code, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+    assert files_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("case", ["limited", "incomplete", "two settings"])
+def test_a_refused_record_leaves_no_folder(case: str, runs: Path, folder: Path, command: Command) -> None:
+    paths = [str(path) for path in REFUSED[case][0](runs, folder)]
+    assert command("record", *paths, "--to", "new/record")[0] == REFUSED[case][1]
+    assert not Path("new").exists()
+
+
+def test_a_run_whose_command_composes_something_else_is_not_recorded(runs: Path, command: Command) -> None:
+    hydra = runs / "sweep" / HERE / ".hydra" / "hydra.yaml"
+    hydra.write_text(hydra.read_text(encoding="utf-8").replace("trainer.epochs=2", "trainer.epochs=3"), "utf-8")
+    code, _, err = command("record", str(runs / "sweep" / HERE), "--to", "new")
+    assert code == 2
+    assert "got other values: trainer.epochs is now 3, was 2. Give their --config-dir" in err
+
+
+DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "newer": (lambda values: values.update(schema=99), "schema 99, which a newer version of era_cnn wrote: update"),
+    "no runs": (lambda values: values.update(runs=[]), "runs: Tuple should have at least 1 item"),
+    "unknown key": (lambda values: values.update(more=1), "more: Unexpected keyword argument"),
+    "another accuracy": (lambda values: values["runs"][0].update(final_test_accuracy=0.999), "accuracies that differ from"),
+    "impossible": (lambda values: values["runs"][0].update(best_test_accuracy=1.5), "less than or equal to 1"),
+    "order": (lambda values: values["runs"].reverse(), "runs that are not sorted by seed"),
+    "twice": (lambda values: values["runs"].insert(0, values["runs"][0]), "a run that is recorded twice"),
+    "short curve": (lambda values: values["runs"][0]["curves"]["train_loss"].pop(), "curves without an accuracy for each"),
+    "no curve": (lambda values: values["runs"][0]["curves"].pop("test_loss"), "curves without an accuracy for each"),
+    "config": (lambda values: values["config"]["optimizer"].update(lr=0.5), "a config with another digest"),
+    "wrong config": (lambda values: values["config"]["optimizer"].update(lr=-1), "optimizer.lr must be greater than 0"),
+    "no config": (lambda values: values.update(config={}), "must be given"),
+    "unknown optimizer": (lambda values: values["config"]["optimizer"].update(name="mine"), "optimizer.name must be one of"),
+    "no layers": (lambda values: values["network"].pop("layers"), "network.layers: Field required"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_broken_record_is_refused_with_one_message(damage: str, folder: Path, command: Command) -> None:
+    change, message = DAMAGES[damage]
+    edit(folder / RECORD, change)
+    before = files_in(folder)
+    for words in (["--check", str(folder)], ["--update", str(folder)], ["--repeat", str(folder)]):
+        code, out, err = command("record", *words)
+        assert (code, out) == (4, "")
+        assert "record.json must hold a record that era-cnn record wrote, got: " in err
+        assert message in err
+        assert len(err.splitlines()) == 1
+    assert files_in(folder) == before
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"schema": 1}', "[" * 100_000, '{"schema": NaN}', "\udcff"])
+def test_what_is_no_record_at_all_is_refused(text: str, folder: Path) -> None:
+    (folder / RECORD).write_text(text, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(RunFolderError, match="must hold a record"):
+        read_record(folder)
+
+
+def test_a_link_is_not_followed(folder: Path) -> None:
+    (folder / RECORD).rename(folder / "elsewhere.json")
+    (folder / RECORD).symlink_to(folder / "elsewhere.json")
+    with pytest.raises(RunFolderError, match="must hold a record"):
+        read_record(folder)
+
+
+def other_machine(values: dict[str, Any]) -> None:
+    values["machine"].update(processor="Another", cpu_capability="AVX2")
+
+
+def test_a_seed_on_another_kind_of_machine_is_kept_but_not_counted(runs: Path, folder: Path, command: Command) -> None:
+    before = read_record(folder)
+    with_other_weights(runs, folder)
+    edit(runs / "sweep" / HERE / "provenance.json", other_machine)
+    assert command("record", str(runs / "sweep" / HERE), "--to", str(folder))[0] == 0
+    after = read_record(folder)
+    assert [run.seed for run in after.runs] == [1, 1, 2]
+    assert spread(after, "final_test_accuracy") == spread(before, "final_test_accuracy")
+    assert after.runs[0] == before.runs[0]
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    assert "A seed that stands twice was repeated on another kind of machine; only its first run counts." in page
+    assert "- Machine B: Another, AVX2" in page
+
+
+def test_the_parts_of_a_resumed_run_are_counted(runs: Path, command: Command) -> None:
+    path = runs / "sweep" / HERE / "provenance.json"
+    edit(path, lambda values: values.update(resumed=[{**values}, {**values}]))
+    edit(path, lambda values: other_machine(values["resumed"][1]))
+    assert command("record", str(runs / "sweep" / HERE), "--to", "new")[0] == 0
+    (run,) = read_record(Path("new")).runs
+    assert [part.processor == "Another" for part in run.parts] == [False, False, True]
+    assert "| 3 | A, B |" in Path("new/README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "expected"),
+    [
+        ([0.9, 0.8], (0.9, 1)),
+        ([0.8, 0.9, 0.9], (0.9, 2)),
+        ([None, 0.9, None, 0.8], (0.9, 2)),
+        ([None, None, 0.9], (None, None)),  # looked at once, after the last epoch
+        ([], (None, None)),
+    ],
+)
+def test_there_is_a_best_epoch_only_where_one_was_chosen_on_the_test_set(accuracies: Any, expected: Any) -> None:
+    assert best_of(accuracies) == expected
+
+
+def test_a_record_whose_test_set_was_looked_at_once_has_no_best(record: Record) -> None:
+    once = tuple(
+        replace(
+            run,
+            best_test_accuracy=None,
+            best_test_epoch=None,
+            curves={**run.curves, "test_accuracy": (None, run.final_test_accuracy), "test_loss": (None, 0.5)},
+        )
+        for run in record.runs
+    )
+    honest = parse_record(replace(record, runs=once).to_text())
+    page = record_page(honest, Path("digits/README.md"))
+    assert "The test set was looked at once, after the last epoch." in page
+    assert "best test" not in page
+    assert "not chosen" in overview({"honest": honest})["table"]
+    assert overview({"honest": honest})["selection"] == NONE_YET
+
+
+def test_the_figures_of_the_page_are_those_of_the_record(record: Record) -> None:
+    finals = [run.final_test_accuracy for run in record.runs]
+    mean = sum(finals) / 2
+    sd = (((finals[0] - mean) ** 2 + (finals[1] - mean) ** 2) / 1) ** 0.5
+    page = record_page(record, Path("digits/README.md"))
+    assert f"{100 * mean:.2f} ± {100 * sd:.2f} %" in page
+    assert f"| lowest | {100 * min(run.best_test_accuracy or 0 for run in record.runs):.2f} % |" in page
+    assert "Target 93.00 %: missed by the mean final test accuracy; 0 of 2 seeds reach it." in page
+    assert "era-cnn -m experiment=model_4_digits trainer.epochs=2 threads=1 seed=1,2 hydra/launcher=local" in page
+    assert "| total |  |  | 7,616 | 20 |" in page
+    assert re.findall(r"^## (.*)$", page, re.MULTILINE) == ["Target", "Result", "Analysis", "Layers", "Log"]
+
+
+def test_a_single_seed_has_no_spread(record: Record) -> None:
+    page = record_page(on_mnist(record, runs=record.runs[:1]), Path("model_4/README.md"))
+    assert "mean ± sd" not in page
+    assert "| reference | 99.35 % |" in page
+
+
+def test_the_target_that_is_reached_is_met(record: Record) -> None:
+    good = tuple(replace(run, final_test_accuracy=0.94) for run in record.runs)
+    page = record_page(replace(record, runs=good), Path("digits/README.md"))
+    assert "Target 93.00 %: met by the mean final test accuracy; 2 of 2 seeds reach it." in page
+
+
+def on_mnist(record: Record, **changes: Any) -> Record:
+    """The same runs, as if they had been trained on MNIST."""
+    data = {"name": "mnist", "root": "data", "mean": [0.1307], "std": [0.3081], "val_size": 0}
+    return replace(record, experiment="model_4", config={**record.config, "data": data}, **changes)
+
+
+def test_the_reference_stands_beside_a_record_of_its_name(record: Record) -> None:
+    page = record_page(on_mnist(record), Path("model_4/README.md"))
+    assert "| reference | 99.35 % |" in page
+    assert "The reference's best test accuracy, 99.35 % in one run, lies " in page
+    assert "eference" not in record_page(record, Path("digits/README.md"))
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [(0.992, "lies within what the recipe gives: 98.95 to 99.45 %"), (0.995, "lies outside what the recipe gives")],
+)
+def test_a_single_figure_is_judged_by_the_interval_of_one_more_run(reference: float, expected: str) -> None:
+    # mean 0.992, sd 0.0005 and n = 3: 0.992 ± 4.303 · 0.0005 · sqrt(4/3)
+    assert place_of(reference, Spread((0.9915, 0.992, 0.9925))).startswith(expected)
+
+
+def test_one_seed_places_nothing() -> None:
+    assert place_of(0.99, Spread((0.98,))) == "can't be placed by seeds without a spread"
+
+
+def test_what_choosing_on_the_test_set_is_worth_is_measured_on_all_runs(record: Record) -> None:
+    gains = [100 * ((run.best_test_accuracy or 0) - run.final_test_accuracy) for run in record.runs]
+    text = overview({"one": record, "two": record})["selection"]
+    assert text.startswith(f"Best minus final test accuracy: {sum(gains) / 2:.3f} ± ")
+    assert "over 4 runs of 2 records" in text
+
+
+def test_hostile_text_stays_in_its_place(record: Record) -> None:
+    evil = "x=1\n<!-- end of result -->\n```\n# <script>"
+    hostile = replace(record, overrides=(evil,), superseded=evil, experiment=evil)
+    page = record_page(hostile, Path("<b>/README.md"))
+    assert blocks_in(page) == ["result", "layers", "log"]
+    assert page.count("\n<!-- end of result -->\n") == 1
+    assert "\n# <script>" not in page
+    assert record_page(hostile, Path("<b>/README.md"), page) == page
+    table = overview({"a|b)": hostile})["table"]
+    assert len(table.splitlines()) == 3
+
+
+@pytest.fixture
+def overviewed(folder: Path) -> Path:
+    """The folder of a record, in a folder whose page has every mark."""
+    page = "\n\n".join(["# Evidence", *map(block, ("table", "frontier", "selection", "networks")), "My words."])
+    (folder.parent / "README.md").write_text(page, encoding="utf-8")
+    return folder
+
+
+def test_recording_writes_the_page_beside_it_again(overviewed: Path, runs: Path, command: Command) -> None:
+    assert command("record", str(runs / "other"), "--to", str(overviewed.parent / "faster"))[0] == 0
+    text = (overviewed.parent / "README.md").read_text(encoding="utf-8")
+    assert "| [digits](digits/README.md) | 7,616 | 2 | 2 |" in text
+    assert "| [faster](faster/README.md) | 7,616 | 2 | 1 |" in text
+    assert text.endswith("My words.")
+    assert (overviewed.parent / "frontier.svg").exists()
+
+
+def test_a_page_that_differs_from_its_records_is_found_and_written_again(
+    overviewed: Path, tmp_path: Path, command: Command
+) -> None:
+    page = tmp_path / "PAGE.md"
+    page.write_text(f"Claims.\n\n{block('networks', 'model_9 reaches 100 %.')}\n", encoding="utf-8")
+    paths = [str(overviewed.parent), str(page)]
+    assert command("record", "--update", *paths)[0] == 0
+    assert "model_9" not in page.read_text(encoding="utf-8")
+    code, out, _ = command("record", "--check", *paths)
+    assert (code, out.splitlines()[-1]) == (0, "1 record: all pages are current.")
+    assert command("record", "--update", *paths)[1] == "Nothing to write: all pages are current.\n"
+    for changed in (overviewed / "README.md", overviewed.parent / "README.md", page):
+        whole = changed.read_text(encoding="utf-8")
+        changed.write_text(re.sub(r"(\d\d\.\d\d) ±", "99.99 ±", whole), encoding="utf-8")
+        code, out, _ = command("record", "--check", *paths)
+        assert code == 1
+        assert out.splitlines()[0].removeprefix("Not current: ") in str(changed)
+        changed.write_text(whole, encoding="utf-8")
+
+
+def test_analyses_that_nobody_has_written_are_listed(folder: Path, command: Command) -> None:
+    _, out, _ = command("record", "--check", str(folder))
+    assert f"To be written: the analysis in {folder.relative_to(Path.cwd())}/README.md." in out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["record", "x"], 2, "one of the arguments --to --update --check --repeat is required"),
+        (["record", "--check", "--update", "x"], 2, "not allowed with argument"),
+        (["record", "x", "--to", "$HOME/x"], 2, "--to must be a path without quotes, variables and the like"),
+        (["record", "x", "--to", "y"], 4, "RUN must be the folder of a run, got '"),
+        (["record", "--check", "x"], 2, "FOLDER must be a record, or a folder of records, got 'x'"),
+        (
+            ["record", "--check", ".", "page.md"],
+            4,
+            "page.md must be a page in Markdown, got: No such file or directory",
+        ),
+        (["record", "--check", ".", "plain.md"], 4, "plain.md must have the marks of a generated part, got none."),
+    ],
+)
+def test_what_is_typed_wrong(words: list[str], code: int, message: str, command: Command, capsys: Any) -> None:
+    Path("plain.md").write_text("No marks.\n", encoding="utf-8")
+    try:
+        got, _, err = command(*words)
+    except SystemExit as end:
+        got, err = end.code, capsys.readouterr().err
+    assert got == code
+    assert message in err
+
+
+def test_a_record_whose_config_has_changed_since_says_so(overviewed: Path, record: Record) -> None:
+    def changed(overrides: Any) -> Any:
+        return composed([*overrides, "optimizer.lr=0.5"])
+
+    assert why_superseded(record, composed) is None
+    assert why_superseded(record, changed) == "optimizer.lr is now 0.5, was 0.01"
+    assert "optimizr must be a key" in (why_superseded(replace(record, overrides=("+optimizr.lr=1",)), composed) or "")
+    assert check([overviewed], changed) == 1
+
+
+def test_a_superseded_record_says_so_on_its_page_and_in_no_table_of_figures(record: Record) -> None:
+    old = replace(record, superseded="optimizer.lr is now 0.5")
+    assert "**Superseded**: the command no longer trains these runs" in record_page(old, Path("digits/README.md"))
+    assert "[digits (superseded)]" in overview({"digits": old})["table"]
+    assert overview({"digits": old})["networks"] == NONE_YET
+    assert parse_record(old.to_text()) == old
+
+
+def test_a_reason_that_a_person_wrote_is_kept(folder: Path, command: Command) -> None:
+    change = {"superseded": "A person's reason.", "overrides": ["experiment=model_4_digits", "optimizer.lr=0.5"]}
+    edit(folder / RECORD, lambda values: values.update(change))
+    assert command("record", "--update", str(folder))[0] == 0
+    assert read_record(folder).superseded == "A person's reason."
+
+
+def test_a_key_with_its_default_changes_no_record(record: Record) -> None:
+    """As long as adding a key to the schema keeps digests, records stay current."""
+    values = json.loads(record.to_text())
+    del values["config"]["trainer"]["ema_decay"]
+    assert parse_record(json.dumps(values)).config_sha256 == record.config_sha256
+
+
+def test_the_first_epoch_can_be_repeated(folder: Path, command: Command, tmp_path: Path) -> None:
+    before = files_in(folder)
+    code, out, err = command("record", "--repeat", str(folder.parent))
+    assert (code, err) == (0, "")
+    assert out == "experiments/digits: seed 1 is equal, bit for bit, after its first epoch.\n"
+    assert files_in(folder) == before
+    (again,) = tmp_path.glob("outputs/*/*_model_4_digits_evidence")
+    assert len((again / "metrics.csv").read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_the_repeated_epoch_is_that_of_the_recorded_seed_and_of_the_whole_schedule(
+    runs: Path, command: Command
+) -> None:
+    assert command("record", str(runs / "cycled"), "--to", "experiments/cycled")[0] == 0
+    code, out, err = command("record", "--repeat", "experiments/cycled")
+    assert (code, err) == (0, "")
+    assert out == "experiments/cycled: seed 3 is equal, bit for bit, after its first epoch.\n"
+
+
+def forged(values: dict[str, Any]) -> None:
+    values["runs"][0]["first_epoch_sha256"] = "0" * 64
+
+
+def elsewhere(values: dict[str, Any]) -> None:
+    forged(values)
+    for run in values["runs"]:
+        run["parts"][0]["processor"] = "Another"
+
+
+def in_a_narrow_band(values: dict[str, Any]) -> None:
+    """Two seeds that agree on an accuracy which this machine does not reach."""
+    elsewhere(values)
+    for number, run in enumerate(values["runs"]):
+        run["curves"]["train_accuracy"][0] = 0.01 + number * 1e-6
+
+
+def alone(values: dict[str, Any]) -> None:
+    elsewhere(values)
+    values["runs"].pop()
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        (forged, 1, "The first epoch of seed 1 must be equal to that of outputs/"),
+        (
+            elsewhere,
+            0,
+            "another kind of machine or other packages, so not the same bits; its training accuracy after the",
+        ),
+        (in_a_narrow_band, 1, "The training accuracy of the first epoch must lie in the band of its record, got "),
+        (alone, 0, "a record of one seed states no band."),
+        (lambda values: values.update(data_sha256="0" * 64), 1, "The first epoch must be trained on the recorded data"),
+    ],
+)
+def test_a_first_epoch_that_differs(
+    change: Callable[[dict[str, Any]], None], code: int, message: str, folder: Path, command: Command
+) -> None:
+    edit(folder / RECORD, change)
+    got, out, err = command("record", "--repeat", str(folder))
+    assert got == code
+    assert message in (err if code else out)
+
+
+def test_a_portable_record_demands_equal_bits_on_every_processor(record: Record) -> None:
+    here = record.runs[0].parts[0]
+    there = replace(here, processor="Another", cpu_capability="AVX2", threads=9)
+    assert here.kind(portable=True) == there.kind(portable=True)
+    assert here.kind(portable=False) != there.kind(portable=False)
+    assert here.kind(portable=True) != replace(there, torch="1.0").kind(portable=True)
+
+
+def test_the_arithmetic_of_a_portable_record_is_chosen_before_it_is_repeated(folder: Path, command: Command) -> None:
+    def make_portable(values: dict[str, Any]) -> None:
+        values["config"]["portable"] = True
+        values["overrides"].append("portable=true")
+        config = parse({**upgraded(values["config"]), "seed": 1})
+        values["config_sha256"] = digest_without_seed(config)
+
+    edit(folder / RECORD, make_portable)
+    code, out, err = command("record", "--repeat", str(folder))
+    assert (code, out) == (2, "")
+    assert "portable must be false in a process that has imported torch, got true. Start a new one" in err
+
+
+def test_a_superseded_record_is_not_repeated(folder: Path, command: Command) -> None:
+    edit(folder / RECORD, lambda values: values["overrides"].__setitem__(1, "trainer.epochs=3"))
+    code, out, _ = command("record", "--repeat", str(folder))
+    assert code == 0
+    assert out == "experiments/digits: superseded, so nothing to repeat: trainer.epochs is now 3, was 2.\n"
+
+
+def test_the_band_holds_every_seed(record: Record) -> None:
+    band = first_epoch_band(record)
+    assert band is not None
+    assert all(band[0] <= (run.curves["train_accuracy"][0] or 0) <= band[1] for run in record.runs)
+
+
+@pytest.mark.draw
+def test_equal_records_give_equal_charts(record: Record) -> None:
+    for chart in (curves(on_mnist(record)), frontier({"model_4": on_mnist(record)}, public_runs())):
+        assert chart.svg_on_white() == chart.svg_on_white()
+        assert b"accuracy" in chart.svg_on_white()
+    text = curves(on_mnist(record)).svg_on_white().decode()
+    assert "test, reference" in text
+    assert "training, mean of 2" in text
+
+
+@pytest.mark.draw
+def test_a_record_of_one_epoch_has_a_chart(record: Record) -> None:
+    short = [replace(run, curves={key: values[:1] for key, values in run.curves.items()}) for run in record.runs]
+    assert curves(replace(record, runs=tuple(short[:1]))).svg_on_white().startswith(b"<?xml")
+
+
+def test_marks_within_a_page_are_replaced_alone() -> None:
+    page = f"above\n{block('table', 'old')}\nbetween\n{block('log')}\nbelow"
+    now = replaced(page, {"table": r"\1 new", "log": "lines", "missing": "x"})
+    table, log = block("table", r"\1 new"), block("log", "lines")
+    assert now == f"above\n{table}\nbetween\n{log}\nbelow"

@@ -1,0 +1,68 @@
+"""What stands in experiments/, and what README and docs/ quote from there, is what the runs gave."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from era_cnn.compose.composition import compose_run
+from era_cnn.compose.words import Words
+from era_cnn.reports.evidence import check
+from era_cnn.reports.marked import blocks_in
+from era_cnn.reports.record_charts import frontier
+from era_cnn.reports.recorded import public_runs
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = ROOT / "experiments"
+EARLIER = sorted(EXPERIMENTS.glob("*/*seed*.json"))
+"""The results of runs from before there were records."""
+
+
+def pages_with_figures() -> Iterator[Path]:
+    """The pages that hold figures of records, besides those of experiments/."""
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        if blocks_in(path.read_text(encoding="utf-8")):
+            yield path
+
+
+def test_every_claim_is_that_of_its_record(capsys: pytest.CaptureFixture[str]) -> None:
+    """`make records` fixes it. The config of each record composes to its digest, or it says that it is superseded."""
+    pages = [*pages_with_figures()]
+    assert ROOT / "docs" / "tasks" / "reproduce.md" in pages
+    code = check([EXPERIMENTS, *pages], lambda overrides: compose_run(Words(list(overrides))))
+    assert code == 0, capsys.readouterr().out
+
+
+@pytest.mark.draw
+def test_the_frontier_can_be_drawn_without_records() -> None:
+    assert b"5,196, n = 1" in frontier({}, public_runs()).svg_on_white()
+
+
+@pytest.mark.parametrize("path", EARLIER, ids=lambda path: path.stem)
+def test_the_page_of_an_earlier_run_has_its_figures(path: Path) -> None:
+    page = (path.parent / "README.md").read_text(encoding="utf-8")
+    siblings = sorted(path.parent.glob(re.sub(r"seed\d+", "seed*", path.name)))
+    finals = [json.loads(each.read_text(encoding="utf-8"))["final_test_accuracy"] for each in siblings]
+    assert f"{spread(finals)} %" in page
+
+
+def test_the_twenty_seeds_on_a_gpu_have_their_figures() -> None:
+    with (EXPERIMENTS / "model_4" / "seeds_cuda.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 20
+    page = (EXPERIMENTS / "model_4" / "README.md").read_text(encoding="utf-8").replace("\n", " ")
+    for which in ("best", "final"):
+        values = [float(row[f"{which}_test_accuracy"]) for row in rows]
+        assert f"{spread(values)} %, from {100 * min(values):.2f} to {100 * max(values):.2f}" in page
+
+
+def spread(values: list[float]) -> str:
+    """Mean ± sample standard deviation in percent, as the pages have it."""
+    sd = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{100 * statistics.fmean(values):.2f}{sd}"

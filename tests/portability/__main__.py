@@ -1,16 +1,17 @@
 """Adds what this machine comes to: `python -m tests.portability` (`make portability`).
 
-Takes two minutes. `--processor NAME FILE` adds the digests that `python -m tests.portability.trainings portable` printed
-elsewhere, such as in an emulator.
+Takes two minutes. `--elsewhere PROCESSOR TORCH FILE` adds the digests that `python -m tests.portability.trainings portable`
+printed elsewhere: in an emulator, or with another PyTorch.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from datetime import date
 from pathlib import Path
 
-from torch.version import __version__ as torch
+from torch.version import __version__ as own_torch
 
 from tests.portability.goldens import (
     Digests,
@@ -28,19 +29,20 @@ from tests.portability.goldens import (
 def main() -> None:
     """Trains portably and not, compares, and records."""
     parser = argparse.ArgumentParser("python -m tests.portability", description=__doc__)
-    parser.add_argument("--processor", nargs=2, metavar=("NAME", "FILE"), help="portable digests from elsewhere")
+    parser.add_argument("--elsewhere", nargs=3, metavar=("PROCESSOR", "TORCH", "FILE"), help="digests from elsewhere")
     args = parser.parse_args()
     outcomes = read_outcomes()
-    if args.processor:
-        found: dict[bool, Digests] = {True: json.loads(Path(args.processor[1]).read_text(encoding="utf-8"))}
+    processor, torch, path = args.elsewhere or (this_processor(), own_torch, None)
+    if path:
+        found: dict[bool, Digests] = {True: json.loads(Path(path).read_text(encoding="utf-8"))}
+        seen = {"processor": processor, "date": f"{date.today()}"}
     else:
         found = {portable: train_in_process(portable=portable) for portable in (True, False)}
-    processor = args.processor[0] if args.processor else this_processor()
+        seen = observation(processor)
     for portable, digests in found.items():
         verdict = compare(outcomes, torch, processor, digests, portable=portable)
         print("portable:" if portable else "not portable:", verdict.text)
-        seen = {**observation(processor), "trainings": len(digests)}
-        record(outcomes, torch, seen, digests, portable=portable)
+        record(outcomes, torch, {**seen, "trainings": len(digests)}, digests, portable=portable)
     write_outcomes(outcomes)
     write_readme(outcomes)
 

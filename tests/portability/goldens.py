@@ -95,7 +95,7 @@ def record(outcomes: list[Outcome], torch: str, seen: dict[str, Any], digests: D
     outcomes[:] = [outcome for outcome in outcomes if outcome.processors]
     for outcome in outcomes:
         if (outcome.torch, outcome.portable) == (torch, portable) and not outcome.differing(digests):
-            outcome.digests |= digests
+            outcome.digests |= digests  # it may have trained what others did not
             outcome.processors.append(seen)
             return
     outcomes.append(Outcome(torch, portable, digests, [seen]))
@@ -163,4 +163,6 @@ def summary(outcomes: Sequence[Outcome]) -> str:
                 f"| {each['processor']} | {outcome.torch} | {portable} | {count} | {letters[id(outcome)]} | {each['date']} |"
             )
     settings = " ".join(f"`{name}={value}`" for name, value in SETTINGS.items())
-    return "\n".join([*lines, "", f"The same letter means the same digests. Portable means {settings}, one thread.", ""])
+    return "\n".join(
+        [*lines, "", f"The same letter means the same digests. Portable means {settings}, one thread.", ""]
+    )

@@ -65,7 +65,7 @@ def interrupted(single: Path, tmp_path: Path) -> Iterator[Path]:
     (folder / "result.json").unlink()
     for checkpoint in sorted((folder / "checkpoints").glob("epoch-*"))[1:]:
         checkpoint.unlink()
-    yield folder
+    return folder
 
 
 def test_a_run_is_resumed_and_replayed(single: Path, interrupted: Path) -> None:

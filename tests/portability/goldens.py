@@ -144,25 +144,31 @@ def write_readme(outcomes: Sequence[Outcome], folder: Path = FOLDER) -> None:
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """What was observed, as Markdown."""
-    lines = []
-    for outcome in outcomes:
-        if outcome.portable and HEADLINE in outcome.digests:
-            lines += [
-                f"With PyTorch {outcome.torch}, `era-cnn experiment=model_4_digits portable=true` gives the weights",
-                f"`{outcome.digests[HEADLINE]['weights']}`.",
-                "",
-            ]
+    """What was observed, as Markdown; portable outcomes come first, those with the newest PyTorch before others."""
+    portable = [each for each in outcomes if each.portable]
+    lines = [_published(portable), ""] if portable else []
     lines += ["| processor | PyTorch | portable | trainings | digests | date |", "|---|---|---|---|---|---|"]
-    letters = {id(outcome): chr(ord("A") + number) for number, outcome in enumerate(outcomes)}
-    for outcome in outcomes:
+    first, letters = (portable or list(outcomes))[0], dict[str, str]()
+    notes = []
+    for outcome in [*portable, *(each for each in outcomes if not each.portable)]:
+        letter = letters.setdefault(json.dumps(outcome.digests, sort_keys=True), chr(ord("A") + len(letters)))
+        how = "yes" if outcome.portable else "no"
         for each in outcome.processors:
             count = each.get("trainings", len(outcome.digests))
-            portable = "yes" if outcome.portable else "no"
-            lines.append(
-                f"| {each['processor']} | {outcome.torch} | {portable} | {count} | {letters[id(outcome)]} | {each['date']} |"
-            )
-    settings = " ".join(f"`{name}={value}`" for name, value in SETTINGS.items())
-    return "\n".join(
-        [*lines, "", f"The same letter means the same digests. Portable means {settings}, one thread.", ""]
-    )
+            lines.append(f"| {each['processor']} | {outcome.torch} | {how} | {count} | {letter} | {each['date']} |")
+        if differing := first.differing(outcome.digests):
+            names = "all" if len(differing) == len(outcome.digests) else ", ".join(differing)
+            notes.append(f"{letter} differs from A in {len(differing)} of {len(outcome.digests)} trainings: {names}.")
+    settings = ", ".join(f"`{name}={value}`" for name, value in SETTINGS.items())
+    meaning = f"The same letter means the same digests. Portable means {settings} and one thread."
+    return "\n".join([*lines, "", meaning, *dict.fromkeys(notes), ""])
+
+
+def _published(portable: Sequence[Outcome]) -> str:
+    """The weights of the training that anyone can repeat, for each PyTorch."""
+    weights: dict[str, list[str]] = {}
+    for outcome in portable:
+        if HEADLINE in outcome.digests:
+            weights.setdefault(outcome.digests[HEADLINE]["weights"], []).append(outcome.torch)
+    published = (f"`{sha256}` with PyTorch {', '.join(versions)}" for sha256, versions in weights.items())
+    return f"`era-cnn experiment=model_4_digits portable=true` gives the weights {'; '.join(published)}."

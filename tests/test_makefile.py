@@ -38,7 +38,9 @@ def test_ci_installs_the_locked_packages() -> None:
 def test_what_needs_extras_is_run_by_a_target_of_its_own() -> None:
     (folders,) = re.findall(r"pytest -m extras (.+?) --", MAKEFILE)
     assert '-m "not extras"' in MAKEFILE
-    marked = [path for path in ROOT.glob("tests/**/*.py") if "@pytest.mark.extras\n" in path.read_text(encoding="utf-8")]
+    marked = [
+        path for path in ROOT.glob("tests/**/*.py") if "@pytest.mark.extras\n" in path.read_text(encoding="utf-8")
+    ]
     assert len(marked) >= 5
     for path in marked:
         assert any(path.is_relative_to(ROOT / folder) for folder in folders.split()), path

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import grammar_parser
 
 from era_cnn.cli import main
 from era_cnn.compose.composition import compose, validated
@@ -165,7 +166,8 @@ def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 def _done_once() -> Iterator[None]:
     """What takes long and is the same each time is done once, unless a test is about it and so calls it elsewhere.
 
-    `era-cnn models` builds every packaged experiment, and each run starts git five times.
+    `era-cnn models` builds every packaged experiment, each run starts git five times, and OmegaConf's parser in Python
+    reads the same few interpolations in each composition.
     """
     described: dict[str, tuple[Summary, list[str]]] = {}
 
@@ -179,6 +181,7 @@ def _done_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("era_cnn.use.catalogue.describe", describe_once)
         patch.setattr("era_cnn.runs.provenance.read_checkout", lambda package_dir, collector: read(package_dir))
+        patch.setattr("omegaconf.base.parse", cache(grammar_parser.parse))
         yield
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import io
 import os
 import pickle
 import re
@@ -160,6 +161,35 @@ def _default(each: InputDefault, group: str) -> Default:
     return Default(each.get_group_path(), plain, is_group and each.package is None, each.is_override())
 
 
+class Frozen:
+    """A config that stays as it is, and of which a copy takes a fifth of the time of `copy_of`.
+
+    It is pickled, but for its classes: pickle would look for them by name, and Hydra imports the modules of plugins
+    twice.
+    """
+
+    def __init__(self, composed: Composed) -> None:
+        self._classes: list[type] = []
+        content = io.BytesIO()
+        pickler = pickle.Pickler(content, pickle.HIGHEST_PROTOCOL)
+        pickler.persistent_id = self._number_of  # type: ignore[method-assign]
+        pickler.dump(composed)
+        self._pickled = content.getvalue()
+
+    def _number_of(self, value: object) -> int | None:
+        if not isinstance(value, type):
+            return None
+        self._classes.append(value)
+        return len(self._classes) - 1
+
+    def copy(self) -> Composed:
+        """An independent copy."""
+        unpickler = pickle.Unpickler(io.BytesIO(self._pickled))
+        unpickler.persistent_load = self._classes.__getitem__  # type: ignore[method-assign]
+        composed: Composed = unpickler.load()
+        return composed
+
+
 STAMP = "era_cnn.stamp"
 """The key in the header of a packaged file that holds its stamp: the time of its last change, its size and its path."""
 
@@ -170,7 +200,7 @@ MOST_BASES = 256
 class Loader(ConfigLoaderImpl):
     """Hydra's config loader, whose subclass checks each step; it returns no config that was not checked."""
 
-    _bases: ClassVar[dict[tuple[object, ...], tuple[tuple[str, ...], Composed]]] = {}
+    _bases: ClassVar[dict[tuple[object, ...], tuple[tuple[str, ...], Frozen]]] = {}
     """Maps the options of groups to the config that they make: choosing and merging files takes three quarters of the
     time, and setting values hardly any. Remembered only if all files are the package's."""
 
@@ -292,8 +322,8 @@ class Loader(ConfigLoaderImpl):
                 return None
             if len(self._bases) >= MOST_BASES:
                 self._bases.clear()
-            self._bases[key] = self._stamps, composed
-        return copy_of(self._bases[key][1])  # not by pickling: Hydra imports the modules of plugins twice
+            self._bases[key] = self._stamps, Frozen(composed)
+        return self._bases[key][1].copy()
 
     def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> Composed:
         self.check_parts([_part(default, repo) for default in defaults])

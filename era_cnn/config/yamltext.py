@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 import yaml
+from yaml.composer import Composer
+from yaml.constructor import SafeConstructor
 
 from era_cnn.errors import ConfigError, problem
 
@@ -37,7 +39,9 @@ class _TooManyEntriesError(Exception):
     """A document is too large, even without its aliases."""
 
 
-class _Loader(yaml.SafeLoader):
+class _Limited(Composer, SafeConstructor):
+    """Limits the size of a document, and what its mappings may hold."""
+
     num_nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
@@ -60,20 +64,45 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+class _Loader(_Limited, yaml.SafeLoader):
+    """Reads whatever is YAML."""
+
+
+_CLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _FastLoader(_Limited, _CLoader):  # type: ignore[misc, valid-type]
+    """Reads what `_is_simple`, in a quarter of the time: the text is split in C, and nodes are composed as above."""
+
+    def __init__(self, text: str) -> None:
+        _CLoader.__init__(self, text)
+        Composer.__init__(self)
+
+
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # in C: ten times as fast
     """Quotes the strings that `_Loader` would read as numbers."""
 
 
-for _class in (_Loader, _Dumper):
+for _class in (_Loader, _FastLoader, _Dumper):
     _class.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
-}
-
-
 _PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "seq", "map")} | {None}
-_Loader.yaml_constructors = {tag: make for tag, make in _Loader.yaml_constructors.items() if tag in _PLAIN}
+for _reader in (_Loader, _FastLoader):
+    _reader.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in _reader.yaml_implicit_resolvers.items()
+    }
+    _reader.yaml_constructors = {tag: make for tag, make in _reader.yaml_constructors.items() if tag in _PLAIN}
+
+
+_SIMPLE_LINE = re.compile(
+    r" *(?:- )*(?:[\w./-]+:(?: +|$))?(?:[\w./+~][\w./+~=, -]*|-[\w.][\w./+~=, -]*|\{\}|\[\]|'[\w., ]*')?", re.ASCII
+)
+"""A line that this program writes into a config, if it holds no unusual string. PyYAML reads such lines the same way in
+Python and in C, which disagree on some others (`test_what_is_read_fast_is_read_the_same`)."""
+
+
+def _is_simple(text: str) -> bool:
+    return text.endswith("\n") and all(map(_SIMPLE_LINE.fullmatch, text.split("\n")))
 
 
 def as_yaml(values: Any) -> str:
@@ -123,7 +152,7 @@ def parse_yaml(name: str, text: str) -> dict[Any, Any]:
         rule = f"hold at most {MAX_INTERPOLATIONS} interpolations"
         raise ConfigError([problem(name, rule, text.count("${"), "Write the values themselves.")])
     try:
-        loader = _Loader(text)
+        loader = (_FastLoader if _is_simple(text) else _Loader)(text)
         root = loader.get_single_node()
         if root is not None:
             _check_entries(name, root)

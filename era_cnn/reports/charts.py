@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -51,10 +51,13 @@ class Chart:
     draw: Callable[[Figure, Colours], None]
     width: float = 6.0
     height: float = 3.2
+    _svgs: dict[Colours, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def svg(self, colours: Colours = LIGHT) -> bytes:
-        """The chart as SVG on a transparent ground."""
-        return self._saved(colours, "svg", metadata={"Date": None, "Creator": None})
+        """The chart as SVG on a transparent ground; drawn once, as a page and a file may show it."""
+        if colours not in self._svgs:
+            self._svgs[colours] = self._saved(colours, "svg", metadata={"Date": None, "Creator": None})
+        return self._svgs[colours]
 
     def svg_on_white(self) -> bytes:
         """The chart as SVG on white, for pages whose ground may be dark."""

@@ -16,12 +16,11 @@ from era_cnn.folders.storage import write_atomically, write_shared
 from era_cnn.folders.stored import run_folder
 from era_cnn.output import complain, say, shown
 from era_cnn.reports import pictures
-from era_cnn.reports.charts import Chart
 from era_cnn.reports.compare import rows_of
 from era_cnn.reports.content import RunContent, read_run
 from era_cnn.reports.handin import as_markdown
 from era_cnn.reports.rows import Row
-from era_cnn.reports.run_report import calibration, confusion_chart, curves, filters_sheet, network_chart, run_page
+from era_cnn.reports.run_report import RunCharts, filters_sheet, run_page
 from era_cnn.reports.side_by_side import MOST_RUNS, Side, runs_page
 from era_cnn.reports.sweep_report import sweep_page
 
@@ -38,10 +37,11 @@ def write_run_report(folder: RunFolder) -> Path:
     content = read_run(folder)
     path = folder.path / "report.html"
     before = folder.read("report.md", str) if os.path.lexists(folder.path / "report.md") else None
-    write_atomically(path, run_page(content).encode())
+    drawn = RunCharts(content)
+    write_atomically(path, run_page(content, drawn).encode())
     write_atomically(folder.path / "report.md", as_markdown(content, before).encode())
     plots_dir = folder.subfolder("plots")
-    for name, picture in _plots(content):
+    for name, picture in _plots(content, drawn):
         write_atomically(plots_dir / name, picture)
     return path
 
@@ -137,9 +137,9 @@ def _written(path: Path) -> Path:
     return write_run_report(run_folder(path))
 
 
-def _plots(content: RunContent) -> Iterator[tuple[str, bytes]]:
+def _plots(content: RunContent, drawn: RunCharts) -> Iterator[tuple[str, bytes]]:
     """The files of plots/: each chart as SVG and PNG, and the images."""
-    for chart in _charts(content):
+    for chart in drawn:
         yield f"{chart.name}.svg", chart.svg()
         yield f"{chart.name}.png", chart.png()
     for name, key in (("augmented", "augmented"), ("errors", "error_images")):
@@ -147,11 +147,3 @@ def _plots(content: RunContent) -> Iterator[tuple[str, bytes]]:
             yield f"{name}.png", pictures.png(pictures.grid(images[:60], 12))
     if "filters" in content.samples:
         yield "filters.png", pictures.png(filters_sheet(content.samples["filters"]))
-
-
-def _charts(content: RunContent) -> Iterator[Chart]:
-    yield from curves(content)
-    yield from calibration(content)
-    yield from confusion_chart(content)
-    if (drawing := network_chart(content)) is not None:
-        yield drawing

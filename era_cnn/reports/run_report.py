@@ -13,7 +13,7 @@ from era_cnn.reports import charts, page, pictures
 from era_cnn.reports.answers import MOST_PER_CELL, Predictions
 from era_cnn.reports.charts import Chart
 from era_cnn.reports.content import RunContent
-from era_cnn.reports.page import Fact, Figure, Grid, Pair, Picture, text
+from era_cnn.reports.page import Fact, Grid, Pair, Picture, text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,8 +27,25 @@ MOST_MATRIX = 30
 MOST_LETTERS = 300
 """The most characters of a value of provenance.json, which holds the changes of a checkout."""
 
+NETWORK_CAPTION = "Height: pixels along one side. Width: channels. Green: no parameters."
 
-def run_page(content: RunContent) -> str:
+
+class RunCharts:
+    """The charts of a run, for its page and its files."""
+
+    def __init__(self, content: RunContent) -> None:
+        self.curves = list(curves(content))
+        self.calibration = list(calibration(content))
+        self.confusion = list(confusion_chart(content))
+        self.network = network_chart(content)
+
+    def __iter__(self) -> Iterator[Chart]:
+        yield from (*self.curves, *self.calibration, *self.confusion)
+        if self.network:
+            yield self.network
+
+
+def run_page(content: RunContent, drawn: RunCharts) -> str:
     """The page of a run, complete or not."""
     predictions, description = content.predictions, content.description
     errors = _Errors(content) if predictions is not None else None
@@ -38,14 +55,14 @@ def run_page(content: RunContent) -> str:
         path=text(content.path),
         headline=headline(content),
         facts=list(_facts(content)),
-        curves=[page.figure(chart) for chart in curves(content)],
+        curves=[page.figure(chart) for chart in drawn.curves],
         confusion=errors.confusion() if errors else None,
         cells=errors.cells() if errors else [],
         classes=errors.classes() if errors else [],
         worst=errors.worst() if errors else [],
-        calibration=[page.figure(chart) for chart in calibration(content)],
+        calibration=[page.figure(chart) for chart in drawn.calibration],
         layers=_layers(content),
-        network=_network(content),
+        network=page.figure(drawn.network, NETWORK_CAPTION) if drawn.network else None,
         network_summary=_network_summary(content),
         filters=_filters(content),
         data_summary=_data_summary(content),
@@ -316,12 +333,6 @@ def network_chart(content: RunContent) -> Chart | None:
     """The drawing of the network; None for a folder of an earlier version."""
     found = content.description
     return charts.network(found.layers, found.image_shape) if found else None
-
-
-def _network(content: RunContent) -> Figure | None:
-    chart = network_chart(content)
-    caption = "Height: pixels along one side. Width: channels. Green: no parameters."
-    return page.figure(chart, caption) if chart else None
 
 
 def _network_summary(content: RunContent) -> str:

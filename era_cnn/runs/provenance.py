@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
-from email.parser import HeaderParser
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -100,13 +100,13 @@ def _packages(collector: Collector) -> dict[str, str | None]:
 
 
 def _name_and_version(dist: metadata.Distribution) -> tuple[str, str | None]:
-    # `dist.metadata` parses the description, too, which takes a third of the time that it takes to start a run.
+    # `dist.metadata` parses the whole file, which takes a third of the time that it takes to start a run.
     text = dist.read_text("METADATA") or dist.read_text("PKG-INFO") or dist.read_text("") or ""
-    about = HeaderParser().parsestr(text.partition("\n\n")[0])
-    name, version = about["Name"], about["Version"]
-    if not name:
+    headers = text.partition("\n\n")[0]
+    name, version = (re.search(rf"(?mi)^{key}:[ \t]*(.*)", headers) for key in ("Name", "Version"))
+    if not (name and name[1].strip()):
         raise NotCollectedError("its metadata has no name")
-    return name, version
+    return name[1].strip(), version[1].strip() if version else None
 
 
 def _processor() -> str:

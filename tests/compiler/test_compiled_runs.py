@@ -19,7 +19,7 @@ from era_cnn.folders.claims import claim
 from era_cnn.models.build import build_from_config, build_network
 from era_cnn.models.layers import hand_out
 from era_cnn.randomness import Stream
-from era_cnn.runs.compiler import PLACE, compile_training
+from era_cnn.runs.compiler import PLACE, _place, compile_training
 from era_cnn.runs.process import set_up
 from era_cnn.runs.stopping import Interrupted
 from era_cnn.training.compiled import CompiledPass
@@ -29,6 +29,9 @@ from tests.helpers import GREY
 from tests.runs.test_resume import SMALL, StopAt, assert_same, carry_on
 
 pytestmark = pytest.mark.process
+
+CPU = torch.device("cpu")
+"""Tests without a run keep compiled code where runs do: to compile PyTorch's headers twice would take half a minute."""
 
 TINY = [
     *(f"~model.layers.{name}" for name in ("conv2", "skip", "conv3", "conv4", "conv5")),
@@ -82,7 +85,7 @@ def test_a_process_trains_more_compiled_runs_than_the_compiler_remembers(command
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_every_block_trains_compiled_as_it_does_without(precision: str) -> None:
     assert {spec["block"] for spec in EVERY_BLOCK.values()} == set(BLOCKS) - {"gap_head"}
-    with set_up(threads=1):
+    with set_up(threads=1), _place(CPU):
         usual, compiled = (
             build_network(EVERY_BLOCK, {}, seed=1, info=GREY).to(memory_format=torch.channels_last) for _ in range(2)
         )
@@ -113,7 +116,7 @@ def test_the_compiler_compiles_once() -> None:
     from torch._dynamo.utils import counters
 
     config = config_of("data=digits", *TINY)
-    with set_up(threads=1):
+    with set_up(threads=1), _place(CPU):
         network = build_from_config(config).train()
         objective = Objective(network, forward=CompiledPass(network, 8))
         hand_out(Stream(), network)

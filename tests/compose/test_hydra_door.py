@@ -25,7 +25,7 @@ import era_cnn
 from era_cnn.cli import main
 from era_cnn.compose import hydra_door, launchers
 from era_cnn.compose.composition import compose, compose_sweep, plain, plan_run, resolved, validated
-from era_cnn.compose.hydra_door import STAMP, Loader, PackagedFiles, require_checked
+from era_cnn.compose.hydra_door import STAMP, Frozen, Loader, PackagedFiles, require_checked
 from era_cnn.compose.interpolation import limited
 from era_cnn.compose.planner import Planner
 from era_cnn.compose.words import Words, load, loader_of
@@ -391,9 +391,11 @@ def test_a_remembered_config_is_a_copy_and_follows_its_files(tmp_path: Path, mon
     assert compose(words).optimizer.lr == 0.01
     assert len(Loader._bases) == 1
     ((key, (stamps, base)),) = Loader._bases.items()
-    base.optimizer.lr = 0.7  # as if the files had said so
+    changed = base.copy()
+    changed.optimizer.lr = 0.7  # as if the files had said so
+    Loader._bases[key] = stamps, Frozen(changed)
     assert compose(words).optimizer.lr == 0.7
-    Loader._bases[key] = (*stamps[:-1], f"0 {stamps[-1].partition(' ')[2]}"), base
+    Loader._bases[key] = (*stamps[:-1], f"0 {stamps[-1].partition(' ')[2]}"), Frozen(changed)
     assert compose(words).optimizer.lr == 0.01, "a file that has changed must be read again"
     group = tmp_path / "own" / "optimizer"
     group.mkdir(parents=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
+import functools
 import hashlib
 import io
 import json
@@ -125,6 +127,14 @@ def scenes(where: Path) -> list[Scene]:
     return found
 
 
+@functools.cache
+def undisturbed() -> tuple[dict[str, Any], list[Scene]]:
+    """The outcome of a short run and its scenes; made once for all campaigns of a process and of its forks."""
+    where = Path(tempfile.mkdtemp(prefix="faults_"))
+    atexit.register(shutil.rmtree, where, ignore_errors=True)
+    return reference(where / "reference", *SHORT), scenes(where / "scenes")
+
+
 def crash_points(
     trials: int | None = None, *, seed: int = 1, sabotage: str = "none", workers: int = 2, only: str = ""
 ) -> Report:
@@ -166,9 +176,8 @@ REFUSALS: dict[str, Callable[[int], Act]] = {
 def _at_every_operation(
     part: Callable[..., Report], names: list[str], trials: int | None, *, seed: int, sabotage: str, workers: int
 ) -> Report:
+    expected, found = undisturbed()
     with workplace() as where:
-        expected = reference(where / "reference", *SHORT)
-        found = scenes(where / "scenes")
         cases = [
             (scene, number, name)
             for scene in found

@@ -21,6 +21,8 @@ def main() -> None:
     preload(*RUN, fork_workers=True)
     for line in sys.stdin:
         name, arguments, options = json.loads(line)
+        if name in ("crash_points", "disk_failures"):
+            campaigns.undisturbed()  # here, so that all of them have it
         if os.fork() == 0:
             try:
                 report = {**vars(campaigns), **vars(sweeps), **vars(hostile)}[name](*arguments, **options)

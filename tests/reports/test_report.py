@@ -23,7 +23,7 @@ from era_cnn.reports.content import read_run, reference_curve
 from era_cnn.reports.handin import BEGIN, END, as_markdown
 from era_cnn.reports.report import write_run_report
 from era_cnn.reports.rows import read_rows
-from era_cnn.reports.run_report import confusion_chart, curves, run_page
+from era_cnn.reports.run_report import RunCharts, confusion_chart, curves, run_page
 from era_cnn.reports.sweep_report import sweep_charts, sweep_page
 from era_cnn.training.history import EpochMetrics, Scores
 from era_cnn.training.windows import Steps
@@ -118,7 +118,8 @@ class Tags(HTMLParser):
 
 
 def page_of(folder: RunFolder) -> Tags:
-    return Tags(run_page(read_run(folder)))
+    content = read_run(folder)
+    return Tags(run_page(content, RunCharts(content)))
 
 
 def test_a_report_has_the_numbers_of_the_run(tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def test_one_answer_for_everything_fills_one_column(tmp_path: Path, always: int)
     counts = content.predictions.confusion
     assert counts[:, always].tolist() == [10, 10, 10]
     assert counts.sum() == 30
-    links = {link["href"] for link in Tags(run_page(content)).all("a")}
+    links = {link["href"] for link in Tags(run_page(content, RunCharts(content))).all("a")}
     assert {f"#cell-{label}-{always}" for label in range(3) if label != always} <= links
     assert f"#cell-{always}-{(always + 1) % 3}" not in links
 
@@ -227,7 +228,7 @@ def test_what_a_folder_lacks_is_said(tmp_path: Path, missing: str, what: str) ->
 def test_folders_of_earlier_versions_have_reports(name: str) -> None:
     content = read_run(RunFolder(SCHEMA_1 / name))
     assert {"samples.npz", "steps.csv"} <= set(content.missing)
-    assert Tags(run_page(content)).text
+    assert Tags(run_page(content, RunCharts(content))).text
 
 
 def test_the_loss_within_epochs_lies_behind_its_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -387,6 +388,25 @@ def test_the_reference_runs_have_curves(experiment: str) -> None:
     assert max(row["test_accuracy"] for row in curve) > 0.989
 
 
+def test_a_report_draws_no_picture_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[str, charts.Colours, str]] = []
+
+    def draw(chart: charts.Chart, colours: charts.Colours, kind: str, **options: object) -> bytes:
+        drawn.append((chart.name, colours, kind))
+        return f"<svg>{len(drawn)}</svg>".encode()
+
+    monkeypatch.setattr(charts.Chart, "_saved", draw)
+    write_run_report(whole_run(tmp_path / "run"))
+    names = {path.stem for path in (tmp_path / "run" / "plots").glob("*.svg")}
+    assert names >= {"accuracy", "calibration", "confusion", "network"}
+    assert sorted(set(drawn), key=drawn.index) == drawn
+    on_page = names - {"confusion"}  # there, it is a table
+    assert {(name, kind) for name, colours, kind in drawn if colours == charts.DARK} == {
+        (name, "svg") for name in on_page
+    }
+    assert {name for name, _, kind in drawn if kind == "png"} == names
+
+
 @pytest.mark.process
 def test_a_chart_is_the_same_in_every_process() -> None:
     program = (
@@ -406,11 +426,11 @@ def test_a_chart_leaves_matplotlib_as_it_was(monkeypatch: pytest.MonkeyPatch) ->
     import matplotlib
 
     monkeypatch.setitem(matplotlib.rcParams, "font.size", 30.0)
-    chart = charts.lines("loss", "alt", {"a": [(1, 0.5)]}, x="epoch", y="loss")
-    small = chart.svg()
+    small, usual = (charts.lines("loss", "alt", {"a": [(1, 0.5)]}, x="epoch", y="loss") for _ in range(2))
+    assert small.svg()
     assert matplotlib.rcParams["font.size"] == 30.0
     monkeypatch.undo()
-    assert chart.svg() == small
+    assert usual.svg() == small.svg()
     assert "matplotlib.pyplot" not in sys.modules
 
 

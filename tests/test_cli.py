@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from era_cnn.compose.complaints import COMMANDS
 from era_cnn.runs.carry_out import find_lr_of
 from era_cnn.runs.listeners.console import Console
 from era_cnn.sweeps.sweep import Drive
-from tests.conftest import EXPERIMENTS
+from tests.conftest import CONF_DIR, EXPERIMENTS
 from tests.process import Command, run_command
 
 SMALL = ["data=digits", "trainer=smoke", "threads=1", "trainer.limit_train_images=128", "trainer.limit_test_images=50"]
@@ -459,10 +460,10 @@ def test_models_check_has_a_line_for_each_failure(command, tmp_path: Path) -> No
     assert (code, out) == (2, "")
     lines = sorted(line.partition(": ")[2] for line in err.splitlines() if line.startswith("In experiment"))
     assert lines == [
-        "model.layers must have a receptive field of at least 45 px, the target of experiment wide, got 20 px. Add layers, "
+        "model.layers must have a receptive field of at least 45 px, the target of wide, got 20 px. Add layers, "
         "strides or dilation.",
-        "model.layers must have no max pooling, the target of experiment wide, got pool. Use a stride instead.",
-        "model.layers must make at most 7,000 parameters, the target of experiment large, got 7,616. Make the network "
+        "model.layers must have no max pooling, the target of wide, got pool. Use a stride instead.",
+        "model.layers must make at most 7,000 parameters, the target of large, got 7,616. Make the network "
         "smaller, or raise target.max_params; ~experiment drops the target.",
         "target.requires.0 must be one of norm, dropout, gap, depthwise, dilation, no_max_pool, no_linear, got 'nrom'. Did "
         "you mean norm? It is in experiment/wrong.yaml.",
@@ -478,7 +479,7 @@ def test_models_and_describe_show_what_misses_its_target_and_say_so(command, tmp
     for words in (["models"], ["describe", "experiment=large"]):
         code, out, err = command(*words, "--config-dir", "own")
         assert (code, "7,616" in out) == (2, True)
-        assert "model.layers must make at most 7,000 parameters, the target of experiment large, got 7,616." in err
+        assert "model.layers must make at most 7,000 parameters, the target of large, got 7,616." in err
 
 
 def test_describe_shows_a_composed_network_and_trains_nothing(command, tmp_path: Path) -> None:
@@ -633,3 +634,57 @@ def test_a_description_lists_what_decays_if_not_all_does(command) -> None:
     assert line.startswith("Weight decay on 7 of 17 parameters: conv1.conv.weight, conv2.conv.weight, ")
     assert "norm" not in line
     assert "Weight decay" not in command("describe", "optimizer.weight_decay=1e-4")[1]
+
+
+def test_describe_lists_the_keys_with_values_and_meanings(command) -> None:
+    code, out, err = command("describe", "--keys", "optimizer", "experiment=model_4_digits", "optimizer.lr=0.02")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[:4] == [
+        "optimizer=sgd",
+        "    an option of a group; era-cnn --help lists all of them",
+        "optimizer.lr=0.02 (number > 0)",
+        "    the learning rate, greater than 0",
+    ]
+    assert all(line.startswith(("optimizer", "    ")) for line in lines)
+
+
+def test_every_key_of_the_default_config_has_a_meaning(command) -> None:
+    code, out, _ = command("describe", "--keys")
+    lines = out.splitlines()
+    assert (code, lines[-1]) == (0, "The fields of each layer: era-cnn describe --keys model.layers")
+    assert [line for line in lines[1::2] if not line.startswith("    ") or "None" in line] == []
+    named = {re.split("[= ]", line)[0] for line in lines[:-1:2]}
+    assert named >= {
+        "seed",
+        "data.root",
+        "augmentation.rotate.degrees",
+        "model.layers",
+        "trainer.early_stopping.patience",
+    }
+    assert len(named) > 60
+
+
+def test_the_fields_of_layers_are_keys_too(command) -> None:
+    _, out, _ = command("describe", "--keys", "model.layers.conv2", "data=digits")
+    lines = out.splitlines()
+    assert lines[0] == "model.layers.conv2.out_channels=16 (whole number ≥ 1, ≤ 65,536)"
+    assert "model.layers.conv2.kernel_size=3 (whole number ≥ 1, ≤ 1,024)" in lines  # the block's default
+    assert "model.layers.conv2.bias (true, false)" in lines  # that of the model
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--keys", "trainr"], "--keys must be a group or a key of this config, got 'trainr'. Did you mean trainer?"),
+    (["--keys", "--profile"], "--keys must be used without --profile, got both. Remove one."),
+])  # fmt: skip
+def test_keys_that_do_not_exist_are_refused(words: list[str], message: str, command) -> None:
+    assert command("describe", *words)[::2] == (2, message + "\n")
+
+
+def test_an_override_after_keys_is_no_key(command) -> None:
+    assert "\nseed=3 (whole number ≥ 0)\n" in command("describe", "--keys", "seed=3")[1]
+
+
+def test_the_help_fits_a_terminal() -> None:
+    text = (CONF_DIR / "hydra" / "help" / "era_cnn.yaml").read_text(encoding="utf-8")
+    assert max(map(len, inspect.cleandoc(text.partition("template: |-")[2]).splitlines())) <= 80

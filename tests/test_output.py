@@ -160,7 +160,7 @@ def test_each_answer_fits_each_encoding(words: list[str], stream: io.TextIOWrapp
         accept_all_characters()
         main(words)
     stream.flush()
-    assert len(printed(stream)) > 100
+    assert len(printed(stream)) > 80
 
 
 def test_a_run_in_a_notebook_needs_no_particular_encoding(stream: io.TextIOWrapper, tmp_path: Path) -> None:

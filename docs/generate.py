@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import json
 import re
@@ -19,6 +18,7 @@ from era_cnn import cli
 from era_cnn.compose.words import Words
 from era_cnn.config.choices import BLOCKS, DATASETS, LAUNCHERS, LOGGERS, OPTIMIZERS, SCHEDULERS, TRANSFORMS, Registry
 from era_cnn.config.groups import LISTED
+from era_cnn.config.keys import FILLED_IN, values_allowed
 from era_cnn.config.network import ModelConfig
 from era_cnn.config.schema import RunConfig, Target
 from era_cnn.config.trainer import EarlyStopping, TrainerConfig
@@ -32,46 +32,24 @@ CONF = DOCS.parent / "conf"
 # From schemas to tables
 
 
-def range_of(schema: Mapping[str, Any]) -> str:
-    """What a value may be, in few words, from its JSON schema."""
-    if "anyOf" in schema or "oneOf" in schema:
-        return " or ".join(dict.fromkeys(map(range_of, schema.get("anyOf", schema.get("oneOf")))))
-    if "enum" in schema or "const" in schema:
-        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
-    if schema.get("type") == "array":
-        items = schema.get("prefixItems") or ([schema["items"]] if "items" in schema else [])
-        return f"[{', '.join(dict.fromkeys(map(range_of, items)))}]"
-    name = {"integer": "whole number", "string": "text", "boolean": "true, false", "object": "mapping"}
-    limits = [
-        f"{sign} {schema[key]:,}"
-        for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<"))
-        if key in schema and abs(schema[key]) < 1e6
-    ]
-    return " ".join([name.get(schema.get("type", ""), schema.get("type", "")), *limits]).strip()
-
-
 def fields_of(model: type[BaseModel], values: Mapping[str, Any]) -> str:
     """A table of the fields of a section; `values` are the defaults of its YAML file, which win over the schema's."""
-    schema = model.model_json_schema()
-    rows = []
-    for name, field in schema["properties"].items():
+    rows, schema = [], model.model_json_schema()["properties"]
+    for name, allowed in values_allowed(model).items():
         if name in HIDDEN:
             continue
-        whole = re.sub(r'\{"\$ref": "#/\$defs/(\w+)"\}', functools.partial(_define, schema), json.dumps(field))
-        default = values.get(name, field.get("default", REQUIRED))
-        text = str(model.model_fields[name].description)
-        rows.append(f"| `{name}` | {_shown(default)} | {_cell(range_of(json.loads(whole)))} | {_cell(text)} |")
+        default, text = (
+            values.get(name, schema[name].get("default", REQUIRED)),
+            str(model.model_fields[name].description),
+        )
+        rows.append(f"| `{name}` | {_shown(default)} | {_cell(allowed)} | {_cell(text)} |")
     return "\n".join(["| key | default | values | meaning |", "|---|---|---|---|", *rows]) if rows else "No fields."
 
 
 REQUIRED = object()
 GROUPS = {"data", "augmentation", "model", "optimizer", "scheduler", "trainer", "target", "early_stopping", "layers"}
-HIDDEN = {*GROUPS, "name", "contents", "init_from_sha256"}
+HIDDEN = {*GROUPS, *FILLED_IN, "name"}
 """Fields that the program fills in, and those that have a table of their own."""
-
-
-def _define(schema: Mapping[str, Any], reference: re.Match[str]) -> str:
-    return json.dumps(schema["$defs"][reference[1]])
 
 
 def _shown(value: object) -> str:

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             command own the process: it then sets signal handlers and repairs the standard streams.
 
     Raises:
-        SystemExit: If argparse ends the command, after a wrong flag or --help.
+        SystemExit: If argparse ends the command, after --help or a wrong value of one of Hydra's flags.
     """
     if argv is None:
         own_the_process()

@@ -6,9 +6,11 @@ import codecs
 import errno
 import io
 import os
+import re
 import shutil
 import stat
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,19 +25,26 @@ PATIENCE_SECONDS, REFRESH_SECONDS = 2.0, 0.1
 """How long work goes on before it is counted, and the time between two lines."""
 
 
+INDENT = "  "
+"""What the lines of a wrapped sentence begin with, except the first."""
+
+
 def say(*lines: str) -> None:
     """Prints lines to standard output and flushes it. Control characters in them are escaped, line breaks too.
+
+    In a terminal, sentences are wrapped between words.
 
     Raises:
         OutputError: If standard output can no longer be written to.
     """
-    draw("".join(f"{harmless(line)}\n" for line in lines))
+    draw("".join(f"{_fitted(harmless(line), sys.stdout)}\n" for line in lines))
 
 
 def complain(*lines: str) -> None:
     """Prints lines to standard error; if it is closed or full, does nothing, since the exit code still tells."""
     try:
-        print(_encodable("\n".join(map(harmless, lines)), sys.stderr), file=sys.stderr, flush=True)
+        text = "\n".join(_fitted(harmless(line), sys.stderr) for line in lines)
+        print(_encodable(text, sys.stderr), file=sys.stderr, flush=True)
     except OSError:
         drop_complaints()
 
@@ -138,6 +147,26 @@ codecs.register_error(READABLE, _readable)
 def _encodable(text: str, stream: object) -> str:
     encoding = getattr(stream, "encoding", None) or "utf-8"  # a notebook's stream, or none
     return text.encode(encoding, READABLE).decode(encoding)
+
+
+def wrapped(text: str, width: int, indent: str = "") -> str:
+    """A sentence on lines of at most `width` characters, broken between words; all but the first are indented.
+
+    A longer word keeps its line. A command with its first two words is not broken, so that it can be copied.
+    """
+    whole = re.sub(r"era-cnn \S+( \S+)?", lambda match: match[0].replace(" ", "\0"), text)
+    lines = textwrap.wrap(whole, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace("\0", " ")
+
+
+def _fitted(line: str, stream: TextIO) -> str:
+    """A line as a stream should show it: in a terminal, a sentence is wrapped; what is aligned by spaces is not.
+
+    The indentation tells what continues a line from a line of ours, whatever the text says.
+    """
+    columns = terminal_columns() if stream.isatty() else None
+    is_sentence = "  " not in line and not line.startswith(" ")
+    return wrapped(line, columns, INDENT) if columns and len(line) > columns and is_sentence else line
 
 
 def _is_device(stream: TextIO) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from era_cnn.compose.complaints import COMMANDS
 from era_cnn.runs.carry_out import find_lr_of
 from era_cnn.runs.listeners.console import Console
 from era_cnn.sweeps.sweep import Drive
-from tests.conftest import EXPERIMENTS
+from tests.conftest import CONF_DIR, EXPERIMENTS
 from tests.process import Command, run_command
 
 SMALL = ["data=digits", "trainer=smoke", "threads=1", "trainer.limit_train_images=128", "trainer.limit_test_images=50"]
@@ -79,7 +80,7 @@ def test_help_names_verbs_and_groups(command) -> None:
         (["-m", "data=digits", "seed=1,2", "hydra.sweep.subdir=x"], 2, "hydra.sweep.subdir must give each job a folder"),
         (["-m", "data.root=nowhere", "seed=1,2"], 3, "nowhere/MNIST/raw/train-images-idx3-ubyte.gz must exist or be"),
         (["describe", "-m", "seed=1"], 2, "-m must be an option of the command, got an unknown one. Values are given as key=value."),
-        (["list", "--epochs", "2"], 2, "unrecognized arguments: --epochs"),
+        (["list", "--epochs", "2"], 2, "--epochs must be an option of the command, got an unknown one. See era-cnn list --help."),
         (["--epochs", "2"], 2, "--epochs must be an option of the command, got an unknown one. Write trainer.epochs=…"),
         (["--learning-rate=0.1", "--bs=3"], 2, "--learning-rate must be an option of the command, got an unknown one. Write optimizer.lr=0.1\n--bs must"),
         (["find-lr", "--seed=2"], 2, "--seed must be an option of the command, got an unknown one. Write seed=2"),
@@ -87,10 +88,25 @@ def test_help_names_verbs_and_groups(command) -> None:
         (["-m", "--info", "config"], 2, "--info must be used without --multirun, got both. Remove one."),
         (["data"], 2, "NAME must be one of cifar10, cifar100, digits, "),
         (["data", "cifar"], 2, "data must be one of cifar10, cifar100, digits, emnist, "),
-        (["eval"], 2, "the following arguments are required: RUN\n"),
-        (["resume"], 2, "the following arguments are required: RUN_OR_SWEEP\n"),
+        (["models", "model_4"], 2, "model_4 must be left out, got more than the command takes. See era-cnn models --help."),
+        (["eval"], 2, "RUN must be given, got nothing. See era-cnn eval --help."),
+        (["predict"], 2, "RUN, IMAGE must be given, got nothing. See era-cnn predict --help."),
+        (["predict", "run", "x.png", "--top=x"], 2, "--top must be a whole number, got 'x'. See era-cnn predict --help."),
+        (["predict", "run", "x.png", "--top"], 2, "--top must be followed by a value, got nothing."),
+        (["predict", "run", "x.png", "--csv", "--json"], 2, "--json must be used without --csv, got both."),
+        (["predict", "run", "x.png", "--csv=1"], 2, "--csv must be given without a value, got '1'."),
+        (["export", "run", "--format=tf"], 2, "--format must be one of onnx, torch, got 'tf'."),
+        (["find-lr", "--start=x"], 2, "--start must be a number, got 'x'."),
+        (["resume"], 2, "RUN_OR_SWEEP must be given, got nothing."),
         (["describ"], 2, "Did you mean describe?"),
-        (["train"], 2, "got: missing EQUAL at '<EOF>'. To train, leave it out."),
+        (["train"], 2, "got neither. To train, leave it out: era-cnn experiment=NAME"),
+        (["trian", "experiment=model_4"], 2, "got neither. To train, leave it out: era-cnn experiment=NAME"),
+        (["help"], 2, "got neither. See era-cnn --help."),
+        (["model_4"], 2, "got neither. Write experiment=model_4."),
+        (["resnet18"], 2, "got neither. Write model=resnet18."),
+        (["experiment", "model_4"], 2, "got neither. Write experiment=NAME, without spaces.\nmodel_4 must be"),
+        (["experiment=model_4", "describe"], 2, "describe must be the first word, got it after others. Write era-cnn describe …"),
+        (["model=tiny"], 2, "One of your own is a file model/NAME.yaml in the folder that --config-dir names."),
         (["data.root=nowhere"], 3, "nowhere/MNIST/raw/train-images-idx3-ubyte.gz must exist or be downloadable"),
         (["data=digits", "hydra.run.dir=file/day/run"], 4, "run must be a folder that can be created, got Not a dir"),
         (["-m", "data=digits", "hydra.sweep.dir=file/day/run"], 4, "must be a folder that can be created, got Not a"),
@@ -459,10 +475,10 @@ def test_models_check_has_a_line_for_each_failure(command, tmp_path: Path) -> No
     assert (code, out) == (2, "")
     lines = sorted(line.partition(": ")[2] for line in err.splitlines() if line.startswith("In experiment"))
     assert lines == [
-        "model.layers must have a receptive field of at least 45 px, the target of experiment wide, got 20 px. Add layers, "
+        "model.layers must have a receptive field of at least 45 px, the target of wide, got 20 px. Add layers, "
         "strides or dilation.",
-        "model.layers must have no max pooling, the target of experiment wide, got pool. Use a stride instead.",
-        "model.layers must make at most 7,000 parameters, the target of experiment large, got 7,616. Make the network "
+        "model.layers must have no max pooling, the target of wide, got pool. Use a stride instead.",
+        "model.layers must make at most 7,000 parameters, the target of large, got 7,616. Make the network "
         "smaller, or raise target.max_params; ~experiment drops the target.",
         "target.requires.0 must be one of norm, dropout, gap, depthwise, dilation, no_max_pool, no_linear, got 'nrom'. Did "
         "you mean norm? It is in experiment/wrong.yaml.",
@@ -478,7 +494,7 @@ def test_models_and_describe_show_what_misses_its_target_and_say_so(command, tmp
     for words in (["models"], ["describe", "experiment=large"]):
         code, out, err = command(*words, "--config-dir", "own")
         assert (code, "7,616" in out) == (2, True)
-        assert "model.layers must make at most 7,000 parameters, the target of experiment large, got 7,616." in err
+        assert "model.layers must make at most 7,000 parameters, the target of large, got 7,616." in err
 
 
 def test_describe_shows_a_composed_network_and_trains_nothing(command, tmp_path: Path) -> None:
@@ -633,3 +649,57 @@ def test_a_description_lists_what_decays_if_not_all_does(command) -> None:
     assert line.startswith("Weight decay on 7 of 17 parameters: conv1.conv.weight, conv2.conv.weight, ")
     assert "norm" not in line
     assert "Weight decay" not in command("describe", "optimizer.weight_decay=1e-4")[1]
+
+
+def test_describe_lists_the_keys_with_values_and_meanings(command) -> None:
+    code, out, err = command("describe", "--keys", "optimizer", "experiment=model_4_digits", "optimizer.lr=0.02")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[:4] == [
+        "optimizer=sgd",
+        "    an option of a group; era-cnn --help lists all of them",
+        "optimizer.lr=0.02 (number > 0)",
+        "    the learning rate, greater than 0",
+    ]
+    assert all(line.startswith(("optimizer", "    ")) for line in lines)
+
+
+def test_every_key_of_the_default_config_has_a_meaning(command) -> None:
+    code, out, _ = command("describe", "--keys")
+    lines = out.splitlines()
+    assert (code, lines[-1]) == (0, "The fields of each layer: era-cnn describe --keys model.layers")
+    assert [line for line in lines[1::2] if not line.startswith("    ") or "None" in line] == []
+    named = {re.split("[= ]", line)[0] for line in lines[:-1:2]}
+    assert named >= {
+        "seed",
+        "data.root",
+        "augmentation.rotate.degrees",
+        "model.layers",
+        "trainer.early_stopping.patience",
+    }
+    assert len(named) > 60
+
+
+def test_the_fields_of_layers_are_keys_too(command) -> None:
+    _, out, _ = command("describe", "--keys", "model.layers.conv2", "data=digits")
+    lines = out.splitlines()
+    assert lines[0] == "model.layers.conv2.out_channels=16 (whole number ≥ 1, ≤ 65,536)"
+    assert "model.layers.conv2.kernel_size=3 (whole number ≥ 1, ≤ 1,024)" in lines  # the block's default
+    assert "model.layers.conv2.bias (true, false)" in lines  # that of the model
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--keys", "trainr"], "--keys must be a group or a key of this config, got 'trainr'. Did you mean trainer?"),
+    (["--keys", "--profile"], "--keys must be used without --profile, got both. Remove one."),
+])  # fmt: skip
+def test_keys_that_do_not_exist_are_refused(words: list[str], message: str, command) -> None:
+    assert command("describe", *words)[::2] == (2, message + "\n")
+
+
+def test_an_override_after_keys_is_no_key(command) -> None:
+    assert "\nseed=3 (whole number ≥ 0)\n" in command("describe", "--keys", "seed=3")[1]
+
+
+def test_the_help_fits_a_terminal() -> None:
+    text = (CONF_DIR / "hydra" / "help" / "era_cnn.yaml").read_text(encoding="utf-8")
+    assert max(map(len, inspect.cleandoc(text.partition("template: |-")[2]).splitlines())) <= 80

@@ -44,7 +44,8 @@ def blocks_of(language: str) -> list[str]:
 
 
 COMMANDS = sorted({line for block in blocks_of("bash") for line in block.splitlines() if line.startswith("era-cnn ")})
-FILES = {path: text for block in blocks_of("yaml") for path, text in [block.removeprefix("# conf/").split("\n", 1)]}
+PATTERN = r'```yaml title="my_conf/(\S+)"\n(.*?)```'
+FILES = {path: text for page in TEXTS.values() for path, text in re.findall(PATTERN, page, re.DOTALL)}
 """The files of the reader's own folder, by their paths in it."""
 
 
@@ -63,6 +64,19 @@ def test_links_lead_to_files_that_exist(page: str) -> None:
         and not (Path(link).parent.name == "reference" and Path(link).name in generated)
     ]
     assert missing == []
+
+
+def test_every_file_on_a_page_has_its_name() -> None:
+    assert sum(text.count("```yaml") for text in TEXTS.values()) == sum(
+        len(re.findall(PATTERN, text, re.DOTALL)) for text in TEXTS.values()
+    )
+
+
+@pytest.mark.parametrize("start", ["README.md", "docs/index.md"])
+def test_every_page_can_be_reached(start: str) -> None:
+    linked = {((ROOT / start).parent / link).resolve() for link in re.findall(r"\]\(([^)#]+)", TEXTS[start])}
+    pages = {*PAGES, RECIPES} - {ROOT / "README.md", ROOT / "docs" / "index.md"}
+    assert sorted(str(page.relative_to(ROOT)) for page in pages - linked) == []
 
 
 @pytest.mark.parametrize("page", generate.PAGES)

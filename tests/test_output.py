@@ -160,7 +160,7 @@ def test_each_answer_fits_each_encoding(words: list[str], stream: io.TextIOWrapp
         accept_all_characters()
         main(words)
     stream.flush()
-    assert len(printed(stream)) > 100
+    assert len(printed(stream)) > 80
 
 
 def test_a_run_in_a_notebook_needs_no_particular_encoding(stream: io.TextIOWrapper, tmp_path: Path) -> None:
@@ -256,3 +256,30 @@ def test_the_count_is_removed_before_an_error_is_shown(monkeypatch: pytest.Monke
     with pytest.raises(KeyError), counted("abcdef", "Job") as items:
         {each: {"d": 1}[each] for each in items if each >= "d"}
     assert capsys.readouterr().out.endswith("\rJob 5 of 6\033[K\r\033[K")
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("write", [say, complain])
+def test_in_a_terminal_sentences_are_wrapped_between_words(write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "30")
+    command, aligned = "era-cnn resume outputs/2026-11-27/11-09-46_model_4", f"conv1  {'Conv2d ' * 5}"
+    for stream, expected in (
+        (Terminal(), f"Interrupted, but everything\n  was saved. To resume:\n  {command}\n{aligned}\n"),
+        (io.StringIO(), f"Interrupted, but everything was saved. To resume: {command}\n{aligned}\n"),
+    ):
+        with printing_to(stream):
+            write(f"Interrupted, but everything was saved. To resume: {command}", aligned)
+        assert stream.getvalue() == expected
+
+
+def test_a_wrapped_line_can_not_forge_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    with printing_to(stream := Terminal()):
+        say(f"{'x' * 39} {FORGED}", f"{'x ' * 20}{FORGED}")
+    assert_harmless(stream.getvalue())

@@ -29,7 +29,7 @@ from tests.data.folders import TWO_SPLITS, make_folder
 
 PAGE = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
-FILES = dict(re.findall(r"```yaml\n# conf/(\S+)\n(.*?)```", PAGE, re.DOTALL))
+FILES = dict(re.findall(r'```yaml title="my_conf/(\S+)"\n(.*?)```', PAGE, re.DOTALL))
 UNREMARKABLE = {
     "constant",
     "rotate",

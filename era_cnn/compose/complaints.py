@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -88,11 +89,10 @@ def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str
                 key, _, path = text.partition("=")
                 yield problem(key, "have its ~ in quotes", path, f"""Type "{key}='{path}'", or $HOME instead of ~.""")
                 continue
-            is_word = "=" not in text and not text.startswith("~")
-            what = f"be key=value or one of {COMMANDS}" if is_word else "be key=value"
-            advice = did_you_mean(text, COMMANDS.split(", ") if is_word else (), "See era-cnn --help.")
-            advice = "To train, leave it out." if text in ("train", "run", "fit") else advice
-            yield f"{shortened(text, 200)} must {what}, got: {reason}. {advice}"
+            if "=" not in text and not text.startswith("~"):
+                yield _about_a_word(text, loader)
+            else:
+                yield f"{shortened(text, 200)} must be key=value, got: {reason}. See era-cnn --help."
     sound: list[str] = []  # the valid overrides that choose groups: they decide which keys exist
     chosen: dict[str, list[str]] = {}
     others: list[Override] = []
@@ -122,6 +122,32 @@ def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str
         yield from _key_problems(override, composed, groups)
 
 
+def _about_a_word(word: str, loader: ConfigLoader) -> str:
+    """The message about a word that is neither a command in its place nor key=value."""
+    commands = COMMANDS.split(", ")
+    if word in commands:
+        return f"{word} must be the first word, got it after others. Write era-cnn {word} …"
+    options = {
+        f"{group}={name}": name for group in ("experiment", "model", "data") for name in options_of(loader, group)
+    }
+    chosen = next((typed for typed, name in options.items() if name == word), "")
+    if chosen:
+        advice = f"Write {chosen}."
+    elif get_close_matches(word, TRAINING, n=1, cutoff=0.8):
+        advice = "To train, leave it out: era-cnn experiment=NAME"
+    elif word in loader.list_groups(""):
+        advice = f"Write {word}=NAME, without spaces."
+    else:
+        advice = did_you_mean(word, commands, "See era-cnn --help.") if word != "help" else "See era-cnn --help."
+    return f"{shortened(word, 200)} must be key=value or one of {COMMANDS}, got neither. {advice}"
+
+
+OWN_OPTION = "One of your own is a file {group}/NAME.yaml in the folder that --config-dir names."
+
+TRAINING = ("train", "run", "fit", "start")
+"""What people type for training, which has no command."""
+
+
 def _group_problems(override: Override, options: Sequence[str]) -> Iterator[str]:
     if override.is_delete():
         return
@@ -138,7 +164,7 @@ def _group_problems(override: Override, options: Sequence[str]) -> Iterator[str]
         for name in value if isinstance(value, list) else [value]:
             if name in options:
                 continue
-            otherwise = f"To remove it, write ~{key}." if name is None else f"Choose one: {key}={options[0]}"
+            otherwise = f"To remove it, write ~{key}." if name is None else OWN_OPTION.format(group=key)
             near = suggestion(str(name), options, otherwise) if name is not None else otherwise
             yield problem(key, one_of(options), name, near)
 

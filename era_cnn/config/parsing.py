@@ -159,7 +159,7 @@ def _problems_between_keys(sections: Mapping[str, Any], *, with_info: bool = Fal
 
 def _epochs_within_target(name: str, trainer: TrainerConfig, target: Target) -> Iterator[str]:
     if target.max_epochs is not None and trainer.epochs > target.max_epochs:
-        rule = f"be at most {target.max_epochs}, the target of experiment {name}"
+        rule = f"be at most {target.max_epochs}, the target of {name}"
         advice = "Lower it, or raise target.max_epochs; ~experiment drops the target."
         yield problem("trainer.epochs", rule, trainer.epochs, advice)
 

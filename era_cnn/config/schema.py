@@ -63,7 +63,7 @@ class RunConfig(Section):
     """The config of one run. A section that names an entry has the fields of that entry."""
 
     name: Annotated[Name, NoEffect()]
-    seed: int = Field(ge=0, lt=2**63, description="a whole number from 0 to 2^63 - 1")
+    seed: int = Field(ge=0, lt=2**63, description="the seed of all random numbers, from 0 to 2^63 - 1")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(description="the device to train on")
     threads: int = Field(ge=1, le=1024, description="the number of processor threads; results depend on it")
     portable: bool = Field(

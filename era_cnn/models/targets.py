@@ -20,7 +20,7 @@ def count_params(network: nn.Module) -> int:
 
 def target_problems(network: nn.Module, config: RunConfig) -> Iterator[str]:
     """Where a network misses the target of its experiment."""
-    target, whose = config.target, f"the target of experiment {config.name}"
+    target, whose = config.target, f"the target of {config.name}"
     params = count_params(network)
     if target.max_params is not None and params > target.max_params:
         advice = "Make the network smaller, or raise target.max_params; ~experiment drops the target."

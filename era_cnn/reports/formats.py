@@ -6,11 +6,11 @@ import csv
 import html
 import io
 import re
-import textwrap
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from era_cnn import output
 from era_cnn.errors import MAX_LENGTH, harmless, shortened
 
 Table = tuple[list[str], list[list[str]]]
@@ -56,6 +56,11 @@ def aligned(table: Table, width: int | None = None, labels: int = 1) -> str:
     )
 
 
+def columns_of(table: Table) -> int:
+    """The width of a table for a terminal, as far as it is aligned in one piece."""
+    return max(map(_width, aligned(table).split("\n")))
+
+
 def _blocks(widths: Sequence[int], width: int, labels: int) -> list[list[int]]:
     """The columns that stand beside each other."""
     taken = [each + len(GAP) for each in widths]  # the last gap may stand out
@@ -70,10 +75,7 @@ def _blocks(widths: Sequence[int], width: int, labels: int) -> list[list[int]]:
 
 def wrapped(text: str, width: int | None) -> str:
     """A sentence for a terminal, on lines that fit into it."""
-    lines = (
-        textwrap.wrap(plain(text), width, break_long_words=False, break_on_hyphens=False) if width else [plain(text)]
-    )
-    return "\n".join(lines)
+    return output.wrapped(plain(text), width) if width else plain(text)
 
 
 def interval_text(interval: tuple[float, float] | None) -> str:

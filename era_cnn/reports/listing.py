@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from era_cnn.errors import ConfigError, RunFolderError, did_you_mean, problem, shortened
 from era_cnn.output import say, terminal_columns
 from era_cnn.reports.conditions import conditions
-from era_cnn.reports.formats import Table, aligned, wrapped
+from era_cnn.reports.formats import Table, aligned, columns_of, plain, wrapped
 from era_cnn.reports.listed import DEFAULT_FOLDERS, OWN_KEYS, Listed, listed_in
 from era_cnn.reports.rows import relative
 from era_cnn.reports.statistics import FINAL
@@ -72,13 +72,53 @@ def _text(chosen: Sequence[Listed], base: Path) -> str:
     width = terminal_columns()
     messages = [f"{relative(each.folder, base)}: {each.message}" for each in chosen if each.state == "damaged"]
     best = ["Of a sweep, the accuracies are those of its best job."] if any(each.is_sweep for each in chosen) else []
-    return "\n".join([aligned(_table(chosen, base), width), *(wrapped(each, width) for each in [*messages, *best])])
+    table = _table(chosen, base)
+    text = _by_folder(chosen, base, width) if width and columns_of(table) > width else aligned(table)
+    return "\n".join([text, *(wrapped(each, width) for each in [*messages, *best])])
+
+
+def _by_folder(chosen: Sequence[Listed], base: Path, width: int) -> str:
+    """The table for a narrow terminal: rows below the folder that they share, with notes below them.
+
+    The names of folders tell time and experiment. If even that is too wide, the columns are continued below.
+    """
+    table = _shown(
+        {
+            "": [f"  {_named(each)}" for each in chosen],
+            **{title: cells for title, cells in _columns(chosen).items() if title in NARROW},
+        }
+    )
+    if columns_of(table) > width:
+        return aligned(_table(chosen, base), width)
+    lines = aligned(table).split("\n")
+    said: list[str] = lines[:1]
+    parent = None
+    for each, line in zip(chosen, lines[2:], strict=True):
+        if each.folder.parent != parent:
+            parent = each.folder.parent
+            said += ["", plain(str(relative(parent, base)))]
+        noted = " ".join([*(f"[{tag}]" for tag in each.notes.tags), each.notes.latest]).strip()
+        said += [line, *([f"    {plain(shortened(noted, width - 4))}"] if noted else [])]
+    return "\n".join(said)
+
+
+NARROW = ("state", "jobs", "best test", "final test")
+"""The columns that are always shown."""
+
+
+def _named(each: Listed) -> str:
+    """The name of a folder, with the experiment if the name does not tell it."""
+    name = each.folder.name
+    return name if not each.experiment or each.experiment in name else f"{name} ({each.experiment})"
 
 
 def _table(chosen: Sequence[Listed], base: Path) -> Table:
-    """A line for each; columns that are empty everywhere are left out."""
-    columns = {
-        "folder": [str(relative(each.folder, base)) for each in chosen],
+    """A line for each."""
+    return _shown({"folder": [str(relative(each.folder, base)) for each in chosen], **_columns(chosen)})
+
+
+def _columns(chosen: Sequence[Listed]) -> dict[str, list[str]]:
+    return {
         "when": [f"{each.started:%Y-%m-%d %H:%M}" if each.started else "" for each in chosen],
         "experiment": [each.experiment for each in chosen],
         "state": [each.state for each in chosen],
@@ -88,6 +128,10 @@ def _table(chosen: Sequence[Listed], base: Path) -> Table:
         "tags": [", ".join(each.notes.tags) for each in chosen],
         "note": [shortened(each.notes.latest, MOST_OF_A_NOTE) for each in chosen],
     }
+
+
+def _shown(columns: Mapping[str, list[str]]) -> Table:
+    """The table of these columns; those that are empty everywhere are left out."""
     shown = {title: cells for title, cells in columns.items() if any(cells)}
     return list(shown), [list(line) for line in zip(*shown.values(), strict=True)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from era_cnn.folders.storage import write_shared
 from era_cnn.output import terminal_columns
 from era_cnn.reports.columns import columns
-from era_cnn.reports.formats import Section, aligned, csv_text, markdown_section, plain, wrapped
+from era_cnn.reports.formats import Section, aligned, columns_of, csv_text, markdown_section, plain, wrapped
 from era_cnn.reports.page import page
 from era_cnn.reports.rows import SEED, Row
 from era_cnn.reports.statistics import best, groups
@@ -27,6 +27,8 @@ from era_cnn.reports.tables import (
 def as_text(rows: Sequence[Row], base: Path, *more: Section) -> str:
     """Both tables for a terminal, no wider than that, and further sections."""
     width, jobs = terminal_columns(), jobs_table(rows, base)
+    if width and columns_of(jobs) > width and all(_tells_its_folder(row, base) for row in rows):
+        jobs = jobs[0][:-1], [line[:-1] for line in jobs[1]]  # folder: it would be a table of its own below
     labels = 1 if jobs[0][0] == "job" else len(columns(rows))
     said = [aligned(jobs, width, labels), *(wrapped(each, width) for each in messages(rows, base))]
     found, explained = groups(rows), note(rows)
@@ -42,6 +44,11 @@ def as_text(rows: Sequence[Row], base: Path, *more: Section) -> str:
         table = [aligned(section.table, width, section.labels)] if section.table else []
         said += ["", *table, *(wrapped(sentence, width) for sentence in section.sentences)]
     return "\n".join(said)
+
+
+def _tells_its_folder(row: Row, base: Path) -> bool:
+    """Whether the folder of a job is its number and a name, within the folder that is shown."""
+    return row.outcome.number is not None and str(row.folder(base)).startswith(f"{row.outcome.number}_")
 
 
 def as_markdown(rows: Sequence[Row], base: Path, title: str, *more: Section) -> str:

@@ -17,6 +17,7 @@ from pydantic import Field
 from era_cnn.config.choices import scheduler
 from era_cnn.config.schedule import Schedule, is_loss
 from era_cnn.config.sections import FieldError
+from era_cnn.errors import amount
 
 Between = Callable[[float, float, float], float]
 """Start and end of a phase and the share that has passed, to the value there."""
@@ -238,7 +239,11 @@ def _peak(warmup_epochs: float | None, pct_start: float | None, epochs: int, ste
     peak = pct_start * epochs * steps_per_epoch - 1
     if peak <= 0:
         rule = f"be more than one step of the training, {1 / (epochs * steps_per_epoch):.3g}"
-        raise FieldError("pct_start", rule, pct_start, "Raise it.")
+        num_steps = amount(round(epochs * steps_per_epoch), "step")
+        advice = (
+            f"There are only {num_steps}: train for more trainer.epochs, make trainer.batch_size smaller, or raise it."
+        )
+        raise FieldError("pct_start", rule, pct_start, advice)
     return peak
 
 

@@ -203,7 +203,7 @@ def describe_decay(config: RunConfig) -> list[str]:
 
 def catalogue_table(entries: Sequence[Entry]) -> str:
     """The table of experiments, a row for each."""
-    head = ("experiment", "params", "max", "epochs", "max", "target", "field", "multiply-adds")
+    head = ("experiment", "params", "limit", "epochs", "max", "target", "field", "mult-adds")
     rows = [
         (
             harmless(entry.experiment),
@@ -213,7 +213,7 @@ def catalogue_table(entries: Sequence[Entry]) -> str:
             str(entry.max_epochs or "-"),
             f"{100 * entry.test_accuracy:.2f}%" if entry.test_accuracy is not None else "-",
             f"{entry.receptive_field} px",
-            f"{entry.mult_adds:,}",
+            f"{entry.mult_adds / 1e6:,.1f} M",
         )
         for entry in entries
     ]

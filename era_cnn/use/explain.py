@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from era_cnn.reports.formats import aligned
 from era_cnn.runs.process import set_up
 from era_cnn.use.evaluate import usable_device
 from era_cnn.use.network import Run, Trained, Which
-from era_cnn.use.predict import answers, numbered
+from era_cnn.use.predict import Images, answers, numbered, prepared_images
 from era_cnn.use.preparing import Preparer, image_files, unreadable
 
 PANEL = 280
@@ -43,13 +44,32 @@ TOGETHER = 64
 class Explained:
     """For N images: the explained class and its score, the map of each (N, h, w) in [0, 1], and the layer they are of.
 
-    A map is zero where nothing speaks for the class.
+    A map is zero where nothing speaks for the class. `images` are what the network saw, (N, C, H, W) uint8.
     """
 
+    images: NDArray[np.uint8]
     classes: NDArray[np.int64]
     scores: NDArray[np.float64]
     maps: NDArray[np.float32]
     layer: str
+    class_names: tuple[str, ...]
+
+    @cached_property
+    def heat_maps(self) -> NDArray[np.float32]:
+        """The maps at the size of the images, (N, H, W) in [0, 1], to be drawn over them."""
+        height, width = self.images.shape[2:]
+        sized = [Image.fromarray(each).resize((width, height), Image.Resampling.BILINEAR) for each in self.maps]
+        return np.stack([np.asarray(each, dtype=np.float32) for each in sized]).clip(0, 1)
+
+
+def explain_images(
+    run: Run, images: Images, *, class_name: str | None = None, checkpoint: Which = "last", device: str | None = None
+) -> Explained:
+    """Explains images. See `Run.explain`."""
+    number = _number(run.config, class_name, "class_name")
+    prepared = prepared_images(run.config, images)
+    trained = run.trained(checkpoint, device=device or usable_device(run.config))
+    return explain(trained, run.config, prepared, number)
 
 
 def explain(trained: Trained, config: RunConfig, images: NDArray[np.uint8], number: int | None = None) -> Explained:
@@ -73,7 +93,17 @@ def explain(trained: Trained, config: RunConfig, images: NDArray[np.uint8], numb
             part = normalise(torch.from_numpy(images[start : start + TOGETHER]).to(place))
             found.append(grad_cam(trained.network, part, torch.from_numpy(classes[start : start + TOGETHER]).to(place)))
     maps = np.concatenate([each.values.cpu().numpy() for each in found])
-    return Explained(classes, predicted.scores[np.arange(len(images)), classes], maps, found[0].layer)
+    scores = predicted.scores[np.arange(len(images)), classes]
+    return Explained(images, classes, scores, maps, found[0].layer, predicted.class_names)
+
+
+def _number(config: RunConfig, class_name: str | None, key: str) -> int | None:
+    """The number of a class; None for none."""
+    names = config.info.class_names
+    if class_name is not None and class_name not in names:
+        advice = did_you_mean(class_name, names, "Choose one of them.")
+        raise ConfigError([problem(key, one_of(names), class_name, advice)])
+    return None if class_name is None else names.index(class_name)
 
 
 def explain_files(
@@ -99,15 +129,11 @@ def explain_files(
         ConfigError: If there is no image at all, no such class, or no layer to explain; also as `Run.network`.
         RunFolderError: As `Run.network`; also if the folder can't be created.
     """
-    names = run.config.info.class_names
-    if class_name is not None and class_name not in names:
-        advice = did_you_mean(class_name, names, "Choose one of them.")
-        raise ConfigError([problem("--class", one_of(names), class_name, advice)])
+    names, number = run.config.info.class_names, _number(run.config, class_name, "--class")
     trained = run.trained(checkpoint, device=usable_device(run.config))
     preparer = Preparer(run.config)
     good, prepared, problems = preparer.read_all(image_files(paths))
     if good:
-        number = None if class_name is None else names.index(class_name)
         found = explain(trained, run.config, np.stack(prepared), number)
         now = datetime.now()
         wanted = to or f"explained/{now:%Y-%m-%d}/{now:%H-%M-%S}_{run.config.name}"

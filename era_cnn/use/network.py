@@ -24,6 +24,7 @@ from era_cnn.training.state import load_weights
 
 if TYPE_CHECKING:
     from era_cnn.use.evaluated import Evaluated
+    from era_cnn.use.explain import Explained
     from era_cnn.use.export import Export
     from era_cnn.use.predict import Images, Predicted
 
@@ -184,6 +185,36 @@ class Run:
         from era_cnn.use.predict import predict
 
         return predict(self, images, checkpoint=checkpoint, device=device)
+
+    def explain(
+        self,
+        images: Images,
+        *,
+        class_name: str | None = None,
+        checkpoint: Which = "last",
+        device: str | None = None,
+    ) -> Explained:
+        """What in images speaks for a class (Grad-CAM, Selvaraju et al. 2016, arXiv 1610.02391).
+
+        Args:
+            images: As for `predict`.
+            class_name: The class to explain; None for the predicted one of each image.
+            checkpoint: The weights, as for `network`.
+            device: As for `evaluate`.
+
+        Returns:
+            `heat_maps`, (N, H, W) in [0, 1], of the `images` (N, C, H, W) that the network saw; also `classes`, their
+            `scores`, `class_names`, and the `maps` (N, h, w) as the `layer` gives them. A map is zero where nothing
+            speaks for the class.
+
+        Raises:
+            ConfigError: If there is no such class, or no layer to explain; also as `predict`.
+            DataError: As `predict`.
+            RunFolderError: As `network`.
+        """
+        from era_cnn.use.explain import explain_images
+
+        return explain_images(self, images, class_name=class_name, checkpoint=checkpoint, device=device)
 
     def export(
         self,

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.schema import RunConfig
 from era_cnn.data.batches import Split
-from era_cnn.errors import ConfigError, DataError, problem
+from era_cnn.errors import ConfigError, DataError, RunFolderError, amount, problem
 from era_cnn.folders.claims import claim
 from era_cnn.folders.storage import write_atomically
 from era_cnn.output import complain, say, shown
 from era_cnn.reports import pictures
-from era_cnn.reports.answers import probabilities
+from era_cnn.reports.answers import probabilities, read_predictions
+from era_cnn.reports.charts import calibration_error, reliability
 from era_cnn.reports.formats import aligned, csv_text
 from era_cnn.runs.parts import make_evaluation_batches
 from era_cnn.runs.process import set_up
@@ -69,11 +70,15 @@ class Predicted:
 
 def predict(run: Run, images: Images, *, checkpoint: Which = "last", device: str | None = None) -> Predicted:
     """The network's answers for images. See `Run.predict`."""
-    if hasattr(images, "__array__"):
-        prepared = _as_images(np.asarray(images), run.config.info)
-    else:
-        prepared = _from_files(run.config, [images] if isinstance(images, str | Path) else list(images))
+    prepared = prepared_images(run.config, images)
     return answers(run.trained(checkpoint, device=device or usable_device(run.config)), run.config, prepared)
+
+
+def prepared_images(config: RunConfig, images: Images) -> NDArray[np.uint8]:
+    """Images (N, C, H, W) as the data set holds them, from any of the forms that `Run.predict` takes."""
+    if hasattr(images, "__array__"):
+        return _as_images(np.asarray(images), config.info)
+    return _from_files(config, [images] if isinstance(images, str | Path) else list(images))
 
 
 def answers(trained: Trained, config: RunConfig, images: NDArray[np.uint8]) -> Predicted:
@@ -156,15 +161,30 @@ def _table(
     run: Run, trained: Trained, paths: list[Path], best: Best, problems: dict[Path, str], top: int
 ) -> Iterator[str]:
     yield f"{trained} of {shown(run.path)}"
-    yield f"Confidence is a share among these {run.config.info.num_classes} classes only, whatever the picture shows."
     if not paths:
         return
+    yield f"Confidence is a share among these {run.config.info.num_classes} classes only, whatever the picture shows."
+    yield from _trust(run, trained)
     head = ["image", *(_ordinal(number) for number in range(top))]
     rows = [
         [str(path), *(f"{name} ({100 * score:.1f}%)" for name, score in each)]
         for path, each in zip(paths, best, strict=True)
     ]
     yield from aligned((head, rows)).split("\n")
+
+
+def _trust(run: Run, trained: Trained) -> Iterator[str]:
+    """How far to trust a confidence; nothing if the run has no answers of these weights for its test images."""
+    if trained.which != "last" or run.result is None:
+        return
+    try:
+        found = read_predictions(run.path)
+    except RunFolderError as reason:
+        yield f"How far to trust it is not known: {reason}"
+        return
+    error = calibration_error(reliability(found.confidences.tolist(), (found.predicted == found.labels).tolist()))
+    images = amount(len(found.labels), "test image")
+    yield f"On the {images} it was off by {100 * error:.1f} points (expected calibration error)."
 
 
 def _csv(

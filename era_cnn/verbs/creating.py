@@ -18,5 +18,9 @@ def new(line: Line) -> int:
 
     folder = Path(expanded(args.folder))
     written = create(folder)
-    say(f"Project: {shown(folder)}", *(f"  {path}" for path in written), "Next: make check, make test, make train")
+    say(
+        f"Project: {shown(folder)}",
+        *(f"  {path}" for path in written),
+        f"Next: cd {shown(folder)}; make check, make test, make train",
+    )
     return 0

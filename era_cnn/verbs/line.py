@@ -8,11 +8,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from era_cnn.errors import ConfigError, harmless, problem
+from era_cnn.errors import ConfigError, problem
 from era_cnn.machine import keep_memory
 from era_cnn.output import say
 from era_cnn.paths import expanded
 from era_cnn.portable import choose_arithmetic
+from era_cnn.verbs.refusals import refusal
 
 if TYPE_CHECKING:
     from era_cnn.compose.words import Words  # imports Hydra
@@ -115,15 +116,19 @@ class Parser(argparse.ArgumentParser):
         say(*self.format_help().splitlines())
 
     def error(self, message: str) -> NoReturn:
-        """Prints the usage and the message, and ends the command with code 2."""
-        super().error(harmless(message))
+        """Refuses the words.
+
+        Raises:
+            ConfigError: Always.
+        """
+        raise ConfigError([refusal(message, self.prog)])
 
 
 def parsed(parser: argparse.ArgumentParser, line: Line) -> argparse.Namespace:
     """Parses the words after a verb; the verb's help also lists the options that may appear anywhere.
 
     Raises:
-        ConfigError: If there is no such option, and a key of the config may be meant.
+        ConfigError: If the words are wrong; if there is no such option, a key of the config may be meant.
     """
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder with your own config groups")
     parser.add_argument("--plugin", metavar="FILE", action="append", help="a file with your own code; repeatable")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from era_cnn.errors import ConfigError, one_of
-from era_cnn.output import say
+from era_cnn.output import say, terminal_columns, wrapped
 from era_cnn.verbs.line import Line, Parser, parsed
+
+if TYPE_CHECKING:
+    from era_cnn.config.schema import RunConfig  # imports pydantic
 
 
 def models(line: Line) -> int:
@@ -36,10 +40,18 @@ def describe(line: Line) -> int:
     parser.add_argument("overrides", nargs="*", default=[], help="overrides as for a run, such as experiment=model_3")
     help_ = "also measure the memory and the time of each layer, on a batch of random images"
     parser.add_argument("--profile", action="store_true", help=help_)
+    help_ = "instead, list the keys with their values, what they may be and what they mean; such as --keys trainer"
+    parser.add_argument("--keys", nargs="?", const="", metavar="GROUP_OR_KEY", help=help_)
     args = parsed(parser, line)
     from era_cnn.compose.composition import compose_run
 
+    if args.keys is not None and args.profile:
+        raise ConfigError(["--keys must be used without --profile, got both. Remove one."])
+    if "=" in (args.keys or ""):  # an override that follows --keys
+        args.overrides, args.keys = [args.keys, *args.overrides], ""
     config = compose_run(line.composing(args.overrides))
+    if args.keys is not None:
+        return _list_keys(config, args.keys)
     from era_cnn.runs.notes import notes_on_fields
     from era_cnn.use.catalogue import describe as summarize
     from era_cnn.use.catalogue import describe_decay, describe_recipe
@@ -52,6 +64,20 @@ def describe(line: Line) -> int:
         say("", *profile_layers(config).lines())
     if misses:
         raise ConfigError(misses)
+    return 0
+
+
+def _list_keys(config: RunConfig, prefix: str) -> int:
+    """Prints two lines for each key: value and allowed values, and the meaning."""
+    from era_cnn.config.keys import LAYERS, keys_below
+
+    keys, width = keys_below(config, prefix), terminal_columns()
+    for key in keys:
+        meaning = wrapped(f"    {key.meaning}", width, "    ") if width else f"    {key.meaning}"
+        typed = f"{key.name}={key.value}" if key.value else key.name
+        say(f"{typed} ({key.values})" if key.values else typed, *meaning.split("\n"))
+    if any(key.name == LAYERS for key in keys):
+        say(f"The fields of each layer: era-cnn describe --keys {LAYERS}")
     return 0
 
 

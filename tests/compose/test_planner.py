@@ -36,7 +36,7 @@ def jobs_of(*overrides: str) -> list[RunConfig]:
         ("~model.layers.conv9", "model.layers.conv9 must be a key of the config, got a deletion. Did you mean model."),
         ("model.layers.conv1.stride=2", "To add a field to the layer, write +model.layers.conv1.stri"),
         ("optimizer.lr=[", "optimizer.lr=[ must be key=value, got: no viable alternative"),
-        ("replai", f"replai must be key=value or one of {COMMANDS}, got: missing EQUAL"),
+        ("replai", f"replai must be key=value or one of {COMMANDS}, got neither. Did you mean replay?"),
         ("model.dropout=0.1,0.2", "model.dropout must have one value in a single run, got 0.1,0.2. To sweep over it, "),
         ("optimizer=sgd,adam", "optimizer must have one value in a single run, got sgd,adam. To sweep over it, use -m"),
         ("hydra/launcher=nope", "hydra/launcher must be one of basic"),

@@ -134,6 +134,8 @@ def test_whatever_an_experiment_varies_can_be_swept(experiment: str) -> None:
             num_set += 1
             expected = plain(alone)
             del expected["hydra"], expected["sweep"]
+            if expected["name"] == "${model.name}":
+                expected["name"] = expected["model"]["name"]
             expected["data"]["root"] = values["data"].get("root")  # of the environment
             if isinstance(expected["threads"], str):  # the default
                 expected["threads"] = 2

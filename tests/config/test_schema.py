@@ -33,7 +33,7 @@ def test_a_file_is_named_after_the_name_that_it_sets(path) -> None:
     if path.parent.name in LISTED:  # a mapping of entries by name
         assert list(values) == ([] if path.stem == "none" else [path.stem])
         return
-    assert values.get("sweep", values)["name"] == path.stem
+    assert values.get("sweep", values)["name"] in (path.stem, "${model.name}")
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: path.relative_to(CONF_DIR).as_posix())
@@ -128,7 +128,7 @@ def test_the_default_experiment_is_model_4() -> None:
         ("trainer.epochs=true", "trainer.epochs must be a whole number, got true."),
         ("trainer.epochs=0", "trainer.epochs must be at least 1, got 0."),
         ("trainer.batch_size=99999999999", "trainer.batch_size must be at most 2.14748e+09, got 99999999999."),
-        ("trainer.epochs=16", "trainer.epochs must be at most 15, the target of experiment model_4, got 16. Lower it"),
+        ("trainer.epochs=16", "trainer.epochs must be at most 15, the target of model_4, got 16. Lower it"),
         ("seed=-1", "seed must be at least 0, got -1."),
         ("threads=0", "threads must be at least 1, got 0."),
         ("precision=fp16", "precision must be one of fp32, bf16, got 'fp16'."),
@@ -249,3 +249,11 @@ def test_an_augmentation_is_a_mapping_of_transforms(augmentation: dict[str, obje
     values = {**config_of("data=digits").model_dump(), "augmentation": augmentation}
     with pytest.raises(ConfigError, match="^augmentation must map each transform to its fields, as {rotate: {degrees"):
         parse(values)
+
+
+@pytest.mark.parametrize(("words", "name"), [
+    ([], "model_4"), (["model=model_2"], "model_2"), (["model=model_2", "name=mine"], "mine"),
+    (["model=model_2", "~experiment"], "model_2"), (["experiment=model_4_digits", "model=model_2"], "model_4_digits"),
+])  # fmt: skip
+def test_a_run_is_named_after_what_it_trains(words: list[str], name: str) -> None:
+    assert config_of(*words, "target.max_params=null").name == name

@@ -24,7 +24,7 @@ from tests.models.test_blocks import INHERITED
         (["+model.layers.a-b={block: max_pool}"], "model.layers.a-b must have a plain name (letters, digits, _), got 'a-b'"),
         (["+model.layers.more={block: max_pool}"], "model.layers.more.kernel_size must be at most 1: its input is 1 px"),
         (["+model.layers.conv1.stride=5"], "model.layers.conv4.kernel_size must be at most 1: its input is 1 px high or wide, got 3."),
-        (["target.max_params=7615"], "model.layers must make at most 7,615 parameters, the target of experiment model_4,"),
+        (["target.max_params=7615"], "model.layers must make at most 7,615 parameters, the target of model_4,"),
         (["target.max_params=7615"], "got 7,616. Make the network smaller, or raise target.max_params; ~experiment"),
         (
             ["experiment=model_1", "model.dropout=0.1", *[f"+model.layers.conv{i}.dropout=0.0" for i in range(1, 7)]],

@@ -52,7 +52,7 @@ def test_a_requirement_is_met_or_named(name: str) -> None:
     (said,) = caught.value.problems
     requirement = REQUIREMENTS[name]
     assert said == (
-        f"model.layers must have {requirement.what}, the target of experiment model_4, got {got}. {requirement.advice}"
+        f"model.layers must have {requirement.what}, the target of model_4, got {got}. {requirement.advice}"
     )
 
 

@@ -198,7 +198,7 @@ def test_the_table_fits_the_terminal(
     monkeypatch.setenv("COLUMNS", str(width))
     _, out, _ = command("list")
     assert max(map(len, out.splitlines())) <= width
-    assert out.count("outputs/1/a") > 1
+    assert (out.count("outputs/1/a") > 1) == (width == 40)
 
 
 def test_runs_are_listed_without_their_configs(
@@ -220,3 +220,18 @@ def test_the_state_of_a_sweep_is_that_of_the_job_that_matters_most(state: str, t
     less = STATES[STATES.index(state) + 1 :]
     assert sweep("completed", *less, state, "pruned") == state
     assert sweep("completed", "reused", "pruned") == "completed"
+
+
+def test_in_a_narrow_terminal_rows_stand_below_their_folder(
+    outputs: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = [" ".join(line.split()) for line in command("list")[1].splitlines()]
+    assert lines == [
+        "state jobs best test final test", "",
+        "outputs/1", "a (model_a) completed 99.00% 98.00%", "b (model_b) completed 97.00% 97.00%",
+        "[good] [x] 2026-11-26 11:31 Nice.", "",
+        "outputs/2", "c (model_a) failed", "",
+        "multirun/1", "s (model_4_digits) interrupted 1 of 3 78.00% 78.00%",
+        "Of a sweep, the accuracies are those of its best job.",
+    ]  # fmt: skip

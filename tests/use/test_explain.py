@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 
 from era_cnn.data.digits import read_digits
+from era_cnn.errors import ConfigError, DataError
 from era_cnn.models.gradcam import Maps
 from era_cnn.training.fingerprint import weights_sha256
 from era_cnn.use import explain as module
-from era_cnn.use.network import Run
+from era_cnn.use.network import Run, Which
 from tests.use.photos import save_photo
 
 DIGITS = read_digits(1437).test_images
@@ -88,3 +89,35 @@ def test_images_in_colour_and_of_other_sides_are_shown(colour_run: tuple[Run, Pa
     assert len(list((tmp_path / "out").iterdir())) == 7
     with Image.open(tmp_path / "out" / "1_0.png") as picture:
         assert picture.size == (round(20 * 280 / 31) + 8 + 2 * 320 + 8, 280)
+
+
+@pytest.mark.parametrize("checkpoint", ["last", "best", "ema"])
+def test_python_gives_the_heat_maps_of_the_command(checkpoint: Which, run: Run, pngs: Path) -> None:
+    files = [pngs / "003.png", pngs / "008.png"]
+    found, predicted = run.explain(files, checkpoint=checkpoint), run.predict(files, checkpoint=checkpoint)
+    assert np.array_equal(found.classes, predicted.classes)
+    assert np.array_equal(found.scores, predicted.scores.max(axis=1))
+    assert np.array_equal(found.images, DIGITS[[3, 8], None])
+    assert found.heat_maps.shape == (2, 28, 28)
+    assert found.heat_maps.dtype == np.float32
+    assert (found.heat_maps.min() >= 0, 0.9 < found.heat_maps.max() <= 1) == (True, True)
+    coarse = [np.unravel_index(each.argmax(), each.shape) for each in found.maps]
+    fine = [np.unravel_index(each.argmax(), each.shape) for each in found.heat_maps]
+    scale = 28 / found.maps.shape[1]
+    assert np.abs(np.array(fine) - (np.array(coarse) + 0.5) * scale).max() <= scale
+
+
+def test_python_explains_arrays_and_any_class(run: Run) -> None:
+    found = run.explain(DIGITS[:2], class_name="8")
+    assert found.classes.tolist() == [8, 8]
+    assert not np.array_equal(found.maps, run.explain(DIGITS[:2], class_name="3").maps)
+
+
+@pytest.mark.parametrize(("images", "class_name", "kind", "message"), [
+    (DIGITS[:1], "ten", ConfigError, r"class_name must be one of 0, 1, .*, got 'ten'\. Choose one of them"),
+    (DIGITS[:1, :5], None, ConfigError, r"images must be uint8 of shape"),
+    ("missing.png", None, DataError, r"missing.png must be an image that can be read"),
+])  # fmt: skip
+def test_what_python_can_not_explain_is_refused(images, class_name, kind, message: str, run: Run) -> None:
+    with pytest.raises(kind, match=message):
+        run.explain(images, class_name=class_name)

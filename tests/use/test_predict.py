@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -107,9 +108,34 @@ def test_each_image_has_a_row_and_the_confidence_its_words(run: Run, pngs: Path,
     lines = out.splitlines()
     assert lines[0].startswith("last weights (epoch 4) of ")
     assert lines[1] == "Confidence is a share among these 10 classes only, whatever the picture shows."
-    assert lines[2].split() == ["image", "class", "second", "third"]
+    assert re.fullmatch(r"On the 360 test images it was off by .* \(expected calibration error\)\.", lines[2])
+    assert lines[3].split() == ["image", "class", "second", "third"]
     names = [next(run.predict(pngs / f"{number:03d}.png").top(1))[0][0] for number in (0, 1)]
-    assert [line.split()[1][0] for line in lines[4:]] == [name[0] for name in names]
+    assert [line.split()[1][0] for line in lines[5:]] == [name[0] for name in names]
+
+
+def test_the_calibration_is_that_of_the_run_on_its_test_images(run: Run, pngs: Path, command) -> None:
+    found = run.evaluate()
+    confidences = found.found.confidences
+    tenths, correct = np.minimum((confidences * 10).astype(int), 9), found.found.predicted == found.labels
+    gaps = [abs(float((confidences - correct)[tenths == tenth].sum())) for tenth in range(10)]
+    line = f"On the 360 test images it was off by {100 * sum(gaps) / 360:.1f} points (expected calibration error)."
+    assert line in command("predict", str(run.path), str(pngs / "000.png"))[1].splitlines()
+    for checkpoint in ("best", "ema"):  # of which it is not known
+        assert "calibration" not in command("predict", str(run.path), str(pngs), "--checkpoint", checkpoint)[1]
+
+
+@pytest.mark.parametrize("content", [None, b"damaged"])
+def test_without_its_predictions_a_run_still_predicts(
+    content: bytes | None, run: Run, pngs: Path, command, tmp_path: Path
+) -> None:
+    path = shutil.copytree(run.path, tmp_path / "run") / "predictions.npz"
+    path.unlink()
+    if content:
+        path.write_bytes(content)
+    code, out, err = command("predict", "run", str(pngs / "000.png"))
+    assert (code, err) == (0, "")
+    assert out.splitlines()[2].startswith(f"How far to trust it is not known: {path} must ")
 
 
 def test_folders_are_walked_in_order_without_what_is_hidden(run: Run, pngs: Path, command, tmp_path: Path) -> None:

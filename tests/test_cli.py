@@ -443,7 +443,7 @@ def test_models_lists_every_experiment(command) -> None:
     _, table, _ = command("models")
     assert len(table.splitlines()) == len(EXPERIMENTS) + 3
     assert table.splitlines()[-1] == OPEN
-    assert re.search(r"model_4 +7,616 +8,000 +15 +15 +99.00% +20 px +2,190,328", table)
+    assert re.search(r"model_4 +7,616 +8,000 +15 +15 +99.00% +20 px +2\.2 M", table)
 
 
 OPEN = "own_images needs data.root: era-cnn describe experiment=own_images data.root=…"

@@ -225,7 +225,7 @@ def test_the_state_of_a_sweep_is_that_of_the_job_that_matters_most(state: str, t
 def test_in_a_narrow_terminal_rows_stand_below_their_folder(
     outputs: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("COLUMNS", "70")
     lines = [" ".join(line.split()) for line in command("list")[1].splitlines()]
     assert lines == [
         "state jobs best test final test", "",

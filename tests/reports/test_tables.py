@@ -141,7 +141,9 @@ def test_text_fits_the_terminal(width: int, rows: list[Row], tmp_path: Path, mon
     lines = as_text(rows, tmp_path).split("\n")
     assert max(map(len, whole.split("\n"))) > 80
     assert max(map(len, lines)) <= width
-    assert {word.strip("-") for word in " ".join(lines).split()} == {word.strip("-") for word in whole.split()}
+    folders = {"folder", *(row.folder(tmp_path).name for row in rows)}  # the numbers of the jobs tell them
+    shown, expected = ({word.strip("-") for word in text.split()} for text in (" ".join(lines), whole))
+    assert shown == (expected - folders if width == 30 else expected)
 
 
 def test_what_changes_no_result_is_a_column_of_jobs_alone(tmp_path: Path) -> None:

@@ -223,9 +223,8 @@ def test_a_file_that_is_no_image_has_one_line_and_the_others_still_run(
 
 @pytest.mark.parametrize("verb", ["predict", "explain"])
 def test_without_an_image_the_command_is_wrong(verb: str, run: Run, command) -> None:
-    with pytest.raises(SystemExit) as end:
-        command(verb, str(run.path))
-    assert end.value.code == 2
+    code, _, err = command(verb, str(run.path))
+    assert (code, err) == (2, f"IMAGE must be given, got nothing. See era-cnn {verb} --help.\n")
 
 
 @pytest.mark.parametrize(

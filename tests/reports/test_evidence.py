@@ -454,7 +454,7 @@ def test_analyses_that_nobody_has_written_are_listed(folder: Path, command: Comm
     ("words", "code", "message"),
     [
         (["record", "x"], 2, "one of the arguments --to --update --check --repeat is required"),
-        (["record", "--check", "--update", "x"], 2, "not allowed with argument"),
+        (["record", "--check", "--update", "x"], 2, "--update must be used without --check"),
         (["record", "x", "--to", "$HOME/x"], 2, "--to must be a path without quotes, variables and the like"),
         (["record", "x", "--to", "y"], 4, "RUN must be the folder of a run, got '"),
         (["record", "--check", "x"], 2, "FOLDER must be a record, or a folder of records, got 'x'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import textwrap
@@ -201,3 +202,18 @@ def test_groups_that_a_plugin_brings_are_found_from_anywhere(command, tmp_path: 
     code, _, err = command("--plugin", "elsewhere/brings_nothing.py", "models")
     assert code == 2
     assert "CONFIG_DIR of a plugin must be a folder, got '" in err
+
+
+def test_an_edit_within_a_second_is_not_hidden_by_bytecode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytecode counts as current while a file has the same size and second of change."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.syspath_prepend(tmp_path)
+    for value in ("2.0", "3.0"):
+        with nothing_stays_registered():
+            path = Path(scale(value)).absolute()
+            for each in (path, path.with_name("helper_of_scale.py")):
+                os.utime(each, (1e9, 1e9))
+            plugins.import_file(path)
+            assert sys.modules["helper_of_scale"].SCALE == float(value)
+            plugins.forget(path)
+    assert not (tmp_path / "__pycache__").exists()

@@ -129,7 +129,10 @@ def _importing(name: str, module: Callable[[], ModuleType]) -> Iterator[None]:
     Raises:
         ConfigError: If it fails. Modules that came with it are then imported again the next time.
     """
-    known = set(sys.modules)
+    known, before = set(sys.modules), sys.dont_write_bytecode
+    # Bytecode counts as current while a file has the same size and second of change: after a quick edit, the digest
+    # would be of the new code and the results of the old one.
+    sys.dont_write_bytecode = True
     try:
         yield
         _note(name, module())
@@ -141,6 +144,8 @@ def _importing(name: str, module: Callable[[], ModuleType]) -> Iterator[None]:
         _forget_since(known)
         reason = shortened(" ".join(f"{type(error).__name__}: {error}".split()), 400)
         raise ConfigError([f"The plugin {name} must be importable, got {reason}. Fix it, or leave it out."]) from error
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def _forget_since(known: set[str]) -> None:

@@ -214,6 +214,6 @@ def test_an_edit_within_a_second_is_not_hidden_by_bytecode(tmp_path: Path, monke
             for each in (path, path.with_name("helper_of_scale.py")):
                 os.utime(each, (1e9, 1e9))
             plugins.import_file(path)
-            assert sys.modules["helper_of_scale"].SCALE == float(value)
+            assert float(value) == sys.modules["helper_of_scale"].SCALE
             plugins.forget(path)
     assert not (tmp_path / "__pycache__").exists()

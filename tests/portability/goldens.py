@@ -171,4 +171,4 @@ def _published(portable: Sequence[Outcome]) -> str:
         if HEADLINE in outcome.digests:
             weights.setdefault(outcome.digests[HEADLINE]["weights"], []).append(outcome.torch)
     published = (f"`{sha256}` with PyTorch {', '.join(versions)}" for sha256, versions in weights.items())
-    return f"`era-cnn experiment=model_4_digits portable=true` gives the weights {'; '.join(published)}."
+    return f"`era-cnn experiment=model_4_digits portable=true` gives (`weights_sha256` in `result.json`) {'; '.join(published)}."

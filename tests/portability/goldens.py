@@ -5,6 +5,7 @@ experiments/portability/golden.json is a list of outcomes. Processors that came 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import subprocess
@@ -41,9 +42,10 @@ class Outcome:
     digests: Digests
     processors: list[dict[str, Any]] = field(default_factory=list)
 
-    def has(self, processor: str) -> bool:
-        """Whether a processor came to it."""
-        return any(each["processor"] == processor for each in self.processors)
+    def has(self, processor: str, features: str = "") -> bool:
+        """Whether a processor came to it; with features, whether one with the same features did."""
+        names = (each["processor"] for each in self.processors if features in ("", each.get("features")))
+        return processor in names
 
     def differing(self, digests: Mapping[str, Mapping[str, str]]) -> list[str]:
         """The trainings of both whose weights or logits differ."""
@@ -65,8 +67,12 @@ class Verdict:
     text: str
 
 
-def compare(outcomes: Sequence[Outcome], torch: str, processor: str, digests: Digests, *, portable: bool) -> Verdict:
+def compare(
+    outcomes: Sequence[Outcome], torch: str, processor: str, digests: Digests, *, portable: bool, features: str = ""
+) -> Verdict:
     """Compares the digests of this machine with those of others.
+
+    Libraries choose their code by the features that a virtual machine shows, so they count unless that choice is fixed.
 
     A processor that was tried before must come to the same digests. Another one may confirm a portable outcome; that
     it differs is a finding, and no failure.
@@ -75,7 +81,7 @@ def compare(outcomes: Sequence[Outcome], torch: str, processor: str, digests: Di
     if not of_torch:
         return Verdict(None, f"no reference for PyTorch {torch}")
     for outcome in of_torch:
-        if outcome.has(processor):
+        if outcome.has(processor, "" if portable else features):
             differing = outcome.differing(digests)
             text = f"differs in {', '.join(differing)}" if differing else "as before"
             return Verdict(not differing, f"{processor}: {text}")
@@ -126,9 +132,17 @@ def this_processor() -> str:
     return f"{values['model name']} (family {values['cpu family']}, model {values['model']})"
 
 
+def these_features() -> str:
+    """A digest of what this processor says that it has: its instructions and cache."""
+    first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
+    lines = [line for line in first.splitlines() if line.startswith(("flags", "cache size"))]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+
+
 def observation(processor: str) -> dict[str, Any]:
     """An observation of a processor, today."""
     libraries = {"numpy": version("numpy"), "libc": " ".join(platform.libc_ver())}
+    libraries["features"] = these_features()
     return {"processor": processor, "date": f"{date.today()}", "python": platform.python_version(), **libraries}
 
 

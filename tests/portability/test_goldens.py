@@ -17,6 +17,7 @@ from tests.portability.goldens import (
     read_outcomes,
     record,
     summary,
+    these_features,
     this_processor,
     train_in_process,
     write_outcomes,
@@ -57,6 +58,13 @@ def test_a_machine_is_compared_with_itself_and_with_others(
     assert words in verdict.text
 
 
+def test_other_features_are_another_processor_unless_the_code_is_fixed() -> None:
+    outcomes = [Outcome("2.0", portable, ONE, [{**seen("old"), "features": "a"}]) for portable in (True, False)]
+    for features, portable, is_equal in (("a", False, False), ("b", False, None), ("b", True, False)):
+        verdict = compare(outcomes, "2.0", "old", TWO, portable=portable, features=features)
+        assert verdict.is_equal is is_equal
+
+
 def test_processors_that_agree_share_an_outcome(tmp_path: Path) -> None:
     outcomes: list[Outcome] = []
     for processor, digests in (("first", ONE), ("second", TWO), ("third", ONE), ("second", ONE)):
@@ -90,7 +98,9 @@ def test_every_training_has_a_golden_digest() -> None:
 def test_this_machine_comes_to_the_golden_digests(portable: bool) -> None:
     """Skipped, after training, where there is nothing to compare with."""
     digests = train_in_process(portable=portable, only=() if portable else REFERENCES)
-    verdict = compare(read_outcomes(), torch.__version__, this_processor(), digests, portable=portable)
+    verdict = compare(
+        read_outcomes(), torch.__version__, this_processor(), digests, portable=portable, features=these_features()
+    )
     if verdict.is_equal is None:
         pytest.skip(verdict.text)
     assert verdict.is_equal, verdict.text

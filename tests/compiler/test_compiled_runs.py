@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -26,6 +25,7 @@ from era_cnn.training.compiled import CompiledPass
 from era_cnn.training.objective import Objective
 from tests.conftest import config_of
 from tests.helpers import GREY
+from tests.portability.trainings import EVERY_BLOCK
 from tests.runs.test_resume import SMALL, StopAt, assert_same, carry_on
 
 pytestmark = pytest.mark.process
@@ -37,27 +37,6 @@ TINY = [
     *(f"~model.layers.{name}" for name in ("conv2", "skip", "conv3", "conv4", "conv5")),
     "model.dropout=0", "model.layers.conv1.dropout=0.1", "trainer.compile=true",
 ]  # fmt: skip
-
-EVERY_BLOCK: dict[str, dict[str, Any]] = {
-    "conv1": {"block": "conv", "out_channels": 8, "dropout": 0.1, "padding": 1},
-    "ghost": {"block": "conv", "out_channels": 8, "norm": "ghost_batch", "activation": "leaky_relu", "pool": "max"},
-    "group": {"block": "conv", "out_channels": 8, "norm": "group", "activation": "prelu", "padding": 1},
-    "layer": {"block": "conv", "out_channels": 8, "norm": "layer", "activation": "gelu", "padding": 1},
-    "sum": {"block": "add", "inputs": ["group", "layer"]},
-    "both": {"block": "concat", "inputs": ["group", "sum"]},
-    "norm": {"block": "norm"},
-    "act": {"block": "activation", "activation": "silu"},
-    "drop": {"block": "dropout", "dropout": 0.1},
-    "separable": {"block": "depthwise_separable", "out_channels": 12, "activation": "hardswish"},
-    "squeeze": {"block": "squeeze_excite", "ratio": 4},
-    "residual": {"block": "residual", "out_channels": 12, "dropout": 0.05},
-    "blur": {"block": "blur_pool"},
-    "shrink": {"block": "transition", "out_channels": 8, "pool": "none"},
-    "mean": {"block": "avg_pool"},
-    "largest": {"block": "max_pool", "kernel_size": 1},
-    "flat": {"block": "flatten"},
-    "logits": {"block": "linear", "out_features": 10},
-}
 
 
 def test_a_compiled_run_goes_on_to_the_same_bits_and_is_replayed(command, tmp_path: Path) -> None:

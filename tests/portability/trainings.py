@@ -24,7 +24,7 @@ FOLLOW_UPS = ("cifar10_dilated", "cifar10_small", "cifar10_small_group", "cifar1
 SHORT = ("trainer.limit_train_images=128", "trainer.limit_test_images=64", "trainer.batch_size=32")
 RECIPE = ("model=model_4", "model.dropout=0.05", "optimizer.lr=0.01", "optimizer.weight_decay=1e-4")
 
-BLOCKS: dict[str, dict[str, Any]] = {
+EVERY_BLOCK: dict[str, dict[str, Any]] = {
     "conv1": {"block": "conv", "out_channels": 8, "dropout": 0.1, "padding": 1},
     "ghost": {"block": "conv", "out_channels": 8, "norm": "ghost_batch", "activation": "leaky_relu", "pool": "max"},
     "group": {"block": "conv", "out_channels": 8, "norm": "group", "activation": "prelu", "padding": 1},
@@ -75,7 +75,7 @@ def trainings(colours: Path) -> Iterator[tuple[str, Sequence[str]]]:
 def write_network(path: Path) -> None:
     """Writes the network with every block as an option of the group `model`."""
     path.parent.mkdir()
-    path.write_text(json.dumps({"name": "blocks", "layers": BLOCKS}), encoding="utf-8")  # JSON is YAML
+    path.write_text(json.dumps({"name": "blocks", "layers": EVERY_BLOCK}), encoding="utf-8")  # JSON is YAML
 
 
 def write_colours(path: Path) -> None:

@@ -7,10 +7,10 @@ random state.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from era_cnn.config.schema import RunConfig
 from era_cnn.errors import ConfigError, problem
@@ -67,14 +67,14 @@ def train(
             raise ConfigError([problem("config_dir", "go with overrides", str(config_dir), "Give it to compose.")])
         now = datetime.now()
         settled, wanted = config, f"outputs/{now:%Y-%m-%d}/{now:%H-%M-%S}_{config.name}"
-        files: dict[str, Any] = {}
+        files: Callable[[Path], Mapping[str, str]] = lambda folder: {}  # Hydra did not compose it
         command = ["era_cnn.train"]
     else:
         from era_cnn.compose import composition
 
         words = _words(config, config_dir)
         planned = composition.plan_run(words, composition.compose(words))
-        settled, wanted, files = planned.config, planned.folder, {"hydra_files": planned.hydra_files}
+        settled, wanted, files = planned.config, planned.folder, planned.hydra_files
         command = ["era_cnn.train", *config]
     _import_torch(portable=settled.portable)
     from era_cnn.runs.start import start
@@ -85,7 +85,7 @@ def train(
         settled,
         Path(typed_path("folder", str(folder)) if folder else wanted),
         command,
-        **files,
+        hydra_files=files,
         listeners=listeners,
         quiet=quiet,
         raises=True,

@@ -125,18 +125,23 @@ def train_in_process(*, portable: bool, only: Sequence[str] = ()) -> Digests:
 
 def this_processor() -> str:
     """The kind of processor: its name alone does not tell generations apart."""
-    values = dict.fromkeys(("model name", "cpu family", "model"), "?")
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines():
-        key, _, value = line.partition(":")
-        values |= {key.strip(): value.strip()} if key.strip() in values else {}
+    values = _cpuinfo()
+    if "model name" not in values:  # not Linux on x86
+        return platform.processor() or platform.machine()
     return f"{values['model name']} (family {values['cpu family']}, model {values['model']})"
 
 
 def these_features() -> str:
     """A digest of what this processor says that it has: its instructions and cache."""
-    first = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0]
-    lines = [line for line in first.splitlines() if line.startswith(("flags", "cache size"))]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
+    values = _cpuinfo()
+    return hashlib.sha256(f"{values.get('flags')} {values.get('cache size')}".encode()).hexdigest()[:12]
+
+
+def _cpuinfo() -> dict[str, str]:
+    """What Linux says of the first core; empty elsewhere."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8").split("\n\n")[0].splitlines() if path.exists() else []
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 def observation(processor: str) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def train(
             raise ConfigError([problem("config_dir", "go with overrides", str(config_dir), "Give it to compose.")])
         now = datetime.now()
         settled, wanted = config, f"outputs/{now:%Y-%m-%d}/{now:%H-%M-%S}_{config.name}"
-        files: Callable[[Path], Mapping[str, str]] = lambda folder: {}  # Hydra did not compose it
+        files: Callable[[Path], Mapping[str, str]] | None = None
         command = ["era_cnn.train"]
     else:
         from era_cnn.compose import composition

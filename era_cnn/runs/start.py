@@ -17,17 +17,12 @@ from era_cnn.runs.parts import check
 from era_cnn.training.listeners import Listener
 
 
-def no_files(folder: Path) -> Mapping[str, str]:
-    """No files for .hydra/, for a config that Hydra did not compose."""
-    return {}
-
-
 def start(
     config: RunConfig,
     wanted: Path,
     command: Sequence[str],
     *,
-    hydra_files: Callable[[Path], Mapping[str, str]] = no_files,
+    hydra_files: Callable[[Path], Mapping[str, str]] | None = None,
     verbose: Sequence[str] = (),
     listeners: Sequence[Listener] = (),
     quiet: bool = False,
@@ -40,7 +35,8 @@ def start(
         config: The config of the run.
         wanted: The folder; if it exists, a number is added to its name.
         command: The command that started it, for provenance.json.
-        hydra_files: The files that Hydra would write into .hydra/ of the run's folder: content by name.
+        hydra_files: The files that Hydra would write into .hydra/ of the run's folder: content by name. None
+            for a config that Hydra did not compose.
         verbose: The loggers to set to DEBUG.
         listeners: See `carry_out`; likewise `quiet` and `raises`.
         quiet: Whether to write messages only to run.log.
@@ -54,7 +50,7 @@ def start(
     with new_folder(wanted) as attempt:
         folder = attempt.folder
         on_claim(folder.path)
-        folder.plan(config, hydra_files(folder.path))
+        folder.plan(config, hydra_files(folder.path) if hydra_files else {})
         with _verbose(verbose):
             attempt.exit_code = carry_out(folder, command, listeners=listeners, quiet=quiet, raises=raises)
     return attempt.exit_code

@@ -13,7 +13,7 @@ unexport PYTHONUNBUFFERED
 # The pages with figures of records, besides those of experiments/.
 WITH_FIGURES = $(shell grep -lsr --include='*.md' '^<!-- records: ' README.md docs)
 
-.PHONY: help install lock run test test-extras test-wheel test-launchers test-compiler test-benchmarks test-portable test-faults test-browser test-ray lint check format docs pictures bench faults evidence records portability
+.PHONY: help install lock run test test-slow test-wheel test-launchers test-compiler test-benchmarks test-portable test-faults test-browser test-ray lint check format docs pictures bench faults evidence records portability
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -42,11 +42,11 @@ lock: ## write constraints.txt: the versions that an install into an empty envir
 run: install ## train a complete run on the embedded digits
 	$(BIN)/era-cnn experiment=model_4_digits
 
-test: install ## run the tests, except those of extras, the wheel, launcher plugins, compiler, benchmarks and fault injection
-	$(BIN)/python -m pytest -m "not extras" --ignore tests/benchmarks --ignore tests/browser --ignore tests/compiler --ignore tests/faults --ignore tests/portability --ignore tests/test_packaging.py --ignore tests/sweeps/test_plugins.py --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
+test: install ## run the tests, except the slow ones, and those of the wheel, launcher plugins, compiler, benchmarks and fault injection
+	$(BIN)/python -m pytest -m "not (slow or process)" --ignore tests/benchmarks --ignore tests/browser --ignore tests/compiler --ignore tests/faults --ignore tests/portability --ignore tests/test_packaging.py --ignore tests/sweeps/test_plugins.py --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
 
-test-extras: install ## test optional packages from end to end: export, searches, MLflow, Weights & Biases and TensorBoard
-	$(BIN)/python -m pytest -m extras tests/use tests/sweeps tests/runs --durations 5
+test-slow: install ## run the slow tests: optional packages from end to end, complete trainings, interpreters of their own
+	$(BIN)/python -m pytest -m "slow or process" --ignore tests/benchmarks --ignore tests/browser --ignore tests/compiler --ignore tests/faults --ignore tests/portability --ignore tests/test_packaging.py --ignore tests/sweeps/test_plugins.py --durations 10
 
 test-wheel: install ## test the wheel in a separate environment
 	$(BIN)/python -m pytest tests/test_packaging.py
@@ -80,7 +80,7 @@ lint: install ## check format, lint and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-check: lint test test-extras test-wheel test-launchers test-compiler test-benchmarks test-portable test-faults ## run all checks of CI, except Ray
+check: lint test test-slow test-wheel test-launchers test-compiler test-benchmarks test-portable test-faults ## run all checks of CI, except Ray
 
 format: install ## format the code
 	$(BIN)/ruff format .

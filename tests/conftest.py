@@ -21,9 +21,11 @@ from era_cnn.compose.composition import compose, validated
 from era_cnn.compose.words import Words
 from era_cnn.config.choices import REGISTRIES, is_own
 from era_cnn.config.schema import RunConfig
+from era_cnn.folders.storage import files_sha256
 from era_cnn.models.summary import Summary
 from era_cnn.runs.checkout import read_checkout
 from era_cnn.runs.collector import Collector
+from era_cnn.runs.provenance import PACKAGE_DIR
 from era_cnn.use.catalogue import describe
 from tests.process import REPORTERS
 
@@ -60,9 +62,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Lets the files that start interpreters come first: begun last, they would keep one worker waiting for the other."""
-    slow = {item.path for item in items if item.get_closest_marker("process")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Lets the largest files come first: a long one that is begun last would keep one worker waiting for the other."""
+    sizes = {path: path.stat().st_size for path in {item.path for item in items}}
+    items.sort(key=lambda item: (-sizes[item.path], item.path))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -166,8 +168,8 @@ def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 def _done_once() -> Iterator[None]:
     """What takes long and is the same each time is done once, unless a test is about it and so calls it elsewhere.
 
-    `era-cnn models` builds every packaged experiment, each run starts git five times, and OmegaConf's parser in Python
-    reads the same few interpolations in each composition.
+    `era-cnn models` builds every packaged experiment, each run starts git five times and reads all code of the package,
+    and OmegaConf's parser in Python reads the same few interpolations in each composition.
     """
     described: dict[str, tuple[Summary, list[str]]] = {}
 
@@ -178,8 +180,13 @@ def _done_once() -> Iterator[None]:
         return described.get(key) or described.setdefault(key, describe(config))
 
     read = cache(lambda package_dir: read_checkout(package_dir, Collector()))
+    digest = cache(files_sha256)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("era_cnn.use.catalogue.describe", describe_once)
+        patch.setattr(
+            "era_cnn.runs.provenance.files_sha256",
+            lambda folder, pattern: (digest if folder == PACKAGE_DIR else files_sha256)(folder, pattern),
+        )
         patch.setattr("era_cnn.runs.provenance.read_checkout", lambda package_dir, collector: read(package_dir))
         patch.setattr("omegaconf.base.parse", cache(grammar_parser.parse))
         yield

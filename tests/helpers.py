@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
@@ -130,3 +130,9 @@ def unprivileged(place: Path) -> Iterator[None]:
         yield
     finally:
         os.seteuid(0)
+
+
+def slow_but_first(cases: Iterable[Any]) -> list[Any]:
+    """Cases for `parametrize` that take long together: `make test` runs the first one, `make test-slow` the others."""
+    first, *others = cases
+    return [first, *(pytest.param(each, marks=pytest.mark.slow) for each in others)]

@@ -56,8 +56,10 @@ def preload(*words: str, fork_workers: bool = False) -> None:
             importlib.import_module(name)
     from era_cnn.compose.composition import compose
     from era_cnn.compose.words import Words
+    from era_cnn.data.digits import read_digits
 
     compose(Words(list(words)))
+    read_digits(1437)  # with integers and without threads
     for path in REPORTERS:
         module, _, name = path.rpartition(".")
         setattr(importlib.import_module(module), name, lambda *arguments, **options: None)

@@ -26,6 +26,7 @@ from era_cnn.training.history import History
 from era_cnn.training.listeners import Listeners
 from era_cnn.training.loop import Position
 from tests.data.folders import TWO_SPLITS, make_folder
+from tests.helpers import slow_but_first
 
 PAGE = (Path(__file__).parents[1] / "docs" / "recipes.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
@@ -70,7 +71,7 @@ def test_the_page_has_its_lines() -> None:
     assert len(FILES) == PAGE.count("```yaml") >= 5
 
 
-@pytest.mark.parametrize("line", COMMANDS)
+@pytest.mark.parametrize("line", slow_but_first(COMMANDS))
 def test_every_line_trains(line: str) -> None:
     make_folder(Path("my_images"), TWO_SPLITS)
     words = shlex.split(line.replace("data.val_size=5000", "data.val_size=100"))[1:]

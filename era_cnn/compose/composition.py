@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.types import RunMode
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
@@ -20,6 +19,7 @@ from era_cnn.compose.complaints import explained
 from era_cnn.compose.hydra_door import (
     Composed,
     as_hydra_yaml,
+    copy_of,
     hydra_values,
     missing_keys,
     require_checked,
@@ -171,10 +171,7 @@ def _layer_problems(values: Composed) -> Iterator[str]:
 
 def without_hydra(composed: Composed) -> Composed:
     """A config without the `hydra` node, as a job sees it."""
-    values = copy.copy(composed)
-    with open_dict(values):
-        values.pop("hydra")
-    return values
+    return copy_of(composed, without="hydra")
 
 
 def resolved(composed: Composed, key: str) -> str:

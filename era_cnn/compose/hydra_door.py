@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 
 import yaml
 from hydra import version
+from hydra._internal import defaults_list
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository, IConfigRepository
@@ -44,7 +45,7 @@ from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode
-from omegaconf import Container, DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import AnyNode, Container, DictConfig, OmegaConf, open_dict, read_write
 from omegaconf._impl import select_value
 from omegaconf._utils import _DEFAULT_MARKER_, get_omega_conf_dumper
 from omegaconf.base import Node
@@ -254,17 +255,17 @@ class Loader(ConfigLoaderImpl):
     ) -> Composed:
         """Every composition ends here, whichever public method of Hydra started it."""
         self.check_overrides(config_name, overrides)
-        with self.limits():
-            composed = self._from_base(config_name, overrides) if run_mode == RunMode.RUN else None
-            if composed is None:
-                try:
+        with self.limits(), _options_by_name.only_where_needed():
+            try:
+                composed = self._from_base(config_name, overrides, run_mode)
+                if composed is None:
                     composed = super()._load_configuration_impl(
                         config_name, overrides, run_mode, from_shell, validate_sweep_overrides
                     )
-                except HydraException:
-                    composed = self._with_a_choice(config_name, overrides) if run_mode == RunMode.MULTIRUN else None
-                    if composed is None:
-                        raise
+            except HydraException:
+                composed = self._with_a_choice(config_name, overrides) if run_mode == RunMode.MULTIRUN else None
+                if composed is None:
+                    raise
         self.check(config_name, composed, len(overrides))
         mark_checked(composed)
         return composed
@@ -293,31 +294,36 @@ class Loader(ConfigLoaderImpl):
         key = (override.input_line or "").partition("=")[0]
         return next((f"{key}={each}" for each in override.sweep_string_iterator()), None)
 
-    def _from_base(self, config_name: str | None, overrides: Sequence[str]) -> Composed | None:
+    def _from_base(self, config_name: str | None, overrides: Sequence[str], run_mode: RunMode) -> Composed | None:
         """The config that Hydra would compose, made from a remembered one; None if Hydra has to do it."""
         if config_name is None or not _is_packaged(self.repository):
             return None
         parsed = OverridesParser.create().parse_overrides(list(overrides))
-        if any(each.is_sweep_override() or each.package or _changes_hydra(each) for each in parsed):
+        # The config of a sweep has nothing of what is swept.
+        used = [each for each in parsed if not (each.is_sweep_override() and run_mode == RunMode.MULTIRUN)]
+        own = [each for each in parsed if each.is_hydra_override()]
+        if any(each.is_sweep_override() for each in (*used, *own)):
+            return None
+        if any(each.package or _changes_hydra(each) for each in parsed):
             return None
         self._process_config_searchpath(config_name, parsed, self.repository)
-        choices = [each for each in parsed if self.repository.group_exists(each.key_or_group)]
-        composed = self._base(config_name, tuple(each.input_line or "" for each in choices))
+        choices = [each for each in used if self.repository.group_exists(each.key_or_group)]
+        composed = self._base(config_name, tuple(each.input_line or "" for each in choices), run_mode)
         if composed is None:
             return None
-        self._apply_overrides_to_config([each for each in parsed if each not in choices], composed)
+        self._apply_overrides_to_config([each for each in used if each not in choices], composed)
         composed.hydra.runtime.cwd = os.getcwd()
         _record_overrides(composed, parsed)
-        own = [each.input_line for each in parsed if each.is_hydra_override()]
-        composed.hydra.overrides.hydra.extend(own)
+        composed.hydra.overrides.hydra = [each.input_line for each in own]
         return composed
 
-    def _base(self, config_name: str, choices: tuple[str, ...]) -> Composed | None:
+    def _base(self, config_name: str, choices: tuple[str, ...], run_mode: RunMode) -> Composed | None:
         """A copy of the config that options of groups make, before any value is set."""
-        key = (*((each.provider, each.path) for each in self.config_search_path.get_path()), config_name, choices)
+        places = ((each.provider, each.path) for each in self.config_search_path.get_path())
+        key = (*places, config_name, choices, run_mode)
         if key not in self._bases or any(map(_has_changed, self._bases[key][0])):
             self._stamps = None
-            composed = super()._load_configuration_impl(config_name, list(choices), RunMode.RUN)
+            composed = super()._load_configuration_impl(config_name, list(choices), run_mode)
             if self._stamps is None:
                 return None
             if len(self._bases) >= MOST_BASES:
@@ -354,13 +360,45 @@ class Loader(ConfigLoaderImpl):
         return self.repository.get_group_options(group_name, results_filter)
 
 
-HYDRAS_FOLDERS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir")
-"""The keys of Hydra that are values like those of the run: nothing else in a config depends on them."""
+HARMLESS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra/launcher", "hydra/sweeper")
+"""The keys and groups of Hydra that are like those of the run: nothing else in a config depends on them."""
 
 
 def _changes_hydra(override: Override) -> bool:
     """Whether an override may change how Hydra itself composes."""
-    return bool(re.match(r"hydra\b", override.key_or_group)) and override.key_or_group not in HYDRAS_FOLDERS
+    return bool(re.match(r"hydra\b", override.key_or_group)) and override.key_or_group not in HARMLESS
+
+
+class _OptionsByName:
+    """Temporarily spares Hydra a fifth of a composition: the options that a defaults list may refer to as `${group}`.
+
+    Hydra collects them for every file, also if its defaults list refers to none, in which case nothing reads them.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._depth = threading.Lock(), 0
+        self._collect = defaults_list._create_interpolation_map
+
+    @contextmanager
+    def only_where_needed(self) -> Iterator[None]:
+        """Collects them, within the context, only for a defaults list that refers to some."""
+        with self._lock:
+            self._depth += 1
+            defaults_list._create_interpolation_map = self._collect_if_needed  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._depth -= 1
+                if not self._depth:
+                    defaults_list._create_interpolation_map = self._collect
+
+    def _collect_if_needed(self, overrides: Any, defaults: list[InputDefault], self_added: bool) -> DictConfig:
+        needed = any(each.is_interpolation() for each in defaults)
+        return self._collect(overrides, defaults, self_added) if needed else DictConfig({})
+
+
+_options_by_name = _OptionsByName()
 
 
 def _is_packaged(repository: ConfigRepository) -> bool:
@@ -739,6 +777,12 @@ def make_launcher(loader: ConfigLoader, composed: Composed, task: Callable[[Dict
     return Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=composed)
 
 
-def copy_of(composed: Composed) -> Composed:
-    """An independent copy."""
-    return copy.deepcopy(composed)
+def copy_of(composed: Composed, *, without: str | None = None) -> Composed:
+    """An independent copy, of all but one key."""
+    if without is None:
+        return copy.deepcopy(composed)
+    # What is in the memo counts as copied: the node `hydra` is as large as all others together.
+    copied = copy.deepcopy(composed, {id(composed._get_node(without)): AnyNode(None)})
+    with open_dict(copied):
+        copied.pop(without)
+    return copied

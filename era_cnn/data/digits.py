@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,15 +15,21 @@ def read_digits(train_size: int) -> Arrays:
 
     The scaling is bilinear, without aligned corners, and uses only integers: the bytes are the same on every machine.
     """
+    pixels, targets = (array.copy() for array in _scaled())
+    return Arrays(pixels[:train_size], targets[:train_size], pixels[train_size:], targets[train_size:])
+
+
+@cache
+def _scaled() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """All images, (N, 28, 28), and labels, (N,): a process trains on them again and again, in a sweep or a notebook."""
     from sklearn.datasets import load_digits  # takes a second to import
 
     images, labels = load_digits(return_X_y=True)
     small = images.reshape(-1, 8, 8).astype(np.int64)  # 0 to 16
     weights = _bilinear_weights(8, 28)  # in fourteenths
-    large = np.einsum("yi,nij,xj->nyx", weights, small, weights)  # 0 to 16 · 14²
+    large = weights @ small @ weights.T  # 0 to 16 · 14²
     pixels = ((large * 255 + 8 * 14**2) // (16 * 14**2)).astype(np.uint8)
-    targets = labels.astype(np.uint8)
-    return Arrays(pixels[:train_size], targets[:train_size], pixels[train_size:], targets[train_size:])
+    return pixels, labels.astype(np.uint8)
 
 
 def _bilinear_weights(size: int, new_size: int) -> NDArray[np.int64]:

@@ -14,9 +14,11 @@ from typing import Any
 
 import omegaconf
 import pytest
+from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import Container, OmegaConf
 from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import ConfigAttributeError
@@ -173,7 +175,7 @@ def unchecked() -> Any:
     words = Words(SMALL)
     with loader_of(words) as loader:
         plain_loader = ConfigLoaderImpl(loader.config_search_path)
-        return plain_loader.load_configuration("config", SMALL, hydra_door.RunMode.RUN)
+        return plain_loader.load_configuration("config", SMALL, RunMode.RUN)
 
 
 def test_whoever_uses_a_config_requires_that_it_was_checked(tmp_path: Path) -> None:
@@ -317,7 +319,7 @@ def test_a_run_writes_what_hydra_would_write(more: list[str], command, tmp_path:
 def test_loading_is_still_hydras() -> None:
     with loader_of(Words()) as loader:
         assert isinstance(loader, ConfigLoaderImpl)
-        assert load(loader, Words(), ["seed=5"], hydra_door.RunMode.RUN).seed == 5
+        assert load(loader, Words(), ["seed=5"], RunMode.RUN).seed == 5
 
 
 def test_a_packaged_file_is_parsed_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,20 +355,47 @@ ODDLY_SET = [
 ]
 
 
-@pytest.mark.parametrize("overrides", ODDLY_SET, ids=" ".join)
+SWEPT = [
+    ["optimizer.lr=0.01,0.02", "seed=range(3)", "trainer.epochs=3"],
+    ["model=model_2,model_3", "model.dropout=0.1,0.2", "~model.layers.conv5"],
+    ["hydra/launcher=local", "hydra.sweep.dir=x", "experiment=model_3", "model.dropout=choice(0,0.1)"],
+    ["hydra/launcher=local", "hydra.launcher.n_jobs=2", "seed=1,2"],
+    ["+optimizer.dampening=0,0.5", "hydra/sweeper=optuna", "scheduler=one_cycle", "seed=1"],
+]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "run_mode"),
+    [
+        *((each, RunMode.RUN) for each in ODDLY_SET),
+        *((each, RunMode.MULTIRUN) for each in [*ODDLY_SET, *SWEPT]),
+    ],
+    ids=lambda value: value.name if isinstance(value, RunMode) else " ".join(value),
+)
 def test_a_config_from_a_remembered_one_is_the_one_that_hydra_composes(
-    overrides: list[str], monkeypatch: pytest.MonkeyPatch
+    overrides: list[str], run_mode: RunMode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compose(Words([*overrides, "threads=7"]))  # the choices are remembered from here
-    ours = compose(Words(overrides))
+    compose(Words([*overrides, "threads=7"]), run_mode)  # the choices are remembered from here
+    ours = compose(Words(overrides), run_mode)
     monkeypatch.setattr(Loader, "_from_base", lambda *arguments: None)
-    hydras = compose(Words(overrides))
+    hydras = compose(Words(overrides), run_mode)
     assert ours == hydras
     assert str(OmegaConf.to_container(ours)) == str(OmegaConf.to_container(hydras))  # also in order
     for config in (ours, hydras):
         with pytest.raises(ConfigAttributeError):
             config.unknown = 1
         config.hydra.verbose = True
+
+
+def test_hydra_composes_once_what_differs_in_values_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["hydra/launcher=local", "hydra.sweep.dir=x", "experiment=model_3"]
+    for mode in (RunMode.RUN, RunMode.MULTIRUN):
+        compose(Words(words), mode)
+        with monkeypatch.context() as patch:
+            patch.setattr(Loader, "_compose_config_from_defaults_list", lambda *arguments: pytest.fail("again"))
+            compose(Words([*words, "optimizer.lr=0.5"]), mode)
+            if mode == RunMode.MULTIRUN:
+                compose(Words([*words, "optimizer.lr=0.5,0.6", "model=model_1,model_2"]), mode)
 
 
 def test_a_wrong_value_is_refused_whether_its_groups_are_remembered_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,3 +444,23 @@ def test_a_packaged_file_that_changes_is_read_again(tmp_path: Path) -> None:
         assert found.config.lr == lr
         stamps.append(found.header[STAMP])
     assert stamps[0] != stamps[1]
+
+
+def test_a_defaults_list_may_refer_to_the_options_of_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original, collected = defaults_list._create_interpolation_map, []
+
+    def collect(*arguments: Any) -> Any:
+        collected.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(hydra_door._options_by_name, "_collect", collect)
+    experiment = tmp_path / "own" / "experiment"
+    (tmp_path / "own" / "own").mkdir(parents=True)
+    experiment.mkdir()
+    (tmp_path / "own" / "own" / "mine.yaml").write_text("# @package _global_\nseed: 7\n", encoding="utf-8")
+    text = "# @package _global_\ndefaults:\n  - /own: ${experiment}\n  - override /optimizer: adam\n"
+    (experiment / "mine.yaml").write_text(text, encoding="utf-8")
+    composed = compose(Words(["experiment=mine"], config_dir=str(tmp_path / "own")))
+    assert (composed.seed, composed.optimizer.name) == (7, "adam")
+    assert len(collected) == 1
+    assert defaults_list._create_interpolation_map is collect  # as it was before

@@ -30,6 +30,7 @@ from era_cnn.runs.run import run
 from era_cnn.runs.stopping import Interrupted, StopRequest
 from era_cnn.training.checkpoint import Checkpoint
 from tests.conftest import config_of
+from tests.helpers import slow_but_first
 from tests.process import Command
 
 SMALL = [
@@ -131,7 +132,7 @@ RECIPES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", slow_but_first(RECIPES))
 def test_a_stateful_recipe_goes_on_to_the_same_bits_and_is_replayed(name: str, command, tmp_path: Path) -> None:
     """Stopped within epochs and within evaluations, each time a little later."""
     carry_on(claim(tmp_path / "unbroken").path, None, *RECIPES[name])

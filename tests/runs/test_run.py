@@ -39,6 +39,7 @@ from tests.conftest import MNIST_ROOT, config_of
 SMALL = [
     "data=digits", "experiment=model_4", "trainer=smoke", "threads=1", "trainer.limit_train_images=128", "trainer.limit_test_images=100",
 ]  # fmt: skip
+ALL_EPOCHS = ["experiment=model_4_digits", "threads=1", "trainer.limit_train_images=160"]
 RESULT_KEYS = [
     "schema", "experiment", "seed", "params", "epochs", "best_test_accuracy", "best_test_epoch", "final_test_accuracy",
     "best_train_accuracy", "final_train_accuracy", "final_test_loss", "target", "weights_sha256", "config_sha256",
@@ -60,13 +61,14 @@ def run_in(folder: Path, *overrides: str, listeners: Sequence[Listener] = ()) ->
 
 @pytest.fixture(scope="module")
 def complete(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
-    """A complete training on the digits, and its folder."""
+    """A training over all epochs on some of the digits, and its folder."""
     folder = tmp_path_factory.mktemp("complete") / "run"
-    return run_in(folder, "experiment=model_4_digits", "threads=1"), folder
+    return run_in(folder, *ALL_EPOCHS), folder
 
 
-def test_a_complete_training_learns_the_digits(complete: tuple[Result, Path]) -> None:
-    result, _ = complete
+@pytest.mark.slow
+def test_a_complete_training_learns_the_digits(tmp_path: Path) -> None:
+    result = run_in(tmp_path / "run", "experiment=model_4_digits", "threads=1")
     assert result.epochs == 15
     assert result.params == 7_616
     assert result.best_test_accuracy >= result.final_test_accuracy > 0.9
@@ -100,7 +102,7 @@ def test_the_result_can_be_drawn_again_from_the_metrics(complete: tuple[Result, 
 def test_the_folder_tells_where_the_result_comes_from(complete: tuple[Result, Path]) -> None:
     result, folder = complete
     origin = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
-    assert origin["command"] == ["era-cnn", "experiment=model_4_digits", "threads=1"]
+    assert origin["command"] == ["era-cnn", *ALL_EPOCHS]
     assert origin["packages"]["torch"] == torch.__version__.split("+")[0]
     assert origin["machine"]["threads"] == 1
     assert origin["data_sha256"] == result.data_sha256
@@ -408,6 +410,7 @@ def test_only_the_weights_of_the_best_epoch_predict_as_such(
     assert (f"predictions.npz has no predictions of the best weights: {said}" in warned) == bool(said)
 
 
+@pytest.mark.slow
 @pytest.mark.mnist
 @pytest.mark.skipif(MNIST_ROOT is None, reason="ERA_CNN_DATA is not set")
 @pytest.mark.parametrize("experiment", ["model_2", "model_3", "model_4"])

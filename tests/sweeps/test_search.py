@@ -31,7 +31,7 @@ SEARCH = (
 FEW = [word.replace("n_trials=5", "n_trials=3") for word in SEARCH]
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -139,7 +139,7 @@ def test_a_search_may_use_the_test_set_if_told_to_in_so_many_words(fake_sweep) -
     assert [trial.value for trial in trials()] == [outcome.result["final_test_accuracy"] for outcome in outcomes_of()]
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_a_search_goes_on_as_it_would_have(sweep, tmp_path: Path) -> None:
     """Killed once while a trial is under way, and once between a proposal and its folder."""
     done = sweep(*FEW)
@@ -163,7 +163,7 @@ def test_a_search_goes_on_as_it_would_have(sweep, tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_a_search_may_get_more_trials_and_outlives_its_study(fake_sweep, tmp_path: Path) -> None:
     assert fake_sweep(*SEARCH).returncode == 0
     undisturbed = choices()
@@ -187,7 +187,7 @@ def test_a_search_may_get_more_trials_and_outlives_its_study(fake_sweep, tmp_pat
         }
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_a_trial_that_failed_counts_once_it_has_succeeded(fake_sweep) -> None:
     done = fake_sweep(*FEW, "seed=1", sabotage={1: "once raise"})
     assert done.returncode == 1
@@ -203,7 +203,7 @@ def test_a_trial_that_failed_counts_once_it_has_succeeded(fake_sweep) -> None:
     assert [trial.value for trial in trials()] == [outcome.result["final_val_accuracy"] for outcome in outcomes_of()]
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 @pytest.mark.parametrize(("look", "sampler"), [(1, "tpe"), (2, "random"), (3, "random"), (4, "tpe")])
 def test_a_search_that_is_stopped_chooses_what_it_would_have(
     look: int, sampler: str, fake_sweep, script: Script
@@ -220,7 +220,7 @@ def test_a_search_that_is_stopped_chooses_what_it_would_have(
     assert [trial.value for trial in trials()] == [outcome.result["final_val_accuracy"] for outcome in outcomes_of()]
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 2])
 def test_a_proposal_that_has_no_folder_yet_is_taken_up(
     number: int, fake_sweep, monkeypatch: pytest.MonkeyPatch
@@ -245,7 +245,7 @@ def test_a_proposal_that_has_no_folder_yet_is_taken_up(
     assert [outcome.number for outcome in outcomes_of()] == list(range(3))
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["raise", "SIGKILL", "silent"])
 @pytest.mark.parametrize("retries", [0, 1])
 def test_a_trial_is_told_to_the_study_once_it_has_ended_for_good(
@@ -258,7 +258,7 @@ def test_a_trial_is_told_to_the_study_once_it_has_ended_for_good(
     assert trials()[0].intermediate_values.keys() == ({1, 2} if retries else {1})
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 @pytest.mark.parametrize(("pruner", "prunes"), [("median", True), ("successive_halving", True), ("none", False)])
 def test_hopeless_trials_are_stopped_and_failed_ones_are_known(
     pruner: str, prunes: bool, fake_sweep, script: Script

@@ -54,6 +54,7 @@ def wait_until(happened: Callable[[], bool], process: subprocess.Popen[Any] | Co
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("launcher", "ways"), [("basic", ["SIGKILL", "raise", "sys.exit"]), ("local", list(WAYS))])
 def test_failures_stay_where_they_happen(launcher: str, ways: list[str], sweep) -> None:
     seeds = ",".join(map(str, range(len(ways) + 1)))
@@ -87,6 +88,7 @@ def test_each_launcher_comes_to_the_same_bits(sweep, expected, command) -> None:
     assert alone["config_sha256"] == outcomes_of("local")[2].result["config_sha256"]
 
 
+@pytest.mark.slow
 def test_a_failed_job_is_tried_again_from_its_checkpoint(sweep, expected, tmp_path: Path) -> None:
     words = ["-m", *SMALL, "seed=1,2,3", "hydra.sweep.dir=sweep", "hydra/launcher=local"]
     done = sweep(*words, "sweep.retries=1", sabotage={1: "once raise", 2: "once SIGKILL", 3: "raise"})
@@ -125,6 +127,7 @@ def test_a_failed_job_runs_again_on_resume_and_a_completed_one_does_not(fake_swe
     assert " started" not in done.stdout
 
 
+@pytest.mark.slow
 def test_jobs_at_once_see_a_gpu_each(sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     assert sweep("-m", *SMALL, "seed=0,1", "hydra.sweep.dir=sweep", "hydra/launcher=local").returncode == 0
@@ -138,6 +141,7 @@ def test_jobs_at_once_see_a_gpu_each(sweep, monkeypatch: pytest.MonkeyPatch) -> 
     assert states("again") == ["reused"] * 2  # which of them it was changes nothing
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they are not forked")
 def test_jobs_outlive_the_process_that_they_were_forked_from(sabotaged, tmp_path: Path) -> None:
     sabotaged({0: "wait"})
@@ -176,6 +180,7 @@ def test_a_sweep_that_is_stopped_goes_on(
     assert weights_of(outcomes_of()) == expected[:3]
 
 
+@pytest.mark.slow
 def test_two_drivers_never_share_a_sweep(sweep, tmp_path: Path) -> None:
     process = Command("-m", *SMALL, "seed=0,1", "hydra.sweep.dir=sweep")
     wait_until((tmp_path / "sweep" / "ledger.jsonl").exists, process)
@@ -257,6 +262,7 @@ def test_what_a_preset_or_an_experiment_says_of_a_sweep_holds_when_it_goes_on(fa
     assert fake_sweep("resume", "sweep").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_a_sweep_with_one_line(sweep) -> None:
     """Each job's status can't be written from some point on: nobody tries it again without end."""
     full = (
@@ -273,6 +279,7 @@ def test_a_full_disk_ends_a_sweep_with_one_line(sweep) -> None:
     assert sweep("resume", "sweep").returncode == 0
 
 
+@pytest.mark.slow
 def test_damage_to_one_job_is_its_own(sweep, tmp_path: Path) -> None:
     sweep("-m", *SMALL, "seed=0,1,2,3", "hydra.sweep.dir=sweep", sabotage={2: "raise", 3: "raise"})
     folder = tmp_path / "sweep"
@@ -295,6 +302,7 @@ def test_damage_to_one_job_is_its_own(sweep, tmp_path: Path) -> None:
     assert sweep("compare", "sweep").returncode == 0
 
 
+@pytest.mark.slow
 def test_sources_that_are_damaged_are_not_taken_over(sweep, command, tmp_path: Path) -> None:
     for number, harm in enumerate(("metrics.csv", "checkpoint", "result")):
         command(*SMALL, "seed=1", f"hydra.run.dir=outputs/{harm}")
@@ -346,6 +354,7 @@ def children_of(pid: int) -> dict[int, str]:
     return {int(pid): Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8") for pid in children}
 
 
+@pytest.mark.slow
 def test_equal_runs_are_taken_from_where_they_lie(sweep, command, tmp_path: Path) -> None:
     command(*SMALL, "seed=1", "hydra.run.dir=outputs/a")
     words = ["-m", *SMALL, "seed=1,2", "sweep.reuse=true"]
@@ -368,6 +377,7 @@ def test_equal_runs_are_taken_from_where_they_lie(sweep, command, tmp_path: Path
     assert states("multirun/d") == ["reused", "reused"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_job_is_taken_from_an_equal_one_of_its_own_sweep(launcher: str, sweep) -> None:
     words = ("seed=1", "name=a,b", "sweep.reuse=true", "hydra.launcher.n_jobs=1")
@@ -377,6 +387,7 @@ def test_a_job_is_taken_from_an_equal_one_of_its_own_sweep(launcher: str, sweep)
     assert status(Path("sweep/1_b"))["reused_from"] == str(Path.cwd() / "sweep" / "0_a")
 
 
+@pytest.mark.slow
 def test_a_recorded_folder_is_searched_for_equal_runs_only_if_it_is_given_again(sweep, command, tmp_path: Path) -> None:
     command(*SMALL, "seed=1", "hydra.run.dir=elsewhere/a")
     words = ["-m", *SMALL, "seed=1,2", "sweep.reuse=true", "sweep.reuse_from=[elsewhere]", "hydra.sweep.dir=sweep"]

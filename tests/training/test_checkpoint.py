@@ -23,7 +23,7 @@ from era_cnn.training.optimizers import make_optimizer
 from era_cnn.training.state import TrainingState
 from era_cnn.training.windows import Steps
 from tests.conftest import GREY_EXPERIMENTS, config_of, option
-from tests.helpers import schedule_of
+from tests.helpers import schedule_of, slow_but_first
 
 CPU = torch.device("cpu")
 EPOCHS, BATCH_SIZE, NUM_IMAGES = 2, 8, 20  # three steps an epoch, the last one smaller
@@ -122,7 +122,7 @@ SHALLOW = (
 """Leaves the default network one block with dropout and batch norm, and its head: a step takes a third of the time."""
 
 
-@pytest.mark.parametrize("overrides", CASES, ids=" ".join)
+@pytest.mark.parametrize("overrides", slow_but_first(CASES), ids=" ".join)
 def test_a_training_goes_on_bit_by_bit_from_every_step(overrides: tuple[str, ...], split: Split) -> None:
     if not overrides[0].startswith("experiment="):
         overrides = (*overrides, *SHALLOW)
@@ -160,7 +160,7 @@ STATEFUL = {
 """Recipes, and the factor on the learning rate at the end of each epoch if it is not a function of the step alone."""
 
 
-@pytest.mark.parametrize("name", STATEFUL)
+@pytest.mark.parametrize("name", slow_but_first(STATEFUL))
 def test_a_stateful_recipe_goes_on_bit_by_bit_from_every_step(name: str, split: Split) -> None:
     overrides, factors = STATEFUL[name]
     unbroken = Training(split, *overrides, epochs=4)

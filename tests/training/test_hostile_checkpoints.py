@@ -22,6 +22,7 @@ from era_cnn.training.history import EpochMetrics, History, Scores
 from era_cnn.training.loop import Position
 from era_cnn.training.state import load_weights
 from tests.conftest import config_of
+from tests.helpers import slow_but_first
 from tests.training.test_checkpoint import CPU
 from tests.training.test_state import Averaged
 
@@ -102,7 +103,7 @@ STATES: dict[str, Change] = {
 
 
 @pytest.mark.filterwarnings("ignore:Validating sparse tensor invariants")
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", slow_but_first(OPTIMIZERS))
 @pytest.mark.parametrize("what", STATES)
 def test_a_state_that_does_not_fit_changes_nothing(
     what: str, optimizer: str, saved: dict[str, bytes], split: Split

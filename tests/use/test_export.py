@@ -120,7 +120,7 @@ def look_into_torch(path: Path, info: era_cnn.DataInfo) -> None:
     assert (allowed.lower, allowed.upper > 10**9) == (1, True)
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_the_network_of_every_experiment(experiment: str, tmp_path: Path) -> None:
     config = config_of(f"experiment={experiment}", "device=cpu")
@@ -139,7 +139,7 @@ class Several(nn.Module):
         return torch.cat([network(images) for network in self.networks], dim=1)
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_every_block(tmp_path: Path) -> None:
     """All at once, which takes a tenth of the time."""
     network = Several([build_one(block, fields) for block, examples in EXAMPLES.items() for fields, _ in examples])
@@ -158,7 +158,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> era_cnn.Run:
 Command = Callable[..., tuple[int, str, str]]
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_the_command_writes_all_that_is_needed_and_leaves_the_run_alone(
     run: era_cnn.Run, command: Command, tmp_path: Path
 ) -> None:
@@ -186,7 +186,7 @@ def test_the_command_writes_all_that_is_needed_and_leaves_the_run_alone(
     assert "{" not in readme.replace("{%", "")
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_each_checkpoint_has_its_weights(run: era_cnn.Run, command: Command, tmp_path: Path) -> None:
     digests = set()
     for checkpoint in ("last", "best", "ema"):
@@ -210,7 +210,7 @@ def test_each_checkpoint_has_its_weights(run: era_cnn.Run, command: Command, tmp
     assert len(digests) == (2 if is_last_best else 3)
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_from_python_a_folder_that_exists_gets_a_number(run: era_cnn.Run, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     done = run.export("mine", formats=["onnx"], opset=18)
@@ -306,7 +306,7 @@ def not_exportable(network: nn.Module, *others: object) -> torch.export.Exported
     return trace(Chooses(), *others)
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # PyTorch warns about what is wrong here on purpose
 @pytest.mark.parametrize(
     ("wrong", "message"),
@@ -363,7 +363,7 @@ def write_digits(folder: Path) -> tuple[list[str], np.ndarray]:
     return names, arrays.test_labels
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 @pytest.mark.process
 def test_the_script_alone_reaches_the_accuracy_of_the_run(run: era_cnn.Run, tmp_path: Path) -> None:
     exported = run.export(formats=["onnx"]).path
@@ -380,7 +380,7 @@ def test_the_script_alone_reaches_the_accuracy_of_the_run(run: era_cnn.Run, tmp_
     assert np.mean(predicted == labels) == pytest.approx(run.result["final_test_accuracy"])
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_program_is_loaded_without_era_cnn(run: era_cnn.Run) -> None:
     exported = run.export(formats=["torch"]).path
@@ -392,7 +392,7 @@ def test_a_program_is_loaded_without_era_cnn(run: era_cnn.Run) -> None:
     subprocess.run([sys.executable, "-I", "-c", program, str(exported / "model.pt2")], check=True)
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_user_without_a_name_can_export(run: era_cnn.Run, tmp_path: Path) -> None:
     """As in a container that runs under a number; PyTorch asks for the name when it is imported."""
@@ -422,7 +422,7 @@ layers:
 """
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_colour_images_that_are_not_square(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     root = make_folder(tmp_path / "images", TWO_SPLITS)
     (tmp_path / "groups" / "model").mkdir(parents=True)

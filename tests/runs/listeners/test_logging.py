@@ -177,7 +177,7 @@ def test_a_replay_is_not_logged(sent: list[tuple[Any, ...]]) -> None:
     assert sent == []
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_several_loggers(sent: list[tuple[Any, ...]]) -> None:
     pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
     config = config_of("logger=[tensorboard,none]")
@@ -219,7 +219,7 @@ def test_each_logger_has_an_extra_with_its_packages_which_the_tests_need_too(nam
     assert set(LOGGERS[name].packages) <= named
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 @pytest.mark.process
 @pytest.mark.parametrize("name", NAMES)
 def test_each_logger_works_and_changes_no_result(name: str, plain: era_cnn.Run) -> None:

@@ -57,7 +57,7 @@ def points(file: Path, run_id: str, name: str) -> list[tuple[int, float]]:
     return [(point.step, point.value) for point in client_of(file).get_metric_history(run_id, name)]
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_mlflow_holds_each_point_once_also_after_a_resume(store: Path) -> None:
     with pytest.raises(RuntimeError, match="the power is off"):
         era_cnn.train(LOGGED, folder="run", quiet=True, listeners=[Failing()])
@@ -80,7 +80,7 @@ def test_mlflow_holds_each_point_once_also_after_a_resume(store: Path) -> None:
     assert "logger=mlflow must" not in log_of(run)
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_the_tag_of_a_run_that_diverged_says_where(store: Path) -> None:
     with pytest.raises(era_cnn.TrainingError, match="must stay finite"):
         era_cnn.train([*LOGGED, *DIVERGING], folder="run", quiet=True)
@@ -93,7 +93,7 @@ def sink_of(tmp_path: Path, **settings: str) -> MLflow:
     return MLflow(LoggedRun(tmp_path, ID, settings))
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_more_parameters_than_a_call_takes_and_the_longest_values(store: Path, tmp_path: Path) -> None:
     settings = {f"model.layers.conv{number}.out_channels": "é" * 250 for number in range(2 * module.MOST_PARAMS + 1)}
     sink_of(tmp_path, **settings).close()
@@ -101,7 +101,7 @@ def test_more_parameters_than_a_call_takes_and_the_longest_values(store: Path, t
     assert logged.data.params == settings
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_a_setting_that_differs_after_a_resume_becomes_a_tag(store: Path, tmp_path: Path) -> None:
     sink_of(tmp_path, threads="1", device="cpu").close()
     assert runs_in(store)[0].info.status == "KILLED"
@@ -115,7 +115,7 @@ def test_a_setting_that_differs_after_a_resume_becomes_a_tag(store: Path, tmp_pa
     sink.close()
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_a_result_that_is_sent_again_has_no_second_point(store: Path, tmp_path: Path) -> None:
     result = {
         "epochs": 3,
@@ -134,7 +134,7 @@ def test_a_result_that_is_sent_again_has_no_second_point(store: Path, tmp_path: 
     assert points(store, logged.info.run_id, "final_test_accuracy") == [(3, 0.5)]
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_the_environment_names_another_store_and_experiment(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +148,7 @@ def test_the_environment_names_another_store_and_experiment(
     assert client_of(other).get_experiment_by_name("era_cnn") is None
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_a_store_in_use_is_waited_for_but_not_for_ever(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,7 +159,7 @@ def test_a_store_in_use_is_waited_for_but_not_for_ever(
     sink.close()
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_a_store_that_a_killed_process_left_half_done_is_created_anew(
     empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,7 +184,7 @@ def test_mlflow_sends_no_statistics_of_its_use(monkeypatch: pytest.MonkeyPatch) 
     assert not is_telemetry_disabled()
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_three_runs_that_begin_at_once_share_an_empty_store(tmp_path: Path) -> None:
     commands = [Command(*LOGGED, f"seed={seed}", f"hydra.run.dir=run_{seed}") for seed in range(3)]
     for command in commands:

@@ -129,7 +129,7 @@ def text_of(path: Path) -> str:
         return ""
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_the_offline_run_holds_each_point_once_also_after_a_resume() -> None:
     with pytest.raises(RuntimeError, match="the power is off"):
         era_cnn.train(LOGGED, folder="run", quiet=True, listeners=[Failing()])
@@ -153,21 +153,21 @@ def test_the_offline_run_holds_each_point_once_also_after_a_resume() -> None:
     assert "logger=wandb must" not in log_of(run)
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_the_outcome_of_a_run_that_diverged_says_where() -> None:
     with pytest.raises(era_cnn.TrainingError, match="must stay finite"):
         era_cnn.train([*LOGGED, *DIVERGING], folder="run", quiet=True)
     assert re.match(r"The .* must stay finite, got nan .* epoch 1\b", Offline(Path("run")).summary["outcome"])
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_counts_as_killed(tmp_path: Path) -> None:
     sink_of(tmp_path / "run").close()
     logged = Offline(tmp_path / "run")
     assert (logged.exit_code, logged.summary["outcome"]) == (255, "interrupted")
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_nothing_but_the_environment_makes_it_upload(
     tmp_path: Path, started: list[int], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,7 +185,7 @@ def test_nothing_but_the_environment_makes_it_upload(
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_the_environment_names_the_project_but_no_other_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_PROJECT", "mine")
     for name in module.NOT_OURS:
@@ -195,7 +195,7 @@ def test_the_environment_names_the_project_but_no_other_run(tmp_path: Path, monk
     assert (logged.run.project, logged.run.run_id) == ("mine", ID)
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_a_link_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     (elsewhere / "offline-run-1").mkdir(parents=True)
@@ -206,7 +206,7 @@ def test_a_link_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     assert (elsewhere / "offline-run-1").exists()
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_this_process_stays_as_it_was(tmp_path: Path, started: list[int]) -> None:
     before = sys.exit, sys.excepthook, dict(os.environ), signal.getsignal(signal.SIGINT)
     sink = sink_of(tmp_path / "run")
@@ -216,7 +216,7 @@ def test_this_process_stays_as_it_was(tmp_path: Path, started: list[int]) -> Non
     wait_until_gone(started[0])
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("harm", "got"),
     [(signal.SIGSTOP, "no answer within 0.1 seconds"), (signal.SIGKILL, "its process ended")],
@@ -240,7 +240,7 @@ def test_a_process_that_gives_no_answer_costs_the_run_nothing(
     wait_until_gone(started[0])
 
 
-@pytest.mark.extras
+@pytest.mark.slow
 def test_its_process_ends_with_that_of_the_run() -> None:
     """Even if that is killed. Nobody is left to wait for it."""
     code = (

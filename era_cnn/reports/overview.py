@@ -67,6 +67,8 @@ def _networks(records: Mapping[str, Record]) -> str:
     rows = [
         [
             name,
+            f"{record.network.params:,}",
+            str(record.parsed.trainer.epochs),
             str(len(counted(record))),
             _shown(record, "best_test_accuracy"),
             _shown(record, "final_test_accuracy"),
@@ -74,7 +76,8 @@ def _networks(records: Mapping[str, Record]) -> str:
         ]
         for name, record in records.items()
     ]
-    return markdown_table((["network", "n", "best test", "final test", "reference's best"], rows))
+    head = ["network", "parameters", "epochs", "n", "best test", "final test", "reference's best"]
+    return markdown_table((head, rows))
 
 
 def _public_table() -> str:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from era_cnn.errors import ConfigError, RunFolderError, amount, problem
-from era_cnn.folders.claims import check_length, claim
+from era_cnn.folders.claims import check_length, claim, locked
 from era_cnn.folders.plain import names_of
 from era_cnn.folders.record import RECORD, Record, read_record
 from era_cnn.folders.storage import write_atomically
@@ -26,6 +27,8 @@ from era_cnn.reports.recorded import counted, public_runs
 
 PAGE = "README.md"
 ELSEWHERE = "Give another folder with --to."
+MAX_WAIT_SECONDS = 60.0
+"""How long to wait for another process that writes records."""
 
 Files = dict[Path, bytes]
 """The content of files by their paths."""
@@ -43,18 +46,19 @@ def record_runs(paths: Sequence[Path], to: Path, compose: Compose) -> int:
     """
     to = to.absolute()
     record = collected(paths, compose)
-    is_there = os.path.lexists(to / RECORD)
-    if is_there:
-        record = _added(read_record(to), record, to)
-    elif os.path.lexists(to):
-        _check_free(to)
-    else:
-        check_length(to, advice=ELSEWHERE)
-    records = {**dict(_records_in(to.parent)), to.name: record}
-    files = {**_files_of(to, record), **_files_beside(to.parent, records)}
-    if not os.path.lexists(to):
-        _make(to)
-    _write(files)
+    with _alone_in([to.parent]):
+        is_there = os.path.lexists(to / RECORD)
+        if is_there:
+            record = _added(read_record(to), record, to)
+        elif os.path.lexists(to):
+            _check_free(to)
+        else:
+            check_length(to, advice=ELSEWHERE)
+        records = {**dict(_records_in(to.parent)), to.name: record}
+        files = {**_files_of(to, record), **_files_beside(to.parent, records)}
+        if not os.path.lexists(to):
+            _make(to)
+        _write(files)
     said = "added to" if is_there else "written to"
     say(f"Record: {amount(len(counted(record)), 'seed')} in {shown(to)}, {said} {RECORD}.")
     say(*_unwritten(to))
@@ -72,8 +76,9 @@ def update(paths: Sequence[Path], compose: Compose) -> int:
         RunFolderError: If a record or a page is damaged.
         StorageError: If a file can't be written.
     """
-    changed = _differing(_generated(paths, compose))
-    _write(changed)
+    with _alone_in(_parents(paths)):
+        changed = _differing(_generated(paths, compose))
+        _write(changed)
     say(*(f"Written: {shown(path)}" for path in changed) if changed else ["Nothing to write: all pages are current."])
     return 0
 
@@ -143,8 +148,7 @@ def _generated(paths: Sequence[Path], compose: Compose) -> Files:
         record = _with_state(read_record(folder), compose)
         files |= _files_of(folder, record)
         every[folder.name] = record
-    parents = [path.absolute() if not _is_record(path) else path.absolute().parent for path in paths if path.is_dir()]
-    for parent in dict.fromkeys(parents):
+    for parent in _parents(paths):
         records = {name: every.get(name) or _with_state(record, compose) for name, record in _records_in(parent)}
         every |= records
         files |= _files_beside(parent, records)
@@ -155,6 +159,26 @@ def _generated(paths: Sequence[Path], compose: Compose) -> Files:
             raise RunFolderError(f"{page} {rule}, got none. Leave it out.")
         files[page] = replaced(text, overview(every)).encode()
     return files
+
+
+def _parents(paths: Sequence[Path]) -> list[Path]:
+    """The folders of records: those that are named, and those of the records that are named."""
+    folders = [path.absolute() for path in paths if path.is_dir()]
+    return list(dict.fromkeys(folder.parent if _is_record(folder) else folder for folder in folders))
+
+
+@contextmanager
+def _alone_in(folders: Sequence[Path]) -> Iterator[None]:
+    """Locks these folders, if they exist: of two processes that add seeds, each must read what the other has written.
+
+    Raises:
+        InUseError: If another process keeps one locked.
+    """
+    with ExitStack() as stack:
+        for folder in sorted(folders):  # in one order, so that two processes can't wait for each other
+            if folder.is_dir():
+                stack.enter_context(locked(folder, wait_seconds=MAX_WAIT_SECONDS))
+        yield
 
 
 def _with_state(record: Record, compose: Compose) -> Record:

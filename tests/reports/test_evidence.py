@@ -18,8 +18,9 @@ from era_cnn.compose.words import Words
 from era_cnn.config.parsing import parse
 from era_cnn.config.versions import digest_without_seed, upgraded
 from era_cnn.errors import RunFolderError
+from era_cnn.folders.claims import locked
 from era_cnn.folders.record import RECORD, Record, best_of, parse_record, read_record
-from era_cnn.reports import charts
+from era_cnn.reports import charts, evidence
 from era_cnn.reports.collecting import _without_places, why_superseded
 from era_cnn.reports.evidence import check
 from era_cnn.reports.marked import block, blocks_in, replaced
@@ -93,7 +94,8 @@ def edit(path: Path, change: Callable[[Any], object]) -> None:
 
 
 def files_in(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and "runs" not in path.parts}
+    paths = [path for path in folder.rglob("*") if path.is_file() and "runs" not in path.parts]
+    return {path: path.read_bytes() for path in paths if path.name != ".lock"}
 
 
 def test_a_record_holds_what_the_runs_gave(trained: Path, made: Path, record: Record) -> None:
@@ -132,6 +134,20 @@ def test_a_seed_can_be_added_later_and_nothing_is_recorded_twice(runs: Path, mad
     assert Path("experiments/digits", RECORD).read_bytes() == (made / RECORD).read_bytes()
     assert command("record", str(runs / "sweep" / HERE), "--to", "experiments/digits")[0] == 0
     assert Path("experiments/digits", RECORD).read_bytes() == (made / RECORD).read_bytes()
+
+
+@pytest.mark.parametrize("words", [["runs/sweep/" + HERE, "--to", "experiments/digits"], ["--update", "experiments"]])
+def test_two_commands_do_not_write_records_at_once(
+    words: list[str], folder: Path, runs: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evidence, "MAX_WAIT_SECONDS", 0.0)
+    before = files_in(folder)
+    with locked(folder.parent):
+        code, out, err = command("record", *words)
+    assert (code, out) == (4, "")
+    assert err == f"{folder.parent} must be free, got one in use by another process. Wait for it.\n"
+    assert files_in(folder) == before
+    assert command("record", *words)[0] == 0
 
 
 def test_what_a_person_wrote_is_kept(folder: Path, runs: Path, command: Command) -> None:

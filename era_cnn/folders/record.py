@@ -84,6 +84,10 @@ class Part:
         return packages if portable else (*packages, self.processor, self.cpu_capability, self.threads)
 
 
+OWN_FILES = ("--config-dir", "-cd", "--plugin")
+"""The options of a command that name files of one's own."""
+
+
 @dataclass(frozen=True)
 class RecordedRun:
     """A run of a record.
@@ -113,6 +117,16 @@ class RecordedRun:
     def kind(self, *, portable: bool) -> frozenset[tuple[object, ...]]:
         """The kinds of machines that it ran on; see `Part.kind`."""
         return frozenset(part.kind(portable=portable) for part in self.parts)
+
+    @property
+    def own_files(self) -> list[str]:
+        """The words of its command that name a config folder and plugins of one's own."""
+        before = ("", *self.command)
+        return [
+            word
+            for last, word in zip(before, self.command, strict=False)
+            if word.partition("=")[0] in OWN_FILES or last in OWN_FILES
+        ]
 
     @property
     def epochs(self) -> int:

@@ -15,7 +15,7 @@ from era_cnn.config.settings import setting_of
 from era_cnn.config.versions import digest_without_seed, numbered
 from era_cnn.errors import ConfigError, RunFolderError, shortened
 from era_cnn.folders.description import parse_description
-from era_cnn.folders.record import SCHEMA, Part, Record, RecordedRun, best_of, contradiction
+from era_cnn.folders.record import OWN_FILES, SCHEMA, Part, Record, RecordedRun, best_of, contradiction
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_config
 from era_cnn.output import shown
@@ -139,6 +139,20 @@ def _begun(row: Row) -> Record:
     )
 
 
+def _without_folders(command: Sequence[str]) -> Iterator[str]:
+    """A command without paths of a machine: of a config folder or a plugin, the name is enough to tell which one."""
+    for last, word in zip(("", *command), command, strict=False):
+        option, is_joined, path = word.partition("=")
+        if option in OWN_FILES and is_joined:
+            yield f"{option}={_relative(path)}"
+        elif not _PLACE.match(word):
+            yield _relative(word) if last in OWN_FILES else word
+
+
+def _relative(path: str) -> str:
+    return Path(path).name if Path(path).is_absolute() or path.startswith("~") else path
+
+
 def _without_places(values: dict[str, Any]) -> dict[str, Any]:
     """A config as it is recorded: without the seed and without paths of a machine."""
     kept = {key: value for key, value in values.items() if key not in ("seed", "logger", "report", "init_from")}
@@ -168,7 +182,7 @@ def _run(folder: RunFolder) -> RecordedRun:
         seconds=result["seconds"],
         end_reason=result.get("end_reason"),
         parts=tuple(_parts(folder, origin)),
-        command=tuple(word for word in origin.get("command", ()) if not _PLACE.match(word)),
+        command=tuple(_without_folders(origin.get("command", ()))),
         curves=curves,
     )
     why = contradiction(run) or ("other epochs than fingerprints.jsonl" if len(fingerprints) != run.epochs else None)

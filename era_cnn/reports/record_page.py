@@ -47,7 +47,7 @@ def record_page(record: Record, path: Path, before: str | None = None) -> str:
 def command_of(record: Record) -> str:
     """The command that trains all seeds of a record again."""
     seeds = [str(run.seed) for run in counted(record)]
-    words = [*record.overrides, f"seed={','.join(seeds)}"]
+    words = [*record.runs[0].own_files, *record.overrides, f"seed={','.join(seeds)}"]
     if len(seeds) == 1:
         return harmless(shlex.join(["era-cnn", *words]))
     return harmless(shlex.join(["era-cnn", "-m", *words, "hydra/launcher=local"]))

@@ -21,12 +21,12 @@ from era_cnn.errors import RunFolderError
 from era_cnn.folders.claims import locked
 from era_cnn.folders.record import RECORD, Record, best_of, parse_record, read_record
 from era_cnn.reports import charts, evidence
-from era_cnn.reports.collecting import _without_places, why_superseded
+from era_cnn.reports.collecting import _without_folders, _without_places, why_superseded
 from era_cnn.reports.evidence import check
 from era_cnn.reports.marked import block, blocks_in, replaced
 from era_cnn.reports.overview import NONE_YET, overview
 from era_cnn.reports.record_charts import curves, frontier
-from era_cnn.reports.record_page import NOT_WRITTEN, record_page
+from era_cnn.reports.record_page import NOT_WRITTEN, command_of, record_page
 from era_cnn.reports.recorded import Spread, first_epoch_band, place_of, public_runs, spread
 from tests.reports.made import config_with
 
@@ -125,6 +125,24 @@ def test_neither_does_the_config_of_a_record() -> None:
     assert "/home/me" not in json.dumps(kept)
     assert kept["data"]["root"] == "data"
     assert "seed" not in kept
+
+
+OWN_COMMANDS = {
+    "a relative folder": (["--config-dir", "conf", "-m"], ["--config-dir", "conf"]),
+    "an absolute folder": (["-m", "-cd", "/home/me/conf", "--plugin=/home/me/mine.py"], ["-cd", "conf", "--plugin=mine.py"]),
+    "a folder of the user": (["--plugin", "~/b.py", "--plugin", "my/a.py"], ["--plugin", "b.py", "--plugin", "my/a.py"]),
+    "nothing": (["-m"], []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OWN_COMMANDS)
+def test_the_command_names_files_of_ones_own_but_no_folder_of_the_machine(case: str, record: Record) -> None:
+    typed, expected = OWN_COMMANDS[case]
+    command = tuple(_without_folders(["era-cnn", *typed, "seed=1,2", "hydra.sweep.dir=/home/me/x", "data.root=/data"]))
+    assert not any("/home" in word or "/data" in word for word in command)
+    own = replace(record, runs=tuple(replace(run, command=command) for run in record.runs))
+    end = [*SETTING[:3], "seed=1,2", "hydra/launcher=local"]
+    assert command_of(own).split() == ["era-cnn", "-m", *expected, *end]
 
 
 def test_a_seed_can_be_added_later_and_nothing_is_recorded_twice(runs: Path, made: Path, command: Command) -> None:

@@ -6,7 +6,7 @@ Shapes: N test images, K classes, C channels, H×W pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ MOST_SIDE = 96
 
 @dataclass(frozen=True)
 class Predictions:
-    """The final weights' answers for the test images: labels and predicted classes (N,), probabilities (N, K)."""
+    """The answers of some weights for the test images: labels and predicted classes (N,), probabilities (N, K)."""
 
     labels: NDArray[Any]
     predicted: NDArray[Any]
@@ -49,24 +49,41 @@ class Predictions:
         return counts.reshape(size, size)
 
 
-_PREDICTIONS = {"labels": Expected("iu", 1), "predicted": Expected("iu", 1), "logits": Expected("f", 2)}
+_LABELS = {"labels": Expected("iu", 1)}
+_ANSWERS = {"predicted": Expected("iu", 1), "logits": Expected("f", 2)}
 
 
 def read_predictions(path: Path) -> Predictions:
-    """The predictions in the folder of a run.
+    """The predictions of the final weights in the folder of a run.
 
     Raises:
         RunFolderError: If the file is missing or damaged.
     """
+    file = path / "predictions.npz"
+    return _checked(read_arrays(file, {**_LABELS, **_ANSWERS}), "", file)
+
+
+def read_best_predictions(path: Path) -> Predictions | None:
+    """Those of the best weights; None if no validation images chose them, or they were lost.
+
+    Raises:
+        RunFolderError: If the file is missing or damaged.
+    """
+    file, prefix = path / "predictions.npz", "best_"
+    wanted = {f"{prefix}{name}": replace(each, is_optional=True) for name, each in _ANSWERS.items()}
+    arrays = read_arrays(file, {**_LABELS, **wanted})
+    return _checked(arrays, prefix, file) if wanted.keys() <= arrays.keys() else None
+
+
+def _checked(arrays: Mapping[str, NDArray[Any]], prefix: str, file: Path) -> Predictions:
     import numpy as np
 
-    arrays = read_arrays(path / "predictions.npz", _PREDICTIONS)
-    labels, predicted, logits = (arrays[name] for name in _PREDICTIONS)
+    labels, predicted, logits = (arrays[name] for name in ("labels", f"{prefix}predicted", f"{prefix}logits"))
     size, classes = logits.shape
     is_whole = len(labels) == len(predicted) == size > 0 and np.isfinite(logits).all()
     if not (is_whole and min(labels.min(), predicted.min()) >= 0 and max(labels.max(), predicted.max()) < classes):
         got = f"{len(labels)} labels, {len(predicted)} predictions and logits of shape {logits.shape}"
-        raise RunFolderError(f"{path / 'predictions.npz'} must hold a class for each image, got {got}. Replay the run.")
+        raise RunFolderError(f"{file} must hold a class for each image, got {got}. Replay the run.")
     return Predictions(labels.astype(np.int64), predicted.astype(np.int64), probabilities(logits))
 
 

@@ -186,6 +186,23 @@ class Run:
 
         return predict(self, images, checkpoint=checkpoint, device=device)
 
+    def calibration_error(self, checkpoint: Which = "last") -> float | None:
+        """How far confidence and accuracy are apart on the run's test images: its expected calibration error, in [0, 1].
+
+        None if it is not known: of averaged weights, of the best ones if validation images did not choose them, and of
+        a run that has not completed.
+
+        Args:
+            checkpoint: The weights, as for `network`.
+
+        Raises:
+            RunFolderError: If the file with the run's answers is missing or damaged.
+        """
+        from era_cnn.use.predict import calibration_error_of
+
+        found = calibration_error_of(self, checkpoint)
+        return found and found[0]
+
     def explain(
         self,
         images: Images,

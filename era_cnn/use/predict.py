@@ -24,7 +24,7 @@ from era_cnn.folders.claims import claim
 from era_cnn.folders.storage import write_atomically
 from era_cnn.output import complain, say, shown
 from era_cnn.reports import pictures
-from era_cnn.reports.answers import probabilities, read_predictions
+from era_cnn.reports.answers import probabilities, read_best_predictions, read_predictions
 from era_cnn.reports.charts import calibration_error, reliability
 from era_cnn.reports.formats import aligned, csv_text
 from era_cnn.runs.parts import make_evaluation_batches
@@ -173,18 +173,33 @@ def _table(
     yield from aligned((head, rows)).split("\n")
 
 
+def calibration_error_of(run: Run, which: Which) -> tuple[float, int] | None:
+    """The expected calibration error of the run's weights on its test images, in [0, 1], and how many there are.
+
+    None if the run has no answers of these weights: it has not completed, they are averaged ones, or they are the best
+    ones and were not chosen on validation images.
+
+    Raises:
+        RunFolderError: If the file of the answers is missing or damaged.
+    """
+    if run.result is None or which == "ema":
+        return None
+    found = read_predictions(run.path) if which == "last" else read_best_predictions(run.path)
+    if found is None:
+        return None
+    correct = (found.predicted == found.labels).tolist()
+    return calibration_error(reliability(found.confidences.tolist(), correct)), len(found.labels)
+
+
 def _trust(run: Run, trained: Trained) -> Iterator[str]:
-    """How far to trust a confidence; nothing if the run has no answers of these weights for its test images."""
-    if trained.which != "last" or run.result is None:
-        return
+    """How far to trust a confidence, if that is known."""
     try:
-        found = read_predictions(run.path)
+        if found := calibration_error_of(run, trained.which):
+            error, num_images = found
+            images = amount(num_images, "test image")
+            yield f"On the {images} it was off by {100 * error:.1f} points (expected calibration error)."
     except RunFolderError as reason:
         yield f"How far to trust it is not known: {reason}"
-        return
-    error = calibration_error(reliability(found.confidences.tolist(), (found.predicted == found.labels).tolist()))
-    images = amount(len(found.labels), "test image")
-    yield f"On the {images} it was off by {100 * error:.1f} points (expected calibration error)."
 
 
 def _csv(
@@ -210,10 +225,19 @@ def _json(
         "checkpoint": trained.which,
         "epoch": trained.epoch,
         "classes": list(run.config.info.class_names),
+        "calibration_error": _known_error(run, trained),
         "images": images,
         "skipped": [{"image": str(path), "reason": reason} for path, reason in problems.items()],
     }
     yield from json.dumps(values, indent=2).split("\n")
+
+
+def _known_error(run: Run, trained: Trained) -> float | None:
+    try:
+        found = calibration_error_of(run, trained.which)
+    except RunFolderError:
+        return None
+    return found and found[0]
 
 
 def _ordinal(number: int) -> str:

@@ -114,15 +114,24 @@ def test_each_image_has_a_row_and_the_confidence_its_words(run: Run, pngs: Path,
     assert [line.split()[1][0] for line in lines[5:]] == [name[0] for name in names]
 
 
-def test_the_calibration_is_that_of_the_run_on_its_test_images(run: Run, pngs: Path, command) -> None:
-    found = run.evaluate()
-    confidences = found.found.confidences
-    tenths, correct = np.minimum((confidences * 10).astype(int), 9), found.found.predicted == found.labels
-    gaps = [abs(float((confidences - correct)[tenths == tenth].sum())) for tenth in range(10)]
-    line = f"On the 360 test images it was off by {100 * sum(gaps) / 360:.1f} points (expected calibration error)."
-    assert line in command("predict", str(run.path), str(pngs / "000.png"))[1].splitlines()
-    for checkpoint in ("best", "ema"):  # of which it is not known
-        assert "calibration" not in command("predict", str(run.path), str(pngs), "--checkpoint", checkpoint)[1]
+@pytest.mark.parametrize("checkpoint", ["last", "best"])
+def test_the_calibration_is_that_of_the_run_on_its_test_images(checkpoint: str, run: Run, pngs: Path, command) -> None:
+    found = run.evaluate(checkpoint=checkpoint).found
+    tenths, correct = np.minimum((found.confidences * 10).astype(int), 9), found.predicted == found.labels
+    gaps = [abs(float((found.confidences - correct)[tenths == tenth].sum())) for tenth in range(10)]
+    error = sum(gaps) / 360
+    words = ["predict", str(run.path), str(pngs / "000.png"), "--checkpoint", checkpoint]
+    line = f"On the 360 test images it was off by {100 * error:.1f} points (expected calibration error)."
+    assert line in command(*words)[1].splitlines()
+    assert json.loads(command(*words, "--json")[1])["calibration_error"] == pytest.approx(error)
+    assert run.calibration_error(checkpoint) == pytest.approx(error)
+
+
+def test_the_calibration_of_averaged_weights_is_not_known(run: Run, pngs: Path, command) -> None:
+    words = ["predict", str(run.path), str(pngs / "000.png"), "--checkpoint", "ema"]
+    assert "calibration" not in command(*words)[1]
+    assert json.loads(command(*words, "--json")[1])["calibration_error"] is None
+    assert run.calibration_error("ema") is None
 
 
 @pytest.mark.parametrize("content", [None, b"damaged"])
@@ -136,6 +145,7 @@ def test_without_its_predictions_a_run_still_predicts(
     code, out, err = command("predict", "run", str(pngs / "000.png"))
     assert (code, err) == (0, "")
     assert out.splitlines()[2].startswith(f"How far to trust it is not known: {path} must ")
+    assert json.loads(command("predict", "run", str(pngs / "000.png"), "--json")[1])["calibration_error"] is None
 
 
 def test_folders_are_walked_in_order_without_what_is_hidden(run: Run, pngs: Path, command, tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ class Run:
         return predict(self, images, checkpoint=checkpoint, device=device)
 
     def calibration_error(self, checkpoint: Which = "last") -> float | None:
-        """How far confidence and accuracy are apart on the run's test images: its expected calibration error, in [0, 1].
+        """How far confidence and accuracy are apart on the run's test images: expected calibration error, in [0, 1].
 
         None if it is not known: of averaged weights, of the best ones if validation images did not choose them, and of
         a run that has not completed.

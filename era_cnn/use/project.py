@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import era_cnn
 from era_cnn.compose.composition import experiments
@@ -36,7 +39,7 @@ def create(folder: Path) -> list[str]:
         StorageError: If a file can't be written.
     """
     name = name_of(folder)
-    values = {"PROJECT": name, "VERSION": era_cnn.__version__}
+    values = {"PROJECT": name, "REQUIREMENT": _in_make(requirement())}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -53,6 +56,30 @@ def create(folder: Path) -> list[str]:
         write_atomically(folder / path, text.encode())
         written.append(path)
     return written
+
+
+def requirement() -> str:
+    """Where pip can install era_cnn from, as it was installed here: an address with a commit, a path, or a version."""
+    version = f"era_cnn=={era_cnn.__version__}"
+    try:
+        origin = json.loads(metadata.distribution("era_cnn").read_text("direct_url.json") or "{}")  # PEP 610
+        url = str(origin.get("url", ""))
+        if "vcs_info" in origin:
+            return f"{origin['vcs_info']['vcs']}+{url}@{origin['vcs_info']['commit_id']}"
+    except (metadata.PackageNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return version
+    if not url.startswith("file:"):
+        return url or version
+    return url2pathname(urlsplit(url).path)
+
+
+def is_local(source: str) -> bool:
+    """Whether a requirement is a path of this machine."""
+    return os.path.isabs(source)
+
+
+def _in_make(text: str) -> str:
+    return text.replace("$", "$$").replace("#", "\\#")
 
 
 def name_of(folder: Path) -> str:
@@ -78,4 +105,4 @@ def _template(folder: Traversable, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _filled(text: str, values: dict[str, str]) -> str:
-    return re.sub(r"\b(PROJECT|VERSION)\b", lambda found: values[found[1]], text)
+    return re.sub(r"\b(PROJECT|REQUIREMENT)\b", lambda found: values[found[1]], text)

@@ -14,7 +14,7 @@ def new(line: Line) -> int:
     parser = Parser(line, new)
     parser.add_argument("folder", metavar="FOLDER", help="a new or empty folder; model and experiment get its name")
     args = parsed(parser, line)
-    from era_cnn.use.project import create
+    from era_cnn.use.project import create, is_local, requirement
 
     folder = Path(expanded(args.folder))
     written = create(folder)
@@ -23,4 +23,6 @@ def new(line: Line) -> int:
         *(f"  {path}" for path in written),
         f"Next: cd {shown(folder)}; make check, make test, make train",
     )
+    if is_local(requirement()):
+        say("To install it elsewhere, as CI does: set ERA_CNN in the Makefile to git+ADDRESS of its repository.")
     return 0

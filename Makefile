@@ -105,16 +105,19 @@ evidence: install ## train the first epoch of each record in experiments/ again,
 bench: install $(LIGHTNING) ## compare speed, memory and start-up with others; writes benchmarks/; needs MNIST (ERA_CNN_DATA)
 	$(BIN)/python -m benchmarks
 
-# Lightning has a separate environment, with the same torch.
+# What Lightning and Ray need lies in environments of their own, and all else in .venv: they have the same torch, and Ray's
+# launcher has the old cloudpickle that the newest joblib is incompatible with.
+define environment
+	test -x $(1)/bin/python || $(BIN)/python -m venv $(1)
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+		"$$($(1)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/what_venv_has.pth"
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2)
+endef
+
 $(LIGHTNING): $(SETUP)
-	test -x .venv-lightning/bin/python || $(PYTHON) -m venv .venv-lightning
-	.venv-lightning/bin/python -m pip install --quiet --disable-pip-version-check lightning \
-		$$($(BIN)/python -m pip list --format=freeze --disable-pip-version-check | grep -E '^torch(vision)?=' | sed 's/+.*//')
+	$(call environment,.venv-lightning,lightning)
 	touch $(LIGHTNING)
 
-# So does Ray's launcher, whose cloudpickle is incompatible with the newest joblib.
 $(RAY): $(SETUP)
-	test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
-	.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[ray]' pytest \
-		$$($(BIN)/python -m pip list --format=freeze --disable-pip-version-check | grep -E '^torch(vision)?=' | sed 's/+.*//')
+	$(call environment,.venv-ray,--editable '.[ray]')
 	touch $(RAY)

@@ -703,3 +703,17 @@ def test_an_override_after_keys_is_no_key(command) -> None:
 def test_the_help_fits_a_terminal() -> None:
     text = (CONF_DIR / "hydra" / "help" / "era_cnn.yaml").read_text(encoding="utf-8")
     assert max(map(len, inspect.cleandoc(text.partition("template: |-")[2]).splitlines())) <= 80
+
+
+@pytest.mark.parametrize("typed", ["nope", "there/nope"])
+@pytest.mark.parametrize(
+    "words",
+    ["list F", "compare F", "resume F", "report F", "eval F", "predict F x.png", "explain F x.png", "export F", "replay F",
+     "note F text", "record F --to y"],
+)  # fmt: skip
+def test_a_folder_that_is_not_there_is_named_as_it_was_typed(words: str, typed: str, command, tmp_path: Path) -> None:
+    code, out, err = command(*[typed if word == "F" else word for word in words.split()])
+    assert (code, out) == (4, "")
+    assert re.search(rf"(^|'){typed}('| must)", err)
+    assert str(tmp_path) not in err
+    assert err.count("\n") == 1

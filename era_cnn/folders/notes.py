@@ -19,6 +19,7 @@ from era_cnn.folders.claims import locked
 from era_cnn.folders.plain import read_plain
 from era_cnn.folders.run import NOTES, NOTES_LOCK, is_run, is_sweep
 from era_cnn.folders.storage import write_atomically
+from era_cnn.output import shown
 
 MAX_BYTES = 2**20
 MAX_LENGTH = 2_000
@@ -130,4 +131,4 @@ def _check_folder(folder: Path) -> None:
     except OSError as error:
         is_either, reason = False, str(error.strerror)
     if not is_either:
-        raise RunFolderError(f"{folder} must be the folder of a run or a sweep, got: {reason}. Check the path.")
+        raise RunFolderError(f"{shown(folder)} must be the folder of a run or a sweep, got: {reason}. Check the path.")

@@ -14,6 +14,7 @@ from era_cnn.config.versions import stored_digest, upgraded
 from era_cnn.config.yamltext import parse_yaml
 from era_cnn.errors import ConfigError, RunFolderError, harmless, problem, show
 from era_cnn.folders.run import LR_TEST, RunFolder, is_run, is_sweep
+from era_cnn.output import shown
 from era_cnn.paths import expanded, typed_path
 
 
@@ -72,7 +73,7 @@ def open_folder(path: Path) -> RunFolder:
 
 def _no_run(path: Path, reason: str) -> str:
     advice = "Give the path that the run printed at its end; era-cnn list shows the runs in a folder."
-    return f"RUN must be the folder of a run, got '{harmless(str(path))}'{reason}. {advice}"
+    return f"RUN must be the folder of a run, got '{harmless(str(shown(path)))}'{reason}. {advice}"
 
 
 def read_values(folder: RunFolder) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from era_cnn.folders.outcome import DONE, Outcome, read_outcome
 from era_cnn.folders.run import RunFolder, is_run, is_sweep
 from era_cnn.folders.stored import read_setting
 from era_cnn.folders.sweep import SweepFolder
+from era_cnn.output import shown
 from era_cnn.reports.found import found_below
 from era_cnn.reports.statistics import FINAL
 
@@ -128,7 +129,8 @@ def _names(folder: Path) -> list[str]:
     try:
         return os.listdir(folder)
     except OSError as error:
-        raise RunFolderError(f"{folder} must be a folder to read, got: {error.strerror}. Check the path.") from error
+        rule = f"must be a folder to read, got: {error.strerror}. Check the path."
+        raise RunFolderError(f"{shown(folder)} {rule}") from error
 
 
 def _listed(path: Path) -> Listed:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from era_cnn.paths import current_folder
-from era_cnn.portable import TooLateError, is_portable, start_again
+from era_cnn.portable import TooLateError, are_made, start_again
 from era_cnn.terminal import Terminated, flushed, own_the_process, report
 from era_cnn.verbs import creating, looking, reading, recording, training, using
 from era_cnn.verbs.line import Line, read_line
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             load_plugins(line.plugins)
         code = VERBS.get(line.verb, training.train)(line)
     except (KeyboardInterrupt, Terminated, Exception) as error:
-        if argv is None and isinstance(error, TooLateError) and not is_portable():  # a plugin has imported torch
+        if argv is None and isinstance(error, TooLateError) and not are_made():  # a plugin has imported torch
             start_again()
         if (reported := report(error)) is None:
             raise

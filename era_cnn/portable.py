@@ -8,8 +8,9 @@ was observed on which processors is in experiments/portability/.
 from __future__ import annotations
 
 import os
+import platform
 import sys
-from collections.abc import Mapping
+from pathlib import Path
 from typing import NoReturn
 
 from era_cnn.errors import ConfigError, problem
@@ -22,8 +23,27 @@ SETTINGS = {
 """The environment variables that choose it."""
 
 
-def _are_made(environment: Mapping[str, str] = os.environ) -> bool:
-    return all(environment.get(name) == value for name, value in SETTINGS.items())
+STARTED_WITH = Path("/proc/self/environ")
+"""The environment that this process was started with, whatever Python has set since (Linux)."""
+
+CPUINFO = Path("/proc/cpuinfo")
+"""The features of the processor (Linux)."""
+
+
+def are_made() -> bool:
+    """Whether the environment has these settings, so that a new process would compute portably."""
+    return all(os.environ.get(name) == value for name, value in SETTINGS.items())
+
+
+def _were_made_in_time() -> bool:
+    """Whether the settings were made before torch was imported, as far as that can be told."""
+    if "torch" not in sys.modules or not are_made():
+        return are_made()
+    try:
+        started_with = STARTED_WITH.read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return all(f"{name}={value}".encode() in started_with for name, value in SETTINGS.items())
 
 
 class TooLateError(ConfigError):
@@ -33,7 +53,7 @@ class TooLateError(ConfigError):
 class _Process:
     """How this process computes."""
 
-    is_portable = "torch" not in sys.modules and _are_made()  # such as a process that a sweep started
+    is_portable = _were_made_in_time()  # such as in a process that a sweep started
     is_chosen = False
 
 
@@ -73,9 +93,16 @@ def start_again() -> NoReturn:
 
 
 def prefer_arithmetic(portable: bool) -> None:
-    """Makes this process compute portably, if asked to and still possible."""
-    if portable and "torch" not in sys.modules:
+    """Makes this process compute portably, if asked to and possible."""
+    if portable and "torch" not in sys.modules and _may_have_avx2():
         choose_arithmetic(portable)
+
+
+def _may_have_avx2() -> bool:
+    """Whether the processor has AVX2, as far as the system says: PyTorch believes the environment, and would crash."""
+    if CPUINFO.exists():
+        return "avx2" in CPUINFO.read_text(encoding="utf-8", errors="replace").split()
+    return platform.machine().lower() in ("x86_64", "amd64")
 
 
 def check_processor(portable: bool) -> None:
@@ -83,12 +110,16 @@ def check_processor(portable: bool) -> None:
 
     Raises:
         TooLateError: If torch was imported for another arithmetic.
-        ConfigError: If the run is to be portable, and PyTorch has no AVX2 code for this processor.
+        ConfigError: If the run is to be portable, and PyTorch does not use AVX2, or the processor does not have it.
     """
     import torch
 
     choose_arithmetic(portable)
-    found = torch.backends.cpu.get_cpu_capability()
-    if portable and found != "AVX2":
-        rule = f"be false on this processor, for which PyTorch has no AVX2 code but {found}"
+    if not portable:
+        return
+    used = torch.backends.cpu.get_cpu_capability()
+    has_avx2 = torch.cpu._is_avx2_supported()  # for what is used, PyTorch believes the environment
+    if used != "AVX2" or not has_avx2:
+        why = f"for which PyTorch uses {used}" if has_avx2 else "which has no AVX2"
+        rule = f"be false on this processor, {why}"
         raise ConfigError([problem("portable", rule, portable, "Use an x86-64 processor with AVX2.")])

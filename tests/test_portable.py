@@ -67,11 +67,38 @@ def test_an_environment_that_chooses_the_same_code_allows_both(monkeypatch: pyte
     """As when the variables are set by hand, or by the process that started this one."""
     for name, value in SETTINGS.items():
         monkeypatch.setenv(name, value)
-    assert portable._are_made()
+    assert portable._were_made_in_time()
     monkeypatch.setattr(portable._Process, "is_portable", True)
     sys.modules["torch"] = torch
     choose_arithmetic(True)
     choose_arithmetic(False)
+
+
+@pytest.mark.parametrize(("started_with", "in_time"), [("all", True), ("some", False), ("unknown", False)])
+def test_torch_may_come_first_if_the_process_was_started_so(
+    started_with: str, in_time: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Python sets after torch was imported has no effect, although the environment then looks the same."""
+    made = [f"{name}={value}" for name, value in SETTINGS.items()]
+    environment = tmp_path / "environ"
+    if started_with != "unknown":
+        environment.write_text("\0".join(["A=1", *made[started_with == "some" :], ""]), encoding="utf-8")
+    monkeypatch.setattr(portable, "STARTED_WITH", environment)
+    assert not portable._were_made_in_time()
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    assert portable._were_made_in_time() == in_time
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize("flags", ["fpu avx avx2 fma", "fpu avx avx_vnni"])
+def test_a_processor_without_avx2_uses_the_network_of_a_portable_run_as_it_can(
+    flags: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(portable, "CPUINFO", tmp_path / "cpuinfo")
+    portable.CPUINFO.write_text(f"flags : {flags}\n", encoding="utf-8")
+    prefer_arithmetic(True)
+    assert is_portable() == ("avx2" in flags.split())
 
 
 def test_it_is_refused_once_torch_is_imported_and_says_how_it_can_be_had() -> None:
@@ -92,9 +119,21 @@ def test_a_command_that_comes_too_late_leaves_no_folder(command, tmp_path: Path)
 def test_a_processor_without_such_code_is_refused(found: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(portable._Process, "is_portable", True)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: found)
-    with pytest.raises(ConfigError, match=f"portable must be false on this processor.*no AVX2 code but {found}"):
+    with pytest.raises(ConfigError, match=f"portable must be false on this processor, for which PyTorch uses {found}"):
         check_processor(True)
     check_processor(False)
+
+
+def test_a_processor_is_asked_and_not_only_the_environment_that_pytorch_believes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(portable._Process, "is_portable", True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda: False)
+    with pytest.raises(ConfigError, match=r"on this processor, which has no AVX2, got true\. Use an x86-64"):
+        check_processor(True)
+    monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda: True)
+    check_processor(True)
 
 
 def test_the_default_of_two_threads_becomes_one() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from era_cnn.errors import EraCnnError
 from era_cnn.output import complain, say
 from era_cnn.paths import expanded, typed_path
+from era_cnn.portable import TooLateError
 from era_cnn.verbs.line import Line, Parser, parsed
 
 if TYPE_CHECKING:
@@ -48,7 +49,11 @@ def _composer(line: Line) -> Compose:
 
 
 def _repeat(folders: Sequence[Path], line: Line) -> int:
-    """Repeats each record, also if one before it differs; returns the highest exit code."""
+    """Repeats each record, also if one before it differs; returns the highest exit code.
+
+    Raises:
+        TooLateError: If a plugin has imported torch for another arithmetic than the first record wants.
+    """
     from era_cnn.folders.record import read_record
 
     if not folders:
@@ -61,6 +66,8 @@ def _repeat(folders: Sequence[Path], line: Line) -> int:
 
             codes.append(repeat(folder, _composer(line), line.command))
         except EraCnnError as error:
+            if isinstance(error, TooLateError) and folder == folders[0]:
+                raise  # the command starts again
             complain(f"{folder}: {error}")
             codes.append(error.exit_code)
     return max(codes)

@@ -98,6 +98,23 @@ def test_a_plugin_that_imports_torch_comes_too_late(single: Path, tmp_path: Path
     assert all(map(is_portable, (tmp_path / "sweep").glob("*_model_4_digits")))
 
 
+def test_a_program_that_imports_torch_first_starts_again_once(single: Path, tmp_path: Path) -> None:
+    program = """
+import os
+import torch
+assert "STARTED" not in os.environ or "MKL_CBWR" in os.environ
+assert os.environ.get("STARTED") != "twice"
+os.environ["STARTED"] = "twice" if "STARTED" in os.environ else "once"
+from era_cnn.cli import main
+raise SystemExit(main())
+"""
+    words = [sys.executable, "-c", program, *SHORT, "hydra.run.dir=run"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert is_portable(tmp_path / "run")
+    assert weights(tmp_path / "run") == weights(single)
+
+
 def test_python_chooses_with_the_first_run_of_a_process(single: Path, tmp_path: Path) -> None:
     program = """
 import sys

@@ -178,6 +178,11 @@ class Record:
         return self.parsed.portable
 
     @property
+    def watches_test(self) -> bool:
+        """Whether the test set decided on the schedule or the end of the training, and so on the final accuracy."""
+        return self.parsed.trainer.watch.startswith("test_")
+
+    @property
     def effective(self) -> dict[str, str]:
         """All that its results depend on, except the seed, as text, by the keys as they are typed."""
         plugins = {f"plugin {name}": sha256 for name, sha256 in self.plugins.items()}
@@ -185,9 +190,24 @@ class Record:
         return {**setting_of(self.parsed.model_dump(), type(self.parsed)).values, **origin}
 
     def to_text(self) -> str:
-        """The file: JSON, with each list of numbers on a line of its own."""
-        text = json.dumps({**asdict(self), "network": self.network.model_dump()}, indent=1, allow_nan=False)
-        return re.sub(r'\[[^\[\]{}"]*\]', lambda found: f"[{' '.join(found[0][1:-1].split())}]", text) + "\n"
+        """The file: JSON, with each list of numbers on a line of its own.
+
+        Raises:
+            RunFolderError: If it could not be read again, since it is too large, or has a number that is not finite.
+        """
+        try:
+            text = json.dumps({**asdict(self), "network": self.network.model_dump()}, indent=1, allow_nan=False)
+            text = re.sub(r'\[[^\[\]{}"]*\]', lambda found: f"[{' '.join(found[0][1:-1].split())}]", text) + "\n"
+            parse_record(text)
+        except ValueError as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise RunFolderError(
+                f"A record must hold what can be read again, got: {reason}. Leave that run out."
+            ) from error
+        if len(text) > MOST_BYTES:
+            rule = f"have at most {MOST_BYTES:,} bytes"
+            raise RunFolderError(f"A record must {rule}, got {len(text):,}. Record fewer runs.")
+        return text
 
 
 _RECORD: TypeAdapter[Record] = TypeAdapter(Record)

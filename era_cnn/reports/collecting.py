@@ -30,7 +30,7 @@ LIMITS = ("limit_epochs", "limit_train_images", "limit_test_images")
 _NO_SETTING = re.compile(r"[+~]*(seed|data\.root|report|init_from(_checkpoint)?|logger|sweep|hydra)([./=@].*)?$")
 """The overrides that are no part of a setting: the seed, and where and how a run was made."""
 
-_PLACE = re.compile(r"(data\.root|hydra\.(run|sweep)\.dir)=")
+_PLACE = re.compile(r"[+~]*(data\.root|hydra\.(run|sweep)\.(sub)?dir|sweep\.reuse_from)=")
 """The words of a command that name a folder of one machine."""
 
 
@@ -39,7 +39,7 @@ def collected(paths: Sequence[Path], compose: Compose) -> Record:
 
     Raises:
         ConfigError: If their settings differ, or their command no longer composes their config.
-        RunFolderError: If a run is incomplete, was limited, or is damaged.
+        RunFolderError: If a run is incomplete, was limited, is damaged, or can't be repeated by its command alone.
     """
     rows = list({row.outcome.folder: row for path in paths for row in rows_of(path.absolute())}.values())
     for row in rows:
@@ -114,6 +114,15 @@ def _check_complete(row: Row) -> None:
         if (value := row.effective.get(f"trainer.{key}", "null")) != "null":
             rule = "be a run on all images and of all epochs"
             raise RunFolderError(f"{_name(row)} must {rule}, got trainer.{key}={value}. Train it without that limit.")
+    if "init_from_sha256" in row.effective and row.effective["init_from_sha256"] != "null":
+        rule = "be a run from random weights, so that its command alone repeats it"
+        raise RunFolderError(f"{_name(row)} must {rule}, got one with init_from. Record the run that it began from.")
+    if any(key.startswith("data.contents") for key in row.effective):
+        rule = "be a run on a published data set, so that others can repeat it"
+        raise RunFolderError(f"{_name(row)} must {rule}, got data={row.effective['data']}. Keep its folder instead.")
+    if not (row.outcome.folder / ".hydra").exists():
+        rule = "be a run of overrides, so that a command repeats it"
+        raise RunFolderError(f"{_name(row)} must {rule}, got one of a config from Python. Train the overrides.")
 
 
 def _name(row: Row) -> str:

@@ -12,21 +12,23 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from era_cnn.errors import ConfigError, RunFolderError, amount, problem
+from era_cnn.errors import ConfigError, RunFolderError, amount, problem, shortened
 from era_cnn.folders.claims import check_length, claim, locked
 from era_cnn.folders.plain import names_of
 from era_cnn.folders.record import RECORD, Record, read_record
+from era_cnn.folders.run import is_run, is_sweep
 from era_cnn.folders.storage import write_atomically
-from era_cnn.output import say, shown
+from era_cnn.output import complain, say, shown
 from era_cnn.reports import record_charts
 from era_cnn.reports.collecting import Compose, check_same, collected, merged, why_superseded
-from era_cnn.reports.marked import blocks_in, read_page, replaced
-from era_cnn.reports.overview import on_mnist, overview
+from era_cnn.reports.marked import blocks_in, check_blocks, read_page, replaced
+from era_cnn.reports.overview import ANYWHERE, on_mnist, overview
 from era_cnn.reports.record_page import NOT_WRITTEN, record_page
 from era_cnn.reports.recorded import counted, public_runs
 
 PAGE = "README.md"
 ELSEWHERE = "Give another folder with --to."
+LEFT_ALONE = "Until then, pages that show all records are left as they are."
 MAX_WAIT_SECONDS = 60.0
 """How long to wait for another process that writes records."""
 
@@ -37,7 +39,8 @@ Files = dict[Path, bytes]
 def record_runs(paths: Sequence[Path], to: Path, compose: Compose) -> int:
     """Records runs and the jobs of sweeps in a folder, or adds them to the record there; returns 0.
 
-    Everything is read and drawn before anything is written.
+    Everything is read and drawn before anything is written. A damaged record beside it is reported, and the page of all
+    records is then left as it is.
 
     Raises:
         ConfigError: If the runs, or those of the record, have different settings.
@@ -45,6 +48,9 @@ def record_runs(paths: Sequence[Path], to: Path, compose: Compose) -> int:
         StorageError: If a file can't be written.
     """
     to = to.absolute()
+    if is_sweep(to.parent) or (to.parent.is_dir() and is_run(os.listdir(to.parent))):
+        rule = "lie outside the folders of runs, which it is to outlast"
+        raise ConfigError([problem("--to", rule, str(shown(to)), "Give another folder.")])
     record = collected(paths, compose)
     with _alone_in([to.parent]):
         is_there = os.path.lexists(to / RECORD)
@@ -54,8 +60,11 @@ def record_runs(paths: Sequence[Path], to: Path, compose: Compose) -> int:
             _check_free(to)
         else:
             check_length(to, advice=ELSEWHERE)
-        records = {**dict(_records_in(to.parent)), to.name: record}
-        files = {**_files_of(to, record), **_files_beside(to.parent, records)}
+        files = _files_of(to, record)
+        try:
+            files |= _files_beside(to.parent, {**dict(_records_in(to.parent)), to.name: record})
+        except RunFolderError as error:
+            complain(f"{error} {LEFT_ALONE}")
         if not os.path.lexists(to):
             _make(to)
         _write(files)
@@ -66,40 +75,49 @@ def record_runs(paths: Sequence[Path], to: Path, compose: Compose) -> int:
 
 
 def update(paths: Sequence[Path], compose: Compose) -> int:
-    """Writes all that is generated from records again where it differs; returns 0.
+    """Writes all that is generated from records again where it differs; returns 0, or 4 if a record is damaged.
+
+    A damaged record is reported and does not stop the others; but then no page that shows all records is written.
 
     Args:
         paths: Records, folders of records, and pages in Markdown with marks.
         compose: Says whether a record is superseded.
 
     Raises:
-        RunFolderError: If a record or a page is damaged.
+        RunFolderError: If a page of several records is damaged.
         StorageError: If a file can't be written.
     """
     with _alone_in(_parents(paths)):
-        changed = _differing(_generated(paths, compose))
+        files, damaged = _generated(paths, compose)
+        changed = _differing(files)
         _write(changed)
-    say(*(f"Written: {shown(path)}" for path in changed) if changed else ["Nothing to write: all pages are current."])
-    return 0
+    say(*(f"Written: {shown(path)}" for path in changed))
+    if not (changed or damaged):
+        say("Nothing to write: all pages are current.")
+    return _reported(damaged)
 
 
 def check(paths: Sequence[Path], compose: Compose) -> int:
-    """Says which generated files differ from their records, and which analyses nobody has written; 1 if files differ.
+    """Says which generated files differ from their records, and which analyses nobody has written.
 
     Args:
         paths: As for `update`.
         compose: As for `update`.
 
+    Returns:
+        4 if a record is damaged, 1 if files differ, else 0.
+
     Raises:
-        RunFolderError: If a record or a page is damaged.
+        RunFolderError: If a page of several records is damaged.
     """
-    files = _generated(paths, compose)
+    files, damaged = _generated(paths, compose)
     changed = [path for path in _differing(files) if path.suffix != ".svg" or not path.exists()]
     say(*(f"Not current: {shown(path)}" for path in changed))
     say(*(line for path in files if path.name == RECORD for line in _unwritten(path.parent)))
     if changed:
         say("To write them again: era-cnn record --update, with the same paths.")
-        return 1
+    if changed or damaged:
+        return _reported(damaged) or 1
     say(f"{amount(len([path for path in files if path.name == RECORD]), 'record')}: all pages are current.")
     return 0
 
@@ -140,25 +158,43 @@ def _make(to: Path) -> None:
         raise RunFolderError(f"{to} must be a new folder, got one that another process has just made. {ELSEWHERE}")
 
 
-def _generated(paths: Sequence[Path], compose: Compose) -> Files:
-    """All files that are generated for these paths, with the content that they should have."""
+def _reported(damaged: Sequence[RunFolderError]) -> int:
+    """Reports what is damaged; returns the exit code."""
+    complain(*map(str, damaged))
+    return damaged[0].exit_code if damaged else 0
+
+
+def _generated(paths: Sequence[Path], compose: Compose) -> tuple[Files, list[RunFolderError]]:
+    """All files that are generated for these paths, with the content that they should have; and what is damaged.
+
+    Raises:
+        RunFolderError: If a page of several records is damaged.
+    """
     files: Files = {}
-    every: dict[str, Record] = {}
-    for folder in record_folders(paths):
-        record = _with_state(read_record(folder), compose)
-        files |= _files_of(folder, record)
-        every[folder.name] = record
-    for parent in _parents(paths):
-        records = {name: every.get(name) or _with_state(record, compose) for name, record in _records_in(parent)}
-        every |= records
-        files |= _files_beside(parent, records)
+    every: dict[Path, Record] = {}
+    damaged: list[RunFolderError] = []
+    folders, parents = record_folders(paths), _parents(paths)
+    for folder in dict.fromkeys([*folders, *(each for parent in parents for each in _below(parent))]):
+        try:
+            every[folder] = record = _with_state(read_record(folder), compose)
+            files |= _files_of(folder, record) if folder in folders else {}
+        except RunFolderError as error:
+            damaged.append(error)
+    if damaged:
+        return files, damaged  # a page of all records would lack some
+    for parent in parents:
+        files |= _files_beside(parent, {each.name: every[each] for each in _below(parent)})
     for page in [path.absolute() for path in paths if not path.is_dir()]:
-        text = read_page(page)
-        if not blocks_in(text):
-            rule = "must have the marks of a generated part"
-            raise RunFolderError(f"{page} {rule}, got none. Leave it out.")
-        files[page] = replaced(text, overview(every)).encode()
-    return files
+        files |= _file_elsewhere(page, {folder.name: record for folder, record in every.items()})
+    return files, damaged
+
+
+def _file_elsewhere(page: Path, records: Mapping[str, Record]) -> Files:
+    text = read_page(page)
+    if not blocks_in(text):
+        raise RunFolderError(f"{page} must have the marks of a generated part, got none. Leave it out.")
+    check_blocks(page, text, ANYWHERE)
+    return {page: replaced(text, overview(records)).encode()}
 
 
 def _parents(paths: Sequence[Path]) -> list[Path]:
@@ -177,14 +213,14 @@ def _alone_in(folders: Sequence[Path]) -> Iterator[None]:
     with ExitStack() as stack:
         for folder in sorted(folders):  # in one order, so that two processes can't wait for each other
             if folder.is_dir():
-                stack.enter_context(locked(folder, wait_seconds=MAX_WAIT_SECONDS))
+                stack.enter_context(locked(folder, wait_seconds=MAX_WAIT_SECONDS, advice="Check its permissions."))
         yield
 
 
 def _with_state(record: Record, compose: Compose) -> Record:
     """The record, which says whether it is superseded. A reason that a person wrote stays."""
     why = why_superseded(record, compose)
-    return replace(record, superseded=why and (record.superseded or why))
+    return replace(record, superseded=why and (record.superseded or shortened(why, 1_000)))
 
 
 def _files_of(folder: Path, record: Record) -> Files:
@@ -200,10 +236,12 @@ def _files_of(folder: Path, record: Record) -> Files:
 def _files_beside(folder: Path, records: Mapping[str, Record]) -> Files:
     """The page of a folder of records, and its chart, if it has their marks."""
     page = folder / PAGE
-    text = read_page(page) if PAGE in names_of(folder) else ""
+    text = read_page(page) if folder.is_dir() and PAGE in names_of(folder) else ""
     if not blocks_in(text):
         return {}
-    files = {page: replaced(text, overview(records)).encode()}
+    texts = overview(records)
+    check_blocks(page, text, texts)
+    files = {page: replaced(text, texts).encode()}
     if "frontier" in blocks_in(text):
         files[folder / "frontier.svg"] = record_charts.frontier(on_mnist(records), public_runs()).svg_on_white()
     return files

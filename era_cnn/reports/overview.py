@@ -15,6 +15,9 @@ from era_cnn.reports.run_report import percent
 
 NONE_YET = "No records yet."
 
+ANYWHERE = ("selection", "networks")
+"""The parts that pages elsewhere may hold; the others have links from the folder of the records."""
+
 FRONTIER = "![Final test accuracy against parameters](frontier.svg)"
 
 
@@ -103,7 +106,8 @@ def _selection(records: Sequence[Record]) -> str:
 
 def _shown(record: Record, name: str) -> str:
     found = spread(record, name)
-    return "not chosen" if found is None else str(found)
+    watched = ", watched" if record.watches_test and name == "final_test_accuracy" else ""
+    return "not chosen" if found is None else f"{found}{watched}"
 
 
 def _target(record: Record) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from era_cnn.errors import amount
 from era_cnn.folders.record import Record, RecordedRun
@@ -54,12 +54,14 @@ def frontier(records: Mapping[str, Record], public: Sequence[PublicRun]) -> Char
         for each in public:
             place = each.params, each.final_test_accuracy
             _label(axes, f"{each.params:,}, n = {each.n}", *place, colours.muted, below=True)
+        sizes: list[int] = []
         for number, (name, record) in enumerate(records.items()):
             found, label = spread(record, "final_test_accuracy"), None if number else "here, mean ± sd"
             assert found is not None, "each run has it"
             place = record.network.params, found.mean
             axes.errorbar(*place, yerr=found.sd or 0.0, fmt="o", color=colours.series[0], capsize=3, label=label)
-            _label(axes, name, *place, colours.text)
+            _label(axes, name, *place, colours.text, left=sizes.count(place[0]) % 2 == 1)  # of two of one size
+            sizes.append(place[0])
         axes.set(xlabel="parameters", ylabel="final test accuracy", xscale="log")
         plain_numbers(axes.xaxis)
         in_percent(axes)
@@ -68,8 +70,10 @@ def frontier(records: Mapping[str, Record], public: Sequence[PublicRun]) -> Char
     return Chart("frontier", "Final test accuracy on MNIST against parameters.", draw, 8.0, 4.5)
 
 
-def _label(axes: Axes, text: str, x: float, y: float, colour: str, *, below: bool = False) -> None:
-    axes.annotate(text, (x, y), xytext=(6, -9 if below else 5), textcoords="offset points", fontsize=7, color=colour)
+def _label(axes: Axes, text: str, x: float, y: float, colour: str, *, below: bool = False, left: bool = False) -> None:
+    offset = -6 if left else 6, -9 if below else 5
+    style: dict[str, Any] = {"fontsize": 7, "color": colour, "ha": "right" if left else "left"}
+    axes.annotate(text, (x, y), xytext=offset, textcoords="offset points", **style)
 
 
 def _floor(runs: Sequence[RecordedRun], reference: Sequence[Mapping[str, float]]) -> float | None:

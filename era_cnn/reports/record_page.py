@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def record_page(record: Record, path: Path, before: str | None = None) -> str:
     """The page of a record; what a person wrote on the page `before` is kept.
 
     Raises:
-        RunFolderError: If that page has lost the marks of a generated part.
+        RunFolderError: If the marks of that page are missing or out of order.
     """
     texts = {
         "result": "\n\n".join(_result(record)),
@@ -40,7 +40,7 @@ def record_page(record: Record, path: Path, before: str | None = None) -> str:
         "log": f"Seed {record.runs[0].seed}.\n\n{markdown_table(log_table(record.runs[0].log))}",
     }
     page = _template(path.parent.name, record) if before is None else before
-    check_blocks(path, page, texts)
+    check_blocks(path, page, texts, are_needed=True)
     return replaced(page, texts)
 
 
@@ -112,6 +112,7 @@ def _sentences(record: Record) -> Iterator[str]:
     epochs = sorted({run.epochs for run in runs})
     lasted = amount(epochs[0], "epoch") if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]} epochs"
     yield f"{record.network.params:,} parameters, {lasted}, n = {len(runs)}; sd is the sample standard deviation."
+    yield from _ended_early(runs)
     yield from _what_choosing_means(record)
     yield from _against_target(record)
     for which in ("best", "final"):
@@ -126,8 +127,18 @@ def _sentences(record: Record) -> Iterator[str]:
     yield from _about_machines(record)
 
 
+def _ended_early(runs: Sequence[RecordedRun]) -> Iterator[str]:
+    reasons = [run.end_reason for run in runs if run.end_reason]
+    if reasons:
+        why = "; ".join(map(markdown, dict.fromkeys(reasons)))
+        yield f"{len(reasons)} of {amount(len(runs), 'seed')} ended before the last epoch: {why}."
+
+
 def _what_choosing_means(record: Record) -> Iterator[str]:
-    if record.runs[0].best_test_accuracy is None:
+    if record.watches_test:
+        watched = record.parsed.trainer.watch
+        yield f"The training watched {watched}, so its test accuracies are too optimistic, the final one as well."
+    elif record.runs[0].best_test_accuracy is None:
         yield "The test set was looked at once, after the last epoch."
     else:
         yield "The best epoch is chosen on the test set, so its accuracy is too optimistic; the final one is not."

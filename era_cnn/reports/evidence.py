@@ -91,8 +91,9 @@ def update(paths: Sequence[Path], compose: Compose) -> int:
         files, damaged = _generated(paths, compose)
         changed = _differing(files)
         _write(changed)
-    say(*(f"Written: {shown(path)}" for path in changed))
-    if not (changed or damaged):
+    if changed:
+        say(*(f"Written: {shown(path)}" for path in changed))
+    elif not damaged:
         say("Nothing to write: all pages are current.")
     return _reported(damaged)
 
@@ -160,7 +161,8 @@ def _make(to: Path) -> None:
 
 def _reported(damaged: Sequence[RunFolderError]) -> int:
     """Reports what is damaged; returns the exit code."""
-    complain(*map(str, damaged))
+    for error in damaged:
+        complain(str(error))
     return damaged[0].exit_code if damaged else 0
 
 
@@ -270,6 +272,6 @@ def _write(files: Mapping[Path, bytes]) -> None:
 
 
 def _unwritten(folder: Path) -> list[str]:
-    """A line if nobody has written the analysis of a record."""
-    is_open = f"\n{NOT_WRITTEN}\n" in read_page(folder / PAGE)
+    """A line if the page of a record is there and nobody has written its analysis."""
+    is_open = os.path.lexists(folder / PAGE) and f"\n{NOT_WRITTEN}\n" in read_page(folder / PAGE)
     return [f"To be written: the analysis in {shown(folder / PAGE)}."] if is_open else []

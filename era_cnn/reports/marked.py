@@ -38,7 +38,7 @@ def read_page(path: Path) -> str:
         RunFolderError: If it is missing, is not a plain file, or is no text.
     """
     try:
-        return read_plain(path, MOST_BYTES).decode()
+        return read_plain(path, MOST_BYTES).decode().replace("\r\n", "\n")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no UTF-8"
         raise RunFolderError(f"{path} must be a page in Markdown, got: {reason}. Check the path.") from error

@@ -662,6 +662,17 @@ def test_what_watched_the_test_set_is_called_too_optimistic(record: Record) -> N
     assert "watched" not in overview({"digits": record})["table"]
 
 
+def test_a_page_that_is_missing_or_came_from_windows_is_written_again(folder: Path, command: Command) -> None:
+    page = folder / "README.md"
+    whole = page.read_bytes()
+    for damage in (page.unlink, lambda: page.write_bytes(whole.replace(b"\n", b"\r\n"))):
+        damage()
+        code, out, err = command("record", "--check", str(folder))
+        assert (code, out.splitlines()[0], err) == (1, "Not current: experiments/digits/README.md", "")
+        assert command("record", "--update", str(folder)) == (0, "Written: experiments/digits/README.md\n", "")
+        assert page.read_bytes() == whole
+
+
 def test_analyses_that_nobody_has_written_are_listed(folder: Path, command: Command) -> None:
     _, out, _ = command("record", "--check", str(folder))
     assert f"To be written: the analysis in {folder.relative_to(Path.cwd())}/README.md." in out

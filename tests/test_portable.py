@@ -163,6 +163,13 @@ def test_what_is_not_portable_is_refused(override: str, message: str) -> None:
         config_of(*words)
 
 
+@pytest.mark.parametrize("value", ["1", "yes", "'true'", "null"])
+def test_what_is_neither_true_nor_false_gets_one_message(value: str) -> None:
+    with pytest.raises(ConfigError, match="portable must be true or false") as caught:
+        config_of("data=digits", f"portable={value}")
+    assert len(caught.value.problems) == 1
+
+
 def test_a_gpu_that_is_there_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert device_of(config_of("data=digits")).type == "cuda"

@@ -139,7 +139,7 @@ def _sound_sections(schema: type[RunConfig], values: Any) -> dict[str, Any]:
         if isinstance(values, dict) and name in values and field.annotation is not Any:
             try:
                 annotation: Any = Annotated[field.annotation, field]
-                sections[name] = TypeAdapter(annotation).validate_python(values[name])
+                sections[name] = TypeAdapter(annotation).validate_python(values[name], strict=True)
             except ValidationError:
                 continue  # reported already
     return sections

@@ -79,9 +79,9 @@ def run_page(content: RunContent, drawn: RunCharts) -> str:
 
 def _promise(content: RunContent) -> str:
     is_portable = content.config.get("portable") is True
-    what = (
-        "packages on x86-64 processors with AVX2" if is_portable else "packages, kind of processor or GPU, and threads"
-    )
+    what = "packages, kind of processor or GPU, and threads"
+    if is_portable:
+        what = "packages on x86-64 processors with AVX2, as far as tried (experiments/portability)"
     return f"Results are equal bit for bit for the same {what}; elsewhere they are equal statistically."
 
 

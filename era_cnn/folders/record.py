@@ -20,7 +20,7 @@ from era_cnn.config.schema import RunConfig
 from era_cnn.config.settings import setting_of
 from era_cnn.config.versions import SCHEMA as CONFIG_SCHEMA
 from era_cnn.config.versions import digest_without_seed, schema_of, upgraded
-from era_cnn.errors import RunFolderError
+from era_cnn.errors import ConfigError, RunFolderError
 from era_cnn.folders.description import Description
 from era_cnn.folders.plain import read_plain
 from era_cnn.folders.result import Count, Fraction, Sha256
@@ -225,7 +225,9 @@ def read_record(folder: Path) -> Record:
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split()).rstrip(".")
         rule = "must hold a record that era-cnn record wrote"
-        raise RunFolderError(f"{path} {rule}, got: {reason}. Get it again from where it came from.") from error
+        is_entry = isinstance(error, ConfigError) and "must be one of" in reason
+        advice = "If a plugin has it, give --plugin." if is_entry else "Get it again from where it came from."
+        raise RunFolderError(f"{path} {rule}, got: {reason}. {advice}") from error
 
 
 def parse_record(text: str) -> Record:

@@ -345,6 +345,7 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "wrong config": (lambda values: values["config"]["optimizer"].update(lr=-1), "optimizer.lr must be greater than 0"),
     "no config": (lambda values: values.update(config={}), "must be given"),
     "unknown optimizer": (lambda values: values["config"]["optimizer"].update(name="mine"), "optimizer.name must be one of"),
+    "entry of a plugin": (lambda values: values["config"]["scheduler"].update(name="mine"), ". If a plugin has it, give --plugin."),
     "no layers": (lambda values: values["network"].pop("layers"), "network.layers: Field required"),
 }  # fmt: skip
 

@@ -225,7 +225,7 @@ def read_record(folder: Path) -> Record:
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split()).rstrip(".")
         rule = "must hold a record that era-cnn record wrote"
-        is_entry = isinstance(error, ConfigError) and "must be one of" in reason
+        is_entry = isinstance(error, ConfigError) and "must be one of" in str(error)
         advice = "If a plugin has it, give --plugin." if is_entry else "Get it again from where it came from."
         raise RunFolderError(f"{path} {rule}, got: {reason}. {advice}") from error
 

@@ -11,9 +11,17 @@ from era_cnn.errors import amount, harmless
 from era_cnn.folders.record import Part, Record, RecordedRun
 from era_cnn.reports.formats import Table, markdown, markdown_table
 from era_cnn.reports.handin import layers_table, log_table, target_lines
-from era_cnn.reports.inference import prediction_interval
 from era_cnn.reports.marked import block, check_blocks, replaced
-from era_cnn.reports.recorded import counted, first_epoch_band, is_met, percents, place_of, reference_of, spread
+from era_cnn.reports.recorded import (
+    counted,
+    first_epoch_band,
+    is_met,
+    one_more_run,
+    percents,
+    place_of,
+    reference_of,
+    spread,
+)
 from era_cnn.reports.run_report import percent
 
 NOT_WRITTEN = "Not written yet."
@@ -95,7 +103,7 @@ def _summary(record: Record, name: str) -> dict[str, str]:
     said = {}
     if found is not None and len(found.values) > 1:
         said = {"mean ± sd": str(found), "lowest": percent(min(found.values)), "highest": percent(max(found.values))}
-        if (bounds := prediction_interval(found.values)) is not None:
+        if (bounds := one_more_run(found.values)) is not None:
             said["one more run, 95 %"] = percents(bounds)
     return said if reference is None else {**said, "reference": percent(reference)}
 

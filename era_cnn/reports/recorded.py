@@ -10,10 +10,13 @@ from importlib import resources
 
 from era_cnn.folders.record import Record, RecordedRun
 from era_cnn.reports.content import reference_curve
-from era_cnn.reports.inference import Interval, prediction_interval
+from era_cnn.reports.inference import LEVEL, Interval, prediction_interval
 
 CERTAIN = 0.99
 """The probability of the band of first-epoch accuracies: a repetition that computes the same rarely misses it."""
+
+FEWEST_SEEDS = 3
+"""What an interval needs: that of two reaches 15 standard deviations to either side, so that anything lies in it."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,14 @@ def gained_by_choosing(record: Record) -> list[float]:
     return [run.best_test_accuracy - run.final_test_accuracy for run in runs if run.best_test_accuracy is not None]
 
 
+def one_more_run(values: Sequence[float], level: float = LEVEL) -> Interval | None:
+    """Where the accuracy of another seed lies with this probability; None if there are too few, or they are equal."""
+    return prediction_interval(values, level) if len(values) >= FEWEST_SEEDS else None
+
+
 def first_epoch_band(record: Record) -> Interval | None:
     """Where the training accuracy of another seed lies after the first epoch, with 99 %; None if seeds can't tell."""
-    return prediction_interval([run.curves["train_accuracy"][0] or 0.0 for run in counted(record)], CERTAIN)
+    return one_more_run([run.curves["train_accuracy"][0] or 0.0 for run in counted(record)], CERTAIN)
 
 
 def is_met(record: Record) -> bool | None:
@@ -73,8 +81,8 @@ def reference_of(record: Record) -> list[dict[str, float]]:
 
 def place_of(reference: float, found: Spread) -> str:
     """Whether a recipe gives a single figure: whether it lies in the 95 % prediction interval of one more run."""
-    if (interval := prediction_interval(found.values)) is None:
-        return "can't be placed by seeds without a spread"
+    if (interval := one_more_run(found.values)) is None:
+        return f"can't be placed by fewer than {FEWEST_SEEDS} seeds, nor by equal ones"
     where = "within" if interval[0] <= reference <= interval[1] else "outside"
     return f"lies {where} what the recipe gives: {percents(interval)} (95 % interval of one more run)"
 

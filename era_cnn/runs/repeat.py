@@ -86,7 +86,7 @@ def _compared(record: Record, folder: RunFolder) -> str:
 def _within_band(record: Record, accuracy: float) -> str:
     elsewhere = "another kind of machine or other packages, so not the same bits"
     if (band := first_epoch_band(record)) is None:
-        return f"{elsewhere}; and nothing to compare with: a record of one seed states no band."
+        return f"{elsewhere}; and nothing to compare with: the record has too few seeds to state a band."
     text = f"{100 * accuracy:.2f} %, and the record states {percents(band)}"
     if not band[0] <= accuracy <= band[1]:
         rule = "lie in the band of its record"

@@ -57,11 +57,6 @@ class _Process:
     is_chosen = False
 
 
-def is_portable() -> bool:
-    """Whether this process computes portably."""
-    return _Process.is_portable
-
-
 def choose_arithmetic(portable: bool) -> None:
     """Makes this process compute portably, if asked to; to be called before torch is imported.
 

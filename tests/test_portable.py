@@ -19,11 +19,14 @@ from era_cnn.portable import (
     TooLateError,
     check_processor,
     choose_arithmetic,
-    is_portable,
     prefer_arithmetic,
 )
 from era_cnn.runs.process import device_of
 from tests.conftest import config_of
+
+
+def is_portable() -> bool:
+    return portable._Process.is_portable
 
 
 @pytest.fixture

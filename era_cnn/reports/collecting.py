@@ -44,6 +44,7 @@ def collected(paths: Sequence[Path], compose: Compose) -> Record:
     rows = list({row.outcome.folder: row for path in paths for row in rows_of(path.absolute())}.values())
     for row in rows:
         _check_complete(row)
+        _check_repeatable(row)
     for row in rows[1:]:
         check_same(rows[0].effective, row.effective, f"{_name(rows[0])} and {_name(row)}")
     rows.sort(key=lambda row: row.seed or 0)
@@ -114,15 +115,20 @@ def _check_complete(row: Row) -> None:
         if (value := row.effective.get(f"trainer.{key}", "null")) != "null":
             rule = "be a run on all images and of all epochs"
             raise RunFolderError(f"{_name(row)} must {rule}, got trainer.{key}={value}. Train it without that limit.")
-    if "init_from_sha256" in row.effective and row.effective["init_from_sha256"] != "null":
+
+
+def _check_repeatable(row: Row) -> None:
+    """Raises a `RunFolderError` if the command of a complete run alone does not repeat it."""
+    name, values = _name(row), row.effective
+    if values.get("init_from_sha256", "null") != "null":
         rule = "be a run from random weights, so that its command alone repeats it"
-        raise RunFolderError(f"{_name(row)} must {rule}, got one with init_from. Record the run that it began from.")
-    if any(key.startswith("data.contents") for key in row.effective):
+        raise RunFolderError(f"{name} must {rule}, got one with init_from. Record the run that it began from.")
+    if any(key.startswith("data.contents") for key in values):
         rule = "be a run on a published data set, so that others can repeat it"
-        raise RunFolderError(f"{_name(row)} must {rule}, got data={row.effective['data']}. Keep its folder instead.")
+        raise RunFolderError(f"{name} must {rule}, got data={values['data']}. Keep its folder instead.")
     if not (row.outcome.folder / ".hydra").exists():
         rule = "be a run of overrides, so that a command repeats it"
-        raise RunFolderError(f"{_name(row)} must {rule}, got one of a config from Python. Train the overrides.")
+        raise RunFolderError(f"{name} must {rule}, got one of a config from Python. Train the overrides.")
 
 
 def _name(row: Row) -> str:

@@ -33,6 +33,9 @@ CONF_DIR = Path(__file__).parents[1] / "conf"
 OWN_IMAGES = "own_images"
 """The experiment that needs a folder of images."""
 
+MODELS = ", ".join(sorted(path.stem for path in (CONF_DIR / "model").glob("*.yaml")))
+"""The options of `model`, as messages list them."""
+
 EXPERIMENTS = sorted({path.stem for path in (CONF_DIR / "experiment").rglob("*.yaml")} - {OWN_IMAGES})
 GREY_EXPERIMENTS = [name for name in EXPERIMENTS if not name.startswith("cifar10")]
 """Those on grey images of 28×28 pixels."""

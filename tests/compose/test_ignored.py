@@ -13,6 +13,7 @@ from era_cnn.compose.composition import compose, validated
 from era_cnn.compose.words import Words
 from era_cnn.compose.yamlfiles import OwnFiles
 from era_cnn.errors import ConfigError
+from tests.conftest import MODELS
 
 HEADER = "# @package _global_\n"
 LAYERS = "layers: {c: {block: conv, out_channels: 10}, gap: {block: gap_head}}"
@@ -161,9 +162,6 @@ def test_an_experiment_without_its_header_is_refused_whatever_it_overrides(own: 
     write(own, "experiment/mine.yaml", "defaults: [{override /model: model_3}]\nname: mine\n")
     err = refused(command, "experiment=mine")
     assert err.startswith("experiment/mine.yaml must begin with # @package _global_, got the package experiment. Add")
-
-
-MODELS = "cifar_dilated, cifar_small, model_1, model_2, model_3, model_4, resnet18, resnet9"
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ def calibration(confidences: Sequence[float], correct: Sequence[bool]) -> Chart:
 
     def draw(figure: Figure, colours: Colours) -> None:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        above.plot([0, 1], [0, 1], color=colours.muted, linestyle="--", linewidth=1, label="as sure as right")
+        above.plot([0, 1], [0, 1], color=colours.muted, linestyle="--", linewidth=1, label="perfectly calibrated")
         above.plot(
             [bin_.confidence for bin_ in bins], [bin_.accuracy for bin_ in bins], color=colours.series[0], marker="o"
         )
@@ -229,14 +229,15 @@ def network(layers: Sequence[Layer], image_shape: Sequence[int]) -> Chart:
         axes = figure.subplots()
         axes.axis("off")
         tallest = max(height for _, _, height, _ in shown)
-        left = 0.0
+        left, former = 0.0, (0, 0)
         for label, channels, height, colour in shown:
             width, tall = 0.5 + math.log2(1 + channels) / 3, 0.25 + 3 * height / tallest
             axes.add_patch(_rectangle((left, -tall / 2), width, tall, colours.series[colour]))
-            axes.text(left + width / 2, -2.05, label, ha="center", va="top", rotation=60, fontsize=7)
-            axes.text(
-                left + width / 2, tall / 2 + 0.06, f"{channels}\n{height} px", ha="center", va="bottom", fontsize=6
-            )
+            centre, shape = left + width / 2, (channels, height)
+            axes.text(centre, -1.95, label, ha="right", va="center", rotation=60, rotation_mode="anchor", fontsize=7)
+            if shape != former:
+                axes.text(centre, tall / 2 + 0.06, f"{channels}\n{height} px", ha="center", va="bottom", fontsize=6)
+            former = shape
             left += width + 0.35
         axes.set(xlim=(-0.2, left), ylim=(-3.4, 2.3))
 

@@ -13,7 +13,7 @@ from era_cnn.reports import charts, page, pictures
 from era_cnn.reports.answers import MOST_PER_CELL, Predictions
 from era_cnn.reports.charts import Chart
 from era_cnn.reports.content import RunContent
-from era_cnn.reports.page import Fact, Grid, Pair, Picture, text
+from era_cnn.reports.page import Cell, Fact, Grid, Pair, Picture, text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,10 +24,18 @@ MOST_WORST = 12
 MOST_MATRIX = 30
 """The most classes for which the confusion matrix is drawn as a table; of more, only the commonest errors are shown."""
 
+MOST_KINDS = 30
+"""The most kinds of errors that are shown where there is no matrix."""
+
 MOST_LETTERS = 300
 """The most characters of a value of provenance.json, which holds the changes of a checkout."""
 
-NETWORK_CAPTION = "Height: pixels along one side. Width: channels. Green: no parameters."
+MOST_LAYERS = 500
+"""The most layers of a network that is drawn."""
+
+NETWORK_CAPTION = (
+    "Height: pixels along one side. Width: channels. Green: no parameters. Channels and pixels stand where they change."
+)
 
 
 class RunCharts:
@@ -57,6 +65,7 @@ def run_page(content: RunContent, drawn: RunCharts) -> str:
         facts=list(_facts(content)),
         curves=[page.figure(chart) for chart in drawn.curves],
         confusion=errors.confusion() if errors else None,
+        kinds=errors.kinds() if errors else None,
         cells=errors.cells() if errors else [],
         classes=errors.classes() if errors else [],
         worst=errors.worst() if errors else [],
@@ -217,15 +226,16 @@ class _Errors:
         self.samples = content.samples
         self.stored = {int(index): number for number, index in enumerate(content.samples.get("error_index", ()))}
         self.explained = {int(index): number for number, index in enumerate(content.samples.get("explained_index", ()))}
+        self.has_matrix = len(self.names) <= MOST_MATRIX
+        commonest = self.found.errors()
+        self.shown = sorted(commonest) if self.has_matrix else commonest[:MOST_KINDS]
 
     def confusion(self) -> _Matrix:
-        counts = self.found.confusion
         wrong = int((self.found.predicted != self.found.labels).sum())
         summary = f"{wrong:,} of {len(self.found.labels):,} test images are wrong."
-        if len(self.names) > MOST_MATRIX:
-            return _Matrix(
-                [], [], f"{summary} There are too many classes for a matrix; predictions.npz has all answers."
-            )
+        if not self.has_matrix:
+            return _Matrix([], [], f"{summary} predictions.npz has all answers.")
+        counts = self.found.confusion
         most = max([counts[i, j] for i in range(len(counts)) for j in range(len(counts)) if i != j], default=0)
         rows = [
             [self._matrix_cell(true, predicted, int(count), int(most)) for predicted, count in enumerate(row)]
@@ -243,8 +253,18 @@ class _Errors:
         return {"class": heat, "text": f"{count:,}", "link": _cell_id(true, predicted), "label": label}
 
     def cells(self) -> list[dict[str, Any]]:
-        """The images of each cell off the diagonal, most confident first."""
-        return [self._cell(true, predicted) for true, predicted in _pairs(self.found.confusion, len(self.names))]
+        """The images of each kind of error that is shown, most confident first."""
+        return [self._cell(true, predicted) for true, predicted, _ in self.shown]
+
+    def kinds(self) -> Grid | None:
+        """The commonest kinds of errors, in place of a matrix of many classes; None if there is one, or no error."""
+        if self.has_matrix or not self.shown:
+            return None
+        rows = [
+            [self.names[true], self.names[predicted], Cell(f"{count:,}", str(count), f"#{_cell_id(true, predicted)}")]
+            for true, predicted, count in self.shown
+        ]
+        return page.grid(("true class", "predicted class", "images"), rows, ("images",))
 
     def _cell(self, true: int, predicted: int) -> dict[str, Any]:
         import numpy as np
@@ -276,13 +296,8 @@ class _Errors:
 
     def classes(self) -> list[dict[str, str]]:
         """Each class: how many of its images are found, and how often it is right when it is predicted."""
-        counts, rows = self.found.confusion, []
-        for number, name in enumerate(self.names):
-            count, predicted, right = (
-                int(counts[number].sum()),
-                int(counts[:, number].sum()),
-                int(counts[number, number]),
-            )
+        rows = []
+        for name, (count, predicted, right) in zip(self.names, self.found.by_class.tolist(), strict=True):
             recall, precision = (right / total if total else None for total in (count, predicted))
             rows.append({
                 "name": name,
@@ -297,13 +312,6 @@ class _Errors:
 
 def _cell_id(true: int, predicted: int) -> str:
     return f"cell-{true}-{predicted}"
-
-
-def _pairs(counts: NDArray[Any], size: int) -> list[tuple[int, int]]:
-    """The cells off the diagonal that have images; none if there are too many classes to show them."""
-    if size > MOST_MATRIX:
-        return []
-    return [(i, j) for i in range(size) for j in range(size) if i != j and counts[i, j]]
 
 
 def _as_many(names: Sequence[str], count: int) -> list[str]:
@@ -330,9 +338,9 @@ def _layers(content: RunContent) -> Grid | None:
 
 
 def network_chart(content: RunContent) -> Chart | None:
-    """The drawing of the network; None for a folder of an earlier version."""
+    """The drawing of the network; None for a folder of an earlier version, and for a network of too many layers."""
     found = content.description
-    return charts.network(found.layers, found.image_shape) if found else None
+    return charts.network(found.layers, found.image_shape) if found and len(found.layers) <= MOST_LAYERS else None
 
 
 def _network_summary(content: RunContent) -> str:

@@ -19,11 +19,12 @@ from era_cnn.folders.arrays import write_arrays
 from era_cnn.folders.outcome import read_outcome
 from era_cnn.folders.run import RunFolder
 from era_cnn.reports import charts
+from era_cnn.reports.answers import MOST_IMAGES
 from era_cnn.reports.content import read_run, reference_curve
 from era_cnn.reports.handin import BEGIN, END, as_markdown
 from era_cnn.reports.report import write_run_report
 from era_cnn.reports.rows import read_rows
-from era_cnn.reports.run_report import RunCharts, confusion_chart, curves, run_page
+from era_cnn.reports.run_report import RunCharts, confusion_chart, curves, network_chart, run_page
 from era_cnn.reports.sweep_report import sweep_charts, sweep_page
 from era_cnn.training.history import EpochMetrics, Scores
 from era_cnn.training.windows import Steps
@@ -171,6 +172,42 @@ def test_many_classes_have_no_picture_of_their_matrix(tmp_path: Path) -> None:
     assert list(confusion_chart(read_run(folder))) == []
 
 
+def test_the_commonest_errors_of_many_classes_stand_in_place_of_a_matrix(tmp_path: Path) -> None:
+    folder, size = whole_run(tmp_path / "run", names=[f"class {number}" for number in range(40)]), 40
+    labels = np.repeat(np.arange(size), 3)
+    predicted = np.where(labels == 7, 9, labels)
+    predicted[:2] = [1, 2]
+    folder.write_predictions({"labels": labels, "predicted": predicted, "logits": np.eye(size)[predicted]})
+    folder.write_samples({"error_index": np.array([21, 22]), "error_images": np.zeros((2, 1, 5, 7), np.uint8)})
+    content = read_run(folder)
+    page = page_of(folder)
+    assert content.predictions is not None
+    assert content.predictions.errors() == [(7, 9, 3), (0, 1, 1), (0, 2, 1)]
+    assert [link["href"] for link in page.all("a") if str(link["href"]).startswith("#cell")] == [
+        "#cell-7-9", "#cell-0-1", "#cell-0-2"
+    ]  # fmt: skip
+    assert "class 7 taken for class 9 (3)" in " ".join(str(each.get("aria-label")) for each in page.all("section"))
+    assert "1 more image is not shown" in page.text
+    assert not any(table.get("class") == "confusion" for table in page.all("table"))
+
+
+@pytest.mark.parametrize("always", [None, 1])
+def test_the_counts_of_each_class_are_those_of_the_matrix(tmp_path: Path, always: int | None) -> None:
+    found = read_run(whole_run(tmp_path / "run", always=always)).predictions
+    assert found is not None
+    counts = found.confusion
+    assert found.by_class.T.tolist() == [counts.sum(1).tolist(), counts.sum(0).tolist(), counts.diagonal().tolist()]
+
+
+def test_a_network_of_very_many_layers_is_not_drawn(tmp_path: Path) -> None:
+    folder = whole_run(tmp_path / "run")
+    assert network_chart(read_run(folder))
+    values = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))
+    folder.write_json("summary.json", {**values, "layers": values["layers"] * 251})
+    assert network_chart(read_run(folder)) is None
+    assert "Height: pixels" not in page_of(folder).text
+
+
 @pytest.mark.parametrize("always", [0, 1, 2])
 def test_one_answer_for_everything_fills_one_column(tmp_path: Path, always: int) -> None:
     content = read_run(whole_run(tmp_path / "run", always=always))
@@ -276,6 +313,9 @@ def test_a_run_that_failed_has_a_report(tmp_path: Path) -> None:
         ("samples.npz", lambda path: _with_samples(path, filters=np.zeros((0, 1, 3, 3), np.float32))),
         ("samples.npz", lambda path: _with_samples(path, explained_maps=np.full((2, 2, 3), np.nan, np.float32))),
         ("samples.npz", lambda path: _with_samples(path, explained_maps=np.ones((1, 2, 3), np.float32))),
+        ("samples.npz", lambda path: _with_samples(path, augmented=np.zeros((MOST_IMAGES + 1, 1, 5, 7), np.uint8))),
+        ("samples.npz", lambda path: _with_samples(path, filters=np.ones((MOST_IMAGES + 1, 1, 3, 3), np.float32))),
+        ("predictions.npz", lambda path: write_arrays(path, _predictions(logits=np.zeros((2, 2**16 + 1), np.float16)))),
         ("provenance.json", lambda path: path.write_text('{"command": 5}')),
         ("provenance.json", lambda path: path.write_text('{"command": [1]}')),
         ("config.yaml", lambda path: path.write_text("schema: 99\n")),

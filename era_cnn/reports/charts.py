@@ -41,6 +41,9 @@ DARK = Colours("#e6e8ea", "#3a4148", "#8a939c", ("#56b4e9", "#ff9d4d", "#3fd0a4"
 DASHES = ("-", "--", ":")
 """The lines of those series that share a colour."""
 
+MOST_INSIDE = 6
+"""The most lines whose legend lies inside the axes; that of more would cover them, and stands below."""
+
 
 @dataclass(frozen=True)
 class Chart:
@@ -161,10 +164,13 @@ def lines(
             plain_numbers(axes.yaxis)
         if percent:
             in_percent(axes)
-        if len(series) + len(behind or {}) + len(faint or {}) > 1:
+        if count > MOST_INSIDE:
+            figure.legend(loc="outside lower center", ncols=2, fontsize=7)
+        elif count > 1:
             axes.legend()
 
-    return Chart(name, alt, draw)
+    count = len(series) + len(behind or {}) + len(faint or {})
+    return Chart(name, alt, draw, height=3.2 + (0.08 * count if count > MOST_INSIDE else 0))
 
 
 def calibration(confidences: Sequence[float], correct: Sequence[bool]) -> Chart:

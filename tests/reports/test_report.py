@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from era_cnn.errors import RunFolderError
 from era_cnn.folders.arrays import write_arrays
@@ -28,7 +30,7 @@ from era_cnn.reports.run_report import RunCharts, confusion_chart, curves, netwo
 from era_cnn.reports.sweep_report import sweep_charts, sweep_page
 from era_cnn.training.history import EpochMetrics, Scores
 from era_cnn.training.windows import Steps
-from tests.reports.made import SCHEMA_1, write_run
+from tests.reports.made import SCHEMA_1, row_of, write_run
 
 Command = Callable[..., tuple[int, str, str]]
 CLASSES = ["cat", "dog", "<b>bird</b>"]
@@ -532,8 +534,48 @@ def test_the_spread_over_seeds_has_its_chart(tmp_path: Path) -> None:
     for number, (lr, seed) in enumerate([(0.01, 1), (0.01, 2), (0.02, 1), (0.02, 2)]):
         write_run(tmp_path / f"{number}", {"optimizer.lr": lr, "seed": seed}, final=0.5 + lr)
     rows = read_rows([read_outcome(path, None, ()) for path in sorted(tmp_path.iterdir())])
-    assert [chart.name for chart in sweep_charts(rows)] == ["key_0", "seeds"]
+    assert [chart.name for chart in sweep_charts(rows)] == ["key_0"]  # it has each run, and their means
     assert "Best setting: optimizer.lr=0.02." in Tags(sweep_page(rows, tmp_path)).text
+
+
+def test_the_spread_over_seeds_of_two_keys_has_its_chart(tmp_path: Path) -> None:
+    settings = itertools.product([0.01, 0.02], [0.0, 0.1], [1, 2])
+    rows = [
+        row_of(tmp_path / f"{number}", {"optimizer.lr": lr, "model.dropout": dropout, "seed": seed})
+        for number, (lr, dropout, seed) in enumerate(settings)
+    ]
+    assert [chart.name for chart in sweep_charts(rows)] == ["key_0", "key_1", "heatmap", "seeds"]
+
+
+def test_a_sweep_shows_the_seeds_and_settings_without_a_result(tmp_path: Path) -> None:
+    accuracies = {(0.01, 1): 0.5, (0.01, 2): 0.51, (0.01, 3): None, (0.02, 1): 0.7, (0.02, 2): 0.8, (0.02, 3): None}
+    accuracies |= {(0.5, seed): None for seed in (1, 2, 3)}
+    rows = [
+        row_of(tmp_path / f"{number}", {"optimizer.lr": lr, "seed": seed}, final=final)
+        for number, ((lr, seed), final) in enumerate(accuracies.items())
+    ]
+    said = " ".join(re.sub("<[^>]*>", " ", sweep_page(rows, tmp_path)).split())
+    assert "0.01 2 of 3 1 failed 50.50 ± 0.71" in said
+    assert "0.5 0 of 3 3 failed" in said
+    assert "[44.15, 56.85]" in said
+    assert "Best setting" not in said  # the terminal says so, too: seeds that failed might have changed it
+    assert "No best setting is chosen: some runs have no result." in said
+    assert "Seeds that failed have no accuracy" in said
+
+
+@pytest.mark.draw
+def test_the_legend_of_many_lines_does_not_cover_them() -> None:
+    points = [(1.0, 0.5), (2.0, 0.6)]
+
+    def figure_of(count: int) -> Figure:
+        figure = Figure()
+        series = {f"run {number}": points for number in range(count)}
+        charts.lines("many", "Many lines.", series, x="epoch", y="accuracy").draw(figure, charts.LIGHT)
+        return figure
+
+    assert figure_of(2).axes[0].get_legend()
+    many = figure_of(12)
+    assert (many.axes[0].get_legend(), len(many.legends)) == (None, 1)
 
 
 def test_a_sweep_ends_with_one_report_for_all_jobs(command: Command, with_reports: None) -> None:

@@ -77,7 +77,8 @@ def run_page(content: RunContent, drawn: RunCharts) -> str:
         data_summary=_data_summary(content),
         augmented=_augmented(content),
         overrides=text(shlex.join(content.overrides)),
-        recipe=_recipe(content),
+        recipe=[Pair(title, text(values)) for title, values in content.recipe.items()],
+        keys=_keys(content),
         promise=_promise(content),
         commands=commands(content),
         provenance=[Pair(text(key), text(shortened(value, MOST_LETTERS))) for key, value in _flat(content.provenance)],
@@ -379,13 +380,10 @@ def _augmented(content: RunContent) -> Picture | None:
 
 
 def _data_summary(content: RunContent) -> str:
-    data, found = content.config["data"], content.predictions
-    transforms = ", ".join(content.config.get("augmentation", {})) or "no augmentation"
-    size = f"{len(found.labels):,} test images; " if found else ""
-    return text(f"{data['name']}: {size}training images with {transforms}.")
+    return text(content.recipe.get("Data") or content.config["data"]["name"])
 
 
-def _recipe(content: RunContent) -> list[Pair]:
+def _keys(content: RunContent) -> list[Pair]:
     typed = {override.partition("=")[0].lstrip("+~") for override in content.overrides}
     return [
         Pair(text(key), text(value), any(key == each or key.startswith(f"{each}.") for each in typed))

@@ -136,6 +136,18 @@ def test_a_report_has_the_numbers_of_the_run(tmp_path: Path) -> None:
     assert all(image.get("alt") for image in page.all("img"))
 
 
+def test_a_report_has_the_recipe_at_a_glance(tmp_path: Path) -> None:
+    folder = whole_run(tmp_path / "run")
+    content = read_run(folder)
+    assert content.recipe["Data"] == "digits, 1,437 training + 360 test images of 1×28×28 in 10 classes"
+    assert list(content.recipe) == ["Data", "Augmentation", "Optimizer", "Schedule", "Training"]
+    page = page_of(folder)
+    assert all(values in page.text for values in content.recipe.values())
+    _changed(folder.path / "config.yaml", "name: digits", "name: unheard_of")
+    assert read_run(folder).recipe == {}
+    assert "Optimizer" not in page_of(folder).text
+
+
 def test_a_report_requests_nothing(tmp_path: Path) -> None:
     page = page_of(whole_run(tmp_path / "run"))
     addresses = [

@@ -16,7 +16,7 @@ from era_cnn.folders.storage import write_atomically, write_shared
 from era_cnn.folders.stored import run_folder
 from era_cnn.output import complain, say, shown
 from era_cnn.reports import pictures
-from era_cnn.reports.compare import rows_of
+from era_cnn.reports.compare import refuse, rows_of
 from era_cnn.reports.content import RunContent, read_run
 from era_cnn.reports.handin import as_markdown
 from era_cnn.reports.rows import Row
@@ -101,8 +101,7 @@ def write_reports(paths: Sequence[Path], to: Path | None = None) -> int:
             problems.append(str(error))
     if len(whole) > 1:
         say(f"Side by side: {shown(write_runs_report(whole, to))}")
-    if problems:
-        raise RunFolderError(" ".join(problems))
+    refuse(problems)
     return 0
 
 

@@ -413,10 +413,37 @@ def test_the_analysis_of_a_person_is_kept(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8") == mine
 
 
+def test_the_analysis_of_a_person_who_removed_its_marks_is_kept(tmp_path: Path) -> None:
+    folder = whole_run(tmp_path / "run")
+    write_run_report(folder)
+    path = folder.path / "report.md"
+    drafted = path.read_text(encoding="utf-8")
+    path.write_text(f"# Mine\n\n## Analysis\n\nThe weather.\n\n### More\n\n{drafted[drafted.index('## Layers') :]}")
+    write_run_report(folder)
+    mine = drafted[: drafted.index(BEGIN)] + f"{BEGIN}\nThe weather.\n\n### More\n" + drafted[drafted.index(END) :]
+    assert path.read_text(encoding="utf-8") == mine
+
+
+def test_a_page_without_an_analysis_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = whole_run(tmp_path / "run")
+    path = folder.path / "report.md"
+    path.write_text("# All mine\n")
+    write_run_report(folder)
+    assert path.read_text() == "# All mine\n"
+    assert capsys.readouterr().err.endswith(
+        "report.md must hold a section ## Analysis, got none. It was left as it is; remove it to have it written anew.\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("train", "test", "said"),
     [
         ([0.9, 0.999], [0.9, 0.95], "It overfits from epoch 2 on"),
+        (
+            [0.9, 0.999],
+            [0.85, 0.999],
+            "In 1 of 2 epochs, the first of them epoch 1, the training accuracy is more than",
+        ),
         ([0.9, 0.95], [0.9, 0.95], "It does not overfit"),
         ([0.9, 0.95], [0.95, 0.9], "The best epoch on the test images is 1; the epoch after that did not improve it"),
         ([0.9, 0.95], [0.9, 0.95], "The last epoch is the best on the test images"),

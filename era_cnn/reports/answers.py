@@ -164,6 +164,8 @@ def _faults(arrays: Mapping[str, NDArray[Any]], num_images: int) -> Iterator[str
             yield f"{index} and {values} of different lengths"
         if num_images and not all(0 <= each < num_images for each in arrays.get(index, ())):
             yield f"{index} beyond the {num_images} test images"
+    if not np.isfinite(arrays.get("filters", np.empty(0))).all():
+        yield "filters that are not finite"
     maps = arrays.get("explained_maps", np.empty(0))
     if not ((maps >= 0) & (maps <= 1)).all():
         yield "explained_maps beyond [0, 1]"

@@ -358,15 +358,16 @@ def _filters(content: RunContent) -> Picture | None:
     if "filters" not in content.samples:
         return None
     sheet = filters_sheet(filters := content.samples["filters"])
-    return Picture(
-        pictures.data_uri(*pictures.encoded(sheet)),
-        f"The {len(filters)} filters of the first convolution, mean over its input channels: mid-grey is 0.",
-    )
+    how = {1: "", 3: ", in colour"}.get(filters.shape[1], ", mean over its input channels")
+    alt = f"The {len(filters)} filters of the first convolution{how}: mid-grey is 0."
+    return Picture(pictures.data_uri(*pictures.encoded(sheet)), alt)
 
 
 def filters_sheet(filters: NDArray[Any]) -> NDArray[Any]:
-    """Filters (F, C, k, k) as one image."""
-    return pictures.zoomed(pictures.grid(pictures.as_grey(filters.mean(axis=1)), 16, gap=1), 10 * filters.shape[2])
+    """Filters (F, C, k, k) as one image, up to ten pixels for each weight; in colour if C is 3."""
+    shown = filters if filters.shape[1] == 3 else filters.mean(axis=1, keepdims=True)
+    sheet = pictures.grid(pictures.around_grey(shown), 16, gap=1)
+    return pictures.zoomed(sheet, sheet.shape[1] * max(1, min(10, 640 // sheet.shape[2])))
 
 
 def _augmented(content: RunContent) -> Picture | None:

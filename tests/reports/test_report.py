@@ -26,7 +26,7 @@ from era_cnn.reports.content import read_run, reference_curve
 from era_cnn.reports.handin import BEGIN, END, as_markdown
 from era_cnn.reports.report import write_run_report
 from era_cnn.reports.rows import read_rows
-from era_cnn.reports.run_report import RunCharts, confusion_chart, curves, network_chart, run_page
+from era_cnn.reports.run_report import RunCharts, confusion_chart, curves, filters_sheet, network_chart, run_page
 from era_cnn.reports.sweep_report import sweep_charts, sweep_page
 from era_cnn.training.history import EpochMetrics, Scores
 from era_cnn.training.windows import Steps
@@ -186,6 +186,18 @@ def test_many_classes_have_no_picture_of_their_matrix(tmp_path: Path) -> None:
     assert list(confusion_chart(read_run(folder))) == []
 
 
+def test_the_filters_of_colour_images_are_in_colour() -> None:
+    red = np.zeros((17, 3, 2, 2), np.float32)
+    red[:, 0] = 0.5
+    sheet = filters_sheet(red)
+    assert sheet.shape == (3, 50, 470)  # two rows, each weight 10 pixels high
+    assert sheet[:, 0, 0].tolist() == [255, 128, 128]
+    grey = filters_sheet(-red[:, :2])  # of other numbers of channels, their mean
+    assert grey.shape == (1, 50, 470)
+    assert grey[:, 0, 0].tolist() == [0]
+    assert filters_sheet(np.zeros((1, 1, 2, 2), np.float32)).tolist() == np.full((1, 20, 20), 128).tolist()
+
+
 def test_the_commonest_errors_of_many_classes_stand_in_place_of_a_matrix(tmp_path: Path) -> None:
     folder, size = whole_run(tmp_path / "run", names=[f"class {number}" for number in range(40)]), 40
     labels = np.repeat(np.arange(size), 3)
@@ -329,6 +341,7 @@ def test_a_run_that_failed_has_a_report(tmp_path: Path) -> None:
         ("samples.npz", lambda path: _with_samples(path, explained_maps=np.ones((1, 2, 3), np.float32))),
         ("samples.npz", lambda path: _with_samples(path, augmented=np.zeros((MOST_IMAGES + 1, 1, 5, 7), np.uint8))),
         ("samples.npz", lambda path: _with_samples(path, filters=np.ones((MOST_IMAGES + 1, 1, 3, 3), np.float32))),
+        ("samples.npz", lambda path: _with_samples(path, filters=np.full((4, 1, 3, 3), np.nan, np.float32))),
         ("predictions.npz", lambda path: write_arrays(path, _predictions(logits=np.zeros((2, 2**16 + 1), np.float16)))),
         ("provenance.json", lambda path: path.write_text('{"command": 5}')),
         ("provenance.json", lambda path: path.write_text('{"command": [1]}')),

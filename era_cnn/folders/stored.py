@@ -57,8 +57,8 @@ def open_folder(path: Path) -> RunFolder:
     """
     path = Path(expanded(str(path)))
     if is_sweep(path):
-        advice = "Give the folder of one of its jobs."
-        raise ConfigError([problem("RUN", "be the folder of a run", f"{path}, that of a sweep", advice)])
+        rule = "be the folder of a run, not of a sweep"
+        raise ConfigError([problem("RUN", rule, str(path), "Give the folder of one of its jobs.")])
     if os.path.lexists(path / LR_TEST):
         rule = "be the folder of a run, not of a learning-rate test"
         raise ConfigError([problem("RUN", rule, str(path), f"Read {LR_TEST} in it.")])

@@ -5,6 +5,7 @@ Shapes: N test images, K classes, C channels, H×W pixels.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 MOST_PER_CELL = 12
 """The most images that are kept and shown of those of one class that are taken for another."""
 
+MOST_IMAGES = 1_000
+"""The most images that are kept for a report of one kind, such as errors."""
+
+MOST_CLASSES = 2**16
+"""The most classes of predictions that are read: a page has a row for each."""
 
 MOST_SIDE = 96
 """The most pixels along a side of an image that is kept for a report; larger ones are reduced."""
@@ -47,6 +53,20 @@ class Predictions:
         size = self.probabilities.shape[1]
         counts = np.bincount(self.labels.astype(np.int64) * size + self.predicted, minlength=size * size)
         return counts.reshape(size, size)
+
+    @cached_property
+    def by_class(self) -> NDArray[Any]:
+        """Of each class, how many images it has, how often it was predicted, and how often rightly; (K, 3)."""
+        import numpy as np
+
+        size, right = self.probabilities.shape[1], self.labels[self.labels == self.predicted]
+        return np.stack([np.bincount(each, minlength=size) for each in (self.labels, self.predicted, right)], axis=1)
+
+    def errors(self) -> list[tuple[int, int, int]]:
+        """Each kind of error as true class, predicted class and number of images; the commonest first."""
+        wrong = self.labels != self.predicted
+        kinds = Counter(zip(self.labels[wrong].tolist(), self.predicted[wrong].tolist(), strict=True))
+        return [(*kind, count) for kind, count in sorted(kinds.items(), key=lambda item: (-item[1], item[0]))]
 
 
 _LABELS = {"labels": Expected("iu", 1)}
@@ -80,7 +100,7 @@ def _checked(arrays: Mapping[str, NDArray[Any]], prefix: str, file: Path) -> Pre
 
     labels, predicted, logits = (arrays[name] for name in ("labels", f"{prefix}predicted", f"{prefix}logits"))
     size, classes = logits.shape
-    is_whole = len(labels) == len(predicted) == size > 0 and np.isfinite(logits).all()
+    is_whole = len(labels) == len(predicted) == size > 0 and classes <= MOST_CLASSES and np.isfinite(logits).all()
     if not (is_whole and min(labels.min(), predicted.min()) >= 0 and max(labels.max(), predicted.max()) < classes):
         got = f"{len(labels)} labels, {len(predicted)} predictions and logits of shape {logits.shape}"
         raise RunFolderError(f"{file} must hold a class for each image, got {got}. Replay the run.")
@@ -137,10 +157,15 @@ def _faults(arrays: Mapping[str, NDArray[Any]], num_images: int) -> Iterator[str
             yield f"{name} of shape {array.shape}"
         if is_image and array.dtype != np.uint8:
             yield f"{name} of type {array.dtype}"
+        if len(array) > MOST_IMAGES:
+            yield f"{name} of shape {array.shape}"
     for index, values in _PAIRS:
         if len(arrays.get(index, ())) != len(arrays.get(values, ())):
             yield f"{index} and {values} of different lengths"
         if num_images and not all(0 <= each < num_images for each in arrays.get(index, ())):
             yield f"{index} beyond the {num_images} test images"
-    if not all(0 <= each <= 1 for each in arrays.get("explained_maps", np.empty(0)).flat):
+    if not np.isfinite(arrays.get("filters", np.empty(0))).all():
+        yield "filters that are not finite"
+    maps = arrays.get("explained_maps", np.empty(0))
+    if not ((maps >= 0) & (maps <= 1)).all():
         yield "explained_maps beyond [0, 1]"

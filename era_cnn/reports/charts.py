@@ -41,6 +41,9 @@ DARK = Colours("#e6e8ea", "#3a4148", "#8a939c", ("#56b4e9", "#ff9d4d", "#3fd0a4"
 DASHES = ("-", "--", ":")
 """The lines of those series that share a colour."""
 
+MOST_INSIDE = 6
+"""The most lines whose legend lies inside the axes; that of more would cover them, and stands below."""
+
 
 @dataclass(frozen=True)
 class Chart:
@@ -161,10 +164,13 @@ def lines(
             plain_numbers(axes.yaxis)
         if percent:
             in_percent(axes)
-        if len(series) + len(behind or {}) + len(faint or {}) > 1:
+        if count > MOST_INSIDE:
+            figure.legend(loc="outside lower center", ncols=2, fontsize=7)
+        elif count > 1:
             axes.legend()
 
-    return Chart(name, alt, draw)
+    count = len(series) + len(behind or {}) + len(faint or {})
+    return Chart(name, alt, draw, height=3.2 + (0.08 * count if count > MOST_INSIDE else 0))
 
 
 def calibration(confidences: Sequence[float], correct: Sequence[bool]) -> Chart:
@@ -173,7 +179,7 @@ def calibration(confidences: Sequence[float], correct: Sequence[bool]) -> Chart:
 
     def draw(figure: Figure, colours: Colours) -> None:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        above.plot([0, 1], [0, 1], color=colours.muted, linestyle="--", linewidth=1, label="as sure as right")
+        above.plot([0, 1], [0, 1], color=colours.muted, linestyle="--", linewidth=1, label="perfectly calibrated")
         above.plot(
             [bin_.confidence for bin_ in bins], [bin_.accuracy for bin_ in bins], color=colours.series[0], marker="o"
         )
@@ -229,14 +235,15 @@ def network(layers: Sequence[Layer], image_shape: Sequence[int]) -> Chart:
         axes = figure.subplots()
         axes.axis("off")
         tallest = max(height for _, _, height, _ in shown)
-        left = 0.0
+        left, former = 0.0, (0, 0)
         for label, channels, height, colour in shown:
             width, tall = 0.5 + math.log2(1 + channels) / 3, 0.25 + 3 * height / tallest
             axes.add_patch(_rectangle((left, -tall / 2), width, tall, colours.series[colour]))
-            axes.text(left + width / 2, -2.05, label, ha="center", va="top", rotation=60, fontsize=7)
-            axes.text(
-                left + width / 2, tall / 2 + 0.06, f"{channels}\n{height} px", ha="center", va="bottom", fontsize=6
-            )
+            centre, shape = left + width / 2, (channels, height)
+            axes.text(centre, -1.95, label, ha="right", va="center", rotation=60, rotation_mode="anchor", fontsize=7)
+            if shape != former:
+                axes.text(centre, tall / 2 + 0.06, f"{channels}\n{height} px", ha="center", va="bottom", fontsize=6)
+            former = shape
             left += width + 0.35
         axes.set(xlim=(-0.2, left), ylim=(-3.4, 2.3))
 

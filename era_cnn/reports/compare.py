@@ -47,9 +47,17 @@ def compare(paths: Sequence[Path], *, output_format: str = "table", baseline: Se
         base = paths[0] if len(paths) == 1 else Path.cwd()
         title = paths[0].name if len(paths) == 1 else "Comparison"
         say(*_shown(rows, base, title, output_format, typed).rstrip("\n").split("\n"))
-    if problems:
-        raise RunFolderError(" ".join(dict.fromkeys(problems)))  # an error is one line
+    refuse(problems)
     return 0
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Ends a command that handled all other folders: each problem gets a line, and the last one is raised."""
+    if problems:
+        *others, last = dict.fromkeys(problems)
+        if others:
+            complain(*others)
+        raise RunFolderError(last)
 
 
 def _read(paths: Sequence[Path]) -> tuple[list[Row], list[str]]:
@@ -59,7 +67,7 @@ def _read(paths: Sequence[Path]) -> tuple[list[Row], list[str]]:
     for path in paths:
         try:
             rows += rows_of(path)
-        except RunFolderError as error:
+        except (ConfigError, RunFolderError) as error:  # ConfigError: a learning-rate test
             problems.append(str(error))
     is_named_and_damaged = (row.outcome.folder in paths and row.outcome.state == "damaged" for row in rows)
     problems += [row.outcome.message for row, is_one in zip(rows, is_named_and_damaged, strict=True) if is_one]

@@ -15,7 +15,7 @@ from era_cnn.errors import RunFolderError
 from era_cnn.folders.arrays import Expected, read_arrays
 from era_cnn.reports.inference import Difference, correlation, holm, mcnemar, paired_t, seeds_needed, welch_t
 from era_cnn.reports.rows import Row
-from era_cnn.reports.statistics import FINAL, Group, decides_what_is_measured
+from era_cnn.reports.statistics import FINAL, Group, decides_what_is_measured, they_differ
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -97,7 +97,7 @@ def _compared(group: Group, baseline: Group) -> Comparison:
     keys = [*_differing(group.rows[0], baseline.rows[0])]
     empty = Comparison(group, baseline, trained_differently=tuple(key for key in keys if _is_of_training(key)))
     if other_test := [key for key in keys if not _is_of_training(key)]:
-        return replace(empty, reason=f"they may have been tested on other images: {', '.join(other_test)} differs")
+        return replace(empty, reason=f"they may have been tested on other images: {they_differ(other_test)}")
     if group.seeds == baseline.seeds == 1:
         return _on_images(empty)
     if min(group.seeds, baseline.seeds) == 1:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from era_cnn.config.recipe import recipe_of
 from era_cnn.config.versions import upgraded
 from era_cnn.errors import RunFolderError
 from era_cnn.folders.description import Description, parse_description
 from era_cnn.folders.run import RunFolder
-from era_cnn.folders.stored import read_setting, read_values
+from era_cnn.folders.stored import MissingPluginError, read_config, read_setting, read_values
 from era_cnn.reports.answers import Predictions, read_predictions, read_samples
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ class RunContent:
     state: dict[str, Any]
     config: dict[str, Any]
     """As plain values, in the present schema."""
+
+    recipe: dict[str, str]
+    """Its parts by their titles; empty for a config with an entry of an unknown plugin."""
 
     overrides: tuple[str, ...]
     """As they were typed."""
@@ -123,6 +127,7 @@ def read_run(folder: RunFolder) -> RunContent:
         path=folder.path,
         state=folder.state(),
         config=config,
+        recipe=_read_recipe(folder),
         overrides=overrides,
         metrics=read("metrics.csv", lambda: [_numbers(row) for row in folder.read_metrics(with_seconds=True)], []),
         steps=read("steps.csv", folder.read_steps, []),
@@ -148,6 +153,13 @@ def _read_config(folder: RunFolder) -> dict[str, Any]:
         path = folder.path / "config.yaml"
         raise RunFolderError(f"{path} must hold a config, got {key}: {first['msg']}. Start a new run.") from error
     return values
+
+
+def _read_recipe(folder: RunFolder) -> dict[str, str]:
+    try:
+        return recipe_of(read_config(folder).config)
+    except MissingPluginError:
+        return {}
 
 
 def reference_curve(experiment: str) -> list[dict[str, float]]:

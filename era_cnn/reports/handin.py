@@ -30,7 +30,7 @@ def as_markdown(content: RunContent, before: str | None = None) -> str:
         content: The run.
         before: The page that is there already, whose analysis is kept.
     """
-    kept = _analysis_in(before) if before is not None else None
+    kept = analysis_in(before) if before is not None else None
     analysis = kept if kept is not None else "\n".join(f"- {line}" for line in draft(content))
     sections = [
         f"# {markdown(content.name)}",
@@ -45,9 +45,11 @@ def as_markdown(content: RunContent, before: str | None = None) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _analysis_in(page: str) -> str | None:
-    """The analysis in a page; None if its marks are gone."""
-    found = re.search(f"{re.escape(BEGIN)}\n(.*?)\n?{re.escape(END)}", page, flags=re.DOTALL)
+def analysis_in(page: str) -> str | None:
+    """The analysis in a page: between its marks or, if these were removed, under its title; None without either."""
+    between = re.search(f"{re.escape(BEGIN)}\n(.*?)\n?{re.escape(END)}", page, flags=re.DOTALL)
+    below = re.search(r"^## Analysis\n+(.*?)\n*(?:^## (?:Layers|Log)$|\Z)", page, flags=re.DOTALL | re.MULTILINE)
+    found = between or below
     return found[1] if found else None
 
 
@@ -95,7 +97,7 @@ def draft(content: RunContent) -> Iterator[str]:
     epochs = [int(_number(row, "epoch")) for row in rows]
     gaps = [_number(row, "train_accuracy") - score for row, score in zip(rows, scores, strict=True)]
     name = {"val": "validation", "test": "test"}[split]
-    yield _gap(gaps[-1], name, is_easier=bool(_makes_training_harder(content)))
+    yield _gap(gaps[-1], name, is_harder=bool(_makes_training_harder(content)))
     yield from _overfitting(epochs, gaps, name)
     best = scores.index(max(scores))
     if best == len(scores) - 1:
@@ -108,9 +110,9 @@ def draft(content: RunContent) -> Iterator[str]:
         yield "The best epoch was chosen on the test set, so its accuracy is optimistic; the final one is not."
 
 
-def _gap(gap: float, name: str, *, is_easier: bool) -> str:
+def _gap(gap: float, name: str, *, is_harder: bool) -> str:
     points = f"{100 * abs(gap):.2f} points"
-    hint = " Dropout, augmentation or label smoothing lower the training accuracy itself." if is_easier else ""
+    hint = " Dropout, augmentation or label smoothing lower the training accuracy itself." if is_harder else ""
     if gap > 0:
         return f"After the last epoch the training accuracy is {points} above that on the {name} images.{hint}"
     return f"After the last epoch the training accuracy is {points} below that on the {name} images.{hint}"
@@ -119,8 +121,11 @@ def _gap(gap: float, name: str, *, is_easier: bool) -> str:
 def _overfitting(epochs: Sequence[int], gaps: Sequence[float], name: str) -> Iterator[str]:
     beyond = [epoch for epoch, gap in zip(epochs, gaps, strict=True) if gap > OVERFITTING]
     limit = f"{100 * OVERFITTING:.1f} points"
-    if beyond:
+    if beyond and beyond == epochs[-len(beyond) :]:
         yield f"It overfits from epoch {beyond[0]} on: there, the training accuracy is more than {limit} higher."
+    elif beyond:
+        count = f"{len(beyond)} of {amount(len(epochs), 'epoch')}"
+        yield f"In {count}, the first of them epoch {beyond[0]}, the training accuracy is more than {limit} higher."
     else:
         yield f"It does not overfit: in no epoch is the training accuracy more than {limit} above the {name} accuracy."
 

@@ -61,14 +61,14 @@ def grid(images: NDArray[Any], columns: int, gap: int = 2) -> NDArray[Any]:
     return sheet
 
 
-def as_grey(values: NDArray[Any]) -> NDArray[Any]:
-    """Values (N, H, W) as images (N, 1, H, W): mid-grey is zero, black and white the largest magnitude of each."""
+def around_grey(values: NDArray[Any]) -> NDArray[Any]:
+    """Values (N, C, H, W) as images: mid-grey is zero, and the largest magnitude of an image is 0 or 255."""
     import numpy as np
 
-    largest = np.abs(values).max(axis=(1, 2), keepdims=True)
+    largest = np.abs(values).max(axis=(1, 2, 3), keepdims=True)
     scaled = np.divide(values, largest, out=np.zeros_like(values), where=largest > 0)
-    grey: NDArray[Any] = ((scaled + 1) * 127.5).round().astype(np.uint8)[:, None]
-    return grey
+    images: NDArray[Any] = ((scaled + 1) * 127.5).round().astype(np.uint8)
+    return images
 
 
 def with_heat(image: NDArray[Any], heat: NDArray[Any]) -> NDArray[Any]:

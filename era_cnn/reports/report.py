@@ -16,9 +16,9 @@ from era_cnn.folders.storage import write_atomically, write_shared
 from era_cnn.folders.stored import run_folder
 from era_cnn.output import complain, say, shown
 from era_cnn.reports import pictures
-from era_cnn.reports.compare import rows_of
+from era_cnn.reports.compare import refuse, rows_of
 from era_cnn.reports.content import RunContent, read_run
-from era_cnn.reports.handin import as_markdown
+from era_cnn.reports.handin import analysis_in, as_markdown
 from era_cnn.reports.rows import Row
 from era_cnn.reports.run_report import RunCharts, filters_sheet, run_page
 from era_cnn.reports.side_by_side import MOST_RUNS, Side, runs_page
@@ -39,7 +39,11 @@ def write_run_report(folder: RunFolder) -> Path:
     before = folder.read("report.md", str) if os.path.lexists(folder.path / "report.md") else None
     drawn = RunCharts(content)
     write_atomically(path, run_page(content, drawn).encode())
-    write_atomically(folder.path / "report.md", as_markdown(content, before).encode())
+    if before is None or analysis_in(before) is not None:
+        write_atomically(folder.path / "report.md", as_markdown(content, before).encode())
+    else:
+        advice = "It was left as it is; remove it to have it written anew."
+        complain(f"{folder.path / 'report.md'} must hold a section ## Analysis, got none. {advice}")
     plots_dir = folder.subfolder("plots")
     for name, picture in _plots(content, drawn):
         write_atomically(plots_dir / name, picture)
@@ -101,8 +105,7 @@ def write_reports(paths: Sequence[Path], to: Path | None = None) -> int:
             problems.append(str(error))
     if len(whole) > 1:
         say(f"Side by side: {shown(write_runs_report(whole, to))}")
-    if problems:
-        raise RunFolderError(" ".join(problems))
+    refuse(problems)
     return 0
 
 

@@ -13,7 +13,7 @@ from era_cnn.reports import charts, page, pictures
 from era_cnn.reports.answers import MOST_PER_CELL, Predictions
 from era_cnn.reports.charts import Chart
 from era_cnn.reports.content import RunContent
-from era_cnn.reports.page import Fact, Grid, Pair, Picture, text
+from era_cnn.reports.page import Cell, Fact, Grid, Pair, Picture, text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,10 +24,18 @@ MOST_WORST = 12
 MOST_MATRIX = 30
 """The most classes for which the confusion matrix is drawn as a table; of more, only the commonest errors are shown."""
 
+MOST_KINDS = 30
+"""The most kinds of errors that are shown where there is no matrix."""
+
 MOST_LETTERS = 300
 """The most characters of a value of provenance.json, which holds the changes of a checkout."""
 
-NETWORK_CAPTION = "Height: pixels along one side. Width: channels. Green: no parameters."
+MOST_LAYERS = 500
+"""The most layers of a network that is drawn."""
+
+NETWORK_CAPTION = (
+    "Height: pixels along one side. Width: channels. Green: no parameters. Channels and pixels stand where they change."
+)
 
 
 class RunCharts:
@@ -57,6 +65,7 @@ def run_page(content: RunContent, drawn: RunCharts) -> str:
         facts=list(_facts(content)),
         curves=[page.figure(chart) for chart in drawn.curves],
         confusion=errors.confusion() if errors else None,
+        kinds=errors.kinds() if errors else None,
         cells=errors.cells() if errors else [],
         classes=errors.classes() if errors else [],
         worst=errors.worst() if errors else [],
@@ -68,7 +77,8 @@ def run_page(content: RunContent, drawn: RunCharts) -> str:
         data_summary=_data_summary(content),
         augmented=_augmented(content),
         overrides=text(shlex.join(content.overrides)),
-        recipe=_recipe(content),
+        recipe=[Pair(title, text(values)) for title, values in content.recipe.items()],
+        keys=_keys(content),
         promise=_promise(content),
         commands=commands(content),
         provenance=[Pair(text(key), text(shortened(value, MOST_LETTERS))) for key, value in _flat(content.provenance)],
@@ -217,15 +227,16 @@ class _Errors:
         self.samples = content.samples
         self.stored = {int(index): number for number, index in enumerate(content.samples.get("error_index", ()))}
         self.explained = {int(index): number for number, index in enumerate(content.samples.get("explained_index", ()))}
+        self.has_matrix = len(self.names) <= MOST_MATRIX
+        commonest = self.found.errors()
+        self.shown = sorted(commonest) if self.has_matrix else commonest[:MOST_KINDS]
 
     def confusion(self) -> _Matrix:
-        counts = self.found.confusion
         wrong = int((self.found.predicted != self.found.labels).sum())
         summary = f"{wrong:,} of {len(self.found.labels):,} test images are wrong."
-        if len(self.names) > MOST_MATRIX:
-            return _Matrix(
-                [], [], f"{summary} There are too many classes for a matrix; predictions.npz has all answers."
-            )
+        if not self.has_matrix:
+            return _Matrix([], [], f"{summary} predictions.npz has all answers.")
+        counts = self.found.confusion
         most = max([counts[i, j] for i in range(len(counts)) for j in range(len(counts)) if i != j], default=0)
         rows = [
             [self._matrix_cell(true, predicted, int(count), int(most)) for predicted, count in enumerate(row)]
@@ -243,8 +254,18 @@ class _Errors:
         return {"class": heat, "text": f"{count:,}", "link": _cell_id(true, predicted), "label": label}
 
     def cells(self) -> list[dict[str, Any]]:
-        """The images of each cell off the diagonal, most confident first."""
-        return [self._cell(true, predicted) for true, predicted in _pairs(self.found.confusion, len(self.names))]
+        """The images of each kind of error that is shown, most confident first."""
+        return [self._cell(true, predicted) for true, predicted, _ in self.shown]
+
+    def kinds(self) -> Grid | None:
+        """The commonest kinds of errors, in place of a matrix of many classes; None if there is one, or no error."""
+        if self.has_matrix or not self.shown:
+            return None
+        rows = [
+            [self.names[true], self.names[predicted], Cell(f"{count:,}", str(count), f"#{_cell_id(true, predicted)}")]
+            for true, predicted, count in self.shown
+        ]
+        return page.grid(("true class", "predicted class", "images"), rows, ("images",))
 
     def _cell(self, true: int, predicted: int) -> dict[str, Any]:
         import numpy as np
@@ -276,13 +297,8 @@ class _Errors:
 
     def classes(self) -> list[dict[str, str]]:
         """Each class: how many of its images are found, and how often it is right when it is predicted."""
-        counts, rows = self.found.confusion, []
-        for number, name in enumerate(self.names):
-            count, predicted, right = (
-                int(counts[number].sum()),
-                int(counts[:, number].sum()),
-                int(counts[number, number]),
-            )
+        rows = []
+        for name, (count, predicted, right) in zip(self.names, self.found.by_class.tolist(), strict=True):
             recall, precision = (right / total if total else None for total in (count, predicted))
             rows.append({
                 "name": name,
@@ -297,13 +313,6 @@ class _Errors:
 
 def _cell_id(true: int, predicted: int) -> str:
     return f"cell-{true}-{predicted}"
-
-
-def _pairs(counts: NDArray[Any], size: int) -> list[tuple[int, int]]:
-    """The cells off the diagonal that have images; none if there are too many classes to show them."""
-    if size > MOST_MATRIX:
-        return []
-    return [(i, j) for i in range(size) for j in range(size) if i != j and counts[i, j]]
 
 
 def _as_many(names: Sequence[str], count: int) -> list[str]:
@@ -330,9 +339,9 @@ def _layers(content: RunContent) -> Grid | None:
 
 
 def network_chart(content: RunContent) -> Chart | None:
-    """The drawing of the network; None for a folder of an earlier version."""
+    """The drawing of the network; None for a folder of an earlier version, and for a network of too many layers."""
     found = content.description
-    return charts.network(found.layers, found.image_shape) if found else None
+    return charts.network(found.layers, found.image_shape) if found and len(found.layers) <= MOST_LAYERS else None
 
 
 def _network_summary(content: RunContent) -> str:
@@ -349,15 +358,16 @@ def _filters(content: RunContent) -> Picture | None:
     if "filters" not in content.samples:
         return None
     sheet = filters_sheet(filters := content.samples["filters"])
-    return Picture(
-        pictures.data_uri(*pictures.encoded(sheet)),
-        f"The {len(filters)} filters of the first convolution, mean over its input channels: mid-grey is 0.",
-    )
+    how = {1: "", 3: ", in colour"}.get(filters.shape[1], ", mean over its input channels")
+    alt = f"The {len(filters)} filters of the first convolution{how}: mid-grey is 0."
+    return Picture(pictures.data_uri(*pictures.encoded(sheet)), alt)
 
 
 def filters_sheet(filters: NDArray[Any]) -> NDArray[Any]:
-    """Filters (F, C, k, k) as one image."""
-    return pictures.zoomed(pictures.grid(pictures.as_grey(filters.mean(axis=1)), 16, gap=1), 10 * filters.shape[2])
+    """Filters (F, C, k, k) as one image, up to ten pixels for each weight; in colour if C is 3."""
+    shown = filters if filters.shape[1] == 3 else filters.mean(axis=1, keepdims=True)
+    sheet = pictures.grid(pictures.around_grey(shown), 16, gap=1)
+    return pictures.zoomed(sheet, sheet.shape[1] * max(1, min(10, 640 // sheet.shape[2])))
 
 
 def _augmented(content: RunContent) -> Picture | None:
@@ -371,13 +381,10 @@ def _augmented(content: RunContent) -> Picture | None:
 
 
 def _data_summary(content: RunContent) -> str:
-    data, found = content.config["data"], content.predictions
-    transforms = ", ".join(content.config.get("augmentation", {})) or "no augmentation"
-    size = f"{len(found.labels):,} test images; " if found else ""
-    return text(f"{data['name']}: {size}training images with {transforms}.")
+    return text(content.recipe.get("Data") or content.config["data"]["name"])
 
 
-def _recipe(content: RunContent) -> list[Pair]:
+def _keys(content: RunContent) -> list[Pair]:
     typed = {override.partition("=")[0].lstrip("+~") for override in content.overrides}
     return [
         Pair(text(key), text(value), any(key == each or key.startswith(f"{each}.") for each in typed))

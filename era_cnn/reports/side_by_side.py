@@ -130,9 +130,10 @@ def _classes(sides: Sequence[Side]) -> list[list[object]]:
 def _recalls(content: RunContent) -> list[Cell]:
     if content.predictions is None:
         return []
-    counts = content.predictions.confusion
-    shares = [(int(row[number]), int(row.sum())) for number, row in enumerate(counts)]
-    return [Cell(percent(right / all_), str(right / all_)) if all_ else Cell("no images", "") for right, all_ in shares]
+    counts = content.predictions.by_class.tolist()
+    return [
+        Cell(percent(right / all_), str(right / all_)) if all_ else Cell("no images", "") for all_, _, right in counts
+    ]
 
 
 @dataclass(frozen=True)

@@ -141,7 +141,7 @@ def why_no_best(found: Sequence[Group]) -> Iterator[str]:
     if has_other_data:
         yield "the data differs"
     if differing:
-        yield f"{', '.join(differing)} differ{'s' if len(differing) == 1 else ''}"
+        yield they_differ(differing)
     if len({len(group.rows) for group in found}) > 1:
         yield "the settings have different numbers of results"
     elif any(group.unfinished for group in found):
@@ -150,6 +150,11 @@ def why_no_best(found: Sequence[Group]) -> Iterator[str]:
 
 def _differ(rows: Sequence[Row], key: str) -> bool:
     return len({row.effective.get(key) for row in rows}) > 1
+
+
+def they_differ(keys: Sequence[str]) -> str:
+    """Names keys and says that they differ: `a differs`, `a, b differ`."""
+    return f"{', '.join(keys)} differ{'s' if len(keys) == 1 else ''}"
 
 
 def decides_what_is_measured(key: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,8 @@ from era_cnn.reports.columns import columns
 from era_cnn.reports.comparisons import compared
 from era_cnn.reports.page import Cell, Fact, Grid, text
 from era_cnn.reports.rows import SEED, Row
-from era_cnn.reports.statistics import Group, best, criterion, groups
-from era_cnn.reports.tables import ACCURACIES, accuracies_of, keys_of_settings, note, setting_text
+from era_cnn.reports.statistics import Group, best, criterion, groups, lost
+from era_cnn.reports.tables import ACCURACIES, accuracies_of, groups_table, keys_of_settings, note, setting_text
 from era_cnn.reports.verdicts import section_of
 
 MOST_VALUES = 12
@@ -41,37 +42,37 @@ def sections_of(rows: Sequence[Row], base: Path) -> dict[str, Any]:
     done = [row for row in rows if row.result]
     return {
         "path": text(base),
-        "headline": _headline(rows, done),
+        "headline": _headline(rows),
         "facts": list(_facts(rows, done)),
         "failed": [text(each) for each in _failures(rows, base)],
         "charts": [page.figure(chart) for chart in sweep_charts(done)],
-        "settings": _settings(done) if len(groups(done)) > 1 else None,
-        "note": note(done),
-        "comparison": _comparison(done),
+        "settings": _settings(rows) if len([*groups(rows), *lost(rows)]) > 1 else None,
+        "note": note(rows),
+        "comparison": _comparison(rows),
         "runs": _runs(rows, base),
     }
 
 
-def _headline(rows: Sequence[Row], done: Sequence[Row]) -> str:
+def _headline(rows: Sequence[Row]) -> str:
     finished = sum(row.outcome.state in DONE for row in rows)
     rest = len(rows) - finished
     said = f"{finished} of {amount(len(rows), 'run')} done" + (f", {rest} failed or interrupted." if rest else ".")
-    if winners := best(groups(done)):
-        keys = _keys(done)
-        said += f" Best setting: {text(setting_text(keys, winners[0]))}."
+    if winners := best(groups(rows)):
+        said += f" Best setting: {text(setting_text(keys_of_settings(rows), winners[0]))}."
     return said
 
 
 def _facts(rows: Sequence[Row], done: Sequence[Row]) -> Iterator[Fact]:
     yield Fact("Runs", f"{len(done)}", f"of {len(rows)} have a result")
-    found = groups(done)
-    yield Fact("Settings", str(len(found)), f"{len({row.seed for row in done})} seeds")
+    found = groups(rows)
+    yield Fact("Settings", str(len(found) + len(lost(rows))), f"{len({row.seed for row in done})} seeds")
     name = criterion(found)
     if winners := best(found):
         title = next(key for key, value in ACCURACIES.items() if value == name)
         yield Fact("Best setting", f"{winners[0].spread(name)} %", f"mean {title} accuracy, n = {winners[0].n}")
     if seconds := sum(row.result["seconds"] for row in done if row.result):
-        yield Fact("Training time", f"{seconds / 60:,.1f} min", "of all runs, without evaluations")
+        shown = f"{seconds / 60:,.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
+        yield Fact("Training time", shown, "of all runs, without evaluations")
 
 
 def _failures(rows: Sequence[Row], path: Path) -> Iterator[str]:
@@ -92,11 +93,12 @@ def sweep_charts(done: Sequence[Row]) -> Iterator[Chart]:
     if len(keys) == 2:
         yield _by_two_keys(keys[0], keys[1], groups(done), measure)
     found = [group for group in groups(done) if len(group.rows) > 1]
-    if 1 <= len(found) <= MOST_SETTINGS:
+    is_shown_by_key = len(keys) == 1 and len({row.cells(keys) for row in done}) <= MOST_VALUES
+    if not is_shown_by_key and 1 <= len(found) <= MOST_SETTINGS:
         series = {
             ", ".join(group.rows[0].cells(keys)) or "all": [measure.of(row) for row in group.rows] for group in found
         }
-        alt = "The runs of each setting; the line is their mean."
+        alt = f"{measure.title.capitalize()} of the runs of each setting; the line is their mean."
         yield charts.categories("seeds", alt, series, x=", ".join(keys), y=measure.title)
     if len({row.result["params"] for row in done if row.result}) > 1:
         sizes = [(float(row.result["params"]), measure.of(row)) for row in done if row.result]
@@ -130,6 +132,7 @@ def _by_key(name: str, key: str, done: Sequence[Row], measure: _Measure) -> Char
         lowest, highest = min(pairs)[0], max(pairs)[0]
         return charts.points(name, alt, {key: pairs}, x=key, y=measure.title, log=lowest > 0 and highest / lowest > 20)
     ordered = sorted(values, key=lambda value: (numbers[value] is None, numbers[value] or 0.0, value))
+    alt = f"{measure.title.capitalize()} by {key}; the line is the mean of the runs."
     return charts.categories(name, alt, {value: values[value] for value in ordered}, x=key, y=measure.title)
 
 
@@ -154,30 +157,19 @@ def _keys(rows: Sequence[Row]) -> list[str]:
     return [key for key in columns(rows) if key != SEED]
 
 
-def _settings(done: Sequence[Row]) -> Grid:
-    keys, accuracies = _keys(done), accuracies_of(done)
-    found = groups(done)
-    winners = best(found)
-    rows: list[list[object]] = [
-        [
-            *map(_sortable, group.rows[0].cells(keys)),
-            group.n,
-            *(Cell(group.spread(name), f"{group.mean(name)}") for name in accuracies.values()),
-            int(group.mean("params") or 0),
-            "best" if group in winners else "",
-        ]
-        for group in found
-    ]
-    return page.grid([*keys, "n", *accuracies, "parameters", "note"], rows, [*accuracies, "parameters"])
+def _settings(rows: Sequence[Row]) -> Grid:
+    head, lines = groups_table(rows)
+    titles = [title or "note" for title in head]
+    return page.grid(titles, [[_sortable(cell) for cell in line] for line in lines], [*accuracies_of(rows), "params"])
 
 
-def _comparison(done: Sequence[Row]) -> dict[str, Any] | None:
+def _comparison(rows: Sequence[Row]) -> dict[str, Any] | None:
     """Each setting beside the first one, with the test of their difference and what it means."""
-    found = groups(done)
+    found = groups(rows)
     if len(found) < 2:
         return None
     how = "the first setting; choose another with era-cnn compare … --baseline KEY=VALUE"
-    section = section_of(compared(found, found[0]), keys_of_settings(done), how)
+    section = section_of(compared(found, found[0]), keys_of_settings(rows), how)
     sentences = [text(sentence) for sentence in section.sentences if sentence]
     return {"grid": page.grid(*section.table) if section.table else None, "sentences": sentences}
 
@@ -201,4 +193,6 @@ def _percent(value: Any) -> Cell:
 
 
 def _sortable(value: str) -> Cell:
-    return Cell(text(value))
+    """A cell that is sorted by its number, by the mean of mean ± sd, or by the lower end of an interval."""
+    found = re.fullmatch(r"\[?(-?[\d.,]*\d)( ± .*|, .*\])?", value)
+    return Cell(text(value), found[1].replace(",", "") if found else None)

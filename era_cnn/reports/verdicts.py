@@ -8,7 +8,7 @@ from era_cnn.errors import RunFolderError, amount
 from era_cnn.reports.comparisons import MCNEMAR, PAIRED, WELCH, Comparison, read_tested
 from era_cnn.reports.formats import Section, Table, interval_text
 from era_cnn.reports.inference import LEVEL, MOST_SEEDS, POWER, Difference, wilson_interval
-from era_cnn.reports.statistics import Group
+from era_cnn.reports.statistics import Group, they_differ
 from era_cnn.reports.tables import setting_text
 
 MOST_SENTENCES = 12
@@ -140,8 +140,8 @@ def _remarks(comparison: Comparison) -> Iterator[str]:
             else "1 seed without a result is left out."
         )
     if comparison.trained_differently:
-        keys = ", ".join(comparison.trained_differently)
-        yield f"They were trained on other images or for fewer epochs: {keys} differs."
+        differing = they_differ(comparison.trained_differently)
+        yield f"They were trained on other images or for fewer epochs: {differing}."
 
 
 def _numbers(comparison: Comparison, difference: Difference) -> Iterator[str]:

@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from era_cnn.data.batches import Normalise
 from era_cnn.errors import ConfigError
 from era_cnn.models.gradcam import grad_cam
-from era_cnn.reports.answers import MOST_PER_CELL, MOST_SIDE, probabilities
+from era_cnn.reports.answers import MOST_IMAGES, MOST_PER_CELL, MOST_SIDE, probabilities
 from era_cnn.runs.parts import Parts
 
-MOST_ERRORS = 1_000
 NUM_AUGMENTED = 24
 NUM_EXPLAINED = 12
 MOST_FILTERS = 64
@@ -61,7 +60,7 @@ def _errors(predictions: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
     for index in wrong[np.argsort(-confidences[wrong], kind="stable")].tolist():
         kind = int(labels[index]), int(predicted[index])
         counts[kind] = counts.get(kind, 0) + 1
-        if counts[kind] <= MOST_PER_CELL and len(kept) < MOST_ERRORS:
+        if counts[kind] <= MOST_PER_CELL and len(kept) < MOST_IMAGES:
             kept.append(index)
     return np.array(kept, dtype=np.int64)
 

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any
 import era_cnn
 from era_cnn.compose.words import CONFIG_MODULE, Words
 from era_cnn.config.plugins import config_folders
-from era_cnn.config.sections import NoEffect, Section
-from era_cnn.config.settings import as_typed_value
 from era_cnn.errors import ConfigError, StorageError, harmless
 from era_cnn.folders.storage import files_sha256, write_atomically
 from era_cnn.paths import cache_dir
@@ -156,37 +154,6 @@ def describe(config: RunConfig) -> tuple[Summary, list[str]]:
     check_network(config, may_miss_target=True)  # before memory for the weights is allocated
     network = build_from_config(config, may_miss_target=True)
     return summarise(network, config.info.shape), list(target_problems(network, config))
-
-
-def describe_recipe(config: RunConfig) -> list[str]:
-    """The lines about data, augmentation, optimizer, schedule and trainer: what differs from a key's default."""
-    info = config.info
-    shape = "×".join(map(str, info.shape))
-    split = config.data.val_size  # taken from the training images
-    sizes = {"training": info.train_size - split, "validation": info.val_size + split, "test": info.test_size}
-    images = " + ".join(f"{size:,} {name}" for name, size in sizes.items() if size)
-    parts = {
-        "Data": f"{config.data.name}, {images} images of {shape} in {info.num_classes} classes",
-        "Augmentation": "; ".join(_named(name, each) for name, each in config.augmentation.chosen().items()) or "none",
-        "Optimizer": _named(config.optimizer.name, config.optimizer),
-        "Schedule": _named(config.scheduler.name, config.scheduler),
-        "Training": _values(config.trainer),
-    }
-    return [f"{part}: {text}" for part, text in parts.items()]
-
-
-def _named(name: str, section: Section) -> str:
-    return f"{name}, {values}" if (values := _values(section)) else name
-
-
-def _values(section: Section) -> str:
-    """The keys of a section that can change the result and have no default, or another value than that."""
-    values = {
-        key: as_typed_value(value)
-        for key, value in section.model_dump(exclude_defaults=True).items()
-        if key != "name" and NoEffect() not in type(section).model_fields[key].metadata
-    }
-    return harmless(", ".join(f"{key} {value}" for key, value in values.items()))
 
 
 def describe_decay(config: RunConfig) -> list[str]:

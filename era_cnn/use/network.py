@@ -173,12 +173,12 @@ class Run:
 
         Args:
             images: Image files, prepared as those of the data set were; or a uint8 array as the data set holds them,
-                (N, C, H, W) or (N, H, W, C), and of grey images also (N, H, W).
+                (N, C, H, W) or (N, H, W, C), and of grey images also (N, H, W); or a list of such images.
             checkpoint: The weights, as for `network`.
             device: As for `evaluate`.
 
         Raises:
-            ConfigError: If the array has another type or shape; also as `network`.
+            ConfigError: If the images have another type or shape; also as `network`.
             DataError: If a file can't be read as an image; lists all of them.
             RunFolderError: As `network`.
         """

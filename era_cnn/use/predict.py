@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,8 +34,8 @@ from era_cnn.use.evaluate import usable_device
 from era_cnn.use.network import Run, Trained, Which
 from era_cnn.use.preparing import Preparer, image_files, unreadable
 
-Images = NDArray[np.uint8] | str | Path | Sequence[str | Path]
-"""An array, the path of an image or of a folder of images, or several of these paths."""
+Images = NDArray[np.uint8] | Sequence[NDArray[np.uint8]] | str | Path | Sequence[str | Path]
+"""An array, a list of arrays, the path of an image or of a folder of images, or several of these paths."""
 
 ORDINALS = ("class", "second", "third")
 
@@ -78,7 +78,14 @@ def prepared_images(config: RunConfig, images: Images) -> NDArray[np.uint8]:
     """Images (N, C, H, W) as the data set holds them, from any of the forms that `Run.predict` takes."""
     if hasattr(images, "__array__"):
         return _as_images(np.asarray(images), config.info)
-    return _from_files(config, [images] if isinstance(images, str | Path) else list(images))
+    is_several = isinstance(images, Iterable) and not isinstance(images, str)
+    several: list[Any] = list(images) if is_several else [images]  # type: ignore[arg-type]
+    if all(isinstance(each, str | Path) for each in several):
+        return _from_files(config, several)
+    if all(hasattr(each, "__array__") for each in several) and len({np.shape(each) for each in several}) == 1:
+        return _as_images(np.stack([np.asarray(each) for each in several]), config.info)
+    kinds = ", ".join(sorted({type(each).__name__ for each in several}))
+    raise ConfigError([f"images must be paths, or arrays of one shape, got {kinds}. Give one, or a list of them."])
 
 
 def answers(trained: Trained, config: RunConfig, images: NDArray[np.uint8]) -> Predicted:
@@ -107,7 +114,7 @@ def _as_images(array: NDArray[Any], info: DataInfo) -> NDArray[np.uint8]:
 def _from_files(config: RunConfig, paths: Sequence[str | Path]) -> NDArray[np.uint8]:
     _, prepared, problems = Preparer(config).read_all(image_files([Path(path) for path in paths]))
     if problems:
-        raise DataError(" ".join(unreadable(path, reason) for path, reason in problems.items()))
+        raise DataError(" ".join(unreadable(path, reason, "Leave it out.") for path, reason in problems.items()))
     return np.stack(prepared)
 
 

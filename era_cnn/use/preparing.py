@@ -90,9 +90,9 @@ class Preparer:
         return good, [found for path in good if not isinstance(found := read[path], str)], problems
 
 
-def unreadable(path: Path, reason: str) -> str:
+def unreadable(path: Path, reason: str, advice: str = "It was skipped.") -> str:
     """The message about a file that is no image."""
-    return f"{path} must be an image that can be read, got: {reason.rstrip('.')}. It was skipped."
+    return f"{path} must be an image that can be read, got: {reason.rstrip('.')}. {advice}"
 
 
 def _decoded(path: Path, decoder: Decoder) -> Decoded | str:

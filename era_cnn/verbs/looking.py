@@ -44,6 +44,7 @@ def describe(line: Line) -> int:
     parser.add_argument("--keys", nargs="?", const="", metavar="GROUP_OR_KEY", help=help_)
     args = parsed(parser, line)
     from era_cnn.compose.composition import compose_run
+    from era_cnn.config.recipe import recipe_of
 
     if args.keys is not None and args.profile:
         raise ConfigError(["--keys must be used without --profile, got both. Remove one."])
@@ -54,10 +55,11 @@ def describe(line: Line) -> int:
         return _list_keys(config, args.keys)
     from era_cnn.runs.notes import notes_on_fields
     from era_cnn.use.catalogue import describe as summarize
-    from era_cnn.use.catalogue import describe_decay, describe_recipe
+    from era_cnn.use.catalogue import describe_decay
 
     summary, misses = summarize(config)
-    say(*summary.table().splitlines(), *notes_on_fields(summary), "", *describe_recipe(config), *describe_decay(config))
+    recipe = [f"{title}: {values}" for title, values in recipe_of(config).items()]
+    say(*summary.table().splitlines(), *notes_on_fields(summary), "", *recipe, *describe_decay(config))
     if args.profile:
         from era_cnn.use.layer_profile import profile_layers
 

@@ -262,12 +262,16 @@ def test_a_baseline_that_is_not_one_setting_is_refused(typed: list[str], message
 def test_what_is_missing_hides_nothing(command: Command) -> None:
     write_run(Path("run"))
     Path("empty").mkdir()
-    code, out, err = command("compare", "nowhere", "run", "empty")
+    Path("test").mkdir()
+    Path("test/find_lr.json").touch()
+    code, out, err = command("compare", "nowhere", "test", "run", "empty")
     assert code == 4
     assert " completed " in out
-    assert err.startswith("RUN must be the folder of a run, got ")
-    assert "nowhere'" in err
-    assert err.endswith("empty must hold runs or sweeps, got none. Give their folder, or one that contains them.\n")
+    nowhere, test, empty = err.splitlines()
+    assert nowhere.startswith("RUN must be the folder of a run, got ")
+    assert "nowhere'" in nowhere
+    assert test.startswith("RUN must be the folder of a run, not of a learning-rate test, got ")
+    assert empty.endswith("empty must hold runs or sweeps, got none. Give their folder, or one that contains them.")
 
 
 def test_json_is_complete_and_has_null_for_what_is_missing(command: Command) -> None:

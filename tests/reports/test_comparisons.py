@@ -212,19 +212,25 @@ def test_settings_are_not_compared_on_other_data(changes: dict[str, Any], more: 
 
 
 @pytest.mark.parametrize(
-    "changes", [{"data.val_size": 100}, {"trainer.limit_train_images": 50}, {"trainer.limit_epochs": 1}]
+    ("changes", "differing"),
+    [
+        ({"data.val_size": 100}, "data.val_size differs."),
+        ({"trainer.limit_train_images": 50}, "trainer.limit_train_images differs."),
+        (
+            {"trainer.limit_epochs": 1, "trainer.limit_train_images": 50},
+            "trainer.limit_epochs, trainer.limit_train_images differ.",
+        ),
+    ],
 )
 def test_settings_that_were_trained_on_other_images_are_compared_with_a_remark(
-    changes: dict[str, Any], tmp_path: Path
+    changes: dict[str, Any], differing: str, tmp_path: Path
 ) -> None:
     rows = [row_of(tmp_path / f"{seed}", {"seed": seed}, final=0.5 + seed / 10) for seed in (1, 2)]
     rows += [row_of(tmp_path / f"other{seed}", {"seed": seed, **changes}) for seed in (1, 2)]
     found = groups(rows)
     (comparison,) = compared(found, found[0])
     assert comparison.test == PAIRED
-    assert f"They were trained on other images or for fewer epochs: {next(iter(changes))} differs." in said(
-        [comparison]
-    )
+    assert f"They were trained on other images or for fewer epochs: {differing}" in said([comparison])
 
 
 def _archive(**arrays: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -13,21 +14,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from era_cnn.errors import RunFolderError
 from era_cnn.folders.arrays import write_arrays
 from era_cnn.folders.outcome import read_outcome
 from era_cnn.folders.run import RunFolder
 from era_cnn.reports import charts
+from era_cnn.reports.answers import MOST_IMAGES
 from era_cnn.reports.content import read_run, reference_curve
 from era_cnn.reports.handin import BEGIN, END, as_markdown
 from era_cnn.reports.report import write_run_report
 from era_cnn.reports.rows import read_rows
-from era_cnn.reports.run_report import RunCharts, confusion_chart, curves, run_page
+from era_cnn.reports.run_report import RunCharts, confusion_chart, curves, filters_sheet, network_chart, run_page
 from era_cnn.reports.sweep_report import sweep_charts, sweep_page
 from era_cnn.training.history import EpochMetrics, Scores
 from era_cnn.training.windows import Steps
-from tests.reports.made import SCHEMA_1, write_run
+from tests.reports.made import SCHEMA_1, row_of, write_run
 
 Command = Callable[..., tuple[int, str, str]]
 CLASSES = ["cat", "dog", "<b>bird</b>"]
@@ -133,6 +136,18 @@ def test_a_report_has_the_numbers_of_the_run(tmp_path: Path) -> None:
     assert all(image.get("alt") for image in page.all("img"))
 
 
+def test_a_report_has_the_recipe_at_a_glance(tmp_path: Path) -> None:
+    folder = whole_run(tmp_path / "run")
+    content = read_run(folder)
+    assert content.recipe["Data"] == "digits, 1,437 training + 360 test images of 1×28×28 in 10 classes"
+    assert list(content.recipe) == ["Data", "Augmentation", "Optimizer", "Schedule", "Training"]
+    page = page_of(folder)
+    assert all(values in page.text for values in content.recipe.values())
+    _changed(folder.path / "config.yaml", "name: digits", "name: unheard_of")
+    assert read_run(folder).recipe == {}
+    assert "Optimizer" not in page_of(folder).text
+
+
 def test_a_report_requests_nothing(tmp_path: Path) -> None:
     page = page_of(whole_run(tmp_path / "run"))
     addresses = [
@@ -169,6 +184,54 @@ def test_many_classes_have_no_picture_of_their_matrix(tmp_path: Path) -> None:
     folder.write_predictions({"labels": labels, "predicted": labels, "logits": np.eye(31, dtype=np.float32)})
     (folder.path / "samples.npz").unlink()
     assert list(confusion_chart(read_run(folder))) == []
+
+
+def test_the_filters_of_colour_images_are_in_colour() -> None:
+    red = np.zeros((17, 3, 2, 2), np.float32)
+    red[:, 0] = 0.5
+    sheet = filters_sheet(red)
+    assert sheet.shape == (3, 50, 470)  # two rows, each weight 10 pixels high
+    assert sheet[:, 0, 0].tolist() == [255, 128, 128]
+    grey = filters_sheet(-red[:, :2])  # of other numbers of channels, their mean
+    assert grey.shape == (1, 50, 470)
+    assert grey[:, 0, 0].tolist() == [0]
+    assert filters_sheet(np.zeros((1, 1, 2, 2), np.float32)).tolist() == np.full((1, 20, 20), 128).tolist()
+
+
+def test_the_commonest_errors_of_many_classes_stand_in_place_of_a_matrix(tmp_path: Path) -> None:
+    folder, size = whole_run(tmp_path / "run", names=[f"class {number}" for number in range(40)]), 40
+    labels = np.repeat(np.arange(size), 3)
+    predicted = np.where(labels == 7, 9, labels)
+    predicted[:2] = [1, 2]
+    folder.write_predictions({"labels": labels, "predicted": predicted, "logits": np.eye(size)[predicted]})
+    folder.write_samples({"error_index": np.array([21, 22]), "error_images": np.zeros((2, 1, 5, 7), np.uint8)})
+    content = read_run(folder)
+    page = page_of(folder)
+    assert content.predictions is not None
+    assert content.predictions.errors() == [(7, 9, 3), (0, 1, 1), (0, 2, 1)]
+    assert [link["href"] for link in page.all("a") if str(link["href"]).startswith("#cell")] == [
+        "#cell-7-9", "#cell-0-1", "#cell-0-2"
+    ]  # fmt: skip
+    assert "class 7 taken for class 9 (3)" in " ".join(str(each.get("aria-label")) for each in page.all("section"))
+    assert "1 more image is not shown" in page.text
+    assert not any(table.get("class") == "confusion" for table in page.all("table"))
+
+
+@pytest.mark.parametrize("always", [None, 1])
+def test_the_counts_of_each_class_are_those_of_the_matrix(tmp_path: Path, always: int | None) -> None:
+    found = read_run(whole_run(tmp_path / "run", always=always)).predictions
+    assert found is not None
+    counts = found.confusion
+    assert found.by_class.T.tolist() == [counts.sum(1).tolist(), counts.sum(0).tolist(), counts.diagonal().tolist()]
+
+
+def test_a_network_of_very_many_layers_is_not_drawn(tmp_path: Path) -> None:
+    folder = whole_run(tmp_path / "run")
+    assert network_chart(read_run(folder))
+    values = json.loads((folder.path / "summary.json").read_text(encoding="utf-8"))
+    folder.write_json("summary.json", {**values, "layers": values["layers"] * 251})
+    assert network_chart(read_run(folder)) is None
+    assert "Height: pixels" not in page_of(folder).text
 
 
 @pytest.mark.parametrize("always", [0, 1, 2])
@@ -276,6 +339,10 @@ def test_a_run_that_failed_has_a_report(tmp_path: Path) -> None:
         ("samples.npz", lambda path: _with_samples(path, filters=np.zeros((0, 1, 3, 3), np.float32))),
         ("samples.npz", lambda path: _with_samples(path, explained_maps=np.full((2, 2, 3), np.nan, np.float32))),
         ("samples.npz", lambda path: _with_samples(path, explained_maps=np.ones((1, 2, 3), np.float32))),
+        ("samples.npz", lambda path: _with_samples(path, augmented=np.zeros((MOST_IMAGES + 1, 1, 5, 7), np.uint8))),
+        ("samples.npz", lambda path: _with_samples(path, filters=np.ones((MOST_IMAGES + 1, 1, 3, 3), np.float32))),
+        ("samples.npz", lambda path: _with_samples(path, filters=np.full((4, 1, 3, 3), np.nan, np.float32))),
+        ("predictions.npz", lambda path: write_arrays(path, _predictions(logits=np.zeros((2, 2**16 + 1), np.float16)))),
         ("provenance.json", lambda path: path.write_text('{"command": 5}')),
         ("provenance.json", lambda path: path.write_text('{"command": [1]}')),
         ("config.yaml", lambda path: path.write_text("schema: 99\n")),
@@ -359,10 +426,37 @@ def test_the_analysis_of_a_person_is_kept(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8") == mine
 
 
+def test_the_analysis_of_a_person_who_removed_its_marks_is_kept(tmp_path: Path) -> None:
+    folder = whole_run(tmp_path / "run")
+    write_run_report(folder)
+    path = folder.path / "report.md"
+    drafted = path.read_text(encoding="utf-8")
+    path.write_text(f"# Mine\n\n## Analysis\n\nThe weather.\n\n### More\n\n{drafted[drafted.index('## Layers') :]}")
+    write_run_report(folder)
+    mine = drafted[: drafted.index(BEGIN)] + f"{BEGIN}\nThe weather.\n\n### More\n" + drafted[drafted.index(END) :]
+    assert path.read_text(encoding="utf-8") == mine
+
+
+def test_a_page_without_an_analysis_is_left_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = whole_run(tmp_path / "run")
+    path = folder.path / "report.md"
+    path.write_text("# All mine\n")
+    write_run_report(folder)
+    assert path.read_text() == "# All mine\n"
+    assert capsys.readouterr().err.endswith(
+        "report.md must hold a section ## Analysis, got none. It was left as it is; remove it to have it written anew.\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("train", "test", "said"),
     [
         ([0.9, 0.999], [0.9, 0.95], "It overfits from epoch 2 on"),
+        (
+            [0.9, 0.999],
+            [0.85, 0.999],
+            "In 1 of 2 epochs, the first of them epoch 1, the training accuracy is more than",
+        ),
         ([0.9, 0.95], [0.9, 0.95], "It does not overfit"),
         ([0.9, 0.95], [0.95, 0.9], "The best epoch on the test images is 1; the epoch after that did not improve it"),
         ([0.9, 0.95], [0.9, 0.95], "The last epoch is the best on the test images"),
@@ -492,8 +586,48 @@ def test_the_spread_over_seeds_has_its_chart(tmp_path: Path) -> None:
     for number, (lr, seed) in enumerate([(0.01, 1), (0.01, 2), (0.02, 1), (0.02, 2)]):
         write_run(tmp_path / f"{number}", {"optimizer.lr": lr, "seed": seed}, final=0.5 + lr)
     rows = read_rows([read_outcome(path, None, ()) for path in sorted(tmp_path.iterdir())])
-    assert [chart.name for chart in sweep_charts(rows)] == ["key_0", "seeds"]
+    assert [chart.name for chart in sweep_charts(rows)] == ["key_0"]  # it has each run, and their means
     assert "Best setting: optimizer.lr=0.02." in Tags(sweep_page(rows, tmp_path)).text
+
+
+def test_the_spread_over_seeds_of_two_keys_has_its_chart(tmp_path: Path) -> None:
+    settings = itertools.product([0.01, 0.02], [0.0, 0.1], [1, 2])
+    rows = [
+        row_of(tmp_path / f"{number}", {"optimizer.lr": lr, "model.dropout": dropout, "seed": seed})
+        for number, (lr, dropout, seed) in enumerate(settings)
+    ]
+    assert [chart.name for chart in sweep_charts(rows)] == ["key_0", "key_1", "heatmap", "seeds"]
+
+
+def test_a_sweep_shows_the_seeds_and_settings_without_a_result(tmp_path: Path) -> None:
+    accuracies = {(0.01, 1): 0.5, (0.01, 2): 0.51, (0.01, 3): None, (0.02, 1): 0.7, (0.02, 2): 0.8, (0.02, 3): None}
+    accuracies |= {(0.5, seed): None for seed in (1, 2, 3)}
+    rows = [
+        row_of(tmp_path / f"{number}", {"optimizer.lr": lr, "seed": seed}, final=final)
+        for number, ((lr, seed), final) in enumerate(accuracies.items())
+    ]
+    said = " ".join(re.sub("<[^>]*>", " ", sweep_page(rows, tmp_path)).split())
+    assert "0.01 2 of 3 1 failed 50.50 ± 0.71" in said
+    assert "0.5 0 of 3 3 failed" in said
+    assert "[44.15, 56.85]" in said
+    assert "Best setting" not in said  # the terminal says so, too: seeds that failed might have changed it
+    assert "No best setting is chosen: some runs have no result." in said
+    assert "Seeds that failed have no accuracy" in said
+
+
+@pytest.mark.draw
+def test_the_legend_of_many_lines_does_not_cover_them() -> None:
+    points = [(1.0, 0.5), (2.0, 0.6)]
+
+    def figure_of(count: int) -> Figure:
+        figure = Figure()
+        series = {f"run {number}": points for number in range(count)}
+        charts.lines("many", "Many lines.", series, x="epoch", y="accuracy").draw(figure, charts.LIGHT)
+        return figure
+
+    assert figure_of(2).axes[0].get_legend()
+    many = figure_of(12)
+    assert (many.axes[0].get_legend(), len(many.legends)) == (None, 1)
 
 
 def test_a_sweep_ends_with_one_report_for_all_jobs(command: Command, with_reports: None) -> None:

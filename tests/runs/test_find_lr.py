@@ -130,4 +130,4 @@ def test_its_folder_is_not_taken_for_a_run(found: LrTest, command: Command) -> N
     assert err.startswith("RUN must be the folder of a run, not of a learning-rate test, got '")
     assert err.endswith("Read find_lr.json in it.\n")
     code, _, err = command("compare", str(found.path))
-    assert (code, err.count("\n")) == (2, 1)
+    assert (code, err.count("\n")) == (4, 1)

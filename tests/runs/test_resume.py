@@ -331,7 +331,7 @@ def test_what_is_no_run_is_left_as_it_is(command, tmp_path: Path) -> None:
     )
     code, _, err = command("replay", "foreign")
     assert code == 2
-    assert "RUN must be the folder of a run, got 'foreign, that of a sweep'. Give the folder of one of its jobs." in err
+    assert "RUN must be the folder of a run, not of a sweep, got 'foreign'. Give the folder of one of its jobs." in err
     assert [path.name for path in (tmp_path / "foreign").iterdir()] == ["multirun.yaml"]
 
 

@@ -98,7 +98,7 @@ def test_a_sweep_is_refused(verb: str, command, tmp_path: Path) -> None:
     (tmp_path / "sweep" / "multirun.yaml").touch()
     code, _, err = command(verb, "sweep", *VERBS[verb])
     assert code == 2
-    assert "RUN must be the folder of a run, got 'sweep, that of a sweep'." in err
+    assert "RUN must be the folder of a run, not of a sweep, got 'sweep'." in err
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -266,16 +267,30 @@ def test_wrong_options_have_a_message(
         (np.zeros((28, 28), np.uint8), r"got uint8 of shape \(28, 28\)"),
         (np.zeros((0, 28, 28), np.uint8), r"got uint8 of shape \(0, 1?"),
         (np.zeros((2, 3, 28, 28), np.uint8), r"got uint8 of shape \(2, 3, 28, 28\)"),
+        ([np.zeros((27, 28), np.uint8)], r"got uint8 of shape \(1, 27, 28\)"),
+        ([np.zeros((28, 28), np.uint8), np.zeros((9, 28), np.uint8)], r"images must be paths, or arrays of one shape, got ndarray\."),
+        ([np.zeros((28, 28), np.uint8), "a.png"], r"got ndarray, str\. Give one, or a list of them\."),
+        (5, r"images must be paths, or arrays of one shape, got int\."),
+        (None, r"got NoneType\."),
     ],
 )  # fmt: skip
-def test_arrays_of_another_kind_are_refused(images: np.ndarray, message: str, run: Run) -> None:
+def test_images_of_another_kind_are_refused(images: Any, message: str, run: Run) -> None:
     with pytest.raises(ConfigError, match=message):
         run.predict(images)
 
 
+def test_a_list_of_arrays_is_predicted_as_one_array(run: Run) -> None:
+    images = np.random.default_rng(1).integers(0, 256, (3, 28, 28), np.uint8)
+    expected = run.predict(images).logits
+    assert np.array_equal(run.predict(list(images)).logits, expected)
+    assert np.array_equal(run.predict([image[None] for image in images]).logits, expected)
+
+
 def test_in_python_a_file_that_is_no_image_is_an_error(run: Run, pngs: Path, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no image")
-    with pytest.raises(DataError, match=r"a\.png must be an image that can be read, .* b\.png must be an image"):
+    with pytest.raises(
+        DataError, match=r"a\.png must be an image that can be read, .* b\.png must be an image.* Leave it out\."
+    ):
         run.predict([pngs / "000.png", "a.png", "b.png"])
     with pytest.raises(ConfigError, match="IMAGE must name at least one image"):
         run.predict([])

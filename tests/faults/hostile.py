@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from tests.faults.campaigns import workplace
 from tests.faults.disk import Disk, last_at
@@ -345,11 +346,11 @@ def _cases(bases: Path, seed: int, only: str) -> list[Case]:
 
 
 VERBS = {
-    "completed": ("resume", "replay", "compare", "list", "report", "eval"),
+    "completed": ("resume", "replay", "compare", "list", "report", "eval", "predict"),
     "interrupted": ("resume", "replay", "compare", "list"),
-    "sweep": ("resume", "compare", "list"),
+    "sweep": ("resume", "compare", "list", "report"),
 }
-"""The commands that each of the folders is given to; a report takes seconds, so it is tried where all files are."""
+"""The commands that each of the folders is given to."""
 
 
 def _all_cases(bases: Path, changes: int, seed: int) -> Iterator[Case]:
@@ -449,7 +450,11 @@ def _try(case: Case, base: Path, place: Path, sabotage: str, expected: dict[str,
     os.utime(outside / "secret", (0, 10**9))
     is_inside = "second name" in case.harm_name  # a file of the folder as well: it may be read, but not written to
     before = _seen(outside, with_reads=not is_inside)
-    child = Child([case.verb, str(folder)], place / "inside", SABOTAGES[sabotage])
+    words = [case.verb, str(folder)]
+    if case.verb == "predict":
+        words.append(str(place / "image.png"))
+        Image.new("L", (28, 28)).save(words[-1])
+    child = Child(words, place / "inside", SABOTAGES[sabotage])
     code = child.wait(TIMEOUT_SECONDS)
     report.tried += 1
     text = child.err + (child.where / "out.txt").read_text(encoding="utf-8", errors="replace")
@@ -487,6 +492,7 @@ ALLOWED = {
     "list": (0, 4),
     "report": (0, 4),
     "eval": (0, 1, 2, 3, 4),
+    "predict": (0, 2, 4),
     "replay": (0, 1, 2, 4),
     "resume": (0, 1, 2, 3, 4),
 }

@@ -344,8 +344,7 @@ def test_ctrl_c_while_all_is_imported_says_one_word(tmp_path: Path) -> None:
     time.sleep(0.5)  # into the imports, which take seconds
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err == "Stopped.\n"
+    assert (process.returncode, err) == (130, "Stopped.\n")
 
 
 def children_of(pid: int) -> dict[int, str]:

@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -61,7 +62,19 @@ _signals: list[int] = []
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
     _signals.append(number)
+    if _is_importing("torch"):  # nothing is to be saved, and in its native code an exception may abort the process
+        with suppress(RuntimeError):  # the signal came while standard error was written to
+            _say_stopped(number)
+        os._exit(flushed(exit_code_of(number)))
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
+def _is_importing(name: str) -> bool:
+    return bool(getattr(getattr(sys.modules.get(name), "__spec__", None), "_initializing", False))
+
+
+def _say_stopped(number: int) -> None:
+    complain("Stopped." if number == signal.SIGINT else "Terminated.")
 
 
 def report(error: BaseException) -> int | None:
@@ -69,7 +82,8 @@ def report(error: BaseException) -> int | None:
     # An interrupted library may raise an exception other than the one that interrupted it.
     if _signals or not isinstance(error, Exception):
         number = signal.SIGINT if isinstance(error, KeyboardInterrupt) else _signals[-1]
-        return _ended("Stopped." if number == signal.SIGINT else "Terminated.", exit_code_of(number))
+        _say_stopped(number)
+        return exit_code_of(number)
     if isinstance(error, EraCnnError):
         return _ended(str(error), error.exit_code)
     if isinstance(error, BrokenPipeError):

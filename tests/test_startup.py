@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -123,3 +124,23 @@ def test_other_code_has_another_memory(cache_dir: Path, monkeypatch: pytest.Monk
     (package / "__init__.py").write_text("", encoding="utf-8")
     monkeypatch.setattr(module.era_cnn, "__file__", str(package / "__init__.py"))
     assert module._digest() != before
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("number", "code", "said"), [(signal.SIGINT, 130, "Stopped."), (signal.SIGTERM, 143, "Terminated.")]
+)
+def test_a_signal_during_the_import_of_torch_ends_the_command_at_once(
+    number: int, code: int, said: str, tmp_path: Path
+) -> None:
+    """In native code, an exception may end as an abort."""
+    (tmp_path / "torch").mkdir()
+    text = f"import os\ntry:\n    os.kill(os.getpid(), {int(number)})\nexcept BaseException:\n    os.abort()\n"
+    (tmp_path / "torch" / "__init__.py").write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "era_cnn", "describe", "experiment=model_3", "model.dropout=0.1"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", f"{said}\n")

@@ -10,6 +10,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # Else no test would see what the interpreter does with output that it could not write until it ends.
 unexport PYTHONUNBUFFERED
 
+# The tests that have targets of their own.
+ELSEWHERE := --ignore tests/benchmarks --ignore tests/browser --ignore tests/compiler \
+	--ignore tests/faults --ignore tests/portability --ignore tests/test_packaging.py --ignore tests/sweeps/test_plugins.py
+
 # The pages with figures of records, besides those of experiments/.
 WITH_FIGURES = $(shell grep -lsr --include='*.md' '^<!-- records: ' README.md docs)
 
@@ -43,10 +47,10 @@ run: install ## train a complete run on the embedded digits
 	$(BIN)/era-cnn experiment=model_4_digits
 
 test: install ## run the tests, except the slow ones, and those of the wheel, launcher plugins, compiler, benchmarks and fault injection
-	$(BIN)/python -m pytest -m "not (slow or process)" --ignore tests/benchmarks --ignore tests/browser --ignore tests/compiler --ignore tests/faults --ignore tests/portability --ignore tests/test_packaging.py --ignore tests/sweeps/test_plugins.py --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
+	$(BIN)/python -m pytest -m "not (slow or process)" $(ELSEWHERE) --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10
 
 test-slow: install ## run the slow tests: optional packages from end to end, complete trainings, interpreters of their own
-	$(BIN)/python -m pytest -m "slow or process" --ignore tests/benchmarks --ignore tests/browser --ignore tests/compiler --ignore tests/faults --ignore tests/portability --ignore tests/test_packaging.py --ignore tests/sweeps/test_plugins.py --durations 10
+	$(BIN)/python -m pytest -m "slow or process" $(ELSEWHERE) --durations 10
 
 test-wheel: install ## test the wheel in a separate environment
 	$(BIN)/python -m pytest tests/test_packaging.py

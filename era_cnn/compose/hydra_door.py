@@ -12,7 +12,7 @@ import os
 import pickle
 import re
 import threading
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -255,7 +255,7 @@ class Loader(ConfigLoaderImpl):
     ) -> Composed:
         """Every composition ends here, whichever public method of Hydra started it."""
         self.check_overrides(config_name, overrides)
-        with self.limits(), _options_by_name.only_where_needed():
+        with self.limits(), _options_by_name.replaced():
             try:
                 composed = self._from_base(config_name, overrides, run_mode)
                 if composed is None:
@@ -360,38 +360,56 @@ class Loader(ConfigLoaderImpl):
         return self.repository.get_group_options(group_name, results_filter)
 
 
-HARMLESS = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra/launcher", "hydra/sweeper")
+INDEPENDENT = ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra/launcher", "hydra/sweeper")
 """The keys and groups of Hydra that are like those of the run: nothing else in a config depends on them."""
 
 
 def _changes_hydra(override: Override) -> bool:
     """Whether an override may change how Hydra itself composes."""
-    return bool(re.match(r"hydra\b", override.key_or_group)) and override.key_or_group not in HARMLESS
+    return bool(re.match(r"hydra\b", override.key_or_group)) and override.key_or_group not in INDEPENDENT
 
 
-class _OptionsByName:
-    """Temporarily spares Hydra a fifth of a composition: the options that a defaults list may refer to as `${group}`.
-
-    Hydra collects them for every file, also if its defaults list refers to none, in which case nothing reads them.
-    """
+class _Replacement(ABC):
+    """Something global of Hydra or OmegaConf that is replaced within a context."""
 
     def __init__(self) -> None:
         self._lock, self._depth = threading.Lock(), 0
-        self._collect = defaults_list._create_interpolation_map
 
     @contextmanager
-    def only_where_needed(self) -> Iterator[None]:
-        """Collects them, within the context, only for a defaults list that refers to some."""
+    def replaced(self) -> Iterator[None]:
+        """Replaces it within the context; the last context to exit restores it."""
         with self._lock:
+            if not self._depth:
+                self._replace()
             self._depth += 1
-            defaults_list._create_interpolation_map = self._collect_if_needed  # type: ignore[assignment]
         try:
             yield
         finally:
             with self._lock:
                 self._depth -= 1
                 if not self._depth:
-                    defaults_list._create_interpolation_map = self._collect
+                    self._restore()
+
+    @abstractmethod
+    def _replace(self) -> None: ...
+
+    @abstractmethod
+    def _restore(self) -> None: ...
+
+
+class _OptionsByName(_Replacement):
+    """Spares Hydra a fifth of a composition: the options that a defaults list may refer to as `${group}`.
+
+    Hydra collects them for every file, also if its defaults list refers to none, in which case nothing reads them.
+    """
+
+    _collect = staticmethod(defaults_list._create_interpolation_map)
+
+    def _replace(self) -> None:
+        defaults_list._create_interpolation_map = self._collect_if_needed  # type: ignore[assignment]
+
+    def _restore(self) -> None:
+        defaults_list._create_interpolation_map = self._collect
 
     def _collect_if_needed(self, overrides: Any, defaults: list[InputDefault], self_added: bool) -> DictConfig:
         needed = any(each.is_interpolation() for each in defaults)
@@ -674,8 +692,8 @@ def select(parent: Container, key: str, *default: object) -> Any:
 HYDRAS_RESOLVERS = ("now", "hydra", "python_version")
 
 
-class Interpolations:
-    """Temporarily replaces OmegaConf's global resolvers, and its method that resolves interpolations.
+class Interpolations(_Replacement):
+    """Replaces OmegaConf's global resolvers, Hydra's own among them, and its method that resolves interpolations.
 
     Threads and contexts in which this is not active still get OmegaConf's own.
 
@@ -691,25 +709,10 @@ class Interpolations:
         is_active: Callable[[], bool],
         on_value: Callable[[Any], None],
     ) -> None:
+        super().__init__()
         self._resolvers, self._is_active, self._on_value = resolvers, is_active, on_value
-        self._lock, self._depth = threading.Lock(), 0
         self._before: dict[str, Any] = {}
         self._original = Container.resolve_parse_tree
-
-    @contextmanager
-    def replaced(self) -> Iterator[None]:
-        """Replaces them within the context, including Hydra's own resolvers; the last context to exit restores them."""
-        with self._lock:
-            if not self._depth:
-                self._replace()
-            self._depth += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._depth -= 1
-                if not self._depth:
-                    self._restore()
 
     def _replace(self) -> None:
         known = BaseContainer._resolvers

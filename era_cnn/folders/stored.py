@@ -58,10 +58,10 @@ def open_folder(path: Path) -> RunFolder:
     path = Path(expanded(str(path)))
     if is_sweep(path):
         rule = "be the folder of a run, not of a sweep"
-        raise ConfigError([problem("RUN", rule, str(path), "Give the folder of one of its jobs.")])
+        raise ConfigError([problem("RUN", rule, str(shown(path)), "Give the folder of one of its jobs.")])
     if os.path.lexists(path / LR_TEST):
         rule = "be the folder of a run, not of a learning-rate test"
-        raise ConfigError([problem("RUN", rule, str(path), f"Read {LR_TEST} in it.")])
+        raise ConfigError([problem("RUN", rule, str(shown(path)), f"Read {LR_TEST} in it.")])
     try:
         os.listdir(path)
         os.stat(os.path.join(path, "."))  # listing needs another permission than opening

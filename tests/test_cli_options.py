@@ -75,6 +75,7 @@ def test_options_that_name_nothing_are_refused(typed: list[str], message: str, c
         read_line(typed, VERBS)
 
 
+@pytest.mark.slow
 def test_a_folder_of_ones_own_counts_for_each_verb(command, own: Path, tmp_path: Path) -> None:
     for typed in (["--config-dir", "own", "models", "--json"], ["models", "-cd", "own", "--json"]):
         assert "mine" in [entry["experiment"] for entry in json.loads(command(*typed)[1])]

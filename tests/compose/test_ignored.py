@@ -320,17 +320,21 @@ def test_only_the_folder_itself_may_hold_other_files(own: Path, command) -> None
     assert f"{path} must end in .yaml" in refused(command)
 
 
-@pytest.mark.parametrize("name", ["._model_4.yaml", ".#model_4.yaml", ".hidden/model_4.yaml", ".model_4.yml"])
-def test_hidden_files_are_skipped(name: str, own: Path, command) -> None:
-    write(own, f"experiment/{name}", "\0binary")
-    if "#" in name:
-        (own / "experiment" / name).unlink()
-        (own / "experiment" / name).symlink_to("user@host.1234")
+HIDDEN = ("._model_4.yaml", ".#model_4.yaml", ".hidden/model_4.yaml", ".model_4.yml")
+
+
+def test_hidden_files_are_skipped(own: Path, command) -> None:
+    for name in HIDDEN:
+        path = write(own, f"experiment/{name}", "\0binary")
+        if "#" in name:  # the lock of an editor
+            path.unlink()
+            path.symlink_to("user@host.1234")
     code, out, err = command("--config-dir", "own", "models", "--json")
     assert (code, err) == (0, "")
     assert "model_4" in [entry["experiment"] for entry in json.loads(out)]
-    stem = name.removesuffix(".yaml").removesuffix("/model_4")
-    assert "experiment must be one of cifar10_dilated" in refused(command, f"experiment='{stem}'")
+    for name in HIDDEN:
+        stem = name.removesuffix(".yaml").removesuffix("/model_4")
+        assert "experiment must be one of cifar10_dilated" in refused(command, f"experiment='{stem}'")
 
 
 KINDS = {

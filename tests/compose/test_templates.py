@@ -53,6 +53,7 @@ def composed_exactly(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "exact"),
     [
@@ -114,6 +115,7 @@ def varied_keys() -> list[str]:
     return sorted(key for key in found if not key.startswith(("model.layers.", "data.root")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_whatever_an_experiment_varies_can_be_swept(experiment: str) -> None:
     """Sets keys that any experiment sets, where this one has them, to values of each type; a third of them each time."""

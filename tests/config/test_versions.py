@@ -291,6 +291,7 @@ OPTIONS = [" ".join(option(group, name)) for group, registry in GROUPS.items() f
 CASES = [*(f"experiment={name}" for name in EXPERIMENTS), *OPTIONS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_every_field_counts_that_is_not_marked_as_without_effect(case: str) -> None:
     with data_for(case.partition("=")[2]) as words:

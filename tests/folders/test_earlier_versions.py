@@ -137,6 +137,7 @@ def test_another_arithmetic_is_refused_but_compared(verb: str, earlier: Path, co
     assert command("compare", "interrupted")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_job_of_before_whose_folder_is_gone_is_made_again(earlier: Path, command) -> None:
     shutil.rmtree(earlier / "sweep" / "2_model_4_digits")
     code, out, err = command("resume", "sweep")

@@ -273,6 +273,7 @@ def step_errors(overrides: Sequence[str], images: Tensor) -> dict[str, tuple[flo
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", GREY_EXPERIMENTS)
 def test_a_step_is_as_close_to_the_exact_one_as_that_of_pytorchs_own_layers(experiment: str) -> None:
     """At best of a few batches: now and then a rounding error makes another pixel pass a ReLU or win a maximum."""

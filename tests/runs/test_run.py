@@ -385,6 +385,7 @@ def without_a_weight(best: bytes, last: bytes) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -79,6 +79,7 @@ ROUNDS = [
 """All of them, in as few configs as can hold them: every problem of a config is reported at once."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", ROUNDS)
 @pytest.mark.parametrize("name", NAMES)
 def test_keys_that_are_not_in_the_schema_are_refused(name: str, keys: dict[str, str], tmp_path: Path) -> None:
@@ -310,6 +311,7 @@ def test_a_recorded_launcher_keeps_its_values() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "message"),
     [

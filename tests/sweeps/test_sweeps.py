@@ -77,6 +77,7 @@ def test_failures_stay_where_they_happen(launcher: str, ways: list[str], sweep) 
     assert done.stdout.splitlines()[-1] == "Sweep folder: sweep"
 
 
+@pytest.mark.slow
 def test_each_launcher_comes_to_the_same_bits(sweep, expected, command) -> None:
     assert sweep("-m", *SMALL, "seed=0,1,2", "hydra.sweep.dir=local", "hydra/launcher=local").returncode == 0
     assert weights_of(outcomes_of("local")) == expected[:3]
@@ -158,7 +159,11 @@ def test_jobs_outlive_the_process_that_they_were_forked_from(sabotaged, tmp_path
 
 @pytest.mark.parametrize(
     ("launcher", "number", "code"),
-    [("basic", signal.SIGINT, 130), ("local", signal.SIGHUP, 129), ("basic", signal.SIGKILL, -9)],
+    [
+        ("local", signal.SIGHUP, 129),
+        pytest.param("basic", signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param("basic", signal.SIGKILL, -9, marks=pytest.mark.slow),
+    ],
 )
 def test_a_sweep_that_is_stopped_goes_on(
     launcher: str, number: int, code: int, sweep, sabotaged, expected, tmp_path: Path

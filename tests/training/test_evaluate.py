@@ -49,6 +49,7 @@ def test_evaluation_changes_nothing(split: Split) -> None:
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 33, 100, 200, 500])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_scores_of_an_evaluation_are_those_taken_batch_by_batch_to_the_bit(

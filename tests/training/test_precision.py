@@ -27,6 +27,7 @@ def test_bf16_computes_convolutions_in_bf16_and_keeps_weights_in_fp32() -> None:
         assert network(images).dtype == torch.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_run_learns_in_either_precision(precision: str, command) -> None:
     words = ("experiment=model_4_digits", "threads=1", "trainer.limit_epochs=2", f"precision={precision}")

@@ -89,6 +89,7 @@ AGREE, BY_RESIZING = 0.8, 0.5
 alone, 0.10 (ink) and 0.20 (chalk). The bounds leave room for the training of another processor."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_board", [False, True], ids=["ink on paper", "chalk on a board"])
 def test_photos_are_answered_as_the_images_that_they_show(is_board: bool, run: Run, tmp_path: Path) -> None:
     expected = run.evaluate().found.predicted[:NUM_PHOTOS]

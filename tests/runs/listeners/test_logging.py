@@ -122,6 +122,7 @@ def test_a_resumed_run_sends_what_the_logger_does_not_have(
     assert [call[:2] for call in sent if call[0] == "log"] == [("log", 2), ("log", 3)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["begin", "logged_epochs", "log", "finish", "close"])
 @pytest.mark.parametrize("error", [OSError("the disk\nis \x1b[31mfull"), SystemExit("bye")], ids=["error", "exit"])
 def test_a_logger_that_fails_warns_once_and_changes_nothing(

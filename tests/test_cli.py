@@ -667,9 +667,13 @@ def test_describe_lists_the_keys_with_values_and_meanings(command) -> None:
 def test_every_key_of_the_default_config_has_a_meaning(command) -> None:
     code, out, _ = command("describe", "--keys")
     lines = out.splitlines()
-    assert (code, lines[-1]) == (0, "The fields of each layer: era-cnn describe --keys model.layers")
-    assert [line for line in lines[1::2] if not line.startswith("    ") or "None" in line] == []
-    named = {re.split("[= ]", line)[0] for line in lines[:-1:2]}
+    assert code == 0
+    assert lines[-2:] == [
+        "The fields of each layer: era-cnn describe --keys model.layers",
+        "The keys of a sweep: --keys sweep, --keys hydra.launcher, --keys hydra.sweeper",
+    ]
+    assert [line for line in lines[1:-2:2] if not line.startswith("    ") or "None" in line] == []
+    named = {re.split("[= ]", line)[0] for line in lines[:-2:2]}
     assert named >= {
         "seed",
         "data.root",
@@ -688,7 +692,29 @@ def test_the_fields_of_layers_are_keys_too(command) -> None:
     assert "model.layers.conv2.bias (true, false)" in lines  # that of the model
 
 
+@pytest.mark.parametrize(("words", "first", "another"), [
+    (["sweep"], "sweep=default", "sweep.retries=2 (whole number ≥ 0, ≤ 100)"),
+    (["sweep.retries"], "sweep.retries=2 (whole number ≥ 0, ≤ 100)", None),
+    (["hydra.launcher", "hydra/launcher=local"], "hydra/launcher=local", "hydra.launcher.n_jobs=null (whole number ≥ 1, ≤ 1,024 or null)"),
+    (["hydra/launcher", "hydra/launcher=slurm"], "hydra/launcher=slurm", "hydra.launcher.timeout_min=240 (whole number ≥ 1, ≤ 525,600)"),
+    (["hydra.sweeper", "hydra/sweeper=optuna"], "hydra/sweeper=optuna", "hydra.sweeper.n_trials=20 (whole number ≥ 1, ≤ 10,000)"),
+])  # fmt: skip
+def test_the_keys_of_a_sweep_are_listed(words: list[str], first: str, another: str | None, command) -> None:
+    code, out, err = command("describe", "--keys", *words, "sweep.retries=2")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == first
+    assert another is None or another in lines
+    assert all(line.startswith("    ") and "None" not in line for line in lines[1::2])
+
+
 @pytest.mark.parametrize(("words", "message"), [
+    (["--keys", "sweeep"], "--keys must be a group or a key of this config, got 'sweeep'. Did you mean sweep?"),
+    (["--keys", "sweep.retry"], "--keys must be a group or a key of this config, got 'sweep.retry'. Did you mean sweep.retries?"),
+    (["--keys", "hydra.launcher"], "--keys must be used with an option that has keys, got 'hydra.launcher'. Add one, such as hydra/launcher=local"),
+    (["--keys", "hydra/sweeper"], "--keys must be used with an option that has keys, got 'hydra.sweeper'. Add one, such as hydra/sweeper=optuna"),
+    (["--keys", "hydra"], "--keys must be used with an option that has keys, got 'hydra'. Add one, such as hydra/launcher=local"),
+    (["--keys", "hydra.launcher", "hydra/launcher=loca"], "hydra/launcher must be one of basic, local, ray_cluster, slurm, submitit_local, got 'loca'. Did you mean local?"),
     (["--keys", "trainr"], "--keys must be a group or a key of this config, got 'trainr'. Did you mean trainer?"),
     (["--keys", "--profile"], "--keys must be used without --profile, got both. Remove one."),
 ])  # fmt: skip

@@ -38,8 +38,12 @@ Launcher = BasicLauncher | LocalLauncher | Choice
 """How the jobs of a sweep are started; a `Choice` is an entry of `LAUNCHERS`, for a plugin of Hydra's."""
 
 
-def launcher_of(composed: Composed) -> Launcher:
+def launcher_of(composed: Composed, *, is_used: bool = True) -> Launcher:
     """The section `hydra.launcher`, validated.
+
+    Args:
+        composed: The config of a sweep.
+        is_used: Whether this machine must have what the launcher needs.
 
     Raises:
         ConfigError: If it has a key that no launcher takes, or a wrong value; lists every problem.
@@ -60,7 +64,8 @@ def launcher_of(composed: Composed) -> Launcher:
         raise ConfigError([problem("hydra.launcher.name", one_of(known), name, near)])
     section = _parsed(LAUNCHERS.section(name), values)
     try:
-        LAUNCHERS.check(name, section)
+        if is_used:
+            LAUNCHERS.check(name, section)
     except FieldError as error:
         raise ConfigError([error.at("hydra.launcher")]) from error
     assert isinstance(section, Choice)

@@ -13,7 +13,6 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from era_cnn.config.choices import BLOCKS
-from era_cnn.config.schema import RunConfig
 from era_cnn.config.sections import Own, Section, values_of
 from era_cnn.config.settings import as_typed_value
 from era_cnn.errors import ConfigError, did_you_mean, problem
@@ -22,6 +21,14 @@ FILLED_IN = ("contents", "init_from_sha256")
 """The fields that nobody types: the program fills them in."""
 
 LAYERS = "model.layers"
+
+WITH_KEYS = {"hydra.launcher": "hydra/launcher=local", "hydra.sweeper": "hydra/sweeper=optuna"}
+"""The sections whose default option has no keys, with one that has some."""
+
+OF_A_SWEEP = ("sweep", *WITH_KEYS)
+"""The sections that only a sweep has."""
+
+AN_OPTION = "an option of a group; era-cnn --help lists all of them"
 
 
 @dataclass(frozen=True)
@@ -34,19 +41,35 @@ class Key:
     meaning: str
 
 
-def keys_below(config: RunConfig, prefix: str) -> list[Key]:
-    """The keys of a config that begin with a prefix, such as `trainer`; fields of layers only if they are asked for.
+def keys_below(sections: Mapping[str, Section], prefix: str) -> list[Key]:
+    """The keys that begin with a prefix, such as `trainer`; fields of layers only if they are asked for.
+
+    Args:
+        sections: By the key under which each stands: "" for the config of a run, `sweep`, `hydra.launcher`.
+        prefix: A key, or what begins several; all of them if it is empty.
 
     Raises:
         ConfigError: If there is no such key.
     """
-    keys = list(_keys(config, with_layers=f"{prefix}.".startswith(f"{LAYERS}.")))
-    found = [key for key in keys if not prefix or f"{key.name}.".startswith(f"{prefix}.")]
+    with_layers = f"{prefix}.".startswith(f"{LAYERS}.")
+    keys = [key for at, section in sections.items() for key in _keys_at(at, section, with_layers=with_layers)]
+    found = [key for key in keys if not prefix or f"{key.name}.".replace("/", ".").startswith(f"{prefix}.")]
+    options = [option for section, option in WITH_KEYS.items() if f"{section}.".startswith(f"{prefix}.")]
+    if not found and options:
+        advice = f"Add one, such as {options[0]}"
+        raise ConfigError([problem("--keys", "be used with an option that has keys", prefix, advice)])
     if not found:
-        known = {key.name.rsplit(".", depth)[0] for key in keys for depth in range(3)}
+        known = {key.name.rsplit(".", depth)[0] for key in keys for depth in range(3)} | set(OF_A_SWEEP)
         advice = did_you_mean(prefix, sorted(known), "Leave it out to see all keys.")
         raise ConfigError([problem("--keys", "be a group or a key of this config", prefix, advice)])
     return found
+
+
+def _keys_at(at: str, section: Section, *, with_layers: bool) -> Iterator[Key]:
+    """The keys of a section, after the option that was chosen where it is one of a group."""
+    if at and (chosen := getattr(section, "name", "")):
+        yield Key(at.replace(".", "/"), chosen, "", AN_OPTION)
+    yield from _keys(section, f"{at}." if at else "", with_layers=with_layers)
 
 
 def _keys(section: Section, prefix: str = "", *, with_layers: bool) -> Iterator[Key]:
@@ -58,7 +81,7 @@ def _keys(section: Section, prefix: str = "", *, with_layers: bool) -> Iterator[
             continue
         if isinstance(value, Section):
             if chosen := getattr(value, "name", ""):
-                yield Key(key, chosen, "", "an option of a group; era-cnn --help lists all of them")
+                yield Key(key, chosen, "", AN_OPTION)
             yield from _keys(value, f"{key}.", with_layers=with_layers)
         elif key == LAYERS and with_layers:
             yield from _keys_of_layers(value, section)

@@ -26,28 +26,38 @@ Gigabytes = Annotated[
     int | None, Field(ge=1, le=100_000, description="the memory of a job in GB, null for the default")
 ]
 Gpus = Annotated[int | None, Field(ge=0, le=64, description="the number of GPUs of a job, null for the default")]
-OneOrMoreNames = Annotated[
+Partitions = Annotated[
     str | None,
-    Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,-]*$", max_length=200, description="names, separated by commas"),
+    Field(
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,-]*$",
+        max_length=200,
+        description="the partitions to queue in: names, separated by commas",
+    ),
 ]
-OneName = Annotated[str | None, Field(pattern=NAME, max_length=80, description="letters, digits, _, - and .")]
+OneName = Annotated[str | None, Field(pattern=NAME, max_length=80)]
 Features = Annotated[
     str | None,
     Field(
         pattern=r"^[A-Za-z0-9_(\[][A-Za-z0-9_.,&|*()\[\]-]*$",
         max_length=200,
-        description="features of nodes, such as a100&nvlink",
+        description="the features that nodes must have, such as a100&nvlink",
     ),
 ]
 Nodes = Annotated[
     str | None,
     Field(
-        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,\[\]-]*$", max_length=200, description="names of nodes, such as node[1-4]"
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.,\[\]-]*$",
+        max_length=200,
+        description="the nodes to avoid, such as node[1-4]",
     ),
 ]
 Resources = Annotated[
     str | None,
-    Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:,-]*$", max_length=200, description="resources, such as gpu:a100:1"),
+    Field(
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:,-]*$",
+        max_length=200,
+        description="the resources of each node, such as gpu:a100:1",
+    ),
 ]
 
 
@@ -70,10 +80,12 @@ def needs(launcher: str, package: str, extra: str, programs: Sequence[str] = ())
 def slurm(
     sweep_dir: Path,
     *,
-    job_name: Name = "era_cnn",
-    partition: OneOrMoreNames = None,
-    account: OneName = None,
-    qos: OneName = None,
+    job_name: Annotated[
+        Name, Field(description="the jobs' name in the queue: letters, digits, _, - and . only")
+    ] = "era_cnn",
+    partition: Partitions = None,
+    account: Annotated[OneName, Field(description="the account to charge, a name")] = None,
+    qos: Annotated[OneName, Field(description="the quality of service, a name")] = None,
     constraint: Features = None,
     exclude: Nodes = None,
     gres: Resources = None,

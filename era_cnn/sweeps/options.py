@@ -58,9 +58,18 @@ class SweepOptions:
     launcher: Launcher
     search: OptunaSweeper | None
 
+    def sections(self) -> dict[str, Section]:
+        """Its sections, by the keys under which they stand in the config."""
+        searched = {} if self.search is None else {"hydra.sweeper": self.search}
+        return {"sweep": self.sweep, "hydra.launcher": self.launcher, **searched}
 
-def sweep_options(composed: Composed) -> SweepOptions:
+
+def sweep_options(composed: Composed, *, is_used: bool = True) -> SweepOptions:
     """Takes the options of a sweep from its composed config.
+
+    Args:
+        composed: The config.
+        is_used: Whether this machine must have what the launcher needs.
 
     Raises:
         ConfigError: If they are wrong; lists every problem.
@@ -70,7 +79,7 @@ def sweep_options(composed: Composed) -> SweepOptions:
     problems = list(_problems_of_sweeper(sweeper))
     own = {"sweeper": sweeper if "_target_" not in sweeper else None}
     try:
-        launcher = launcher_of(composed)
+        launcher = launcher_of(composed, is_used=is_used)
     except ConfigError as error:
         problems += error.problems
     try:

@@ -10,7 +10,10 @@ from era_cnn.output import say, terminal_columns, wrapped
 from era_cnn.verbs.line import Line, Parser, parsed
 
 if TYPE_CHECKING:
-    from era_cnn.config.schema import RunConfig  # imports pydantic
+    from collections.abc import Mapping
+
+    from era_cnn.compose.words import Words
+    from era_cnn.config.sections import Section  # imports pydantic
 
 
 def models(line: Line) -> int:
@@ -50,9 +53,10 @@ def describe(line: Line) -> int:
         raise ConfigError(["--keys must be used without --profile, got both. Remove one."])
     if "=" in (args.keys or ""):  # an override that follows --keys
         args.overrides, args.keys = [args.keys, *args.overrides], ""
-    config = compose_run(line.composing(args.overrides))
+    words = line.composing(args.overrides)
     if args.keys is not None:
-        return _list_keys(config, args.keys)
+        return _list_keys(words, args.keys.replace("/", "."))
+    config = compose_run(words)
     from era_cnn.runs.notes import notes_on_fields
     from era_cnn.use.catalogue import describe as summarize
     from era_cnn.use.catalogue import describe_decay
@@ -69,17 +73,27 @@ def describe(line: Line) -> int:
     return 0
 
 
-def _list_keys(config: RunConfig, prefix: str) -> int:
+def _list_keys(words: Words, prefix: str) -> int:
     """Prints two lines for each key: value and allowed values, and the meaning."""
-    from era_cnn.config.keys import LAYERS, keys_below
+    from era_cnn.compose.composition import compose_run, compose_sweep
+    from era_cnn.config.keys import LAYERS, OF_A_SWEEP, keys_below
 
-    keys, width = keys_below(config, prefix), terminal_columns()
+    sections: Mapping[str, Section]
+    if prefix.split(".")[0] in ("sweep", "hydra"):
+        from era_cnn.sweeps.options import sweep_options
+
+        sections = sweep_options(compose_sweep(words), is_used=False).sections()
+    else:
+        sections = {"": compose_run(words)}
+    keys, width = keys_below(sections, prefix), terminal_columns()
     for key in keys:
         meaning = wrapped(f"    {key.meaning}", width, "    ") if width else f"    {key.meaning}"
         typed = f"{key.name}={key.value}" if key.value else key.name
         say(f"{typed} ({key.values})" if key.values else typed, *meaning.split("\n"))
     if any(key.name == LAYERS for key in keys):
         say(f"The fields of each layer: era-cnn describe --keys {LAYERS}")
+    if not prefix:
+        say(f"The keys of a sweep: --keys {', --keys '.join(OF_A_SWEEP)}")
     return 0
 
 

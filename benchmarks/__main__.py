@@ -23,6 +23,7 @@ from benchmarks.networks import BATCH_SIZES, ROTATES
 from benchmarks.report import write_readme
 from benchmarks.seeds import seeds
 from benchmarks.sweeps import sweeps
+from era_cnn.processor import processor_name
 
 ROOT = Path(__file__).parents[1]
 LIGHTNING_PYTHON = ROOT / ".venv-lightning" / "bin" / "python"
@@ -382,8 +383,6 @@ def machine() -> dict[str, str]:
     """What was measured, and on what."""
     from importlib import metadata
 
-    cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    processor = next(line.partition(":")[2].strip() for line in cpuinfo.splitlines() if line.startswith("model name"))
     ours = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "torchvision", "numpy", "hydra-core"))
     asked = (
         'from importlib.metadata import version as v; print(f\'lightning {v("lightning")} with torch {v("torch")}\')'
@@ -394,7 +393,7 @@ def machine() -> dict[str, str]:
         theirs = done.stdout.strip()
     git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
     return {
-        "machine": f"{CORES} cores of an {processor}, Python {sys.version.split()[0]}, {ours}; {theirs}",
+        "machine": f"{CORES} cores of an {processor_name()}, Python {sys.version.split()[0]}, {ours}; {theirs}",
         "code": subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip(),
     }
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from era_cnn.errors import ConfigError, problem
+from era_cnn.processor import processor_features
 
 SETTINGS = {
     "ATEN_CPU_CAPABILITY": "avx2",  # PyTorch's own kernels
@@ -25,9 +26,6 @@ SETTINGS = {
 
 STARTED_WITH = Path("/proc/self/environ")
 """The environment that this process was started with, whatever Python has set since (Linux)."""
-
-CPUINFO = Path("/proc/cpuinfo")
-"""The features of the processor (Linux)."""
 
 
 def are_made() -> bool:
@@ -95,8 +93,8 @@ def prefer_arithmetic(portable: bool) -> None:
 
 def _may_have_avx2() -> bool:
     """Whether the processor has AVX2, as far as the system says: PyTorch believes the environment, and would crash."""
-    if CPUINFO.exists():
-        return "avx2" in CPUINFO.read_text(encoding="utf-8", errors="replace").split()
+    if features := processor_features():
+        return "avx2" in features
     return platform.machine().lower() in ("x86_64", "amd64")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from era_cnn import portable
+from era_cnn import portable, processor
 from era_cnn.config.parsing import parse
 from era_cnn.config.versions import digest
 from era_cnn.errors import ConfigError
@@ -98,8 +98,8 @@ def test_torch_may_come_first_if_the_process_was_started_so(
 def test_a_processor_without_avx2_uses_the_network_of_a_portable_run_as_it_can(
     flags: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(portable, "CPUINFO", tmp_path / "cpuinfo")
-    portable.CPUINFO.write_text(f"flags : {flags}\n", encoding="utf-8")
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
+    processor.CPUINFO.write_text(f"flags : {flags}\n", encoding="utf-8")
     prefer_arithmetic(True)
     assert is_portable() == ("avx2" in flags.split())
 

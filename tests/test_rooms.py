@@ -15,7 +15,7 @@ import era_cnn
 
 PACKAGE = Path(era_cnn.__file__).parent
 
-BELOW_ALL = {"errors", "randomness", "machine", "portable", "output", "paths", "signals"}
+BELOW_ALL = {"errors", "randomness", "machine", "portable", "processor", "output", "paths", "signals"}
 MAY_IMPORT = {
     "config": set(),
     "data": {"config"},

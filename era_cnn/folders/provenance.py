@@ -12,6 +12,7 @@ from typing import Any
 from era_cnn.config.versions import NUMERICS, NUMERICS_CHANGES
 from era_cnn.errors import RunFolderError
 from era_cnn.folders.run import RunFolder
+from era_cnn.processor import is_same_processor
 
 SCHEMA = 2
 
@@ -80,7 +81,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
             if (COMPUTING.match(name) if section == "packages" else name not in _PLACES)
         ]
     for name, old, new in pairs:
-        if old != new:
+        if not (is_same_processor(old, new) if name == "processor" else old == new):
             yield f"{name} {_shortened(old)} → {_shortened(new)}"
 
 

@@ -19,6 +19,7 @@ from era_cnn.data.batches import TrainingBatches
 from era_cnn.data.download import one_at_a_time
 from era_cnn.errors import ConfigError, StorageError, problem, shortened
 from era_cnn.paths import cache_dir
+from era_cnn.processor import processor_features
 from era_cnn.training.compiled import compile_pass
 from era_cnn.training.objective import Objective
 
@@ -96,16 +97,9 @@ def _place(device: torch.device) -> Iterator[None]:
 
 def _key(device: torch.device) -> str:
     """A digest of what decides the compiled code and is not in the network."""
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else _flags()
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else " ".join(processor_features())
     text = "\n".join([torch.__version__, str(torch.get_num_threads()), where])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _flags() -> str:
-    """The features of the processor, as Linux lists them."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
 def check_compiler(device: torch.device) -> None:

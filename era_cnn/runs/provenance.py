@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from era_cnn.config.code_digests import plugin_digests
 from era_cnn.config.schema import RunConfig, used_entries
 from era_cnn.config.versions import NUMERICS
 from era_cnn.folders.storage import files_sha256
+from era_cnn.processor import processor_name
 from era_cnn.runs.checkout import read_checkout
 from era_cnn.runs.collector import Collector, NotCollectedError
 from era_cnn.runs.compiler import compiler_version
@@ -67,7 +67,7 @@ def collect(config: RunConfig, device: torch.device) -> dict[str, Any]:
         "machine": {
             "host": platform.node(),
             "system": platform.platform(),
-            "processor": collector.get("processor", _processor),
+            "processor": collector.get("processor", processor_name),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "cores": os.cpu_count(),
             "threads": config.threads,
@@ -107,15 +107,6 @@ def _name_and_version(dist: metadata.Distribution) -> tuple[str, str | None]:
     if not (name and name[1].strip()):
         raise NotCollectedError("its metadata has no name")
     return name[1].strip(), version[1].strip() if version else None
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if sys.platform == "linux" and cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _device_name(device: torch.device) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from era_cnn.processor import processor_name
 from tests.faults import campaigns
 from tests.faults.harness import RUN, Report
 from tests.faults.report import write_readme
@@ -160,16 +161,10 @@ def _machine() -> dict[str, str]:
 
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     code = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-
-    processor = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-         if line.startswith("model name")),
-        platform.machine(),
-    )  # fmt: skip
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "hydra-core"))
     return {
         "code": code,
-        "machine": f"{os.cpu_count()} cores of an {processor}, Python {platform.python_version()}, {versions}",
+        "machine": f"{os.cpu_count()} cores of an {processor_name()}, Python {platform.python_version()}, {versions}",
     }
 
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from torch.version import __version__ as own_torch
 
+from era_cnn.processor import processor_name
 from tests.portability.goldens import (
     Digests,
     compare,
     observation,
     read_outcomes,
     record,
-    this_processor,
     train_in_process,
     write_outcomes,
     write_readme,
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--elsewhere", nargs=3, metavar=("PROCESSOR", "TORCH", "FILE"), help="digests from elsewhere")
     args = parser.parse_args()
     outcomes = read_outcomes()
-    processor, torch, path = args.elsewhere or (this_processor(), own_torch, None)
+    processor, torch, path = args.elsewhere or (processor_name(), own_torch, None)
     if path:
         found: dict[bool, Digests] = {True: json.loads(Path(path).read_text(encoding="utf-8"))}
         seen = {"processor": processor, "date": f"{date.today()}"}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from era_cnn.portable import SETTINGS
+from era_cnn.processor import cache_size, processor_features
 from tests.portability.trainings import HEADLINE
 
 ROOT = Path(__file__).parents[2]
@@ -123,25 +124,9 @@ def train_in_process(*, portable: bool, only: Sequence[str] = ()) -> Digests:
     return digests
 
 
-def this_processor() -> str:
-    """The kind of processor: its name alone does not tell generations apart."""
-    values = _cpuinfo()
-    if "model name" not in values:  # not Linux on x86
-        return platform.processor() or platform.machine()
-    return f"{values['model name']} (family {values['cpu family']}, model {values['model']})"
-
-
 def these_features() -> str:
     """A digest of what this processor says that it has: its instructions and cache."""
-    values = _cpuinfo()
-    return hashlib.sha256(f"{values.get('flags')} {values.get('cache size')}".encode()).hexdigest()[:12]
-
-
-def _cpuinfo() -> dict[str, str]:
-    """What Linux says of the first core; empty elsewhere."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").split("\n\n")[0].splitlines() if path.exists() else []
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return hashlib.sha256(f"{' '.join(processor_features())} {cache_size()}".encode()).hexdigest()[:12]
 
 
 def observation(processor: str) -> dict[str, Any]:

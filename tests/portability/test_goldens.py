@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from era_cnn.processor import processor_name
 from tests.portability.goldens import (
     END,
     FOLDER,
@@ -18,7 +19,6 @@ from tests.portability.goldens import (
     record,
     summary,
     these_features,
-    this_processor,
     train_in_process,
     write_outcomes,
     write_readme,
@@ -99,7 +99,7 @@ def test_this_machine_comes_to_the_golden_digests(portable: bool) -> None:
     """Skipped, after training, where there is nothing to compare with."""
     digests = train_in_process(portable=portable, only=() if portable else REFERENCES)
     verdict = compare(
-        read_outcomes(), torch.__version__, this_processor(), digests, portable=portable, features=these_features()
+        read_outcomes(), torch.__version__, processor_name(), digests, portable=portable, features=these_features()
     )
     if verdict.is_equal is None:
         pytest.skip(verdict.text)

@@ -37,7 +37,7 @@ def test_a_package_without_proper_metadata_is_named(what: str, tmp_path: Path, m
     assert "".join(collected["not_collected"]).startswith(reason.format(place=tmp_path))
 
 
-@pytest.mark.parametrize("broken", ["code_sha256", "_processor"])
+@pytest.mark.parametrize("broken", ["code_sha256", "processor_name"])
 def test_what_is_not_collected_is_recorded_and_said_once(
     broken: str, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

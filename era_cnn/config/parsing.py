@@ -210,7 +210,7 @@ def _schedule_fits(
     info: DataInfo, data: DataSection, scheduler: SchedulerSection, trainer: TrainerConfig
 ) -> Iterator[str]:
     """Creates the schedule, which takes no time, to see whether it fits the training, and what it watches."""
-    steps_per_epoch = -(-num_train_images(info, data, trainer) // trainer.batch_size)
+    steps_per_epoch = trainer.steps_per_epoch(num_train_images(info, data, trainer))
     if steps_per_epoch < 1:
         return
     try:
@@ -308,11 +308,12 @@ def _graphs_need_cuda(device: str, trainer: TrainerConfig) -> Iterator[str]:
         yield problem("trainer.cuda_graphs", "be false unless device is cuda", True, "Set device=cuda.")
 
 
-def _compiled_batches_are_full(info: DataInfo, data: DataSection, trainer: TrainerConfig) -> Iterator[str]:
+def _full_batches_exist_where_needed(info: DataInfo, data: DataSection, trainer: TrainerConfig) -> Iterator[str]:
     images = num_train_images(info, data, trainer)
-    if trainer.compile and images < trainer.batch_size:
-        rule = f"be false without a full batch: there are {amount(images, 'training image')}"
-        yield problem("trainer.compile", rule, True, "Remove it, or lower trainer.batch_size.")
+    for key in ("compile", "drop_last"):
+        if getattr(trainer, key) and images < trainer.batch_size:
+            rule = f"be false without a full batch: there are {amount(images, 'training image')}"
+            yield problem(f"trainer.{key}", rule, True, "Remove it, or lower trainer.batch_size.")
 
 
 def _portable_arithmetic_is_plain(
@@ -348,7 +349,7 @@ RULES: tuple[Callable[..., Iterator[str]], ...] = (
     _both_sides_of_the_split_have_every_class,
     _every_part_once,
     _graphs_need_cuda,
-    _compiled_batches_are_full,
+    _full_batches_exist_where_needed,
     _portable_arithmetic_is_plain,
 )
 """Rules that involve several keys; the parameters of each are the sections that it needs."""

@@ -114,6 +114,11 @@ class RunConfig(Section):
         """Images in an epoch: the training images without validation images, up to the trainer's limit."""
         return num_train_images(self.info, self.data, self.trainer)
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Parameter updates in an epoch."""
+        return self.trainer.steps_per_epoch(self.num_train_images)
+
     def anchored(self) -> RunConfig:
         """The same config with an absolute `data.root` and `init_from`, so that it works from any directory."""
         root = getattr(self.data, "root", None)

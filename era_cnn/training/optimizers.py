@@ -33,6 +33,9 @@ Betas = Annotated[
     Field(min_length=2, max_length=2, description="the decay rates of both moments, as [0.9, 0.999]"),
 ]
 Eps = Annotated[float, Field(gt=0, le=1, description="the term added to the denominator, as 1e-8")]
+AMSGrad = Annotated[
+    bool, Field(description="true or false: whether the largest second moment so far is used, as in AMSGrad")
+]
 
 
 def _decay_fits(section: Any) -> None:
@@ -43,6 +46,10 @@ def _decay_fits(section: Any) -> None:
 
 def _sgd_fits(section: Any) -> None:
     _decay_fits(section)
+    if section.dampening and section.momentum == 0:
+        raise FieldError("dampening", "be 0 without momentum", section.dampening, "Set optimizer.momentum=0.9.")
+    if section.dampening and section.nesterov:
+        raise FieldError("dampening", "be 0 with Nesterov's momentum", section.dampening, "Remove one of the two.")
     if section.nesterov and section.momentum == 0:
         advice = "Set optimizer.momentum=0.9, for example."
         raise FieldError("nesterov", "be false without momentum", True, advice)
@@ -54,12 +61,21 @@ def sgd(
     *,
     lr: LearningRate,
     momentum: Momentum = 0.0,
+    dampening: Annotated[
+        float, Field(ge=0, le=1, description="the share of each gradient that the momentum leaves out, 0 for none")
+    ] = 0.0,
     weight_decay: WeightDecay = 0.0,
     weight_decay_on: WeightDecayOn = "all",
     nesterov: Annotated[bool, Field(description="true or false: whether the momentum is Nesterov's")] = False,
 ) -> torch.optim.Optimizer:
     """Stochastic gradient descent."""
-    options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov}
+    options = {
+        "lr": lr,
+        "momentum": momentum,
+        "dampening": dampening,
+        "weight_decay": weight_decay,
+        "nesterov": nesterov,
+    }
     return fused("SGD", grouped(parameters, weight_decay_on), **options)
 
 
@@ -72,9 +88,10 @@ def adam(
     eps: Eps,
     weight_decay: WeightDecay = 0.0,
     weight_decay_on: WeightDecayOn = "all",
+    amsgrad: AMSGrad = False,
 ) -> torch.optim.Optimizer:
     """Adam (Kingma and Ba 2014, arXiv 1412.6980)."""
-    options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
+    options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
     return fused("Adam", grouped(parameters, weight_decay_on), **options)
 
 
@@ -87,9 +104,10 @@ def adamw(
     eps: Eps,
     weight_decay: WeightDecay = 0.0,
     weight_decay_on: WeightDecayOn = "all",
+    amsgrad: AMSGrad = False,
 ) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2017, arXiv 1711.05101)."""
-    options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
+    options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
     return fused("AdamW", grouped(parameters, weight_decay_on), **options)
 
 

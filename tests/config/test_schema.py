@@ -79,12 +79,14 @@ def test_the_reference_recipes(experiment: str) -> None:
         "weight_decay": 0.0,
         "weight_decay_on": "all",
         "nesterov": False,
+        "dampening": 0.0,
     }
     assert (config.data.name, config.data.mean, config.data.std, config.seed) == ("mnist", [0.1307], [0.3081], 1)
     if config.augmentation.chosen():
         assert config.augmentation.model_dump(exclude_defaults=True) == {"rotate": {"degrees": 7.0, "fill": 1}}
     if config.scheduler.name == "step":
-        assert config.scheduler.model_dump() == {"name": "step", "update": "step", "every_epochs": 6.0, "gamma": 0.1}
+        recipe = {"name": "step", "every_epochs": 6.0, "gamma": 0.1}
+        assert config.scheduler.model_dump() == {**recipe, "update": "step", "warmup_epochs": 0.0}
 
 
 def test_every_experiment_states_a_target() -> None:
@@ -118,9 +120,11 @@ def test_the_default_experiment_is_model_4() -> None:
         ("optimizer.name=sgdd", "optimizer.name must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got 'sgdd'. Did you mean sgd?"),
         ("~optimizer.lr", "optimizer.lr must be given, got nothing. Give the learning rate, greater than 0"),
         ("~optimizer.name", "optimizer.name must be given, got nothing. Choose one: optimizer=…"),
-        ("+optimizer.beta=1", "optimizer.beta must be a key of optimizer (name, lr, momentum, weight_decay"),
+        ("+optimizer.beta=1", "optimizer.beta must be a key of optimizer (name, lr, momentum, dampening, weight_decay"),
         ("+optimzer=1", "optimzer must be a key of the config (name, seed, device,"),
         ("optimizer.nesterov=true optimizer.momentum=0", "optimizer.nesterov must be false without momentum, got true"),
+        ("optimizer.dampening=0.1 optimizer.momentum=0", "optimizer.dampening must be 0 without momentum, got 0.1. Set"),
+        ("optimizer.dampening=0.1 optimizer.nesterov=true", "optimizer.dampening must be 0 with Nesterov's momentum, got 0.1."),
         ("optimizer=adam optimizer.betas=[0.9]", "optimizer.betas must have at least 2 entries, got [0.9]."),
         ("optimizer=adam optimizer.betas=[0.9,1]", "optimizer.betas.1 must be less than 1, got 1."),
         ("optimizer=adam optimizer.betas=[0,0,0]", "optimizer.betas must have at most 2 entries"),
@@ -159,6 +163,8 @@ def test_the_default_experiment_is_model_4() -> None:
         ("trainer.clip_grad_value=-1", "trainer.clip_grad_value must be greater than 0, got -1."),
         ("trainer.repeat_train_images=0", "trainer.repeat_train_images must be at least 1, got 0. Give how often each training"),
         ("trainer.required_train_accuracy=100", "trainer.required_train_accuracy must be at most 1, got 100. Give the fraction of"),
+        ("trainer.drop_last=yes", "trainer.drop_last must be true or false, got 'yes'. Give true or false: whether the last"),
+        ("trainer.drop_last=true trainer.limit_train_images=50", "trainer.drop_last must be false without a full batch: there are 50 training images, got true."),
         ("trainer.profile=3", "trainer.profile must be true or false, got 3."),
         ("trainer.l1=-1", "trainer.l1 must be at least 0, got -1. Give the factor of the L1 penalty"),
         ("trainer.ema_decay=1", "trainer.ema_decay must be less than 1, got 1. Give the decay of the moving average"),
@@ -216,8 +222,8 @@ def test_the_default_experiment_is_model_4() -> None:
         ("target.requires=[norm,gab]", "target.requires.1 must be one of norm, dropout, gap, depthwise, dilation, no_max_pool, no_li"),
         ("target.requires=norm", "target.requires must be a list, got 'norm'. Give what the network must have, such as [norm,dro"),
         ("target.min_receptive_field=0", "target.min_receptive_field must be at least 1, got 0. Give the smallest receptive"),
-        ("+scheduler.pct_start=0.3", "scheduler.pct_start must be a key of scheduler (name, update, every_epochs, gamma), got 0.3. It belongs to one_cycle: choose scheduler=one_cycle."),
-        ("optimizer=adam +optimizer.nesterov=true", "optimizer.nesterov must be a key of optimizer (name, lr, betas, eps, weight_decay, weight_decay_on), got true. It belongs to sgd: choose optimizer=sgd."),
+        ("+scheduler.pct_start=0.3", "scheduler.pct_start must be a key of scheduler (name, update, every_epochs, gamma, warmup_epochs), got 0.3. It belongs to one_cycle: choose scheduler=one_cycle."),
+        ("optimizer=adam +optimizer.nesterov=true", "optimizer.nesterov must be a key of optimizer (name, lr, betas, eps, weight_decay, weight_decay_on, amsgrad), got true. It belongs to sgd: choose optimizer=sgd."),
         ("+model.norm_groups=0", "model.norm_groups must be at least 1, got 0. Give the number of groups of channels of group norm."),
         ("model.order=[conv,pool,norm,dropout]", "model.order must name every part once"),
         ("+optimizer._target_=os.system", "optimizer._target_ must not be given: a config can't run code, got 'os.system'"),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from era_cnn.config.choices import SCHEDULERS, DataSection, SchedulerSection, TransformSection
+from era_cnn.config.choices import SCHEDULERS, DataSection, SchedulerSection, TransformSection, entry_of
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.description import info_of
 from era_cnn.config.network import ModelConfig
@@ -143,7 +143,8 @@ def used_entries(config: RunConfig) -> set[str]:
     """The entries that a config names, by kind and name, such as `block.conv`."""
     chosen = {f"{kind}.{section.name}" for kind, section in _choices_of(config).items()}
     blocks = {f"block.{spec.get('block')}" for spec in config.model.layers.values()}
-    return chosen | blocks | {f"transform.{name}" for name in config.augmentation.chosen()}
+    transforms = {f"transform.{entry_of(*each)}" for each in config.augmentation.chosen().items()}
+    return chosen | blocks | transforms
 
 
 def _choices_of(config: RunConfig) -> dict[str, Choice]:

@@ -44,7 +44,7 @@ BUILT_IN = {
         "cifar10", "cifar100", "digits", "emnist", "fashion_mnist", "image_folder", "kmnist", "mnist", "npz", "qmnist", "svhn",
     ],
     "transform": [
-        "affine", "auto_augment", "brightness", "centre_crop", "contrast", "cutmix", "cutout", "elastic", "erase",
+        "affine", "auto_augment", "brightness", "centre_crop", "colour_jitter", "contrast", "cutmix", "cutout", "elastic", "erase",
         "gaussian_blur", "gaussian_noise", "greyscale", "horizontal_flip", "hue", "invert", "mixup", "perspective",
         "rand_augment", "random_crop", "resized_crop", "rotate", "saturation", "shift_scale_rotate", "trivial_augment",
         "vertical_flip",

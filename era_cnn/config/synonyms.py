@@ -27,6 +27,7 @@ OURS: dict[str, tuple[str, ...]] = {
         "batch_norm", "batch_norm2d", "bn", "group_norm", "layer_norm", "normalization", "norm_type", "norm_layer",
     ),
     "residual": ("res_block", "resnet_block", "basic_block", "residual_block"),
+    "scale": ("mul", "multiply", "scalar", "temperature"),
     "squeeze_excite": ("se", "se_block", "se_layer", "squeeze_and_excitation", "squeeze_excitation"),
     "transition": ("transition_block", "pointwise", "conv1x1"),
     "flatten": ("view", "reshape"),
@@ -40,10 +41,11 @@ OURS: dict[str, tuple[str, ...]] = {
     # Initial weights
     "kaiming_normal": ("he_normal", "he", "kaiming"),
     "kaiming_uniform": ("he_uniform",),
+    "kaiming_normal_fan_out": ("kaiming_fan_out", "fan_out"),
     "xavier_normal": ("glorot_normal", "xavier", "glorot"),
     "xavier_uniform": ("glorot_uniform",),
     # Optimizers and schedules
-    "adam": ("optim_adam", "amsgrad"),
+    "adam": ("optim_adam",),
     "adamw": ("decoupled_adam",),
     "sgd": ("momentum_sgd", "nesterov", "nesterov_sgd"),
     "one_cycle": ("one_cycle_lr", "super_convergence", "onecycle_policy"),

@@ -38,7 +38,8 @@ from tests.helpers import nothing_stays_registered
 BUILT_IN = {
     "block": [
         "activation", "add", "avg_pool", "blur_pool", "concat", "conv", "depthwise_separable", "dropout", "flatten",
-        "gap_head", "linear", "max_pool", "norm", "residual", "squeeze_excite", "transition",
+        "gap_head", "linear", "max_pool", "norm", "residual", "scale", "squeeze_excite",
+        "transition",
     ],
     "dataset": [
         "cifar10", "cifar100", "digits", "emnist", "fashion_mnist", "image_folder", "kmnist", "mnist", "npz", "qmnist", "svhn",

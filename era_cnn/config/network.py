@@ -11,7 +11,19 @@ from era_cnn.config.sections import Name, NoEffect, Section
 
 Norm = Literal["batch", "ghost_batch", "group", "layer", "none"]
 Activation = Literal[
-    "relu", "leaky_relu", "prelu", "gelu", "silu", "hardswish", "elu", "selu", "relu6", "mish", "tanh", "sigmoid", "none"
+    "relu",
+    "leaky_relu",
+    "prelu",
+    "gelu",
+    "silu",
+    "hardswish",
+    "elu",
+    "selu",
+    "relu6",
+    "mish",
+    "tanh",
+    "sigmoid",
+    "none",
 ]
 ConvPart = Literal["conv", "norm", "activation", "dropout", "pool"]
 Dropout = Annotated[

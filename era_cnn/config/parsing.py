@@ -331,7 +331,7 @@ def _full_batches_exist_where_needed(info: DataInfo, data: DataSection, trainer:
 
 
 def _portable_arithmetic_is_plain(
-    portable: bool, device: str, threads: int, precision: str, trainer: TrainerConfig
+    portable: bool, device: str, threads: int, precision: str, optimizer: Choice, trainer: TrainerConfig
 ) -> Iterator[str]:
     if not portable:
         return
@@ -342,6 +342,8 @@ def _portable_arithmetic_is_plain(
         yield problem("threads", f"be 1 {why}: how sums are split among threads varies", threads, "Remove it.")
     if precision != "fp32":
         yield problem("precision", f"be fp32 {why}", precision, "Remove it.")
+    if optimizer.name == "muon":
+        yield problem("optimizer", f"be another one {why}: Muon computes in bfloat16", "muon", "Set optimizer=adamw.")
     if trainer.compile:
         yield problem("trainer.compile", f"be false {why}: code is compiled for one processor", True, "Remove it.")
 

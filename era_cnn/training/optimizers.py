@@ -197,6 +197,37 @@ def adadelta(
     return foreach("Adadelta", grouped(parameters, weight_decay_on), **options)
 
 
+@optimizer("muon", check=_decay_fits)
+def muon(
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: LearningRate,
+    momentum: Momentum,
+    nesterov: Annotated[bool, Field(description="true or false: whether the momentum is Nesterov's")] = True,
+    adjust_lr: Annotated[
+        Literal["original", "match_rms_adamw"],
+        Field(description="what the shape of a weight does to its learning rate; match_rms_adamw suits AdamW's rates"),
+    ] = "match_rms_adamw",
+    betas: Betas,
+    eps: Eps,
+    weight_decay: WeightDecay = 0.0,
+    weight_decay_on: WeightDecayOn = "all",
+) -> torch.optim.Optimizer:
+    """Muon (Jordan et al. 2024) for weights, as matrices with a row for each output; AdamW for norms and biases.
+
+    `momentum` is that of the weights, `betas` and `eps` are AdamW's. Arithmetic is PyTorch's, in bfloat16.
+    """
+    from era_cnn.training.muon import Muon
+
+    weights, others = _by_kind(parameters)
+    groups: list[dict[str, Any]] = [
+        {"params": weights, "momentum": momentum, "nesterov": nesterov, "adjust_lr_fn": adjust_lr},
+        {"params": others, "weight_decay": weight_decay if weight_decay_on == "all" else 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    return Muon(groups, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay, fused=True)
+
+
 def make_optimizer(section: Choice, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer of a section over some parameters.
 
@@ -212,30 +243,35 @@ def decays(parameter: nn.Parameter) -> bool:
     return parameter.dim() >= 2
 
 
+def _by_kind(parameters: Iterable[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The parameters that `decays` and the others."""
+    parameters = list(parameters)
+    return [each for each in parameters if decays(each)], [each for each in parameters if not decays(each)]
+
+
 def grouped(parameters: Iterable[nn.Parameter], weight_decay_on: str) -> list[Any]:
     """The parameters, or with `weights` a group of those that decay and one of those that do not, in this order."""
-    parameters = list(parameters)
     if weight_decay_on == "all":
-        return parameters
-    weights, others = ([each for each in parameters if decays(each) is kind] for kind in (True, False))
+        return list(parameters)
+    weights, others = _by_kind(parameters)
     groups: list[dict[str, Any]] = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
 
 def fused(name: str, parameters: Iterable[Any], **options: Any) -> torch.optim.Optimizer:
     """PyTorch's optimizer of that name, with one fused kernel that updates all parameters."""
-    made: torch.optim.Optimizer = _without_compiler(name)(parameters, fused=True, **options)
+    made: torch.optim.Optimizer = without_compiler(name)(parameters, fused=True, **options)
     return made
 
 
 def foreach(name: str, parameters: Iterable[Any], **options: Any) -> torch.optim.Optimizer:
     """PyTorch's optimizer of that name, with operations that each take all parameters at a time."""
-    made: torch.optim.Optimizer = _without_compiler(name)(parameters, foreach=True, **options)
+    made: torch.optim.Optimizer = without_compiler(name)(parameters, foreach=True, **options)
     return made
 
 
 @functools.cache
-def _without_compiler(name: str) -> Any:
+def without_compiler(name: str) -> Any:
     """PyTorch's optimizer without the wrappers that PyTorch adds to its methods for `torch.compile`.
 
     The wrappers import the compiler, which nothing here uses and which costs a second at each start, and 170 MiB.

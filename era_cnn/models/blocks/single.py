@@ -40,7 +40,7 @@ class DropoutBlock(layers.Dropout):
 
 @block("scale")
 class Scale(nn.Module):
-    """A constant factor, as on the logits of the fast ResNet-9 (Page 2018); (B, C, H, W) or (B, F) to the same shape."""
+    """A constant factor, as on the logits of ResNet-9 (Page 2018); (B, C, H, W) or (B, F) to the same shape."""
 
     def __init__(
         self,

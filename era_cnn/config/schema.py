@@ -7,7 +7,7 @@ does not import torch, so that a wrong config is reported at once.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -20,9 +20,6 @@ from era_cnn.config.sections import Choice, Count, Name, NoEffect, Section
 from era_cnn.config.trainer import TrainerConfig
 from era_cnn.errors import ConfigError, problem
 from era_cnn.paths import typed_path
-
-if TYPE_CHECKING:
-    pass
 
 Requirement = Literal["norm", "dropout", "gap", "depthwise", "dilation", "no_max_pool", "no_linear"]
 

@@ -244,9 +244,7 @@ def _peak(warmup_epochs: float | None, pct_start: float | None, epochs: int, ste
     if peak <= 0:
         rule = f"be more than one step of the training, {1 / (epochs * steps_per_epoch):.3g}"
         num_steps = amount(round(epochs * steps_per_epoch), "step")
-        advice = (
-            f"The training has {num_steps}: train for more trainer.epochs, make trainer.batch_size smaller, or raise it."
-        )
+        advice = f"The training has {num_steps}: raise pct_start or trainer.epochs, or lower trainer.batch_size."
         raise FieldError("pct_start", rule, pct_start, advice)
     return peak
 

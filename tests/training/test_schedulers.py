@@ -332,7 +332,7 @@ def test_plateau_on_an_accuracy_reduces_when_it_does_not_rise() -> None:
     [
         ("one_cycle", {}, "scheduler.pct_start must be given instead of warmup_epochs, or the other way round, got null. Set"),
         ("one_cycle", {"warmup_epochs": 1.0, "pct_start": 0.3}, "scheduler.pct_start must be given instead of warmup_epochs"),
-        ("one_cycle", {"pct_start": 0.003}, "scheduler.pct_start must be more than one step of the training, 0.00333, got 0.003. The training has 300 steps: train"),
+        ("one_cycle", {"pct_start": 0.003}, "scheduler.pct_start must be more than one step of the training, 0.00333, got 0.003. The training has 300 steps: raise"),
         ("one_cycle", {"pct_start": 0.6, "three_phase": True}, "scheduler.pct_start must leave a step for each of the three"),
         ("one_cycle", {"warmup_epochs": 7.6, "three_phase": True}, "scheduler.warmup_epochs must leave a step for each of"),
         ("one_cycle", {"warmup_epochs": 0.05, "three_phase": True}, "scheduler.warmup_epochs must leave a step for each of"),

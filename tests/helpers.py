@@ -46,7 +46,9 @@ def section_of(registry: Registry[Any], name: str, **fields: Any) -> Any:
 
 def pipeline_of(chosen: dict[str, dict[str, Any]], info: DataInfo = GREY) -> Pipeline:
     """Transforms by name, with their fields."""
-    sections = {name: section_of(TRANSFORMS, name, **fields) for name, fields in chosen.items()}
+    sections = {
+        name: section_of(TRANSFORMS, fields.get("transform", name), **fields) for name, fields in chosen.items()
+    }
     return make_pipeline(sections, info, [0.5] * info.shape[0])
 
 

@@ -48,14 +48,20 @@ def without_header(path: str, package: str) -> str:
 
 
 def _groups_chosen_twice(parts: Sequence[Part]) -> Iterator[str]:
-    """Groups that take one option and got a list: Hydra would merge the options into each other."""
+    """Groups that take one option and got a list, or got one option twice: Hydra would merge them into each other."""
     chosen: dict[tuple[str, str], list[str]] = {}
     for part in parts:
         inherits = part.chosen_by.rpartition("/")[0] == part.group
-        if not inherits and part.group not in LISTED:
+        if not inherits:
             chosen.setdefault((part.group, part.chosen_by), []).append(part.name)
     for (group, _), names in chosen.items():
-        if len(names) > 1:
+        if group in LISTED and len({*names}) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            advice = f"Write the second one as {twice}_2: {{transform: {twice}, …}} in a file."
+            if group != "augmentation":
+                advice = "Remove one of the two."
+            yield f"{group} must name {twice} once, got [{', '.join(names)}]. {advice}"
+        elif group not in LISTED and len(names) > 1:
             yield f"{group} must be one choice, got [{', '.join(names)}]. Choose one: {group}={names[-1]}"
 
 

@@ -182,7 +182,7 @@ def given_parameters(entry: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD)
 
 
-RESERVED = {"block": {"block", "input", "inputs"}, "transform": {"probability"}}
+RESERVED = {"block": {"block", "input", "inputs"}, "transform": {"probability", "transform"}}
 """The names that no field of an entry may have, by kind."""
 
 
@@ -289,11 +289,21 @@ class DataSection(Choice):
 
 
 class TransformSection(Section):
-    """The field that every transform has."""
+    """The fields that every transform has."""
 
+    transform: str | None = Field(
+        default=None,
+        min_length=1,
+        description="the kind of transform if it has another name, so that one kind can be used twice, else null",
+    )
     probability: float = Field(
         default=1.0, ge=0, le=1, description="the probability that an image is transformed, from 0 to 1"
     )
+
+
+def entry_of(name: str, section: Section) -> str:
+    """The name of the entry that a section in a mapping by name belongs to: a transform may have a name of its own."""
+    return getattr(section, "transform", None) or name
 
 
 class SchedulerSection(Choice):

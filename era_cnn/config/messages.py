@@ -53,7 +53,10 @@ def of_other_choices(key: str, name: str) -> str:
     registry = {"optimizer": OPTIMIZERS, "scheduler": SCHEDULERS}.get(key.partition(".")[0])
     own = [each for each in registry or () if registry is not None and is_own(registry[each])]
     found = [each for each in own if registry is not None and name in registry.section(each).model_fields]
-    return f"It belongs to {', '.join(found)}: choose {registry.kind}={found[0]}." if registry and found else ""
+    if registry is None or not found:
+        return ""
+    choices = " or ".join(f"{registry.kind}={each}" for each in found)
+    return f"It belongs to {', '.join(found)}: choose {choices}."
 
 
 _RULES = {

@@ -10,7 +10,21 @@ from pydantic import Field
 from era_cnn.config.sections import Name, NoEffect, Section
 
 Norm = Literal["batch", "ghost_batch", "group", "layer", "none"]
-Activation = Literal["relu", "leaky_relu", "prelu", "gelu", "silu", "hardswish", "none"]
+Activation = Literal[
+    "relu",
+    "leaky_relu",
+    "prelu",
+    "gelu",
+    "silu",
+    "hardswish",
+    "elu",
+    "selu",
+    "relu6",
+    "mish",
+    "tanh",
+    "sigmoid",
+    "none",
+]
 ConvPart = Literal["conv", "norm", "activation", "dropout", "pool"]
 Dropout = Annotated[
     float,
@@ -28,7 +42,16 @@ Order = Annotated[
     ),
 ]
 Init = Annotated[
-    Literal["default", "kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform", "orthogonal"],
+    Literal[
+        "default",
+        "kaiming_normal",
+        "kaiming_uniform",
+        "kaiming_normal_fan_out",
+        "kaiming_uniform_fan_out",
+        "xavier_normal",
+        "xavier_uniform",
+        "orthogonal",
+    ],
     Field(description="the distribution of the initial weights"),
 ]
 NormGroups = Annotated[int, Field(ge=1, le=65_536, description="the number of groups of channels of group norm")]

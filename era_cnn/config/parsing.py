@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError, create_model
 
-from era_cnn.config.choices import GROUPS, SCHEDULERS, DataSection, SchedulerSection
+from era_cnn.config.choices import GROUPS, SCHEDULERS, DataSection, SchedulerSection, entry_of
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.description import described, info_of, is_described
 from era_cnn.config.groups import LISTED
@@ -95,11 +96,24 @@ def _chosen(key: str, value: Any, problems: list[str]) -> Any:
         problems.append(problem(key, rule, value, f"Write the name of the {kind} as its key."))
         return Any
     if key in LISTED:
-        return _listed(key, tuple((name, _section_of(key, key, name, problems)) for name in value))
+        members = tuple((name, _member(key, name, fields, problems)) for name, fields in value.items())
+        return Any if any(hasattr(Augmentation, name) for name in value) else _listed(key, members)
     if "name" not in value:
         problems.append(f"{key}.name must be given, got nothing. Choose one: {key}=…")
         return Any
     return _section_of(key, f"{key}.name", value["name"], problems)
+
+
+def _member(key: str, name: str, fields: Mapping[str, Any], problems: list[str]) -> Any:
+    """The type of the section of one transform or logger by its name; a transform may have a name of its own."""
+    kind = fields.get("transform") if key == "augmentation" else None
+    if kind is None or kind == name:
+        return _section_of(key, key, name, problems)
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or hasattr(Augmentation, name) or name in GROUPS[key]:
+        rule = "have a name of lower-case letters, digits and _ that no transform has"
+        problems.append(problem(f"{key}.{name}", rule, name, f"Rename it, as {kind}_2."))
+        return Any
+    return _section_of(key, f"{key}.{name}.transform", kind, problems)
 
 
 def _section_of(group: str, key: str, name: object, problems: list[str]) -> Any:
@@ -169,7 +183,7 @@ def _entries_fit_themselves(key: str, choices: Mapping[str, Section]) -> Iterato
         if not isinstance(section, Section):  # the transform is unknown: reported already
             continue
         try:
-            GROUPS[key].check(name, section)
+            GROUPS[key].check(entry_of(name, section), section)
         except FieldError as error:
             yield error.at(f"{key}.{name}" if key in LISTED else key)
 
@@ -193,7 +207,7 @@ def _transforms_fit_the_images(info: DataInfo, data: DataSection, augmentation: 
         if not isinstance(section, Section):
             continue
         try:
-            transform = GROUPS["augmentation"].make(name, section, info=info, mean=data.mean)
+            transform = GROUPS["augmentation"].make(entry_of(name, section), section, info=info, mean=data.mean)
         except FieldError as error:
             yield error.at(f"augmentation.{name}")
             continue
@@ -210,7 +224,7 @@ def _schedule_fits(
     info: DataInfo, data: DataSection, scheduler: SchedulerSection, trainer: TrainerConfig
 ) -> Iterator[str]:
     """Creates the schedule, which takes no time, to see whether it fits the training, and what it watches."""
-    steps_per_epoch = -(-num_train_images(info, data, trainer) // trainer.batch_size)
+    steps_per_epoch = trainer.steps_per_epoch(num_train_images(info, data, trainer))
     if steps_per_epoch < 1:
         return
     try:
@@ -308,15 +322,16 @@ def _graphs_need_cuda(device: str, trainer: TrainerConfig) -> Iterator[str]:
         yield problem("trainer.cuda_graphs", "be false unless device is cuda", True, "Set device=cuda.")
 
 
-def _compiled_batches_are_full(info: DataInfo, data: DataSection, trainer: TrainerConfig) -> Iterator[str]:
+def _full_batches_exist_where_needed(info: DataInfo, data: DataSection, trainer: TrainerConfig) -> Iterator[str]:
     images = num_train_images(info, data, trainer)
-    if trainer.compile and images < trainer.batch_size:
-        rule = f"be false without a full batch: there are {amount(images, 'training image')}"
-        yield problem("trainer.compile", rule, True, "Remove it, or lower trainer.batch_size.")
+    for key in ("compile", "drop_last"):
+        if getattr(trainer, key) and images < trainer.batch_size:
+            rule = f"be false without a full batch: there are {amount(images, 'training image')}"
+            yield problem(f"trainer.{key}", rule, True, "Remove it, or lower trainer.batch_size.")
 
 
 def _portable_arithmetic_is_plain(
-    portable: bool, device: str, threads: int, precision: str, trainer: TrainerConfig
+    portable: bool, device: str, threads: int, precision: str, optimizer: Choice, trainer: TrainerConfig
 ) -> Iterator[str]:
     if not portable:
         return
@@ -327,6 +342,8 @@ def _portable_arithmetic_is_plain(
         yield problem("threads", f"be 1 {why}: how sums are split among threads varies", threads, "Remove it.")
     if precision != "fp32":
         yield problem("precision", f"be fp32 {why}", precision, "Remove it.")
+    if optimizer.name == "muon":
+        yield problem("optimizer", f"be another one {why}: Muon computes in bfloat16", "muon", "Set optimizer=adamw.")
     if trainer.compile:
         yield problem("trainer.compile", f"be false {why}: code is compiled for one processor", True, "Remove it.")
 
@@ -348,7 +365,7 @@ RULES: tuple[Callable[..., Iterator[str]], ...] = (
     _both_sides_of_the_split_have_every_class,
     _every_part_once,
     _graphs_need_cuda,
-    _compiled_batches_are_full,
+    _full_batches_exist_where_needed,
     _portable_arithmetic_is_plain,
 )
 """Rules that involve several keys; the parameters of each are the sections that it needs."""

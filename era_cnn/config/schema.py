@@ -7,11 +7,11 @@ does not import torch, so that a wrong config is reported at once.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from era_cnn.config.choices import SCHEDULERS, DataSection, SchedulerSection, TransformSection
+from era_cnn.config.choices import SCHEDULERS, DataSection, SchedulerSection, TransformSection, entry_of
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.description import info_of
 from era_cnn.config.network import ModelConfig
@@ -20,9 +20,6 @@ from era_cnn.config.sections import Choice, Count, Name, NoEffect, Section
 from era_cnn.config.trainer import TrainerConfig
 from era_cnn.errors import ConfigError, problem
 from era_cnn.paths import typed_path
-
-if TYPE_CHECKING:
-    pass
 
 Requirement = Literal["norm", "dropout", "gap", "depthwise", "dilation", "no_max_pool", "no_linear"]
 
@@ -114,6 +111,11 @@ class RunConfig(Section):
         """Images in an epoch: the training images without validation images, up to the trainer's limit."""
         return num_train_images(self.info, self.data, self.trainer)
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Parameter updates in an epoch."""
+        return self.trainer.steps_per_epoch(self.num_train_images)
+
     def anchored(self) -> RunConfig:
         """The same config with an absolute `data.root` and `init_from`, so that it works from any directory."""
         root = getattr(self.data, "root", None)
@@ -138,7 +140,8 @@ def used_entries(config: RunConfig) -> set[str]:
     """The entries that a config names, by kind and name, such as `block.conv`."""
     chosen = {f"{kind}.{section.name}" for kind, section in _choices_of(config).items()}
     blocks = {f"block.{spec.get('block')}" for spec in config.model.layers.values()}
-    return chosen | blocks | {f"transform.{name}" for name in config.augmentation.chosen()}
+    transforms = {f"transform.{entry_of(*each)}" for each in config.augmentation.chosen().items()}
+    return chosen | blocks | transforms
 
 
 def _choices_of(config: RunConfig) -> dict[str, Choice]:

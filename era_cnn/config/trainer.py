@@ -36,6 +36,10 @@ class TrainerConfig(Section):
     name: Annotated[Name, NoEffect()]
     epochs: Count = Field(description="the number of passes over the training set; for a quick check use trainer=smoke")
     batch_size: Count = Field(description="the number of images in one parameter update")
+    drop_last: bool = Field(
+        default=False,
+        description="true or false: whether the last images of an epoch are left out if they fill no batch",
+    )
     eval_batch_size: Count = Field(description="the number of images evaluated at a time")
     eval_every_epochs: Count = Field(default=1, description="the number of epochs from one evaluation to the next")
     label_smoothing: float = Field(
@@ -103,3 +107,7 @@ class TrainerConfig(Section):
     def epochs_to_run(self) -> int:
         """The number of epochs that are trained: that of the recipe, unless a limit ends it sooner."""
         return min(self.epochs, self.limit_epochs or self.epochs)
+
+    def steps_per_epoch(self, num_images: int) -> int:
+        """The number of parameter updates in an epoch of so many images; 0 if `drop_last` leaves none."""
+        return num_images // self.batch_size if self.drop_last else -(-num_images // self.batch_size)

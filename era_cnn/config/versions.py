@@ -150,16 +150,23 @@ _KEYS_OF_SCHEMA_1 = frozenset({
 })  # fmt: skip
 """The keys of a config of schema 1, of its sections and of its transforms; its files had no others."""
 
+_LATER = {("constant", "warmup_epochs"), ("step", "warmup_epochs")}
+"""The keys that an entry, by its name, did not have in schema 1, although others had."""
+
 
 def _known(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key in _KEYS_OF_SCHEMA_1}
+    return {key: value for key, value in values.items() if _is_known(values, key)}
+
+
+def _is_known(section: Mapping[str, Any], key: str) -> bool:
+    return key in _KEYS_OF_SCHEMA_1 and (section.get("name"), key) not in _LATER
 
 
 def _could_express(essence: Mapping[str, Any]) -> bool:
     """Whether schema 1 had all keys that differ from their neutral values."""
     sections = [essence.get(section, {}) for section in _SECTIONS_OF_SCHEMA_1]
     transforms = [fields for _, fields in essence.get("augmentation", [])]
-    return all(each.keys() <= _KEYS_OF_SCHEMA_1 for each in (essence, *sections, *transforms))
+    return all(_is_known(each, key) for each in (essence, *sections, *transforms) for key in each)
 
 
 def _digest_of_schema_1(values: Mapping[str, Any]) -> str:

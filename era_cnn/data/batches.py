@@ -137,16 +137,31 @@ class TrainingBatches:
     """The training set, reshuffled each epoch and augmented batch by batch.
 
     The order depends only on (seed, epoch), a batch's augmentation only on (seed, epoch, step). So any batch of any
-    epoch can be made without those before it.
+    epoch can be made without those before it. The last batch may be smaller than the others; with `drop_last`, an epoch
+    ends before it.
     """
 
-    def __init__(self, split: Split, *, batch_size: int, augment: Pipeline, normalise: Normalise, seed: int) -> None:
-        self.split, self.batch_size, self.seed = split, batch_size, seed
+    def __init__(
+        self,
+        split: Split,
+        *,
+        batch_size: int,
+        augment: Pipeline,
+        normalise: Normalise,
+        seed: int,
+        drop_last: bool = False,
+    ) -> None:
+        self.split, self.batch_size, self.seed, self.drop_last = split, batch_size, seed, drop_last
         self.augment, self.normalise = augment, normalise
 
     def __len__(self) -> int:
-        """The number of batches in an epoch; the last batch may be smaller."""
-        return -(-len(self.split) // self.batch_size)
+        """The number of batches in an epoch."""
+        return -(-self.images_per_epoch // self.batch_size)
+
+    @property
+    def images_per_epoch(self) -> int:
+        """The number of images in an epoch."""
+        return len(self.split) - (len(self.split) % self.batch_size if self.drop_last else 0)
 
     def order(self, epoch: int) -> Tensor:
         """The index of each training image in the order of an epoch, shape (N,), on the CPU."""

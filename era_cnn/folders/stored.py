@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ class MissingPluginError(RunFolderError):
     """A config names an entry that no loaded plugin has."""
 
 
-_ENTRY_KEYS = ("data.name", "augmentation", "optimizer.name", "scheduler.name", "logger")
+_ENTRY_KEYS = r"data\.name|augmentation(\.\w+\.transform)?|optimizer\.name|scheduler\.name|logger"
 """The keys that name entries, which plugins may have."""
 
 
@@ -103,7 +104,7 @@ def read_config(folder: RunFolder, data_root: str | None = None) -> StoredConfig
         config = parse(upgraded(values), is_stored=True)
     except ConfigError as error:
         got = error.problems[0].rstrip(".")
-        is_entry = got.startswith(tuple(f"{key} must be one of" for key in _ENTRY_KEYS))
+        is_entry = re.match(f"({_ENTRY_KEYS}) must be one of", got)
         advice = "If a plugin has it, give --plugin." if is_entry else "Start a new run."
         kind = MissingPluginError if is_entry else RunFolderError
         raise kind(f"{path} must hold what the run wrote, got: {got}. {advice}") from error

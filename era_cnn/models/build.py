@@ -140,7 +140,7 @@ def _check_size(layer: nn.Module) -> None:
 def _starved_norms(network: Network, config: RunConfig) -> Iterator[str]:
     """Batch norm can't train on one value per channel, as in a last batch of one image at one pixel."""
     size = config.trainer.batch_size
-    smallest = min(size, config.num_train_images % size or size)
+    smallest = min(size, (not config.trainer.drop_last and config.num_train_images % size) or size)
     alone = [
         module
         for module in network.modules()
@@ -157,7 +157,7 @@ def _starved_norms(network: Network, config: RunConfig) -> Iterator[str]:
         hook.remove()
     if 1 in pixels:
         rule = f"not leave one of {config.num_train_images:,} images alone in a batch, with batch norm on one pixel"
-        yield problem("trainer.batch_size", rule, size, "Change it by one, for example.")
+        yield problem("trainer.batch_size", rule, size, "Change it by one, for example, or set trainer.drop_last=true.")
 
 
 def _unused_fields(model: ModelConfig) -> Iterator[str]:

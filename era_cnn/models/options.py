@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -52,11 +53,17 @@ def _slope(module: nn.LeakyReLU | nn.PReLU, slope: float | None) -> None:
 def _initialise(module: nn.Conv2d | nn.Linear, name: str) -> None:
     """Draws the weights from PyTorch's distribution called `name`, for ReLU if it is Kaiming's; biases begin with 0.
 
+    Kaiming's keeps the variance of the outputs, or with fan_out that of the gradients.
+
     Xavier: Glorot and Bengio 2010. Kaiming: He et al. 2015, arXiv 1502.01852. Orthogonal: Saxe et al. 2013, 1312.6120.
     """
+    for_relu: dict[str, Any] = {"nonlinearity": "relu"}
+    fan_out: dict[str, Any] = {**for_relu, "mode": "fan_out"}
     makers: dict[str, Callable[[Any], Any]] = {
-        "kaiming_normal": lambda weight: nn.init.kaiming_normal_(weight, nonlinearity="relu"),
-        "kaiming_uniform": lambda weight: nn.init.kaiming_uniform_(weight, nonlinearity="relu"),
+        "kaiming_normal": partial(nn.init.kaiming_normal_, **for_relu),
+        "kaiming_uniform": partial(nn.init.kaiming_uniform_, **for_relu),
+        "kaiming_normal_fan_out": partial(nn.init.kaiming_normal_, **fan_out),
+        "kaiming_uniform_fan_out": partial(nn.init.kaiming_uniform_, **fan_out),
         "xavier_normal": nn.init.xavier_normal_,
         "xavier_uniform": nn.init.xavier_uniform_,
         "orthogonal": nn.init.orthogonal_,

@@ -169,7 +169,7 @@ def _lr(config: RunConfig) -> float:
 
 def _peak(config: RunConfig) -> tuple[float, float | None]:
     """The highest factor of the recipe's schedule on `optimizer.lr`, and the momentum there if the schedule sets it."""
-    trainer, steps = config.trainer, -(-config.num_train_images // config.trainer.batch_size)
+    trainer, steps = config.trainer, config.steps_per_epoch
     schedule = make_schedule(config.scheduler, epochs=trainer.epochs, steps_per_epoch=steps, watch=trainer.watch)
     peak = max(range(trainer.epochs * steps), key=schedule.lr)
     return schedule.lr(peak), None if schedule.momentum is None else schedule.momentum(peak)

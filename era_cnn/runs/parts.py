@@ -189,6 +189,7 @@ def make_training_batches(train: Split, config: RunConfig) -> TrainingBatches:
     return TrainingBatches(
         train,
         batch_size=config.trainer.batch_size,
+        drop_last=config.trainer.drop_last,
         augment=make_pipeline(config.augmentation.chosen(), config.info, config.data.normalisation[0]),
         normalise=Normalise(*config.data.normalisation),
         seed=config.seed,

@@ -47,7 +47,7 @@ def make_result(config: RunConfig, history: History, parts: Parts, *, origin: di
         config_sha256=origin["config_sha256"],
         data_sha256=origin["data_sha256"],
         seconds=round(seconds, 3),
-        images_per_second=round(len(parts.train.split) * len(history) / seconds, 1) if seconds else 0.0,
+        images_per_second=round(parts.train.images_per_epoch * len(history) / seconds, 1) if seconds else 0.0,
         watched=config.trainer.watch if watchers(parts.schedule, config.trainer) else None,
         end_reason=final.end_reason,
         ema_val_accuracy=final.ema_val.accuracy if final.ema_val else None,

@@ -33,6 +33,9 @@ Betas = Annotated[
     Field(min_length=2, max_length=2, description="the decay rates of both moments, as [0.9, 0.999]"),
 ]
 Eps = Annotated[float, Field(gt=0, le=1, description="the term added to the denominator, as 1e-8")]
+AMSGrad = Annotated[
+    bool, Field(description="true or false: whether the largest second moment so far is used, as in AMSGrad")
+]
 
 
 def _decay_fits(section: Any) -> None:
@@ -43,6 +46,10 @@ def _decay_fits(section: Any) -> None:
 
 def _sgd_fits(section: Any) -> None:
     _decay_fits(section)
+    if section.dampening and section.momentum == 0:
+        raise FieldError("dampening", "be 0 without momentum", section.dampening, "Set optimizer.momentum=0.9.")
+    if section.dampening and section.nesterov:
+        raise FieldError("dampening", "be 0 with Nesterov's momentum", section.dampening, "Remove one of the two.")
     if section.nesterov and section.momentum == 0:
         advice = "Set optimizer.momentum=0.9, for example."
         raise FieldError("nesterov", "be false without momentum", True, advice)
@@ -54,12 +61,21 @@ def sgd(
     *,
     lr: LearningRate,
     momentum: Momentum = 0.0,
+    dampening: Annotated[
+        float, Field(ge=0, le=1, description="the share of each gradient that the momentum leaves out, 0 for none")
+    ] = 0.0,
     weight_decay: WeightDecay = 0.0,
     weight_decay_on: WeightDecayOn = "all",
     nesterov: Annotated[bool, Field(description="true or false: whether the momentum is Nesterov's")] = False,
 ) -> torch.optim.Optimizer:
     """Stochastic gradient descent."""
-    options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov}
+    options = {
+        "lr": lr,
+        "momentum": momentum,
+        "dampening": dampening,
+        "weight_decay": weight_decay,
+        "nesterov": nesterov,
+    }
     return fused("SGD", grouped(parameters, weight_decay_on), **options)
 
 
@@ -72,9 +88,10 @@ def adam(
     eps: Eps,
     weight_decay: WeightDecay = 0.0,
     weight_decay_on: WeightDecayOn = "all",
+    amsgrad: AMSGrad = False,
 ) -> torch.optim.Optimizer:
     """Adam (Kingma and Ba 2014, arXiv 1412.6980)."""
-    options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
+    options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
     return fused("Adam", grouped(parameters, weight_decay_on), **options)
 
 
@@ -87,9 +104,10 @@ def adamw(
     eps: Eps,
     weight_decay: WeightDecay = 0.0,
     weight_decay_on: WeightDecayOn = "all",
+    amsgrad: AMSGrad = False,
 ) -> torch.optim.Optimizer:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2017, arXiv 1711.05101)."""
-    options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay}
+    options = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "amsgrad": amsgrad}
     return fused("AdamW", grouped(parameters, weight_decay_on), **options)
 
 
@@ -179,6 +197,37 @@ def adadelta(
     return foreach("Adadelta", grouped(parameters, weight_decay_on), **options)
 
 
+@optimizer("muon", check=_decay_fits)
+def muon(
+    parameters: Iterable[nn.Parameter],
+    *,
+    lr: LearningRate,
+    momentum: Momentum,
+    nesterov: Annotated[bool, Field(description="true or false: whether the momentum is Nesterov's")] = True,
+    adjust_lr: Annotated[
+        Literal["original", "match_rms_adamw"],
+        Field(description="what the shape of a weight does to its learning rate; match_rms_adamw suits AdamW's rates"),
+    ] = "match_rms_adamw",
+    betas: Betas,
+    eps: Eps,
+    weight_decay: WeightDecay = 0.0,
+    weight_decay_on: WeightDecayOn = "all",
+) -> torch.optim.Optimizer:
+    """Muon (Jordan et al. 2024) for weights, as matrices with a row for each output; AdamW for norms and biases.
+
+    `momentum` is that of the weights, `betas` and `eps` are AdamW's. Arithmetic is PyTorch's, in bfloat16.
+    """
+    from era_cnn.training.muon import Muon
+
+    weights, others = _by_kind(parameters)
+    groups: list[dict[str, Any]] = [
+        {"params": weights, "momentum": momentum, "nesterov": nesterov, "adjust_lr_fn": adjust_lr},
+        {"params": others, "weight_decay": weight_decay if weight_decay_on == "all" else 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    return Muon(groups, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay, fused=True)
+
+
 def make_optimizer(section: Choice, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer of a section over some parameters.
 
@@ -194,30 +243,35 @@ def decays(parameter: nn.Parameter) -> bool:
     return parameter.dim() >= 2
 
 
+def _by_kind(parameters: Iterable[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The parameters that `decays` and the others."""
+    parameters = list(parameters)
+    return [each for each in parameters if decays(each)], [each for each in parameters if not decays(each)]
+
+
 def grouped(parameters: Iterable[nn.Parameter], weight_decay_on: str) -> list[Any]:
     """The parameters, or with `weights` a group of those that decay and one of those that do not, in this order."""
-    parameters = list(parameters)
     if weight_decay_on == "all":
-        return parameters
-    weights, others = ([each for each in parameters if decays(each) is kind] for kind in (True, False))
+        return list(parameters)
+    weights, others = _by_kind(parameters)
     groups: list[dict[str, Any]] = [{"params": weights}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
 
 def fused(name: str, parameters: Iterable[Any], **options: Any) -> torch.optim.Optimizer:
     """PyTorch's optimizer of that name, with one fused kernel that updates all parameters."""
-    made: torch.optim.Optimizer = _without_compiler(name)(parameters, fused=True, **options)
+    made: torch.optim.Optimizer = without_compiler(name)(parameters, fused=True, **options)
     return made
 
 
 def foreach(name: str, parameters: Iterable[Any], **options: Any) -> torch.optim.Optimizer:
     """PyTorch's optimizer of that name, with operations that each take all parameters at a time."""
-    made: torch.optim.Optimizer = _without_compiler(name)(parameters, foreach=True, **options)
+    made: torch.optim.Optimizer = without_compiler(name)(parameters, foreach=True, **options)
     return made
 
 
 @functools.cache
-def _without_compiler(name: str) -> Any:
+def without_compiler(name: str) -> Any:
     """PyTorch's optimizer without the wrappers that PyTorch adds to its methods for `torch.compile`.
 
     The wrappers import the compiler, which nothing here uses and which costs a second at each start, and 170 MiB.

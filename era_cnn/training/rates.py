@@ -41,8 +41,8 @@ class Rates:
 
 def _set_momentum(group: dict[str, object], momentum: float) -> None:
     betas = group.get("betas")
-    if isinstance(betas, tuple | list):
-        group["betas"] = (momentum, *betas[1:])
-    else:
-        assert "momentum" in group, "checked with the config"
+    if "momentum" in group:  # first, since Muon's groups have the betas of its other parameters, too
         group["momentum"] = momentum
+    else:
+        assert isinstance(betas, tuple | list), "checked with the config"
+        group["betas"] = (momentum, *betas[1:])

@@ -77,16 +77,20 @@ def warmed_up(curve: Callable[[int], float], warmup_steps: int) -> Callable[[int
 
 
 @scheduler("constant")
-def constant() -> Schedule:
+def constant(epochs: int, steps_per_epoch: int, *, warmup_epochs: WarmupEpochs = 0.0) -> Schedule:
     """The optimizer's learning rate throughout."""
-    return Schedule(lambda step: 1.0)
+    check_warmup(warmup_epochs, epochs)
+    return Schedule(warmed_up(lambda step: 1.0, in_steps(warmup_epochs, steps_per_epoch)))
 
 
 @scheduler("step")
-def step_decay(steps_per_epoch: int, *, every_epochs: Epochs, gamma: Gamma) -> Schedule:
-    """The learning rate times `gamma` after every `every_epochs`."""
-    every_steps = in_steps(every_epochs, steps_per_epoch)
-    return Schedule(lambda step: float(gamma ** (step // every_steps)))
+def step_decay(
+    epochs: int, steps_per_epoch: int, *, every_epochs: Epochs, gamma: Gamma, warmup_epochs: WarmupEpochs = 0.0
+) -> Schedule:
+    """The learning rate times `gamma` after every `every_epochs`, counted from the beginning of the training."""
+    check_warmup(warmup_epochs, epochs)
+    every_steps, warmup_steps = (in_steps(each, steps_per_epoch) for each in (every_epochs, warmup_epochs))
+    return Schedule(warmed_up(lambda step: float(gamma ** ((step + warmup_steps) // every_steps)), warmup_steps))
 
 
 @scheduler("multi_step")
@@ -240,9 +244,7 @@ def _peak(warmup_epochs: float | None, pct_start: float | None, epochs: int, ste
     if peak <= 0:
         rule = f"be more than one step of the training, {1 / (epochs * steps_per_epoch):.3g}"
         num_steps = amount(round(epochs * steps_per_epoch), "step")
-        advice = (
-            f"There are only {num_steps}: train for more trainer.epochs, make trainer.batch_size smaller, or raise it."
-        )
+        advice = f"The training has {num_steps}: raise pct_start or trainer.epochs, or lower trainer.batch_size."
         raise FieldError("pct_start", rule, pct_start, advice)
     return peak
 
@@ -256,12 +258,28 @@ def _phase(step: int, ends: Sequence[float], values: Sequence[float], between: B
 
 
 @scheduler("cosine")
-def cosine(epochs: int, steps_per_epoch: int, *, warmup_epochs: WarmupEpochs, final_factor: FinalFactor) -> Schedule:
-    """A linear warm-up that ends at 1, then down along half a cosine (Loshchilov and Hutter 2016, arXiv 1608.03983)."""
+def cosine(
+    epochs: int,
+    steps_per_epoch: int,
+    *,
+    warmup_epochs: WarmupEpochs,
+    descent_epochs: Annotated[
+        Annotated[float, Field(gt=0, le=1e6)] | None,
+        Field(description="the epochs from the peak to the lowest learning rate, PyTorch's T_max; null for all others"),
+    ] = None,
+    final_factor: FinalFactor,
+) -> Schedule:
+    """A linear warm-up that ends at 1, then down along half a cosine (Loshchilov and Hutter 2016, arXiv 1608.03983).
+
+    After `descent_epochs`, up along the other half and down again, as PyTorch's CosineAnnealingLR.
+    """
     check_warmup(warmup_epochs, epochs)
     warmup_steps = in_steps(warmup_epochs, steps_per_epoch)
-    total_steps = epochs * steps_per_epoch - warmup_steps
-    return Schedule(warmed_up(lambda step: _cosine(1.0, final_factor, step / total_steps), warmup_steps))
+    descent_steps = epochs * steps_per_epoch - warmup_steps
+    if descent_epochs is not None:
+        check_fits("descent_epochs", descent_epochs, descent_epochs, epochs - warmup_epochs)
+        descent_steps = in_steps(descent_epochs, steps_per_epoch)
+    return Schedule(warmed_up(lambda step: _cosine(1.0, final_factor, step / descent_steps), warmup_steps))
 
 
 @scheduler("warm_restarts")

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from era_cnn.config.choices import DataSection
+from era_cnn.config.choices import DataSection, entry_of
 from era_cnn.config.description import described, info_of
 from era_cnn.config.schema import RunConfig
 from era_cnn.config.sections import FieldError
@@ -168,7 +168,8 @@ def views_of(config: RunConfig) -> tuple[list[View], str]:
 
     One-pixel shifts suit any network. Images are mirrored only as they were in training.
     """
-    names = [name for name in FLIPS if name in config.augmentation.chosen()]
+    known = {entry_of(*each) for each in config.augmentation.chosen().items()}
+    names = [name for name in FLIPS if name in known]
     choices = itertools.chain.from_iterable(itertools.combinations(names, count) for count in range(len(names) + 1))
     flips = [[FLIPS[name] for name in chosen] for chosen in choices]
     views = [_view(shift, axes) for axes in flips for shift in SHIFTS]

@@ -72,6 +72,17 @@ def test_a_group_that_takes_one_choice_takes_no_list(group: str, names: str, how
     assert f"{group} must be one choice, got [{got}]. Choose one: {group}=" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["augmentation=[rotate,affine,rotate]"], "augmentation must name rotate once, got [rotate, affine, rotate]. Write"),
+        (["logger=[tensorboard,tensorboard]"], "logger must name tensorboard once, got [tensorboard, tensorboard]. Remove"),
+    ],
+)  # fmt: skip
+def test_an_option_that_is_listed_twice_is_not_silently_used_once(command, own, words, said) -> None:
+    assert said in refused(command, *words)
+
+
 def test_a_list_in_a_file_is_refused_as_well(own: Path, command) -> None:
     write(own, "experiment/mine.yaml", HEADER + "defaults: [{override /model: [model_3, model_4]}]\nname: mine\n")
     assert "model must be one choice, got [model_3, model_4]." in refused(command, "experiment=mine")

@@ -24,9 +24,9 @@ def jobs_of(*overrides: str) -> list[RunConfig]:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimizer=sdg", "optimizer must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got 'sdg'. Did you mean sgd?"),
-        ("optimizer=null", "optimizer must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got null. To remove it, write ~optimizer."),
-        ("optimizer=3", "optimizer must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got 3."),
+        ("optimizer=sdg", "optimizer must be one of adadelta, adagrad, adam, adamw, muon, nadam, radam, rmsprop, sgd, got 'sdg'. Did you mean sgd?"),
+        ("optimizer=null", "optimizer must be one of adadelta, adagrad, adam, adamw, muon, nadam, radam, rmsprop, sgd, got null. To remove it, write ~optimizer."),
+        ("optimizer=3", "optimizer must be one of adadelta, adagrad, adam, adamw, muon, nadam, radam, rmsprop, sgd, got 3."),
         ("experiment=model3", "experiment must be one of cifar10_dilated,"),
         ("experiment=model3", "got 'model3'. Did you mean model_3?"),
         ("optimizer.lrr=1", "optimizer.lrr must be a key of the config, got 1. Did you mean optimizer.lr?"),
@@ -179,7 +179,7 @@ def test_a_key_that_only_some_jobs_have() -> None:
 def test_a_sweep_over_an_unknown_option_or_key() -> None:
     with pytest.raises(
         ConfigError,
-        match="optimizer must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got 'sdg'",
+        match="optimizer must be one of adadelta, adagrad, adam, adamw, muon, nadam, radam, rmsprop, sgd, got 'sdg'",
     ):
         jobs_of("optimizer=sgd,sdg")
     with pytest.raises(ConfigError, match="sede must be a key of the config, got 1. Did you mean seed?"):

@@ -38,18 +38,19 @@ from tests.helpers import nothing_stays_registered
 BUILT_IN = {
     "block": [
         "activation", "add", "avg_pool", "blur_pool", "concat", "conv", "depthwise_separable", "dropout", "flatten",
-        "gap_head", "linear", "max_pool", "norm", "residual", "squeeze_excite", "transition",
+        "gap_head", "linear", "max_pool", "norm", "residual", "scale", "squeeze_excite",
+        "transition",
     ],
     "dataset": [
         "cifar10", "cifar100", "digits", "emnist", "fashion_mnist", "image_folder", "kmnist", "mnist", "npz", "qmnist", "svhn",
     ],
     "transform": [
-        "affine", "auto_augment", "brightness", "centre_crop", "contrast", "cutmix", "cutout", "elastic", "erase",
+        "affine", "auto_augment", "brightness", "centre_crop", "colour_jitter", "contrast", "cutmix", "cutout", "elastic", "erase",
         "gaussian_blur", "gaussian_noise", "greyscale", "horizontal_flip", "hue", "invert", "mixup", "perspective",
         "rand_augment", "random_crop", "resized_crop", "rotate", "saturation", "shift_scale_rotate", "trivial_augment",
         "vertical_flip",
     ],
-    "optimizer": ["adadelta", "adagrad", "adam", "adamw", "nadam", "radam", "rmsprop", "sgd"],
+    "optimizer": ["adadelta", "adagrad", "adam", "adamw", "muon", "nadam", "radam", "rmsprop", "sgd"],
     "scheduler": [
         "constant", "cosine", "cyclic", "exponential", "multi_step", "one_cycle", "piecewise_linear", "plateau",
         "polynomial", "step", "warm_restarts",
@@ -341,13 +342,13 @@ def test_a_check_of_an_entry_is_asked_whatever_its_kind() -> None:
 
 UNKNOWN = [
     ("data=mnist data.name=mnits", "data.name must be one of cifar10, cifar100, digits, emnist, fashion_mnist, image_folder, kmnist, mnist, npz, qmnist, svhn, got 'mnits'. Did you mean mnist?"),
-    ("optimizer.name=adamm", "optimizer.name must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got 'adamm'. Did you mean adam?"),
+    ("optimizer.name=adamm", "optimizer.name must be one of adadelta, adagrad, adam, adamw, muon, nadam, radam, rmsprop, sgd, got 'adamm'. Did you mean adam?"),
     ("scheduler.name=cosin", "scheduler.name must be one of constant, cosine, cyclic, exponential, multi_step, one_cycle, piecewise_linear, plateau, polynomial, step, warm_restarts, got 'cosin'. Did you mean cosine?"),
     ("scheduler.name=xyz", "got 'xyz'. Choose one: scheduler.name=constant"),
     ("+augmentation.rotat={degrees:1}", "trivial_augment, vertical_flip, got 'rotat'. Did you mean rotate?"),
-    ("optimizer.name=1", "optimizer.name must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got 1. Choose one: optimizer.name=adadelta"),
-    ("optimizer.name=[sgd]", "optimizer.name must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got ['sgd']."),
-    ("optimizer.name=null", "optimizer.name must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got null."),
+    ("optimizer.name=1", "optimizer.name must be one of adadelta, adagrad, adam, adamw, muon, nadam, radam, rmsprop, sgd, got 1. Choose one: optimizer.name=adadelta"),
+    ("optimizer.name=[sgd]", "optimizer.name must be one of adadelta, adagrad, adam, adamw, muon, nadam, radam, rmsprop, sgd, got ['sgd']."),
+    ("optimizer.name=null", "optimizer.name must be one of adadelta, adagrad, adam, adamw, muon, nadam, radam, rmsprop, sgd, got null."),
 ]  # fmt: skip
 
 

@@ -79,12 +79,14 @@ def test_the_reference_recipes(experiment: str) -> None:
         "weight_decay": 0.0,
         "weight_decay_on": "all",
         "nesterov": False,
+        "dampening": 0.0,
     }
     assert (config.data.name, config.data.mean, config.data.std, config.seed) == ("mnist", [0.1307], [0.3081], 1)
     if config.augmentation.chosen():
         assert config.augmentation.model_dump(exclude_defaults=True) == {"rotate": {"degrees": 7.0, "fill": 1}}
     if config.scheduler.name == "step":
-        assert config.scheduler.model_dump() == {"name": "step", "update": "step", "every_epochs": 6.0, "gamma": 0.1}
+        recipe = {"name": "step", "every_epochs": 6.0, "gamma": 0.1}
+        assert config.scheduler.model_dump() == {**recipe, "update": "step", "warmup_epochs": 0.0}
 
 
 def test_every_experiment_states_a_target() -> None:
@@ -115,15 +117,18 @@ def test_the_default_experiment_is_model_4() -> None:
         ("optimizer.lr=[1]", "optimizer.lr must be a number, got [1]."),
         ("optimizer.momentum=1", "optimizer.momentum must be less than 1, got 1. Give the momentum, in [0, 1)."),
         ("optimizer.nesterov=1", "optimizer.nesterov must be true or false, got 1."),
-        ("optimizer.name=sgdd", "optimizer.name must be one of adadelta, adagrad, adam, adamw, nadam, radam, rmsprop, sgd, got 'sgdd'. Did you mean sgd?"),
+        ("optimizer.name=sgdd", "optimizer.name must be one of adadelta, adagrad, adam, adamw, muon, nadam, radam, rmsprop, sgd, got 'sgdd'. Did you mean sgd?"),
         ("~optimizer.lr", "optimizer.lr must be given, got nothing. Give the learning rate, greater than 0"),
         ("~optimizer.name", "optimizer.name must be given, got nothing. Choose one: optimizer=…"),
-        ("+optimizer.beta=1", "optimizer.beta must be a key of optimizer (name, lr, momentum, weight_decay"),
+        ("+optimizer.beta=1", "optimizer.beta must be a key of optimizer (name, lr, momentum, dampening, weight_decay"),
         ("+optimzer=1", "optimzer must be a key of the config (name, seed, device,"),
         ("optimizer.nesterov=true optimizer.momentum=0", "optimizer.nesterov must be false without momentum, got true"),
+        ("optimizer.dampening=0.1 optimizer.momentum=0", "optimizer.dampening must be 0 without momentum, got 0.1. Set"),
+        ("optimizer.dampening=0.1 optimizer.nesterov=true", "optimizer.dampening must be 0 with Nesterov's momentum, got 0.1."),
         ("optimizer=adam optimizer.betas=[0.9]", "optimizer.betas must have at least 2 entries, got [0.9]."),
         ("optimizer=adam optimizer.betas=[0.9,1]", "optimizer.betas.1 must be less than 1, got 1."),
         ("optimizer=adam optimizer.betas=[0,0,0]", "optimizer.betas must have at most 2 entries"),
+        ("portable=true threads=1 optimizer=muon", "optimizer must be another one with portable=true: Muon computes in bfloat16, got 'muon'."),
         ("trainer.epochs=1.5", "trainer.epochs must be a whole number, got 1.5. Give the number of passes"),
         ("trainer.epochs=true", "trainer.epochs must be a whole number, got true."),
         ("trainer.epochs=0", "trainer.epochs must be at least 1, got 0."),
@@ -159,6 +164,8 @@ def test_the_default_experiment_is_model_4() -> None:
         ("trainer.clip_grad_value=-1", "trainer.clip_grad_value must be greater than 0, got -1."),
         ("trainer.repeat_train_images=0", "trainer.repeat_train_images must be at least 1, got 0. Give how often each training"),
         ("trainer.required_train_accuracy=100", "trainer.required_train_accuracy must be at most 1, got 100. Give the fraction of"),
+        ("trainer.drop_last=yes", "trainer.drop_last must be true or false, got 'yes'. Give true or false: whether the last"),
+        ("trainer.drop_last=true trainer.limit_train_images=50", "trainer.drop_last must be false without a full batch: there are 50 training images, got true."),
         ("trainer.profile=3", "trainer.profile must be true or false, got 3."),
         ("trainer.l1=-1", "trainer.l1 must be at least 0, got -1. Give the factor of the L1 penalty"),
         ("trainer.ema_decay=1", "trainer.ema_decay must be less than 1, got 1. Give the decay of the moving average"),
@@ -198,6 +205,10 @@ def test_the_default_experiment_is_model_4() -> None:
         ("augmentation=contrast augmentation.contrast.factor=[1.2,0.8]", "augmentation.contrast.factor must hold the smaller value first"),
         ("augmentation=saturation", "augmentation.saturation must have colour images, of 3 channels, got 1. Remove it; brightness and contrast work on grey images."),
         ("augmentation=hue", "augmentation.hue must have colour images, of 3 channels, got 1."),
+        ("augmentation=colour_jitter augmentation.colour_jitter.hue=[-0.1,0.1]", "augmentation.colour_jitter.hue must be null for grey images, got [-0.1, 0.1]. Remove it."),
+        ("augmentation=colour_jitter augmentation.colour_jitter.brightness=[0,0.2]", "augmentation.colour_jitter.brightness must reach at least to 0.5, got [0.0, 0.2]. A factor of 1"),
+        ("augmentation=colour_jitter augmentation.colour_jitter.brightness=null augmentation.colour_jitter.contrast=null", "augmentation.colour_jitter.brightness must be given if nothing else is, got null. Give a range"),
+        ("augmentation=colour_jitter augmentation.colour_jitter.contrast=[2,1]", "augmentation.colour_jitter.contrast must hold the smaller value first"),
         ("augmentation=greyscale", "augmentation.greyscale must have colour images, of 3 channels, got 1."),
         ("augmentation=gaussian_noise augmentation.gaussian_noise.sigma=[0.2,0.1]", "augmentation.gaussian_noise.sigma must hold the smaller value first"),
         ("augmentation=gaussian_blur augmentation.gaussian_blur.kernel_size=4", "augmentation.gaussian_blur.kernel_size must be odd, got 4. Give 5, for example."),
@@ -210,14 +221,19 @@ def test_the_default_experiment_is_model_4() -> None:
         ("augmentation=rand_augment augmentation.rand_augment.magnitude=31", "augmentation.rand_augment.magnitude must be less than 31, got 31."),
         ("augmentation=trivial_augment augmentation.trivial_augment.fill=[1,2]", "augmentation.trivial_augment.fill must be one value, or a list"),
         ("augmentation=mixup augmentation.mixup.alpha=0", "augmentation.mixup.alpha must be greater than 0, got 0."),
+        ("+augmentation.second.transform=rotat", "augmentation.second.transform must be one of affine, auto_augment"),
+        ("+augmentation.second={transform:rotate,degrees:200,fill:0}", "augmentation.second.degrees must be at most 180, got 200."),
+        ("+augmentation.hue.transform=rotate", "augmentation.hue must have a name of lower-case letters, digits and _ that no transform has, got 'hue'. Rename it, as rotate_2."),
+        ("+augmentation.chosen.transform=rotate", "augmentation.chosen must have a name of lower-case letters, digits and _"),
+        ("+augmentation.copy.degrees=3", "augmentation must be one of affine, auto_augment"),
         ("augmentation=[mixup,rotate]", "augmentation.mixup must be the last transform, since it mixes whole batches after all else, got ['mixup', 'rotate']."),
         ("augmentation=[mixup,cutmix]", "augmentation.mixup must be the last transform, since it mixes whole batches after all else, got ['mixup', 'cutmix']. Move it to the end; use one such transform."),
         ("target.test_accuracy=99.4", "target.test_accuracy must be at most 1, got 99.4. Give the test accuracy"),
         ("target.requires=[norm,gab]", "target.requires.1 must be one of norm, dropout, gap, depthwise, dilation, no_max_pool, no_li"),
         ("target.requires=norm", "target.requires must be a list, got 'norm'. Give what the network must have, such as [norm,dro"),
         ("target.min_receptive_field=0", "target.min_receptive_field must be at least 1, got 0. Give the smallest receptive"),
-        ("+scheduler.pct_start=0.3", "scheduler.pct_start must be a key of scheduler (name, update, every_epochs, gamma), got 0.3. It belongs to one_cycle: choose scheduler=one_cycle."),
-        ("optimizer=adam +optimizer.nesterov=true", "optimizer.nesterov must be a key of optimizer (name, lr, betas, eps, weight_decay, weight_decay_on), got true. It belongs to sgd: choose optimizer=sgd."),
+        ("+scheduler.pct_start=0.3", "scheduler.pct_start must be a key of scheduler (name, update, every_epochs, gamma, warmup_epochs), got 0.3. It belongs to one_cycle: choose scheduler=one_cycle."),
+        ("optimizer=adam +optimizer.nesterov=true", "optimizer.nesterov must be a key of optimizer (name, lr, betas, eps, weight_decay, weight_decay_on, amsgrad), got true. It belongs to muon, sgd: choose optimizer=muon or optimizer=sgd."),
         ("+model.norm_groups=0", "model.norm_groups must be at least 1, got 0. Give the number of groups of channels of group norm."),
         ("model.order=[conv,pool,norm,dropout]", "model.order must name every part once"),
         ("+optimizer._target_=os.system", "optimizer._target_ must not be given: a config can't run code, got 'os.system'"),

@@ -160,6 +160,19 @@ def test_a_config_of_today_comes_to_the_digest_of_schema_1_although_there_are_ne
     assert digest_as_schema_1(as_composed(overrides)) == sha256
 
 
+@pytest.mark.parametrize(
+    "override",
+    [
+        "scheduler.warmup_epochs=1",
+        "trainer.drop_last=true",
+        "optimizer.dampening=0.1",
+        "+augmentation.second={transform: rotate, degrees: 7.0, fill: 1}",
+    ],
+)
+def test_what_schema_1_could_not_express_had_no_digest_there(override: str) -> None:
+    assert digest_as_schema_1(as_composed([override])) is None
+
+
 def test_the_digest_of_schema_1_is_over_the_file_in_its_order() -> None:
     values = former({})
     config = parse(upgraded(values))

@@ -22,7 +22,9 @@ def split() -> Split:
     return Split.on(CPU, arrays.train_images, arrays.train_labels)
 
 
-def batches_of(split: Split, *, batch_size: int = 64, seed: int = 1, augmentation: str = "rotate") -> TrainingBatches:
+def batches_of(
+    split: Split, *, batch_size: int = 64, seed: int = 1, augmentation: str = "rotate", drop_last: bool = False
+) -> TrainingBatches:
     chosen = {"rotate": {"degrees": 7.0, "fill": 1}} if augmentation == "rotate" else {}
     return TrainingBatches(
         split,
@@ -30,6 +32,7 @@ def batches_of(split: Split, *, batch_size: int = 64, seed: int = 1, augmentatio
         augment=pipeline_of(chosen),
         normalise=Normalise([0.3], [0.3]),
         seed=seed,
+        drop_last=drop_last,
     )
 
 
@@ -74,6 +77,17 @@ def test_the_last_batch_may_be_smaller(split: Split) -> None:
     sizes = [len(batch.labels) for batch in batches.epoch(1)]
     assert len(sizes) == len(batches) == 23
     assert sizes == [64] * 22 + [29]
+
+
+@pytest.mark.parametrize(("batch_size", "number"), [(64, 22), (479, 3), (1000, 1)])
+def test_the_last_batch_can_be_left_out_unless_it_is_full(split: Split, batch_size: int, number: int) -> None:
+    every, full = (batches_of(split, batch_size=batch_size, drop_last=drop_last) for drop_last in (False, True))
+    assert (len(full), full.images_per_epoch, every.images_per_epoch) == (number, number * batch_size, len(split))
+    assert torch.equal(full.order(2), every.order(2))
+    for one, other in zip(full.epoch(2), list(every.epoch(2))[:number], strict=True):
+        assert len(one.labels) == batch_size
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.labels, other.labels)
 
 
 def test_any_batch_can_be_made_without_those_before_it(split: Split) -> None:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from era_cnn.config.choices import BLOCKS
+from era_cnn.config.network import Activation
 from era_cnn.errors import ConfigError
 from era_cnn.models.blocks import BlurPool, Conv
+from era_cnn.models.blocks.parts import make_activation
 from era_cnn.models.build import Network, build_network
 from tests.helpers import GREY
 
@@ -61,6 +64,7 @@ EXAMPLES: dict[str, list[tuple[dict[str, object], tuple[int, ...]]]] = {
         ({"out_channels": 12, "shortcut": "conv", "pool": "avg", "preactivation": True}, (12, 4, 4)),
     ],
     "norm": [({}, (10, 8, 8)), ({"norm": "layer"}, (10, 8, 8)), ({"norm": "none"}, (10, 8, 8))],
+    "scale": [({"factor": 0.125}, (10, 8, 8))],
     "activation": [({}, (10, 8, 8)), ({"activation": "prelu", "negative_slope": 0.1}, (10, 8, 8))],
     "dropout": [({}, (10, 8, 8)), ({"dropout": 0.5, "dropout_channels": True}, (10, 8, 8))],
     "squeeze_excite": [({"ratio": 4}, (10, 8, 8))],
@@ -83,6 +87,20 @@ EXAMPLES: dict[str, list[tuple[dict[str, object], tuple[int, ...]]]] = {
 
 def test_every_registered_block_has_an_example() -> None:
     assert set(EXAMPLES) == set(BLOCKS)
+
+
+@pytest.mark.parametrize("name", sorted({*get_args(Activation)} - {"none"}))
+def test_an_activation_is_pytorchs_of_that_name(name: str) -> None:
+    inputs = torch.linspace(-8, 8, 60).view(2, 3, 2, 5)
+    ours = make_activation(name, 3)
+    function = getattr(F, name, None) or getattr(torch, name)
+    more = [ours.weight] if name == "prelu" else []
+    assert torch.equal(ours(inputs.clone()), function(inputs, *more))
+
+
+def test_scale_multiplies_by_its_factor() -> None:
+    middle, (images,) = middle_of(build_one("scale", {"factor": 0.125}))
+    assert torch.equal(middle(images), images / 8)
 
 
 def build_one(block: str, fields: dict[str, object]) -> Network:

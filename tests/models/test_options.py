@@ -78,7 +78,7 @@ def test_an_option_at_its_default_changes_no_digest_and_no_weight(name: str) -> 
         ("+model.dropout_channels=true model.dropout=0", "model.dropout_channels must not be set if no layer that leaves it"),
         ("+model.padding_mode=reflect", "model.padding_mode must not be set if no layer that leaves it to the model has padded"),
         ("+model.norm_groups=2", "model.norm_groups must not be set if no layer that leaves it to the model has group norm, got 2"),
-        ("+model.init=he_normal", "model.init must be one of default, kaiming_normal, kaiming_uniform, xavier_normal, xavier_un"),
+        ("+model.init=he_normal", "model.init must be one of default, kaiming_normal, kaiming_uniform, kaiming_normal_fan_out, kaim"),
         ("+model.norm_eps=0", "model.norm_eps must be greater than 0, got 0. Give the number that norms add to the variance."),
         ("+model.ghost_splits=0", "model.ghost_splits must be at least 1, got 0. Give the number of parts of a batch that ghost"),
         ("+model.negative_slope=-1", "model.negative_slope must be at least 0, got -1. Give the slope of leaky ReLU for negative"),
@@ -96,6 +96,8 @@ def test_the_groups_of_the_model_reach_its_norms() -> None:
 
 
 STD = {
+    "kaiming_normal_fan_out": (2 / (9 * 64)) ** 0.5,
+    "kaiming_uniform_fan_out": (2 / (9 * 64)) ** 0.5,
     "kaiming_normal": (2 / 72) ** 0.5,
     "kaiming_uniform": (2 / 72) ** 0.5,
     "xavier_normal": (2 / (72 + 9 * 64)) ** 0.5,

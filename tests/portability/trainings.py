@@ -24,6 +24,9 @@ FOLLOW_UPS = ("cifar10_dilated", "cifar10_small", "cifar10_small_group", "cifar1
 SHORT = ("trainer.limit_train_images=128", "trainer.limit_test_images=64", "trainer.batch_size=32")
 RECIPE = ("model=model_4", "model.dropout=0.05", "optimizer.lr=0.01", "optimizer.weight_decay=1e-4")
 
+NOT_PORTABLE = {"muon"}
+"""The optimizers that refuse portable=true."""
+
 EVERY_BLOCK: dict[str, dict[str, Any]] = {
     "conv1": {"block": "conv", "out_channels": 8, "dropout": 0.1, "padding": 1},
     "ghost": {"block": "conv", "out_channels": 8, "norm": "ghost_batch", "activation": "leaky_relu", "pool": "max"},
@@ -64,7 +67,7 @@ def trainings(colours: Path) -> Iterator[tuple[str, Sequence[str]]]:
     for name in sorted(TRANSFORMS):
         yield f"transform {name}", [*small, *on_colours, f"augmentation={name}", once]
     plain = [text for text in small if not text.startswith("optimizer.")]
-    for name in sorted(OPTIMIZERS):
+    for name in sorted(set(OPTIMIZERS) - NOT_PORTABLE):
         yield f"optimizer {name}", [*plain, "data=digits", f"optimizer={name}", "trainer.ema_decay=0.2", once]
     for name in sorted(SCHEDULERS):
         watch = ["trainer.watch=train_loss"] if name == "plateau" else []

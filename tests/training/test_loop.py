@@ -20,13 +20,13 @@ from era_cnn.training.evaluate import Tally
 from era_cnn.training.history import EpochMetrics, History
 from era_cnn.training.loop import Position, Step, fit
 from era_cnn.training.objective import Objective, batch_loss
-from era_cnn.training.schedulers import constant, step_decay
 from era_cnn.training.state import TrainingState
 from tests.conftest import GREY_EXPERIMENTS, config_of
 from tests.helpers import pipeline_of, schedule_of
 
 CPU = torch.device("cpu")
 NORMALISE = Normalise([0.3], [0.3])
+CONSTANT = Schedule(lambda step: 1.0)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def run_fit(split: Split, model: nn.Module, *, epochs: int = 2, schedule=None, *
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     options = {"history": History(), **options}
     state = TrainingState(model, optimizer)
-    return list(fit(state, schedule or constant(), training(split), epochs=epochs, seed=1, **options))
+    return list(fit(state, schedule or CONSTANT, training(split), epochs=epochs, seed=1, **options))
 
 
 @pytest.mark.parametrize("experiment", GREY_EXPERIMENTS)
@@ -142,7 +142,8 @@ def test_the_learning_rate_follows_the_schedule_step_by_step(split: Split) -> No
     schedule = schedule_of("cosine", epochs=2, steps_per_epoch=7, warmup_epochs=1.0, final_factor=0.0)
     run_fit(split, small_model(), schedule=schedule, on_step=lambda step: lrs.append(step.lr))
     assert lrs == [0.01 * schedule.lr(step) for step in range(14)]
-    history = run_fit(split, small_model(), schedule=step_decay(7, every_epochs=1, gamma=0.1))
+    schedule = schedule_of("step", epochs=2, steps_per_epoch=7, every_epochs=1.0, gamma=0.1)
+    history = run_fit(split, small_model(), schedule=schedule)
     assert [metrics.lr for metrics in history] == [0.01, pytest.approx(0.001)]
 
 
@@ -205,7 +206,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(split: Split) -> None:
     with pytest.raises(
         TrainingError, match="The training loss must stay finite, got .* in epoch 1, step [0-9]. Lower optimizer"
     ):
-        list(fit(TrainingState(model, optimizer), constant(), training(split), epochs=2, seed=1, history=History()))
+        list(fit(TrainingState(model, optimizer), CONSTANT, training(split), epochs=2, seed=1, history=History()))
 
 
 def test_a_weight_that_is_not_finite_ends_the_training_at_once(split: Split) -> None:
@@ -224,7 +225,7 @@ def test_a_weight_that_is_not_finite_ends_the_training_at_once(split: Split) -> 
     optimizer = Spoiler(model.parameters(), lr=0.01)
     steps: list[int] = []
     epochs = fit(
-        TrainingState(model, optimizer), constant(), training(split), epochs=1, seed=1, history=History(),
+        TrainingState(model, optimizer), CONSTANT, training(split), epochs=1, seed=1, history=History(),
         on_step=lambda step: steps.append(step.step),
     )  # fmt: skip
     with pytest.raises(TrainingError, match="The largest weight must stay finite, got inf in epoch 1, step 2. Lower"):
@@ -284,7 +285,7 @@ class Run:
 
     def epochs(self, start: Position | None = None, epochs: int = 5) -> Iterator[EpochMetrics]:
         return fit(
-            self.state, constant(), training(self.split), epochs=epochs, seed=1, history=self.history,
+            self.state, CONSTANT, training(self.split), epochs=epochs, seed=1, history=self.history,
             start=start or Position(), on_step=lambda step: self.steps.append((step.epoch, step.step)), **self.options,
         )  # fmt: skip
 
@@ -376,7 +377,7 @@ def test_what_ends_a_training_that_was_interrupted_before_an_evaluation_decides_
             raise Stopped
 
     epochs = fit(
-        begun.state, constant(), training(split), epochs=5, seed=1, history=begun.history, on_step=stop, **options
+        begun.state, CONSTANT, training(split), epochs=5, seed=1, history=begun.history, on_step=stop, **options
     )
     with pytest.raises(Stopped):
         list(epochs)
@@ -407,9 +408,7 @@ class InTurns(Run):
         def train() -> None:
             with turn:
                 turn.wait_for(lambda: is_mine[0])
-            list(
-                fit(self.state, constant(), training(self.split), epochs=2, seed=1, history=self.history, on_step=pause)
-            )
+            list(fit(self.state, CONSTANT, training(self.split), epochs=2, seed=1, history=self.history, on_step=pause))
             with turn:
                 has_ended[0], is_mine[0] = True, False
                 turn.notify_all()

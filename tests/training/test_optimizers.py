@@ -21,9 +21,12 @@ PYTORCHS = {
     "adagrad": torch.optim.Adagrad,
     "adadelta": torch.optim.Adadelta,
 }
+"""All but Muon, which is two of PyTorch's: see test_muon.py."""
+
 FUSED = {"sgd", "adam", "adamw", "adagrad"}
 OPTIONS: dict[str, dict[str, object]] = {
-    "sgd": {"momentum": 0.9, "nesterov": True},
+    "sgd": {"momentum": 0.9, "dampening": 0.3},
+    "adam": {"betas": [0.8, 0.99], "eps": 1e-7, "amsgrad": True},
     "rmsprop": {"alpha": 0.8, "eps": 1e-7, "momentum": 0.5, "centered": True},
     "adagrad": {"lr_decay": 0.1, "eps": 1e-7},
     "adadelta": {"rho": 0.8, "eps": 1e-5},
@@ -35,7 +38,11 @@ def kernel_of(name: str) -> str:
     return "fused" if name in FUSED else "foreach"
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_is_compared_with_pytorchs() -> None:
+    assert {*PYTORCHS, "muon"} == set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("name", PYTORCHS)
 def test_an_optimizer_takes_the_options_of_its_config(name: str) -> None:
     config = config_of(f"optimizer={name}", "optimizer.lr=0.123", "optimizer.weight_decay=0.5").optimizer
     optimizer = make_optimizer(config, [torch.nn.Parameter(torch.zeros(1))])
@@ -48,9 +55,15 @@ def test_an_optimizer_takes_the_options_of_its_config(name: str) -> None:
     assert optimizer.defaults["weight_decay"] == 0.5
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_optimizers_are_pytorchs(name: str) -> None:
-    more = OPTIONS.get(name, {"betas": [0.8, 0.99], "eps": 1e-7})
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        *((name, OPTIONS.get(name, {"betas": [0.8, 0.99], "eps": 1e-7})) for name in PYTORCHS),
+        ("sgd", {"momentum": 0.9, "nesterov": True}),
+        ("adamw", {"amsgrad": True, "betas": [0.9, 0.999], "eps": 1e-8}),
+    ],
+)
+def test_optimizers_are_pytorchs(name: str, more: dict[str, object]) -> None:
     options = {"lr": 0.1, "weight_decay": 0.01, **more}
     theirs_of = PYTORCHS[name]
     weights = [torch.nn.Parameter(torch.randn(5, 3, generator=torch.Generator().manual_seed(1))) for _ in range(2)]

@@ -95,6 +95,19 @@ def ours(name: str, *, epochs: int = EPOCHS, **fields: object) -> Schedule:
         ),
         *(
             (
+                "cosine",
+                {"warmup_epochs": 0.0, "descent_epochs": epochs, "final_factor": 0.1},
+                lambda opt, epochs=epochs: torch_schedules.CosineAnnealingLR(opt, round(20 * epochs), 0.01),
+            )
+            for epochs in (0.05, 4.0, 14.95)
+        ),
+        (
+            "constant",
+            {"warmup_epochs": 2.0},
+            lambda opt: torch_schedules.LambdaLR(opt, lambda step: min(1, (step + 1) / 40)),
+        ),
+        *(
+            (
                 "warm_restarts",
                 {"cycle_epochs": epochs, "cycle_mult": mult, "final_factor": 0.1},
                 lambda opt, epochs=epochs, mult=mult: torch_schedules.CosineAnnealingWarmRestarts(
@@ -178,6 +191,11 @@ def test_cyclic_is_pytorchs(kind, mode, gamma, up, down, momenta) -> None:
         ),
         ("warm_restarts", {"cycle_epochs": 4.0, "cycle_mult": 2}, lambda opt: torch_schedules.CosineAnnealingWarmRestarts(opt, 4, 2)),
         ("cosine", {"warmup_epochs": 0.0, "final_factor": 0.0}, lambda opt: torch_schedules.CosineAnnealingLR(opt, EPOCHS)),
+        (
+            "cosine",
+            {"warmup_epochs": 0.0, "descent_epochs": 5.0, "final_factor": 0.1},
+            lambda opt: torch_schedules.CosineAnnealingLR(opt, 5, 0.01),
+        ),
     ],
 )  # fmt: skip
 def test_a_schedule_can_be_updated_once_an_epoch(name: str, fields: dict[str, object], theirs: Callable) -> None:
@@ -194,6 +212,8 @@ def test_restarts_begin_at_the_peak_and_follow_the_closed_form() -> None:
 
 
 WARM = {
+    "constant": {},
+    "step": {"every_epochs": 15.0, "gamma": 0.5},
     "multi_step": {"milestones": [14.0], "gamma": 0.5},
     "exponential": {"gamma": 0.5},
     "polynomial": {"power": 1.0},
@@ -215,8 +235,9 @@ def test_each_warm_up_is_a_line_that_ends_at_the_peak(name: str, warmup_epochs: 
 
 
 def test_milestones_count_from_the_beginning_of_the_training() -> None:
-    schedule = ours("multi_step", milestones=[2.0, 3.0], gamma=0.5, warmup_epochs=1.0)
-    assert [schedule.lr(step) for step in (19, 39, 40, 60)] == [1.0, 1.0, 0.5, 0.25]
+    for name, fields in (("multi_step", {"milestones": [2.0, 4.0]}), ("step", {"every_epochs": 2.0})):
+        schedule = ours(name, gamma=0.5, warmup_epochs=1.0, **fields)
+        assert [schedule.lr(step) for step in (19, 39, 40, 79, 80)] == [1.0, 1.0, 0.5, 0.5, 0.25]
 
 
 def test_cosine_falls_after_its_warm_up() -> None:
@@ -311,7 +332,7 @@ def test_plateau_on_an_accuracy_reduces_when_it_does_not_rise() -> None:
     [
         ("one_cycle", {}, "scheduler.pct_start must be given instead of warmup_epochs, or the other way round, got null. Set"),
         ("one_cycle", {"warmup_epochs": 1.0, "pct_start": 0.3}, "scheduler.pct_start must be given instead of warmup_epochs"),
-        ("one_cycle", {"pct_start": 0.003}, "scheduler.pct_start must be more than one step of the training, 0.00333, got 0.003. There are only 300 steps: train"),
+        ("one_cycle", {"pct_start": 0.003}, "scheduler.pct_start must be more than one step of the training, 0.00333, got 0.003. The training has 300 steps: raise"),
         ("one_cycle", {"pct_start": 0.6, "three_phase": True}, "scheduler.pct_start must leave a step for each of the three"),
         ("one_cycle", {"warmup_epochs": 7.6, "three_phase": True}, "scheduler.warmup_epochs must leave a step for each of"),
         ("one_cycle", {"warmup_epochs": 0.05, "three_phase": True}, "scheduler.warmup_epochs must leave a step for each of"),
@@ -324,6 +345,7 @@ def test_plateau_on_an_accuracy_reduces_when_it_does_not_rise() -> None:
         ("cyclic", {"up_epochs": 1.0, "gamma": 0.9}, "scheduler.gamma must be 1 in the mode triangular, got 0.9. Set"),
         ("warm_restarts", {"cycle_epochs": 15.5}, "scheduler.cycle_epochs must end within the training, which leaves 15 epochs"),
         ("warm_restarts", {"cycle_epochs": 14.5, "warmup_epochs": 1.0}, "scheduler.cycle_epochs must end within the training, which leaves 14"),
+        ("cosine", {"warmup_epochs": 1.0, "descent_epochs": 14.5}, "scheduler.descent_epochs must end within the training, which leaves 14"),
         ("multi_step", {"milestones": [3.0, 2.0]}, "scheduler.milestones must be in ascending order, got [3.0, 2.0]. Sort"),
         ("multi_step", {"milestones": [3.0, 3.0]}, "scheduler.milestones must be in ascending order"),
         ("multi_step", {"milestones": [3.0, 15.0]}, "scheduler.milestones must lie within trainer.epochs, 15, got [3.0, 15.0]. Remove"),

@@ -57,23 +57,29 @@ TO_BOTH_SIDES = BeforeValidator(lambda value: [-value, value] if isinstance(valu
 
 
 def smaller_first(*fields: str) -> Callable[[Any], None]:
-    """A check that ranges hold the smaller value first."""
+    """A check that ranges, unless they are null, hold the smaller value first."""
 
     def check(section: Any) -> None:
         for field in fields:
-            low, high = getattr(section, field)
-            if low > high:
-                raise FieldError(field, "hold the smaller value first", [low, high], "Swap the two.")
+            limits = getattr(section, field)
+            if limits is not None and limits[0] > limits[1]:
+                raise FieldError(field, "hold the smaller value first", limits, "Swap the two.")
 
     return check
 
 
-def check_factors(section: Any) -> None:
+def factors(*fields: str) -> Callable[[Any], None]:
     """A check that factors are not what is added to 1: [0, 0.05] would make images almost black."""
-    smaller_first("factor")(section)
-    if section.factor[1] < 0.5:
-        advice = "A factor of 1 changes nothing: for 5 % to either side, write [0.95, 1.05]."
-        raise FieldError("factor", "reach at least to 0.5", section.factor, advice)
+
+    def check(section: Any) -> None:
+        smaller_first(*fields)(section)
+        for field in fields:
+            limits = getattr(section, field)
+            if limits is not None and limits[1] < 0.5:
+                advice = "A factor of 1 changes nothing: for 5 % to either side, write [0.95, 1.05]."
+                raise FieldError(field, "reach at least to 0.5", limits, advice)
+
+    return check
 
 
 def check_fill(fill: object, info: DataInfo) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from era_cnn.config.choices import TRANSFORMS, TransformSection
+from era_cnn.config.choices import TRANSFORMS, TransformSection, entry_of
 from era_cnn.config.data_info import DataInfo
 
 if TYPE_CHECKING:
@@ -94,7 +94,10 @@ def make_pipeline(chosen: Mapping[str, TransformSection], info: DataInfo, mean: 
     Raises:
         FieldError: If a transform does not fit the images.
     """
-    made = [(TRANSFORMS.make(name, section, info=info, mean=mean), section) for name, section in chosen.items()]
+    made = [
+        (TRANSFORMS.make(entry_of(name, section), section, info=info, mean=mean), section)
+        for name, section in chosen.items()
+    ]
     assert not any(each.is_last for each, _ in made[:-1]), "the rules of the config say so"
     mix = replace(made[-1][0], probability=made[-1][1].probability) if made and made[-1][0].is_last else None
     return Pipeline([sometimes(each, section.probability) for each, section in made if not each.is_last], mix)

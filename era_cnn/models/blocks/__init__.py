@@ -13,7 +13,7 @@ from era_cnn.models.blocks.heads import Flatten, GapHead, Linear
 from era_cnn.models.blocks.merging import Add, Concat
 from era_cnn.models.blocks.pooling import AvgPool, BlurPool, MaxPool
 from era_cnn.models.blocks.residual import Residual
-from era_cnn.models.blocks.single import ActivationBlock, DropoutBlock, NormBlock, SqueezeExcite
+from era_cnn.models.blocks.single import ActivationBlock, DropoutBlock, NormBlock, Scale, SqueezeExcite
 
 __all__ = [
     "ActivationBlock",
@@ -30,6 +30,7 @@ __all__ = [
     "MaxPool",
     "NormBlock",
     "Residual",
+    "Scale",
     "SqueezeExcite",
     "Transition",
 ]

@@ -43,6 +43,12 @@ def make_activation(name: Activation, channels: int, *, inplace: bool = True) ->
         "gelu": nn.GELU,
         "silu": nn.SiLU,
         "hardswish": nn.Hardswish,
+        "elu": nn.ELU,
+        "selu": nn.SELU,
+        "relu6": nn.ReLU6,
+        "mish": nn.Mish,
+        "tanh": nn.Tanh,
+        "sigmoid": nn.Sigmoid,
     }
     return makers[name]() if name in makers else None
 

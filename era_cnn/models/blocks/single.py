@@ -38,6 +38,26 @@ class DropoutBlock(layers.Dropout):
         super().__init__(dropout)
 
 
+@block("scale")
+class Scale(nn.Module):
+    """A constant factor, as on the logits of ResNet-9 (Page 2018); (B, C, H, W) or (B, F) to the same shape."""
+
+    def __init__(
+        self,
+        in_shape: tuple[int, ...],
+        *,
+        factor: Annotated[float, Field(gt=0, le=1e6, description="the factor, greater than 0, as 0.125")],
+    ) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, images: Tensor) -> Tensor:  # noqa: D102 - the class says it
+        return images * self.factor
+
+    def extra_repr(self) -> str:  # noqa: D102 - PyTorch's
+        return str(self.factor)
+
+
 @block("squeeze_excite")
 class SqueezeExcite(nn.Module):
     """Weights each channel by what all channels hold on average (Hu et al. 2017, arXiv 1709.01507).

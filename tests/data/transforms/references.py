@@ -5,6 +5,7 @@ A reference takes an image (C, H, W) uint8, its random numbers and the fields, a
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -204,6 +205,23 @@ def by_factor(function: Callable[[Tensor, float], Tensor], field: str = "factor"
     return lambda image, draws, fields: function(image, uniform(draws[0], *fields[field]))
 
 
+JITTERS = {
+    "brightness": F.adjust_brightness,
+    "contrast": F.adjust_contrast,
+    "saturation": F.adjust_saturation,
+    "hue": F.adjust_hue,
+}
+
+
+def colour_jitter(image: Tensor, draws: Draws, fields: dict[str, Any]) -> Tensor:
+    chosen = [name for name in JITTERS if fields.get(name)]
+    values = {name: uniform(draw, *fields[name]) for name, draw in zip(chosen, draws[1:], strict=True)}
+    orders = list(itertools.permutations(chosen))
+    for name in orders[randint(draws[0], 0, len(orders) - 1)]:
+        image = JITTERS[name](image, values[name])
+    return image
+
+
 def gaussian_noise(image: Tensor, draws: Draws, fields: dict[str, Any]) -> Tensor:
     sigma = uniform(draws[0], *fields["sigma"])
     numbers = normal(torch.tensor(draws[1:], dtype=torch.float64), tuple(image.shape), image.device)[0]
@@ -307,6 +325,8 @@ MIRRORED = [{"padding_mode": mode} for mode in ("edge", "reflect", "symmetric")]
 BOX = {"scale": [0.1, 0.9], "ratio": [0.5, 2.0]}
 TALL = {"scale": [0.3, 1.0], "ratio": [0.5, 0.6]}  # seldom fits
 
+JITTER = {"brightness": [0.5, 1.8], "contrast": [0.5, 1.8]}
+
 EXAMPLES = [
     Example("rotate", {**ROTATE, **NEAREST}, rotate),
     Example("rotate", {**ROTATE, **NEAREST, **PER_CHANNEL}, rotate, kinds=(COLOUR,)),
@@ -336,6 +356,8 @@ EXAMPLES = [
     Example("contrast", {"factor": [0.2, 1.8]}, by_factor(F.adjust_contrast), share=0.999, off_by=1),
     Example("saturation", {"factor": [0.2, 1.8]}, by_factor(F.adjust_saturation), share=0.999, off_by=1, kinds=(COLOUR,)),
     Example("hue", {"shift": [-0.5, 0.5]}, by_factor(F.adjust_hue, "shift"), share=0.999, off_by=1, kinds=(COLOUR,)),
+    Example("colour_jitter", JITTER, colour_jitter, share=0.999, off_by=2),
+    Example("colour_jitter", {**JITTER, "saturation": [0.2, 1.8], "hue": [-0.1, 0.1]}, colour_jitter, share=0.99, off_by=3, kinds=(COLOUR,)),
     Example("greyscale", {}, lambda image, draws, fields: F.rgb_to_grayscale(image, 3), kinds=(COLOUR,)),
     Example("invert", {}, lambda image, draws, fields: F.invert(image)),
     # Solarize and equalize make much of a pixel that is off by one after the operation before.

@@ -120,6 +120,14 @@ def test_transforms_are_applied_in_their_order_each_with_its_own_numbers(images:
     assert not torch.equal(both(images, draws), turned(images, draws))
 
 
+def test_a_transform_can_be_used_twice_under_a_name_of_its_own(images: Tensor) -> None:
+    draws = torch.rand(7, 500, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    again = {"degrees": 30.0, "fill": 3}
+    thrice = pipeline_of({**ROTATE, **AFFINE, "rotate_2": {"transform": "rotate", **again}})
+    once, second = pipeline_of({**ROTATE, **AFFINE}), pipeline_of({"rotate": again})
+    assert torch.equal(thrice(images, draws), second(once(images, draws[:6]), draws[6:]))
+
+
 def test_a_transform_of_a_plugin_gets_what_the_data_set_says_and_may_refuse_it(images: Tensor) -> None:
     with nothing_stays_registered():
 

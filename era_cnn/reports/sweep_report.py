@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from era_cnn.errors import amount
+from era_cnn.folders.notes import read_notes
 from era_cnn.folders.outcome import DONE
 from era_cnn.reports import charts, page
 from era_cnn.reports.charts import Chart
@@ -17,7 +18,16 @@ from era_cnn.reports.comparisons import compared
 from era_cnn.reports.page import Cell, Fact, Grid, text
 from era_cnn.reports.rows import SEED, Row
 from era_cnn.reports.statistics import Group, best, criterion, groups, lost
-from era_cnn.reports.tables import ACCURACIES, accuracies_of, groups_table, keys_of_settings, note, setting_text
+from era_cnn.reports.tables import (
+    ACCURACIES,
+    accuracies_of,
+    groups_table,
+    keys_of_settings,
+    note,
+    noted,
+    setting_text,
+    titles_of_notes,
+)
 from era_cnn.reports.verdicts import section_of
 
 MOST_VALUES = 12
@@ -34,7 +44,8 @@ def sweep_page(rows: Sequence[Row], path: Path) -> str:
         rows: The jobs; those without a result are listed with their reasons.
         path: The folder of the sweep.
     """
-    return page.render("sweep.html", title=text(path.name or str(path)), kind="sweep", **sections_of(rows, path))
+    title, notes = text(path.name or str(path)), page.notes(read_notes(path))
+    return page.render("sweep.html", title=title, kind="sweep", notes=notes, **sections_of(rows, path))
 
 
 def sections_of(rows: Sequence[Row], base: Path) -> dict[str, Any]:
@@ -69,7 +80,7 @@ def _facts(rows: Sequence[Row], done: Sequence[Row]) -> Iterator[Fact]:
     name = criterion(found)
     if winners := best(found):
         title = next(key for key, value in ACCURACIES.items() if value == name)
-        yield Fact("Best setting", f"{winners[0].spread(name)} %", f"mean {title} accuracy, n = {winners[0].n}")
+        yield Fact("Best setting", f"{winners[0].spread(name)}%", f"mean {title} accuracy, n = {winners[0].n}")
     if seconds := sum(row.result["seconds"] for row in done if row.result):
         shown = f"{seconds / 60:,.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
         yield Fact("Training time", shown, "of all runs, without evaluations")
@@ -175,7 +186,7 @@ def _comparison(rows: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def _runs(rows: Sequence[Row], base: Path) -> Grid:
-    keys, accuracies = columns(rows), accuracies_of(rows)
+    keys, accuracies, titles = columns(rows), accuracies_of(rows), titles_of_notes(rows)
     job = ["job"] if any(row.outcome.number is not None for row in rows) else []
     lines: list[list[object]] = []
     for row in rows:
@@ -183,9 +194,11 @@ def _runs(rows: Sequence[Row], base: Path) -> Grid:
         percents = [_percent(result.get(name)) for name in accuracies.values()]
         seconds = Cell(f"{result['seconds']:.1f}", str(result["seconds"])) if result else ""
         number = [row.outcome.number] if job else []
+        said = [noted(row, title) for title in titles]
         where = str(row.folder(base))
-        lines.append([*number, *map(_sortable, row.cells(keys)), row.outcome.state, *percents, seconds, where])
-    return page.grid([*job, *keys, "state", *accuracies, "seconds", "folder"], lines, ["job", *accuracies, "seconds"])
+        lines.append([*number, *map(_sortable, row.cells(keys)), row.outcome.state, *percents, seconds, *said, where])
+    head = [*job, *keys, "state", *accuracies, "seconds", *titles, "folder"]
+    return page.grid(head, lines, ["job", *accuracies, "seconds"])
 
 
 def _percent(value: Any) -> Cell:

@@ -72,7 +72,7 @@ def check_factors(section: Any) -> None:
     """A check that factors are not what is added to 1: [0, 0.05] would make images almost black."""
     smaller_first("factor")(section)
     if section.factor[1] < 0.5:
-        advice = "A factor of 1 changes nothing: for 5 % to either side, write [0.95, 1.05]."
+        advice = "A factor of 1 changes nothing: for 5% to either side, write [0.95, 1.05]."
         raise FieldError("factor", "reach at least to 0.5", section.factor, advice)
 
 

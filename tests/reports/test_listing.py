@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from era_cnn.folders.outcome import Outcome
-from era_cnn.reports.listed import STATES, Listed
+from era_cnn.reports.listed import STATES, Listed, listed_in
 from era_cnn.reports.rows import Row
 from tests.reports.made import SCHEMA_1, write_run
 from tests.reports.test_compare import DAMAGE
@@ -186,6 +186,17 @@ def test_a_config_that_was_changed_after_its_run_is_damaged(outputs: Path, comma
     states = {each["folder"]: each["state"] for each in [*listed(command, "outputs"), *listed(command, "multirun")]}
     assert states == {"1/a": "completed", "1/b": "damaged", "2/c": "failed", "1/s": "damaged"}
     assert names(command, "--where", "optimizer.lr=0.02") == ""
+
+
+def test_a_config_that_was_cut_off_is_damaged(outputs: Path) -> None:
+    path = Path("outputs/1/a/config.yaml")
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    end = lines.index("target:\n")
+    assert end > 50
+    for number in range(end):
+        path.write_text("".join(lines[:number]) + lines[number][:7], encoding="utf-8")
+        (found,) = listed_in(path.parent.absolute())
+        assert found.state == "damaged", lines[number]
 
 
 def test_a_damaged_sweep_has_a_line_with_the_reason(outputs: Path, command: Command) -> None:

@@ -130,7 +130,7 @@ def _facts(content: RunContent) -> Iterator[Fact]:
         yield Fact(
             "Best validation accuracy", percent(result["best_val_accuracy"]), f"epoch {result['best_val_epoch']}"
         )
-    yield Fact("Final train accuracy", percent(result["final_train_accuracy"]), "as trained, with augmentation")
+    yield Fact("Final train accuracy", percent(result["final_train_accuracy"]), "measured while it trained")
     yield Fact("Parameters", f"{result['params']:,}", _of_limit(target.get("max_params")))
     yield Fact("Epochs", f"{result['epochs']}", _of_limit(target.get("max_epochs")))
     wanted = target.get("test_accuracy")

@@ -76,8 +76,8 @@ def _headline(rows: Sequence[Row]) -> str:
     said = f"{finished} of {amount(len(rows), 'run')} done" + (f", {rest} failed or interrupted." if rest else ".")
     if winners := best(groups(rows)):
         names = [text(setting_text(keys_of_settings(rows), each)) for each in winners[:MOST_BEST]]
-        rest = f", and {len(winners) - MOST_BEST} more" if len(winners) > MOST_BEST else ""
-        said += f" Best setting{'s' if len(winners) > 1 else ''}: {'; '.join(names)}{rest}."
+        more = f", and {len(winners) - MOST_BEST} more" if len(winners) > MOST_BEST else ""
+        said += f" Best setting{'s' if len(winners) > 1 else ''}: {'; '.join(names)}{more}."
     return said
 
 

@@ -663,6 +663,19 @@ def test_a_sweep_shows_the_seeds_and_settings_without_a_result(tmp_path: Path) -
 
 
 @pytest.mark.draw
+def test_a_sweep_names_all_settings_that_are_equally_good(tmp_path: Path) -> None:
+    rates = [0.01, 0.02, 0.03, 0.04, 0.05]
+    rows = [row_of(tmp_path / str(rate), {"optimizer.lr": rate}, final=0.5) for rate in rates]
+    assert "Best settings: optimizer.lr=0.01; optimizer.lr=0.02; optimizer.lr=0.03, and 2 more." in sweep_page(
+        rows, tmp_path
+    )
+    two = [row_of(tmp_path / "low", {"optimizer.lr": 1.0}, final=0.4), rows[0]]
+    page = Tags(sweep_page(two, tmp_path)).text
+    assert "Best setting: optimizer.lr=0.01." in page
+    assert "1 seed" in page
+    assert "1 seeds" not in page
+
+
 def test_a_sweep_shows_its_notes_and_those_of_its_jobs(tmp_path: Path) -> None:
     rows = [row_of(tmp_path / str(number), {"seed": number}, number=number) for number in range(2)]
     without = Tags(sweep_page(rows, tmp_path)).text

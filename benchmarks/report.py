@@ -148,7 +148,7 @@ def _start(found: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield f"A run of Model-3 on MNIST held {mebibytes:,.0f} MiB at most, evaluations included."
     yield f"To evaluate the 10,000 test images took {_ratio(seconds)} seconds, which is"
-    yield f"{', '.join(f'{100 * share:.1f}' for share in shares)} % (median, least, most) of an epoch of training."
+    yield f"{', '.join(f'{100 * share:.1f}' for share in shares)}% (median, least, most) of an epoch of training."
 
 
 AUGMENTATION = {
@@ -163,7 +163,7 @@ def _augmentation(found: dict[str, Any]) -> Iterator[str]:
     yield "## Augmentation"
     yield ""
     yield "Flip, crop, shift-scale-rotate and cutout of images of CIFAR's shape, in batches of 128. They take"
-    yield f"{_ratio(share)} % of the time of a training step of a network of just under 200,000 parameters."
+    yield f"{_ratio(share)}% of the time of a training step of a network of just under 200,000 parameters."
     yield "Normalised batches, beside torchvision's transforms of Pillow images in a `DataLoader`:"
     yield from _table(
         "batches from | images a second | era_cnn is … times as fast",
@@ -195,7 +195,7 @@ def _large(found: dict[str, Any]) -> Iterator[str]:
 
 def _seeds(found: dict[str, Any]) -> Iterator[str]:
     def spread(accuracies: list[float]) -> str:
-        return f"{100 * statistics.mean(accuracies):.2f} ± {100 * statistics.stdev(accuracies):.2f} %"
+        return f"{100 * statistics.mean(accuracies):.2f} ± {100 * statistics.stdev(accuracies):.2f}%"
 
     yield "## The same statistics"
     yield ""

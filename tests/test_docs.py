@@ -53,6 +53,16 @@ def test_the_readme_is_short() -> None:
     assert len(words) <= 800
 
 
+def test_percentages_are_written_alike() -> None:
+    texts = [*PAGES, RECIPES, *(ROOT / "experiments").rglob("*.md"), *(ROOT / "conf").rglob("*.yaml")]
+    code = [each for kind in ("*.py", "*.html", "*.md") for each in (ROOT / "era_cnn").rglob(kind)]
+    patterns = {r"\d %": texts, r"[])}\d] %(?! [\w(])(?!\})": code}  # in code, what follows may be a remainder
+    assert len(texts) > 40
+    assert len(code) > 150
+    found = [path for spaced, paths in patterns.items() for path in paths if re.search(spaced, path.read_text("utf-8"))]
+    assert found == []
+
+
 @pytest.mark.parametrize("page", TEXTS)
 def test_links_lead_to_files_that_exist(page: str) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", TEXTS[page])

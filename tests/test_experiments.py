@@ -49,7 +49,7 @@ def test_the_page_of_an_earlier_run_has_its_figures(path: Path) -> None:
     page = (path.parent / "README.md").read_text(encoding="utf-8")
     siblings = sorted(path.parent.glob(re.sub(r"seed\d+", "seed*", path.name)))
     finals = [json.loads(each.read_text(encoding="utf-8"))["final_test_accuracy"] for each in siblings]
-    assert f"{spread(finals)} %" in page
+    assert f"{spread(finals)}%" in page
 
 
 def test_the_twenty_seeds_on_a_gpu_have_their_figures() -> None:
@@ -59,7 +59,7 @@ def test_the_twenty_seeds_on_a_gpu_have_their_figures() -> None:
     page = (EXPERIMENTS / "model_4" / "README.md").read_text(encoding="utf-8").replace("\n", " ")
     for which in ("best", "final"):
         values = [float(row[f"{which}_test_accuracy"]) for row in rows]
-        assert f"{spread(values)} %, from {100 * min(values):.2f} to {100 * max(values):.2f}" in page
+        assert f"{spread(values)}%, from {100 * min(values):.2f} to {100 * max(values):.2f}" in page
 
 
 def spread(values: list[float]) -> str:

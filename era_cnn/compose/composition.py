@@ -273,6 +273,18 @@ def compose_run(words: Words) -> RunConfig:
     return validated(composed)
 
 
+def compose_lr_test(words: Words) -> RunConfig:
+    """The typed config of a learning-rate test, whose folder no config chooses.
+
+    Raises:
+        ConfigError: If it is wrong, or a folder is given; lists every problem.
+    """
+    advice = "Remove it: a test writes outputs/<date>/<time>_find_lr_<experiment>."
+    if typed := _typed(words, ("hydra.run",)):
+        raise ConfigError([f"{key} must be used with a run, got find-lr. {advice}" for key in typed])
+    return compose_run(words)
+
+
 def compose_data(words: Words) -> DataSection:
     """The section `data` of the config that a single run would have, whatever else is in it.
 

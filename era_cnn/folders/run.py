@@ -210,15 +210,23 @@ class RunFolder:
         Raises:
             RunFolderError: If the file is missing or damaged.
         """
+        recorded = self.read_hydra()
+        number = recorded.hydra.job.num
+        return number if isinstance(number, int) else None, recorded.task
+
+    def read_hydra(self) -> HydraFile:
+        """What Hydra recorded in .hydra/hydra.yaml: how the config of the run was composed.
+
+        Raises:
+            RunFolderError: If the file is missing or damaged.
+        """
 
         def parse(text: str) -> HydraFile:
             values = parse_yaml("hydra.yaml", text)
             found: HydraFile = checked(lambda: HydraFile.model_validate(values))
             return found
 
-        hydra = self.read(".hydra/hydra.yaml", parse).hydra
-        number = hydra.job.num if isinstance(hydra.job.num, int) else None
-        return number, tuple(hydra.overrides.task)
+        return self.read(".hydra/hydra.yaml", parse)
 
     def read(self, name: str, parse: Callable[[str], T]) -> T:
         """Reads and parses a text file.
@@ -352,6 +360,12 @@ class RunFolder:
             RunFolderError: If the file is missing or damaged.
         """
         return self.read("steps.csv", parse_steps)
+
+
+def reports_about(path: Path) -> list[Path]:
+    """The folders whose report.html shows a run or a sweep: its own, and that of the sweep whose job it is."""
+    around = [path, *filter(is_sweep, path.parents)]
+    return [each for each in around if os.path.lexists(each / "report.html")]
 
 
 def is_sweep(path: Path) -> bool:

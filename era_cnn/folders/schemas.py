@@ -97,17 +97,6 @@ class _HydraOverrides(BaseModel):
     task: list[str]
 
 
-class _HydraNode(BaseModel):
-    job: _HydraJob
-    overrides: _HydraOverrides
-
-
-class HydraFile(BaseModel):
-    """The part of .hydra/hydra.yaml that is read: the overrides of a run and, in a sweep, its number."""
-
-    hydra: _HydraNode
-
-
 class _Source(BaseModel):
     provider: str
     path: str
@@ -115,6 +104,29 @@ class _Source(BaseModel):
 
 class _Runtime(BaseModel):
     config_sources: list[_Source]
+
+
+class _HydraNode(BaseModel):
+    job: _HydraJob
+    overrides: _HydraOverrides
+    runtime: _Runtime | None = None
+
+
+class HydraFile(BaseModel):
+    """The part of .hydra/hydra.yaml that is read: a run's overrides, config folders and, in a sweep, its number."""
+
+    hydra: _HydraNode
+
+    @property
+    def task(self) -> tuple[str, ...]:
+        """The overrides as they were typed; those of a job have its swept values."""
+        return tuple(self.hydra.overrides.task)
+
+    @property
+    def config_dirs(self) -> tuple[str, ...]:
+        """The folders of the user's own config files (`--config-dir`)."""
+        sources = self.hydra.runtime.config_sources if self.hydra.runtime else []
+        return tuple(each.path for each in sources if each.provider == "command-line")
 
 
 class _SweepJob(BaseModel):

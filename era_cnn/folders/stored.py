@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def read_config(folder: RunFolder, data_root: str | None = None) -> StoredConfig
         config = parse(upgraded(values), is_stored=True)
     except ConfigError as error:
         got = error.problems[0].rstrip(".")
-        is_entry = re.match(f"({_ENTRY_KEYS}) must be one of", got)
+        is_entry = re.match(f"({_ENTRY_KEYS}) must be one of", got) and _is_whole(values)
         advice = "If a plugin has it, give --plugin." if is_entry else "Start a new run."
         kind = MissingPluginError if is_entry else RunFolderError
         raise kind(f"{path} must hold what the run wrote, got: {got}. {advice}") from error
@@ -114,6 +115,13 @@ def read_config(folder: RunFolder, data_root: str | None = None) -> StoredConfig
     if data_root is None:
         return stored
     return StoredConfig(config.with_data_root(typed_path("--data-root", data_root)), stored.sha256)
+
+
+def _is_whole(values: Mapping[str, Any]) -> bool:
+    """Whether a config has all of its sections, so that a name that is not known is that of a plugin's entry."""
+    named = [values.get(section) for section in ("data", "optimizer", "scheduler")]
+    are_named = all(isinstance(each, dict) and isinstance(each.get("name"), str) for each in named)
+    return are_named and all(name in values for name, field in RunConfig.model_fields.items() if field.is_required())
 
 
 def is_portable(folder: RunFolder) -> bool:

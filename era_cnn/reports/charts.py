@@ -367,7 +367,7 @@ def in_percent(axes: Axes) -> None:
     """Shows the fractions of the vertical axis in percent."""
     from matplotlib.ticker import PercentFormatter
 
-    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol=" %"))
+    axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, symbol="%"))
 
 
 def _rectangle(corner: tuple[float, float], width: float, height: float, colour: str) -> Any:

@@ -17,7 +17,9 @@ from era_cnn.config.recipe import recipe_of
 from era_cnn.config.versions import upgraded
 from era_cnn.errors import RunFolderError
 from era_cnn.folders.description import Description, parse_description
+from era_cnn.folders.notes import Notes, read_notes
 from era_cnn.folders.run import RunFolder
+from era_cnn.folders.schemas import HydraFile
 from era_cnn.folders.stored import MissingPluginError, read_config, read_setting, read_values
 from era_cnn.reports.answers import Predictions, read_predictions, read_samples
 
@@ -70,8 +72,11 @@ class RunContent:
     recipe: dict[str, str]
     """Its parts by their titles; empty for a config with an entry of an unknown plugin."""
 
-    overrides: tuple[str, ...]
-    """As they were typed."""
+    composed: HydraFile | None
+    """How its config was composed; None if that is not recorded, as of a config that was made in Python."""
+
+    notes: Notes
+    """What people noted about it."""
 
     metrics: list[dict[str, float | None]]
     """A row for each epoch; an evaluation that was not made is None."""
@@ -120,15 +125,16 @@ def read_run(folder: RunFolder) -> RunContent:
     config = _read_config(folder)
     predictions = read("predictions.npz", lambda: read_predictions(folder.path), None)
     num_images = len(predictions.labels) if predictions else 0
-    overrides: tuple[str, ...] = ()
+    composed: HydraFile | None = None
     with suppress(RunFolderError):  # the folder was written in Python, without Hydra
-        overrides = folder.read_task()[1]
+        composed = folder.read_hydra()
     return RunContent(
         path=folder.path,
         state=folder.state(),
         config=config,
         recipe=_read_recipe(folder),
-        overrides=overrides,
+        composed=composed,
+        notes=read_notes(folder.path),
         metrics=read("metrics.csv", lambda: [_numbers(row) for row in folder.read_metrics(with_seconds=True)], []),
         steps=read("steps.csv", folder.read_steps, []),
         result=folder.result(),

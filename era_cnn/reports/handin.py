@@ -14,6 +14,7 @@ from era_cnn.errors import amount
 from era_cnn.folders.description import Description
 from era_cnn.reports.content import RunContent
 from era_cnn.reports.formats import Table, markdown, markdown_table
+from era_cnn.reports.page import notes
 from era_cnn.reports.run_report import percent
 
 BEGIN = "<!-- analysis: yours to edit; generating the report again keeps it -->"
@@ -34,6 +35,7 @@ def as_markdown(content: RunContent, before: str | None = None) -> str:
     analysis = kept if kept is not None else "\n".join(f"- {line}" for line in draft(content))
     sections = [
         f"# {markdown(content.name)}",
+        *_notes(content),
         "## Target\n\n" + "\n".join(f"- {line}" for line in target_lines(content.config.get("target", {}))),
         "## Result\n\n" + "\n".join(f"- {line}" for line in _result(content)),
         f"## Analysis\n\n{BEGIN}\n{analysis}\n{END}",
@@ -43,6 +45,17 @@ def as_markdown(content: RunContent, before: str | None = None) -> str:
     if content.metrics:
         sections.append("## Log\n\n" + markdown_table(log_table(content.metrics)))
     return "\n\n".join(sections) + "\n"
+
+
+def _notes(content: RunContent) -> Iterator[str]:
+    """The tags, and the notes as a list; nothing without any."""
+    if (found := notes(content.notes)) is None:
+        return
+    if found.tags:
+        yield markdown(f"Tags: {', '.join(found.tags)}")
+    if found.lines:
+        yield "\n".join(f"- {markdown(line)}" for line in found.lines)
+    yield from (markdown(each) for each in (found.more, found.damage) if each)
 
 
 def analysis_in(page: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Intervals and tests: numbers in, numbers out. Accuracies and differences are fractions, intervals cover 95 %.
+"""Intervals and tests: numbers in, numbers out. Accuracies and differences are fractions, intervals cover 95%.
 
 A statement that numbers do not allow is None, never NaN: a spread of zero, or of one seed, supports no interval.
 """

@@ -1,4 +1,4 @@
-"""What `era-cnn list` lists: a run, or a sweep with its jobs. Configs are read only if they are asked for."""
+"""What `era-cnn list` lists: a run, or a sweep with its jobs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 from era_cnn.errors import EraCnnError, RunFolderError
 from era_cnn.folders.notes import Notes, read_notes
 from era_cnn.folders.outcome import DONE, Outcome, read_outcome
-from era_cnn.folders.run import RunFolder, is_run, is_sweep
-from era_cnn.folders.stored import read_setting
+from era_cnn.folders.run import is_run, is_sweep
 from era_cnn.folders.sweep import SweepFolder
 from era_cnn.output import shown
 from era_cnn.reports.found import found_below
+from era_cnn.reports.rows import SEED, Row, read_rows
 from era_cnn.reports.statistics import FINAL
 
 DEFAULT_FOLDERS = ("outputs", "multirun")
@@ -31,10 +31,10 @@ OWN_KEYS = ("folder", "experiment", "state", "when", "best", "final", "tag", "no
 
 @dataclass(frozen=True)
 class Listed:
-    """A run, or a sweep with the outcomes of its jobs."""
+    """A run, or a sweep with the rows of its jobs, which are damaged where `compare` calls them so."""
 
     folder: Path
-    outcomes: tuple[Outcome, ...]
+    rows: tuple[Row, ...]
     is_sweep: bool
     damage: str = ""
     """Why a sweep can't be read."""
@@ -43,6 +43,11 @@ class Listed:
     def notes(self) -> Notes:
         """What people noted about it."""
         return read_notes(self.folder)
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """The outcome of the run, or of each job."""
+        return [row.outcome for row in self.rows]
 
     @property
     def state(self) -> str:
@@ -85,7 +90,8 @@ class Listed:
     @cached_property
     def configs(self) -> list[dict[str, str]]:
         """The config of each run, as far as it can be read, by keys as they are typed."""
-        return list(filter(None, map(_config, self.outcomes)))
+        settings = [row.setting for row in self.rows if row.setting]
+        return [{**each.labels, **each.values, SEED: str(each.seed)} for each in settings]
 
     def values(self, key: str) -> list[str]:
         """The values of a key; a sweep may have several, one without it has none."""
@@ -118,7 +124,7 @@ def listed_in(folder: Path | None) -> Iterator[Listed]:
         for place in places:
             yield from map(_listed, found_below(place))
     elif is_sweep(folder):
-        yield from (Listed(outcome.folder, (outcome,), is_sweep=False) for outcome in _sweep(folder).outcomes)
+        yield from (Listed(row.outcome.folder, (row,), is_sweep=False) for row in _sweep(folder).rows)
     elif is_run(_names(folder)):
         yield _listed(folder)
     else:
@@ -135,7 +141,7 @@ def _names(folder: Path) -> list[str]:
 
 def _listed(path: Path) -> Listed:
     if not is_sweep(path):
-        return Listed(path, (read_outcome(path, None, ()),), is_sweep=False)
+        return Listed(path, tuple(read_rows([read_outcome(path, None, ())])), is_sweep=False)
     try:
         return _sweep(path)
     except EraCnnError as error:
@@ -150,15 +156,7 @@ def _sweep(path: Path) -> Listed:
     """
     sweep = SweepFolder(path)
     sweep.read_request()
-    return Listed(path, tuple(sweep.outcomes(sweep.jobs(on_damage=lambda error: None))), is_sweep=True)
-
-
-def _config(outcome: Outcome) -> dict[str, str] | None:
-    try:
-        setting = read_setting(RunFolder(outcome.folder), None)
-    except RunFolderError:
-        return None
-    return {**setting.labels, **setting.values, "seed": str(setting.seed)}
+    return Listed(path, tuple(read_rows(sweep.outcomes(sweep.jobs(on_damage=lambda error: None)))), is_sweep=True)
 
 
 def _time(text: str) -> datetime | None:

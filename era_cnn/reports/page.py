@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from era_cnn.errors import harmless
+from era_cnn.errors import amount, harmless, shortened
+from era_cnn.folders.notes import MAX_LENGTH, Notes
 from era_cnn.reports import charts, pictures
 from era_cnn.reports.formats import Section
 
@@ -85,6 +86,37 @@ class Pair:
     key: str
     value: str
     is_changed: bool = False
+
+
+@dataclass(frozen=True)
+class NotesShown:
+    """Notes and tags as a page shows them.
+
+    Attributes:
+        lines: The newest ones, the newest last.
+        more: What is said about those that are left out.
+        damage: Why they can't be read.
+    """
+
+    tags: Sequence[str]
+    lines: Sequence[str]
+    more: str
+    damage: str
+
+
+MOST_NOTES = 20
+"""The most notes that a page shows."""
+
+
+def notes(found: Notes) -> NotesShown | None:
+    """The notes of a run or a sweep, the newest of many; None if there are none."""
+    if found == Notes():
+        return None
+    rest = len(found.lines) - MOST_NOTES
+    more = f"Before them, notes.md has {amount(rest, 'more line')}." if rest > 0 else ""
+    lines = [text(shortened(line, MAX_LENGTH)) for line in found.lines[-MOST_NOTES:]]
+    tags = [text(shortened(tag, MAX_LENGTH)) for tag in found.tags[:MOST_NOTES]]
+    return NotesShown(tags, lines, more, text(found.damage))
 
 
 def render(template: str, **values: Any) -> str:

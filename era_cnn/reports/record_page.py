@@ -104,7 +104,7 @@ def _summary(record: Record, name: str) -> dict[str, str]:
     if found is not None and len(found.values) > 1:
         said = {"mean ± sd": str(found), "lowest": percent(min(found.values)), "highest": percent(max(found.values))}
         if (bounds := one_more_run(found.values)) is not None:
-            said["one more run, 95 %"] = percents(bounds)
+            said["one more run, 95%"] = percents(bounds)
     return said if reference is None else {**said, "reference": percent(reference)}
 
 
@@ -131,7 +131,7 @@ def _sentences(record: Record) -> Iterator[str]:
     if len(record.runs) > len(runs):
         yield "A seed that stands twice was repeated on another kind of machine; only its first run counts."
     if (band := first_epoch_band(record)) is not None:
-        yield (f"After the first epoch, the training accuracy is {percents(band)} (99 % interval of one more run).")
+        yield (f"After the first epoch, the training accuracy is {percents(band)} (99% interval of one more run).")
     yield from _about_machines(record)
 
 

@@ -38,7 +38,7 @@ class Spread:
     def __str__(self) -> str:
         """Mean ± standard deviation, in percent."""
         sd = "" if self.sd is None else f" ± {100 * self.sd:.2f}"
-        return f"{100 * self.mean:.2f}{sd} %"
+        return f"{100 * self.mean:.2f}{sd}%"
 
 
 def counted(record: Record) -> list[RecordedRun]:
@@ -64,7 +64,7 @@ def one_more_run(values: Sequence[float], level: float = LEVEL) -> Interval | No
 
 
 def first_epoch_band(record: Record) -> Interval | None:
-    """Where the training accuracy of another seed lies after the first epoch, with 99 %; None if seeds can't tell."""
+    """Where the training accuracy of another seed lies after the first epoch, with 99%; None if seeds can't tell."""
     return one_more_run([run.curves["train_accuracy"][0] or 0.0 for run in counted(record)], CERTAIN)
 
 
@@ -80,16 +80,16 @@ def reference_of(record: Record) -> list[dict[str, float]]:
 
 
 def place_of(reference: float, found: Spread) -> str:
-    """Whether a recipe gives a single figure: whether it lies in the 95 % prediction interval of one more run."""
+    """Whether a recipe gives a single figure: whether it lies in the 95% prediction interval of one more run."""
     if (interval := one_more_run(found.values)) is None:
         return f"can't be placed by fewer than {FEWEST_SEEDS} seeds, nor by equal ones"
     where = "within" if interval[0] <= reference <= interval[1] else "outside"
-    return f"lies {where} what the recipe gives: {percents(interval)} (95 % interval of one more run)"
+    return f"lies {where} what the recipe gives: {percents(interval)} (95% interval of one more run)"
 
 
 def percents(interval: Interval) -> str:
     """An interval of fractions, in percent."""
-    return f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f} %"
+    return f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}%"
 
 
 def mean_curve(runs: Sequence[RecordedRun], key: str) -> list[tuple[float, float]]:

@@ -50,7 +50,7 @@ class Row:
     @cached_property
     def typed(self) -> dict[str, str]:
         """The overrides that were typed for a job, by key; without those of the sweep itself."""
-        values = {_plain_key(key): value for key, value in self.outcome.overrides.items()}
+        values = {plain_key(key): value for key, value in self.outcome.overrides.items()}
         return {key: value for key, value in values.items() if key.partition(".")[0] != "sweep"}
 
     @cached_property
@@ -118,6 +118,6 @@ def _origin(folder: RunFolder, result: dict[str, Any]) -> dict[str, str]:
     return {"data_sha256": str(result["data_sha256"]), "numerics": str(provenance.get("numerics", 1)), **code}
 
 
-def _plain_key(typed: str) -> str:
+def plain_key(typed: str) -> str:
     """The key of an override: `optimizer.lr` for `+optimizer.lr`, `optimizer` for `optimizer@_here_`."""
     return as_typed_key(re.sub(r"^[+~]+|@.*", "", typed))

@@ -14,6 +14,7 @@ from era_cnn.reports.answers import MOST_PER_CELL, Predictions
 from era_cnn.reports.charts import Chart
 from era_cnn.reports.content import RunContent
 from era_cnn.reports.page import Cell, Fact, Grid, Pair, Picture, text
+from era_cnn.reports.rows import plain_key
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,7 +77,10 @@ def run_page(content: RunContent, drawn: RunCharts) -> str:
         filters=_filters(content),
         data_summary=_data_summary(content),
         augmented=_augmented(content),
-        overrides=text(shlex.join(content.overrides)),
+        notes=page.notes(content.notes),
+        composed=content.composed is not None,
+        overrides=text(shlex.join(content.composed.task)) if content.composed else "",
+        config_dirs=text(", ".join(content.composed.config_dirs)) if content.composed else "",
         recipe=[Pair(title, text(values)) for title, values in content.recipe.items()],
         keys=_keys(content),
         promise=_promise(content),
@@ -111,7 +115,7 @@ def headline(content: RunContent) -> str:
 
 def percent(fraction: float) -> str:
     """A fraction in percent, with two decimals."""
-    return f"{100 * fraction:.2f} %"
+    return f"{100 * fraction:.2f}%"
 
 
 def _facts(content: RunContent) -> Iterator[Fact]:
@@ -126,7 +130,7 @@ def _facts(content: RunContent) -> Iterator[Fact]:
         yield Fact(
             "Best validation accuracy", percent(result["best_val_accuracy"]), f"epoch {result['best_val_epoch']}"
         )
-    yield Fact("Final train accuracy", percent(result["final_train_accuracy"]), "as trained, with augmentation")
+    yield Fact("Final train accuracy", percent(result["final_train_accuracy"]), "measured while it trained")
     yield Fact("Parameters", f"{result['params']:,}", _of_limit(target.get("max_params")))
     yield Fact("Epochs", f"{result['epochs']}", _of_limit(target.get("max_epochs")))
     wanted = target.get("test_accuracy")
@@ -385,7 +389,7 @@ def _data_summary(content: RunContent) -> str:
 
 
 def _keys(content: RunContent) -> list[Pair]:
-    typed = {override.partition("=")[0].lstrip("+~") for override in content.overrides}
+    typed = {plain_key(override.partition("=")[0]) for override in (content.composed.task if content.composed else ())}
     return [
         Pair(text(key), text(value), any(key == each or key.startswith(f"{each}.") for each in typed))
         for key, value in _flat(content.config)

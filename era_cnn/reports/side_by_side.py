@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from era_cnn.folders.notes import Notes
 from era_cnn.reports import charts, page, pictures
 from era_cnn.reports.charts import Chart
 from era_cnn.reports.content import RunContent
@@ -14,6 +15,7 @@ from era_cnn.reports.page import Cell, Grid, Picture, text
 from era_cnn.reports.rows import SEED, Row
 from era_cnn.reports.run_report import percent
 from era_cnn.reports.sweep_report import sections_of
+from era_cnn.reports.tables import notes_of_sweeps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,7 +51,9 @@ def runs_page(rows: Sequence[Row], base: Path, sides: Sequence[Side]) -> str:
         sides: Those of them whose details are shown.
     """
     title = f"{len(rows)} runs side by side"
-    return page.render("runs.html", title=title, kind="runs", sides=_sides(sides, rows), **sections_of(rows, base))
+    notes = page.notes(Notes(tuple(notes_of_sweeps(rows, base))))
+    shown = sections_of(rows, base)
+    return page.render("runs.html", title=title, kind="runs", notes=notes, sides=_sides(sides, rows), **shown)
 
 
 def _sides(sides: Sequence[Side], rows: Sequence[Row]) -> dict[str, Any] | None:

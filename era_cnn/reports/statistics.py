@@ -59,7 +59,7 @@ class Group:
         return statistics.stdev(values) if len(values) > 1 else None
 
     def interval(self, name: str) -> Interval | None:
-        """The 95 % t interval of the mean of an accuracy; None for a single run, and if all are equal."""
+        """The 95% t interval of the mean of an accuracy; None for a single run, and if all are equal."""
         return t_interval(self.values(name))
 
     def by_seed(self, name: str) -> dict[int, float]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from era_cnn.errors import amount
+from era_cnn.errors import amount, shortened
+from era_cnn.folders.notes import read_notes
 from era_cnn.folders.outcome import DONE
 from era_cnn.reports import charts, page
 from era_cnn.reports.charts import Chart
@@ -17,11 +18,26 @@ from era_cnn.reports.comparisons import compared
 from era_cnn.reports.page import Cell, Fact, Grid, text
 from era_cnn.reports.rows import SEED, Row
 from era_cnn.reports.statistics import Group, best, criterion, groups, lost
-from era_cnn.reports.tables import ACCURACIES, accuracies_of, groups_table, keys_of_settings, note, setting_text
+from era_cnn.reports.tables import (
+    ACCURACIES,
+    accuracies_of,
+    groups_table,
+    keys_of_settings,
+    note,
+    noted,
+    setting_text,
+    titles_of_notes,
+)
 from era_cnn.reports.verdicts import section_of
 
 MOST_VALUES = 12
 """The most values of a key that have a place each on an axis; more are drawn along a scale if they are numbers."""
+
+MOST_BEST = 3
+"""The most settings that are named as the best ones, of those that are equally good."""
+
+MOST_OF_A_LABEL = 60
+"""The most characters of the label of an axis: more of them would not fit into a chart."""
 
 MOST_SETTINGS = 24
 """The most settings whose spread over seeds is drawn."""
@@ -34,7 +50,8 @@ def sweep_page(rows: Sequence[Row], path: Path) -> str:
         rows: The jobs; those without a result are listed with their reasons.
         path: The folder of the sweep.
     """
-    return page.render("sweep.html", title=text(path.name or str(path)), kind="sweep", **sections_of(rows, path))
+    title, notes = text(path.name or str(path)), page.notes(read_notes(path))
+    return page.render("sweep.html", title=title, kind="sweep", notes=notes, **sections_of(rows, path))
 
 
 def sections_of(rows: Sequence[Row], base: Path) -> dict[str, Any]:
@@ -58,18 +75,24 @@ def _headline(rows: Sequence[Row]) -> str:
     rest = len(rows) - finished
     said = f"{finished} of {amount(len(rows), 'run')} done" + (f", {rest} failed or interrupted." if rest else ".")
     if winners := best(groups(rows)):
-        said += f" Best setting: {text(setting_text(keys_of_settings(rows), winners[0]))}."
+        names = [text(setting_text(keys_of_settings(rows), each)) for each in winners[:MOST_BEST]]
+        more = f", and {len(winners) - MOST_BEST} more" if len(winners) > MOST_BEST else ""
+        said += f" Best setting{'s' if len(winners) > 1 else ''}: {'; '.join(names)}{more}."
     return said
 
 
 def _facts(rows: Sequence[Row], done: Sequence[Row]) -> Iterator[Fact]:
     yield Fact("Runs", f"{len(done)}", f"of {len(rows)} have a result")
     found = groups(rows)
-    yield Fact("Settings", str(len(found) + len(lost(rows))), f"{len({row.seed for row in done})} seeds")
+    yield Fact("Settings", str(len(found) + len(lost(rows))), amount(len({row.seed for row in done}), "seed"))
     name = criterion(found)
     if winners := best(found):
         title = next(key for key, value in ACCURACIES.items() if value == name)
-        yield Fact("Best setting", f"{winners[0].spread(name)} %", f"mean {title} accuracy, n = {winners[0].n}")
+        yield Fact(
+            "Best setting",
+            f"{winners[0].spread(name)}%",
+            f"{'mean ' if len(winners[0].rows) > 1 else ''}{title} accuracy, n = {winners[0].n}",
+        )
     if seconds := sum(row.result["seconds"] for row in done if row.result):
         shown = f"{seconds / 60:,.1f} min" if seconds >= 60 else f"{seconds:.1f} s"
         yield Fact("Training time", shown, "of all runs, without evaluations")
@@ -99,7 +122,8 @@ def sweep_charts(done: Sequence[Row]) -> Iterator[Chart]:
             ", ".join(group.rows[0].cells(keys)) or "all": [measure.of(row) for row in group.rows] for group in found
         }
         alt = f"{measure.title.capitalize()} of the runs of each setting; the line is their mean."
-        yield charts.categories("seeds", alt, series, x=", ".join(keys), y=measure.title)
+        x = shortened(", ".join(keys), MOST_OF_A_LABEL)
+        yield charts.categories("seeds", alt, series, x=x, y=measure.title)
     if len({row.result["params"] for row in done if row.result}) > 1:
         sizes = [(float(row.result["params"]), measure.of(row)) for row in done if row.result]
         alt = "Accuracy against the number of parameters."
@@ -159,7 +183,7 @@ def _keys(rows: Sequence[Row]) -> list[str]:
 
 def _settings(rows: Sequence[Row]) -> Grid:
     head, lines = groups_table(rows)
-    titles = [title or "note" for title in head]
+    titles = [title or "choice" for title in head]
     return page.grid(titles, [[_sortable(cell) for cell in line] for line in lines], [*accuracies_of(rows), "params"])
 
 
@@ -175,7 +199,7 @@ def _comparison(rows: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def _runs(rows: Sequence[Row], base: Path) -> Grid:
-    keys, accuracies = columns(rows), accuracies_of(rows)
+    keys, accuracies, titles = columns(rows), accuracies_of(rows), titles_of_notes(rows)
     job = ["job"] if any(row.outcome.number is not None for row in rows) else []
     lines: list[list[object]] = []
     for row in rows:
@@ -183,9 +207,11 @@ def _runs(rows: Sequence[Row], base: Path) -> Grid:
         percents = [_percent(result.get(name)) for name in accuracies.values()]
         seconds = Cell(f"{result['seconds']:.1f}", str(result["seconds"])) if result else ""
         number = [row.outcome.number] if job else []
+        said = [noted(row, title) for title in titles]
         where = str(row.folder(base))
-        lines.append([*number, *map(_sortable, row.cells(keys)), row.outcome.state, *percents, seconds, where])
-    return page.grid([*job, *keys, "state", *accuracies, "seconds", "folder"], lines, ["job", *accuracies, "seconds"])
+        lines.append([*number, *map(_sortable, row.cells(keys)), row.outcome.state, *percents, seconds, *said, where])
+    head = [*job, *keys, "state", *accuracies, "seconds", *titles, "folder"]
+    return page.grid(head, lines, ["job", *accuracies, "seconds"])
 
 
 def _percent(value: Any) -> Cell:

@@ -30,14 +30,14 @@ def jobs_table(rows: Sequence[Row], base: Path) -> Table:
     """A row for each run: the keys that differ, the state, accuracies in percent, and the folder relative to `base`."""
     keys, accuracies = columns(rows), accuracies_of(rows)
     is_numbered = any(row.outcome.number is not None for row in rows)
-    noted = [title for title in ("tags", "note") if any(_noted(row, title) for row in rows)]
-    head = [*(["job"] if is_numbered else []), *keys, "state", *accuracies, "seconds", *noted, "folder"]
+    titles = titles_of_notes(rows)
+    head = [*(["job"] if is_numbered else []), *keys, "state", *accuracies, "seconds", *titles, "folder"]
     lines = []
     for row in rows:
         job = [_shown(row.outcome.number)] if is_numbered else []
         percents = [_percent(row, name) for name in accuracies.values()]
         seconds = f"{row.result['seconds']:.1f}" if row.result else ""
-        said = [_noted(row, title) for title in noted]
+        said = [noted(row, title) for title in titles]
         lines.append([*job, *row.cells(keys), row.outcome.state, *percents, seconds, *said, str(row.folder(base))])
     return head, lines
 
@@ -131,7 +131,7 @@ def label(row: Row, rows: Sequence[Row], base: Path) -> str:
 def messages(rows: Sequence[Row], base: Path) -> list[str]:
     """The notes of sweeps, and the message of each run that is not done."""
     return [
-        *_notes_of_sweeps(rows, base),
+        *notes_of_sweeps(rows, base),
         *(
             f"{label(row, rows, base)}: {row.outcome.message}"
             for row in rows
@@ -140,7 +140,8 @@ def messages(rows: Sequence[Row], base: Path) -> list[str]:
     ]
 
 
-def _notes_of_sweeps(rows: Sequence[Row], base: Path) -> Iterator[str]:
+def notes_of_sweeps(rows: Sequence[Row], base: Path) -> Iterator[str]:
+    """The tags and the latest note of each sweep that these runs are jobs of."""
     parents = dict.fromkeys(parent for row in rows for parent in row.outcome.folder.parents)
     for folder in filter(is_sweep, parents):
         notes = read_notes(folder)
@@ -154,7 +155,13 @@ def accuracies_of(rows: Sequence[Row]) -> dict[str, str]:
     return {title: name for title, name in ACCURACIES.items() if has_val or "val" not in title.split()}
 
 
-def _noted(row: Row, title: str) -> str:
+def titles_of_notes(rows: Sequence[Row]) -> list[str]:
+    """The columns for what people noted: `tags` and `note`, if some run has any."""
+    return [title for title in ("tags", "note") if any(noted(row, title) for row in rows)]
+
+
+def noted(row: Row, title: str) -> str:
+    """What people noted about a run, as the cell of such a column."""
     return ", ".join(row.notes.tags) if title == "tags" else shortened(row.notes.latest, MOST_OF_A_NOTE)
 
 

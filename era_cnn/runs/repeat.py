@@ -87,7 +87,7 @@ def _within_band(record: Record, accuracy: float) -> str:
     elsewhere = "another kind of machine or other packages, so not the same bits"
     if (band := first_epoch_band(record)) is None:
         return f"{elsewhere}; and nothing to compare with: the record has too few seeds to state a band."
-    text = f"{100 * accuracy:.2f} %, and the record states {percents(band)}"
+    text = f"{100 * accuracy:.2f}%, and the record states {percents(band)}"
     if not band[0] <= accuracy <= band[1]:
         rule = "lie in the band of its record"
         raise ReplayError(f"The training accuracy of the first epoch must {rule}, got {text}. Compare the packages.")

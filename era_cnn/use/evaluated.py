@@ -72,7 +72,7 @@ class Evaluated:
 
     @property
     def interval(self) -> Interval:
-        """The 95 % interval of the accuracy, over images (Wilson 1927)."""
+        """The 95% interval of the accuracy, over images (Wilson 1927)."""
         return wilson_interval(self.scores.num_correct, self.scores.num_images)
 
     @cached_property

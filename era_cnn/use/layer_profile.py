@@ -57,7 +57,7 @@ class NetworkCost:
         """The table, at most 80 columns wide."""
         head = ("parameters", "activations", "forward", "backward", "share")
         total = sum(layer.seconds for layer in self.layers) or 1.0
-        rows = [(layer.name, *_cells(layer), f"{100 * layer.seconds / total:.0f} %") for layer in self.layers]
+        rows = [(layer.name, *_cells(layer), f"{100 * layer.seconds / total:.0f}%") for layer in self.layers]
         rows.append(("whole network", *_cells(self.whole), ""))
         widths = [max(len(row[i + 1]) for row in (("", *head), *rows)) for i in range(len(head))]
         room = COLUMNS - sum(widths) - 2 * len(widths)

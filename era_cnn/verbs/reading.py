@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from era_cnn.output import say, shown
@@ -55,10 +56,14 @@ def note(line: Line) -> int:
     parser.add_argument("--tag", action="append", default=[], metavar="NAME", help="a word to find it by; repeatable")
     args = parsed(parser, line)
     from era_cnn.folders.notes import add_note
+    from era_cnn.folders.run import reports_about
 
     folder = Path(expanded(args.path)).absolute()
     notes = add_note(folder, " ".join(args.text), args.tag)
     say(f"Noted in {shown(folder) / 'notes.md'}." + (f" Tags: {', '.join(notes.tags)}" if notes.tags else ""))
+    if written := reports_about(folder):
+        places = " ".join(shlex.quote(str(shown(each))) for each in written)
+        say(f"To show it in the report: era-cnn report {places}")
     return 0
 
 

@@ -61,9 +61,9 @@ def find_lr(line: Line) -> int:
     help_ = "the number of tests, each with its own seed; default 1"
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help=help_)
     args = parsed(parser, line)
-    from era_cnn.compose.composition import compose_run
+    from era_cnn.compose.composition import compose_lr_test
 
-    config = compose_run(line.composing(args.overrides))
+    config = compose_lr_test(line.composing(args.overrides))
     line.prepare_to_compute(portable=config.portable)
     from era_cnn.runs.find_lr import find_lr as find
 

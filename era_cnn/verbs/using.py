@@ -119,7 +119,7 @@ def export(line: Line) -> int:
     )
     for name, each in done.verified.items():
         changed = f"{each.num_changed:,} predictions changed, logits differ by up to {each.max_difference:.1e}"
-        say(f"{name}: {100 * each.accuracy:.2f} % of {each.num_images:,} test images; {changed}")
+        say(f"{name}: {100 * each.accuracy:.2f}% of {each.num_images:,} test images; {changed}")
     say(f"Export folder: {shown(done.path)}")
     return 0
 

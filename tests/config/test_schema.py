@@ -200,7 +200,7 @@ def test_the_default_experiment_is_model_4() -> None:
         ("augmentation=centre_crop augmentation.centre_crop.size=[20,29]", "augmentation.centre_crop.size must be at most [28, 28], the size of the images, got [20, 29]. Lower it."),
         ("augmentation=resized_crop augmentation.resized_crop.scale=[1,0.5]", "augmentation.resized_crop.scale must hold the smaller value first"),
         ("augmentation=resized_crop augmentation.resized_crop.ratio=[2,1]", "augmentation.resized_crop.ratio must hold the smaller value first"),
-        ("augmentation=brightness augmentation.brightness.factor=[0,0.05]", "augmentation.brightness.factor must reach at least to 0.5, got [0.0, 0.05]. A factor of 1 changes nothing: for 5 % to either side, write [0.95, 1.05]."),
+        ("augmentation=brightness augmentation.brightness.factor=[0,0.05]", "augmentation.brightness.factor must reach at least to 0.5, got [0.0, 0.05]. A factor of 1 changes nothing: for 5% to either side, write [0.95, 1.05]."),
         ("augmentation=contrast augmentation.contrast.factor=0.2", "augmentation.contrast.factor must be a list, got 0.2. Give the smallest and the largest factor"),
         ("augmentation=contrast augmentation.contrast.factor=[1.2,0.8]", "augmentation.contrast.factor must hold the smaller value first"),
         ("augmentation=saturation", "augmentation.saturation must have colour images, of 3 channels, got 1. Remove it; brightness and contrast work on grey images."),

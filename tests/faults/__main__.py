@@ -129,7 +129,7 @@ def _cost(seed: int) -> Report:
         out = Path(folder) / "cost.json"
         subprocess.run([sys.executable, "-m", "benchmarks.safety", "--rounds", "20", "--out", str(out)], check=True)
         figures = json.loads(out.read_text(encoding="utf-8"))
-    too_much = [f"{figures['share_percent']} % of an epoch"] if figures["share_percent"] >= 2 else []
+    too_much = [f"{figures['share_percent']}% of an epoch"] if figures["share_percent"] >= 2 else []
     return Report(figures["rounds"], too_much, figures)
 
 

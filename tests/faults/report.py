@@ -16,7 +16,7 @@ so that there can be many.
 `make faults` repeats all of it, what is called after Slurm if one is up; what is called after Ray is repeated in the
 environment of `make test-ray`: `.venv-ray/bin/python -m tests.faults sweep_kills_ray sweep_failures_ray`.
 `python -m tests.faults CAMPAIGN` repeats one. What stands here took {minutes:.0f} minutes on
-{machine}. Zero failures in n random trials (kills, damage, signals, sweep_kills, fuzz) mean: with 95 % confidence, fewer than
+{machine}. Zero failures in n random trials (kills, damage, signals, sweep_kills, fuzz) mean: with 95% confidence, fewer than
 3 / n fail. The other campaigns are lists of all that there is to try. `code` is the commit that was tried.
 
 | campaign | code | tried | failed | what it is |
@@ -91,7 +91,7 @@ def _damage(figures: dict[str, Any]) -> str:
     return (
         f"{figures['flips']:,} flipped bits and {figures['truncations']:,} truncations of a checkpoint: named, and the one "
         f"before taken ({figures['resumed']} of them resumed to the end). Plain `torch.load(weights_only=True)` takes "
-        f"{accepted:,} of these {total:,} files ({100 * accepted / total:.0f} %) without a word, "
+        f"{accepted:,} of these {total:,} files ({100 * accepted / total:.0f}%) without a word, "
         f"{figures['accepted, with other tensors']:,} of them with other values in them"
     )
 
@@ -164,10 +164,10 @@ def _fuzz(figures: dict[str, Any]) -> str:
 
 def _cost(figures: dict[str, Any]) -> str:
     return (
-        f"share of an epoch of Model-3 on MNIST that safety costs: {figures['share_percent']:.2f} % "
-        f"({figures['share_in_steps_percent']:.2f} % determinism, seeding and checks in each step: with / without = "
+        f"share of an epoch of Model-3 on MNIST that safety costs: {figures['share_percent']:.2f}% "
+        f"({figures['share_in_steps_percent']:.2f}% determinism, seeding and checks in each step: with / without = "
         f"{figures['step_ratio_median']:.3f}, {figures['step_ratio_min']:.3f} to {figures['step_ratio_max']:.3f} over "
-        f"{figures['rounds']} rounds in turn; {figures['share_in_saving_percent']:.2f} % digests, fsync and reading back: "
+        f"{figures['rounds']} rounds in turn; {figures['share_in_saving_percent']:.2f}% digests, fsync and reading back: "
         f"{figures['milliseconds_of_saving_per_epoch']:.0f} ms an epoch)"
     )
 

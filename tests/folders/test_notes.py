@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import threading
 from pathlib import Path
 
@@ -161,9 +162,20 @@ def test_the_command_says_where_it_noted_what(run: Path, command) -> None:
     code, out, err = command("note", "run", "--tag", "a", "It", "runs.", "--tag=b")
     assert (code, out, err) == (0, "Noted in run/notes.md. Tags: a, b\n", "")
     assert read_notes(run).latest.endswith(" It runs.")
+    (run / "report.html").write_text("", encoding="utf-8")
+    said = "Noted in run/notes.md. Tags: a, b\nTo show it in the report: era-cnn report run\n"
+    assert command("note", "run", "More.") == (0, said, "")
     assert command("note", "run")[0] == 2
     assert command("note", "nowhere", "x")[0] == 4
     (run / NOTES).write_bytes(b"\xff")
     code, out, err = command("note", "run", "x")
     assert (code, out) == (4, "")
     assert err.endswith("run/notes.md must be a text file, got: bytes that are not UTF-8. Fix it, or remove it.\n")
+
+
+def test_a_note_on_a_job_is_shown_by_the_report_of_its_sweep(run: Path, command) -> None:
+    sweep = Path("my sweep")
+    shutil.copytree(run, sweep / "0_job")
+    (sweep / "multirun.yaml").write_text("", encoding="utf-8")
+    (sweep / "report.html").write_text("", encoding="utf-8")
+    assert command("note", "my sweep/0_job", "x")[1].endswith("\nTo show it in the report: era-cnn report 'my sweep'\n")

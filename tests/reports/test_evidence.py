@@ -492,9 +492,9 @@ def test_the_figures_of_the_page_are_those_of_the_record(record: Record) -> None
     mean = sum(finals) / 2
     sd = (((finals[0] - mean) ** 2 + (finals[1] - mean) ** 2) / 1) ** 0.5
     page = record_page(record, Path("digits/README.md"))
-    assert f"{100 * mean:.2f} ± {100 * sd:.2f} %" in page
-    assert f"| lowest | {100 * min(run.best_test_accuracy or 0 for run in record.runs):.2f} % |" in page
-    assert "Target 93.00 %: missed by the mean final test accuracy; 0 of 2 seeds reach it." in page
+    assert f"{100 * mean:.2f} ± {100 * sd:.2f}%" in page
+    assert f"| lowest | {100 * min(run.best_test_accuracy or 0 for run in record.runs):.2f}% |" in page
+    assert "Target 93.00%: missed by the mean final test accuracy; 0 of 2 seeds reach it." in page
     assert "era-cnn -m experiment=model_4_digits trainer.epochs=2 threads=1 seed=1,2 hydra/launcher=local" in page
     assert "| total |  |  | 7,616 | 20 |" in page
     assert re.findall(r"^## (.*)$", page, re.MULTILINE) == ["Target", "Result", "Analysis", "Layers", "Log"]
@@ -503,13 +503,13 @@ def test_the_figures_of_the_page_are_those_of_the_record(record: Record) -> None
 def test_a_single_seed_has_no_spread(record: Record) -> None:
     page = record_page(on_mnist(record, runs=record.runs[:1]), Path("model_4/README.md"))
     assert "mean ± sd" not in page
-    assert "| reference | 99.35 % |" in page
+    assert "| reference | 99.35% |" in page
 
 
 def test_the_target_that_is_reached_is_met(record: Record) -> None:
     good = tuple(replace(run, final_test_accuracy=0.94) for run in record.runs)
     page = record_page(replace(record, runs=good), Path("digits/README.md"))
-    assert "Target 93.00 %: met by the mean final test accuracy; 2 of 2 seeds reach it." in page
+    assert "Target 93.00%: met by the mean final test accuracy; 2 of 2 seeds reach it." in page
 
 
 def on_mnist(record: Record, **changes: Any) -> Record:
@@ -520,14 +520,14 @@ def on_mnist(record: Record, **changes: Any) -> Record:
 
 def test_the_reference_stands_beside_a_record_of_its_name(record: Record) -> None:
     page = record_page(on_mnist(of_three_seeds(record)), Path("model_4/README.md"))
-    assert "| reference | 99.35 % |" in page
-    assert "The reference's best test accuracy, 99.35 % in one run, lies " in page
+    assert "| reference | 99.35% |" in page
+    assert "The reference's best test accuracy, 99.35% in one run, lies " in page
     assert "eference" not in record_page(record, Path("digits/README.md"))
 
 
 @pytest.mark.parametrize(
     ("reference", "expected"),
-    [(0.992, "lies within what the recipe gives: 98.95 to 99.45 %"), (0.995, "lies outside what the recipe gives")],
+    [(0.992, "lies within what the recipe gives: 98.95 to 99.45%"), (0.995, "lies outside what the recipe gives")],
 )
 def test_a_single_figure_is_judged_by_the_interval_of_one_more_run(reference: float, expected: str) -> None:
     # mean 0.992, sd 0.0005 and n = 3: 0.992 ± 4.303 · 0.0005 · sqrt(4/3)
@@ -539,7 +539,7 @@ def test_two_seeds_give_no_interval_in_which_anything_lies(record: Record) -> No
     page = record_page(record, Path("digits/README.md"))
     assert "one more run" not in page
     assert "| mean ± sd |" in page
-    assert "one more run, 95 %" in record_page(of_three_seeds(record), Path("digits/README.md"))
+    assert "one more run, 95%" in record_page(of_three_seeds(record), Path("digits/README.md"))
 
 
 def test_one_seed_places_nothing() -> None:
@@ -586,7 +586,7 @@ def test_a_page_that_differs_from_its_records_is_found_and_written_again(
     overviewed: Path, tmp_path: Path, command: Command
 ) -> None:
     page = tmp_path / "PAGE.md"
-    page.write_text(f"Claims.\n\n{block('networks', 'model_9 reaches 100 %.')}\n", encoding="utf-8")
+    page.write_text(f"Claims.\n\n{block('networks', 'model_9 reaches 100%.')}\n", encoding="utf-8")
     paths = [str(overviewed.parent), str(page)]
     assert command("record", "--update", *paths)[0] == 0
     assert "model_9" not in page.read_text(encoding="utf-8")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from era_cnn.folders.outcome import Outcome
-from era_cnn.reports import listed as module
-from era_cnn.reports.listed import STATES, Listed
+from era_cnn.reports.listed import STATES, Listed, listed_in
+from era_cnn.reports.rows import Row
 from tests.reports.made import SCHEMA_1, write_run
 from tests.reports.test_compare import DAMAGE
 
@@ -157,11 +157,46 @@ def test_a_broken_folder_has_a_line_with_the_reason(name: str, kind: str, output
     assert f"{name} must hold what the run wrote" in err
 
 
-def test_a_config_that_can_not_be_read_costs_only_its_keys(outputs: Path, command: Command) -> None:
-    Path("outputs/1/a/config.yaml").write_bytes(b"\xff")
-    Path("outputs/2/c/config.yaml").unlink()
-    assert names(command, "--where", "optimizer.lr=0.02") == "b"
-    assert [each["experiment"] for each in listed(command, "outputs")] == ["model_a", "model_b", None]
+@pytest.mark.parametrize("name", ["config.yaml", "provenance.json"])
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_what_compare_calls_damaged_is_damaged(name: str, kind: str, outputs: Path, command: Command) -> None:
+    content = DAMAGE[kind]
+    place = Path("outputs/1/a", name)
+    place.write_bytes(b"{}" if content is None else content)
+    if content is None:
+        place.unlink()
+    is_whole = name == "provenance.json" and kind == "missing"  # folders of the first version have none
+    one, other = listed(command, "outputs/1")
+    assert (one["state"], other["state"]) == ("completed" if is_whole else "damaged", "completed")
+    assert (one["final_test_accuracy"] is None) == (not is_whole)
+    code, out, err = command("list", "outputs/1/a")
+    assert code == (0 if is_whole else 4)
+    assert is_whole or f"{name} must " in out + err
+    assert (command("compare", "outputs/1/a")[0] == 0) == is_whole
+
+
+def test_a_config_that_was_changed_after_its_run_is_damaged(outputs: Path, command: Command) -> None:
+    for path, before in ((Path("outputs/1/b"), "lr: 0.02"), (Path("multirun/1/s/0_model_4_digits"), "lr: 0.01")):
+        text = (path / "config.yaml").read_text(encoding="utf-8")
+        assert before in text
+        (path / "config.yaml").write_text(text.replace(before, "lr: 0.03"), encoding="utf-8")
+    code, out, err = command("list")
+    assert (code, err) == (0, "")
+    assert next(line for line in out.splitlines() if "must have the digest" in line).startswith("outputs/1/b: ")
+    states = {each["folder"]: each["state"] for each in [*listed(command, "outputs"), *listed(command, "multirun")]}
+    assert states == {"1/a": "completed", "1/b": "damaged", "2/c": "failed", "1/s": "damaged"}
+    assert names(command, "--where", "optimizer.lr=0.02") == ""
+
+
+def test_a_config_that_was_cut_off_is_damaged(outputs: Path) -> None:
+    path = Path("outputs/1/a/config.yaml")
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    end = lines.index("target:\n")
+    assert end > 50
+    for number in range(end):
+        path.write_text("".join(lines[:number]) + lines[number][:7], encoding="utf-8")
+        (found,) = listed_in(path.parent.absolute())
+        assert found.state == "damaged", lines[number]
 
 
 def test_a_damaged_sweep_has_a_line_with_the_reason(outputs: Path, command: Command) -> None:
@@ -201,21 +236,13 @@ def test_the_table_fits_the_terminal(
     assert (out.count("outputs/1/a") > 1) == (width == 40)
 
 
-def test_runs_are_listed_without_their_configs(
-    outputs: Path, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A config takes ten times as long to read as all the rest."""
-    write_run(Path("outputs/1/d"))
-    read: list[Path] = []
-    monkeypatch.setattr(module, "_config", lambda outcome: read.append(outcome.folder))
-    command("list", "--sort", "final", "--where", "experiment=model_b")
-    assert [path.name for path in read] == ["c"]  # which has no result
-
-
 @pytest.mark.parametrize("state", STATES)
 def test_the_state_of_a_sweep_is_that_of_the_job_that_matters_most(state: str, tmp_path: Path) -> None:
+    def row(state: str) -> Row:
+        return Row(Outcome(0, {}, state, "", None, tmp_path), None, {})
+
     def sweep(*states: str) -> str:
-        return Listed(tmp_path, tuple(Outcome(0, {}, each, "", None, tmp_path) for each in states), is_sweep=True).state
+        return Listed(tmp_path, tuple(row(each) for each in states), is_sweep=True).state
 
     less = STATES[STATES.index(state) + 1 :]
     assert sweep("completed", *less, state, "pruned") == state

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def page_of(folder: RunFolder) -> Tags:
 
 def test_a_report_has_the_numbers_of_the_run(tmp_path: Path) -> None:
     page = page_of(whole_run(tmp_path / "run"))
-    for expected in ("50.00 %", "1,028", "6 of 30 test images are wrong", "era-cnn experiment=made", "era-cnn replay"):
+    for expected in ("50.00%", "1,028", "6 of 30 test images are wrong", "era-cnn experiment=made", "era-cnn replay"):
         assert expected in page.text
     ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
     assert len(ids) == len(set(ids))
@@ -146,6 +147,52 @@ def test_a_report_has_the_recipe_at_a_glance(tmp_path: Path) -> None:
     _changed(folder.path / "config.yaml", "name: digits", "name: unheard_of")
     assert read_run(folder).recipe == {}
     assert "Optimizer" not in page_of(folder).text
+
+
+COMPOSED = """hydra:
+  job: {num: null}
+  overrides: {task: [experiment=mine, +optimizer@_here_=sgd, trainer.epochs=6, "~model.layers.gone"]}
+  runtime:
+    config_sources: [{path: /my/<i>conf, provider: command-line}, {path: era_cnn.conf, provider: main}]
+"""
+
+
+def test_what_differs_from_the_experiment_is_marked(tmp_path: Path) -> None:
+    folder = whole_run(tmp_path / "run")
+    assert "does not record what was typed" in page_of(folder).text
+    (folder.path / ".hydra" / "hydra.yaml").write_text(COMPOSED, encoding="utf-8")
+    page = page_of(folder)
+    for said in (
+        "experiment=mine +optimizer@_here_=sgd",
+        "Config files in /my/<i>conf took part",
+        "A dot marks what was",
+    ):
+        assert said in page.text
+    marked = re.findall(r"^(\S+) •", page.text, flags=re.MULTILINE)
+    assert {key.partition(".")[0] for key in marked} == {"optimizer", "trainer"}
+    assert {"optimizer.lr", "trainer.epochs"} <= set(marked)
+    assert "trainer.batch_size" not in marked
+    text = COMPOSED.replace("experiment=mine", "").replace("+optimizer@_here_=sgd, trainer.epochs=6, ", "")
+    (folder.path / ".hydra" / "hydra.yaml").write_text(text.replace('[, "~model.layers.gone"]', "[]"), encoding="utf-8")
+    assert "Nothing was typed" in page_of(folder).text
+
+
+def test_a_report_has_the_notes_of_the_run(tmp_path: Path) -> None:
+    folder = whole_run(tmp_path / "run")
+    assert "Tags" not in run_page(read_run(folder), RunCharts(read_run(folder)))
+    lines = "".join(f"- 2026-11-26 11:31 note {number}\n" for number in range(30))
+    (folder.path / "notes.md").write_text(f"Tags: good, <b>x</b>\n\n{lines}- <script>alert(1)</script> a*b\n", "utf-8")
+    page, text = page_of(folder), as_markdown(read_run(folder))
+    for said in ("<b>x</b>", "note 29", "<script>alert(1)</script> a*b", "Before them, notes.md has 11 more lines."):
+        assert said in page.text
+        assert said in text or "<" in said
+    assert "note 10" not in page.text
+    assert "Tags: good, &lt;b&gt;x&lt;/b&gt;\n\n- 2026-11-26 11:31 note 11\n" in text
+    assert "- &lt;script&gt;alert(1)&lt;/script&gt; a\\*b\n\nBefore" in text
+    (folder.path / "notes.md").write_bytes(b"\xff")
+    said = "notes.md must be a text file, got: bytes that are not UTF-8."
+    assert said in page_of(folder).text
+    assert said in as_markdown(read_run(folder))
 
 
 def test_a_report_requests_nothing(tmp_path: Path) -> None:
@@ -616,6 +663,30 @@ def test_a_sweep_shows_the_seeds_and_settings_without_a_result(tmp_path: Path) -
 
 
 @pytest.mark.draw
+def test_a_sweep_names_all_settings_that_are_equally_good(tmp_path: Path) -> None:
+    rates = [0.01, 0.02, 0.03, 0.04, 0.05]
+    rows = [row_of(tmp_path / str(rate), {"optimizer.lr": rate}, final=0.5) for rate in rates]
+    assert "Best settings: optimizer.lr=0.01; optimizer.lr=0.02; optimizer.lr=0.03, and 2 more." in sweep_page(
+        rows, tmp_path
+    )
+    two = [row_of(tmp_path / "low", {"optimizer.lr": 1.0}, final=0.4), rows[0]]
+    page = Tags(sweep_page(two, tmp_path)).text
+    assert "Best setting: optimizer.lr=0.01." in page
+    assert "1 seed" in page
+    assert "1 seeds" not in page
+
+
+def test_a_sweep_shows_its_notes_and_those_of_its_jobs(tmp_path: Path) -> None:
+    rows = [row_of(tmp_path / str(number), {"seed": number}, number=number) for number in range(2)]
+    without = Tags(sweep_page(rows, tmp_path)).text
+    assert not re.search(r"tags|^note$|Tags", without, flags=re.MULTILINE)
+    (tmp_path / "notes.md").write_text("Tags: s<b\n\nAbout all.\n", encoding="utf-8")
+    (tmp_path / "1" / "notes.md").write_text("Tags: one\n\nAbout <i>one.\n", encoding="utf-8")
+    page = Tags(sweep_page([replace(row) for row in rows], tmp_path))  # rows remember the notes that they read
+    for said in ("Tags: s<b", "About all.", "tags", "one", "About <i>one."):
+        assert said in page.text
+
+
 def test_the_legend_of_many_lines_does_not_cover_them() -> None:
     points = [(1.0, 0.5), (2.0, 0.6)]
 

@@ -108,7 +108,7 @@ def test_errors_are_counted_on_the_same_images(tmp_path: Path) -> None:
     assert "Of 30 test images, 7 are wrong in at least one of 2 runs, and 1 in all of them." in page.text
     assert "1: one 0 5 6 2: other 1 0 2" in cells
     assert "no. 0: cat, taken for dog or <b>bird</b>" in page.text
-    assert "cat 80.00 % 90.00 % dog 80.00 % 90.00 %" in cells
+    assert "cat 80.00% 90.00% dog 80.00% 90.00%" in cells
 
 
 def _other_labels(path: Path) -> None:

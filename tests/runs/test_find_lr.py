@@ -100,6 +100,7 @@ def test_without_a_suggestion_the_exit_code_is_1_and_the_reason_is_told(command:
         (["--steps", "39"], "--steps must be from 40 to 100,000, got 39. Choose another number."),
         (["--seeds", "0"], "--seeds must be from 1 to 100, got 0. Choose another number."),
         (["sweep.retries=1"], "sweep.retries must be used with a sweep, got a single run."),
+        (["hydra.run.dir=x"], "hydra.run.dir must be used with a run, got find-lr. Remove it: a test writes outputs/"),
         (["optimizer.lr=-1"], "optimizer.lr must be greater than 0, got -1."),
     ],
 )

@@ -426,7 +426,7 @@ def test_a_short_training_on_real_mnist(experiment: str, tmp_path: Path) -> None
         "trainer.batch_size=32",
         "trainer.limit_test_images=500",
     )
-    # After 100 steps of 32 images each of them is far beyond chance, 10 %.
+    # After 100 steps of 32 images each of them is far beyond chance, 10%.
     assert result.final_test_accuracy > 0.6
 
 

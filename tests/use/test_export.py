@@ -167,7 +167,7 @@ def test_the_command_writes_all_that_is_needed_and_leaves_the_run_alone(
     assert (code, err) == (0, "")
     folder = tmp_path / "exports" / "a_run"
     first, second, last = out.splitlines()
-    accuracy = f"{100 * run.result['final_test_accuracy']:.2f} % of 360 test images; 0 predictions changed"
+    accuracy = f"{100 * run.result['final_test_accuracy']:.2f}% of 360 test images; 0 predictions changed"
     assert first.startswith(f"model.onnx: {accuracy}, logits differ by up to ")
     assert second.startswith(f"model.pt2: {accuracy}, logits differ by up to ")
     assert last == "Export folder: exports/a_run"

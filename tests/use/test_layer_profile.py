@@ -56,8 +56,8 @@ def test_the_table_says_what_was_measured() -> None:
     whole = replace(layer, name="whole network")
     lines = list(NetworkCost((layer, long), whole, 64, "cuda", 2).lines())
     assert lines[0] == "A training step of 64 random images (cuda), each layer measured alone:"
-    assert lines[2].split() == ["conv", "1.5", "KiB", "3.0", "MiB", "1.00", "ms", "3.00", "ms", "0", "%"]
+    assert lines[2].split() == ["conv", "1.5", "KiB", "3.0", "MiB", "1.00", "ms", "3.00", "ms", "0%"]
     name, *cells = lines[3].split()
     assert name.endswith("...")
-    assert cells == ["0", "B", "5.0", "GiB", "1200.00", "ms", "3.00", "ms", "100", "%"]
+    assert cells == ["0", "B", "5.0", "GiB", "1200.00", "ms", "3.00", "ms", "100%"]
     assert max(map(len, lines)) == 80

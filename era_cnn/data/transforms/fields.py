@@ -76,7 +76,7 @@ def factors(*fields: str) -> Callable[[Any], None]:
         for field in fields:
             limits = getattr(section, field)
             if limits is not None and limits[1] < 0.5:
-                advice = "A factor of 1 changes nothing: for 5 % to either side, write [0.95, 1.05]."
+                advice = "A factor of 1 changes nothing: for 5% to either side, write [0.95, 1.05]."
                 raise FieldError(field, "reach at least to 0.5", limits, advice)
 
     return check

@@ -144,8 +144,10 @@ def find_lr(
     Raises:
         EraCnnError: If the config or the range is wrong, or the data is missing.
     """
+    from era_cnn.compose.composition import compose_lr_test
+
     typed = [] if isinstance(config, RunConfig) else list(config)
-    recipe = config if isinstance(config, RunConfig) else compose(config)
+    recipe = config if isinstance(config, RunConfig) else compose_lr_test(_words(typed, None))
     _import_torch(portable=recipe.portable)
     from era_cnn.runs.find_lr import find_lr as find
 

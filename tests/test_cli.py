@@ -623,6 +623,13 @@ def test_a_signal_that_a_library_makes_another_error_of_is_still_a_signal(
             "Schedule: constant",
             "Training: epochs 3, batch_size 64, eval_batch_size 250, ema_decay 0.9",
         ]),
+        (["data=digits", "trainer.limit_train_images=50", "trainer.limit_test_images=360"], [
+            "Data: digits, 50 of 1,437 training + 360 test images of ",
+            "Augmentation: ",
+            "Optimizer: sgd",
+            "Schedule: ",
+            "Training: ",
+        ]),
     ],
 )  # fmt: skip
 def test_a_description_shows_the_recipe(words: list[str], lines: list[str], command) -> None:

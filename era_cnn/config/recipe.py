@@ -14,7 +14,8 @@ def recipe_of(config: RunConfig) -> dict[str, str]:
     shape = "×".join(map(str, info.shape))
     split = config.data.val_size  # taken from the training images
     sizes = {"training": info.train_size - split, "validation": info.val_size + split, "test": info.test_size}
-    images = " + ".join(f"{size:,} {name}" for name, size in sizes.items() if size)
+    limits = {"training": config.trainer.limit_train_images, "test": config.trainer.limit_test_images}
+    images = " + ".join(f"{_used(size, limits.get(name))} {name}" for name, size in sizes.items() if size)
     return {
         "Data": f"{config.data.name}, {images} images of {shape} in {info.num_classes} classes",
         "Augmentation": "; ".join(_named(name, each) for name, each in config.augmentation.chosen().items()) or "none",
@@ -22,6 +23,10 @@ def recipe_of(config: RunConfig) -> dict[str, str]:
         "Schedule": _named(config.scheduler.name, config.scheduler),
         "Training": _values(config.trainer),
     }
+
+
+def _used(size: int, limit: int | None) -> str:
+    return f"{size:,}" if limit is None or limit >= size else f"{limit:,} of {size:,}"
 
 
 def _named(name: str, section: Section) -> str:

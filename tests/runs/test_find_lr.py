@@ -111,6 +111,11 @@ def test_a_range_or_a_config_that_is_wrong_is_refused(words: list[str], message:
     assert not Path("outputs").exists()
 
 
+def test_a_folder_is_refused_in_python_too() -> None:
+    with pytest.raises(era_cnn.ConfigError, match="hydra.run.dir must be used with a run, got find-lr"):
+        era_cnn.find_lr([*WORDS, "hydra.run.dir=x"])
+
+
 def test_an_interrupted_test_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: object) -> None:
         raise KeyboardInterrupt

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
     from era_cnn.folders.description import Layer
 
@@ -55,6 +56,8 @@ class Chart:
     width: float = 6.0
     height: float = 3.2
     _svgs: dict[Colours, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _places: list[Bbox] = field(default_factory=list, init=False, repr=False, compare=False)
+    """Where the axes lie: laying them out takes as long as drawing them, so it is done once for all colours."""
 
     def svg(self, colours: Colours = LIGHT) -> bytes:
         """The chart as SVG on a transparent ground; drawn once, as a page and a file may show it."""
@@ -76,11 +79,15 @@ class Chart:
             from matplotlib.backends.backend_agg import FigureCanvasAgg
             from matplotlib.figure import Figure
 
-            figure = Figure(figsize=(self.width, self.height), layout="constrained")
+            figure = Figure(figsize=(self.width, self.height), layout=None if self._places else "constrained")
             FigureCanvasAgg(figure)
             self.draw(figure, colours)
+            for axes, place in zip(figure.axes, self._places, strict=False):
+                axes.set_position(place)
             content = io.BytesIO()
             figure.savefig(content, format=kind, **{"transparent": kind == "svg", **options})
+            if not self._places:
+                self._places.extend(axes.get_position(original=True) for axes in figure.axes)
         return content.getvalue()
 
 

@@ -575,6 +575,34 @@ def test_a_chart_leaves_matplotlib_as_it_was(monkeypatch: pytest.MonkeyPatch) ->
     assert "matplotlib.pyplot" not in sys.modules
 
 
+ALL_KINDS: dict[str, Callable[[], charts.Chart]] = {
+    "lines": lambda: charts.lines("loss", "alt", {f"run {n}": [(1, n), (2, 9)] for n in range(9)}, x="epoch", y="loss"),
+    "heatmap": lambda: charts.heatmap("key", "alt", ["a", "b"], ["1", "2"], [[0.1, None], [0.3, 0.4]]),
+    "confusion": lambda: charts.confusion(["a", "b"], [[1, 2], [3, 4]], "alt"),
+    "categories": lambda: charts.categories("seeds", "alt", {"one": [0.1, 0.2], "two": [0.3]}, x="lr", y="accuracy"),
+}
+
+
+@pytest.mark.draw
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_a_chart_is_laid_out_once_for_all_colours_and_looks_the_same(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    alone = ALL_KINDS[kind]().svg(charts.DARK)
+    laid_out, execute = [], ConstrainedLayoutEngine.execute
+    monkeypatch.setattr(
+        ConstrainedLayoutEngine, "execute", lambda engine, figure: laid_out.append(1) or execute(engine, figure)
+    )
+    chart = ALL_KINDS[kind]()
+    chart.svg(charts.LIGHT)
+    num_layouts = len(laid_out)
+    assert chart.svg(charts.DARK) == alone
+    assert chart.png()
+    assert len(laid_out) == num_layouts > 0
+
+
 def test_calibration_counts_every_image_once() -> None:
     bins = charts.reliability([0.05, 0.95, 1.0, 0.91], [False, True, True, False])
     assert [(bin_.low, bin_.count) for bin_ in bins] == [(0.0, 1), (0.9, 3)]

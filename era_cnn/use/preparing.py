@@ -24,9 +24,12 @@ Pixels = NDArray[np.uint8]
 MOST_BYTES = 2**28
 """The most bytes of a file that is read."""
 
+PICTURES = (*SUFFIXES, ".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg")
+"""The endings of the files in a folder that a person means: what can't be read of them gets its message."""
+
 
 def image_files(paths: Sequence[Path]) -> list[Path]:
-    """The files that are meant: those that are named, and the images in folders, at any depth and sorted by path.
+    """The files that are meant: those that are named, and the pictures in folders, at any depth and sorted by path.
 
     A folder without images stands for itself, so that whoever reads it hears of it.
 
@@ -43,7 +46,7 @@ def image_files(paths: Sequence[Path]) -> list[Path]:
 def _images_in(folder: Path) -> Iterator[Path]:
     for place, subfolders, names in os.walk(folder):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        yield from (Path(place, name) for name in names if name.lower().endswith(SUFFIXES) and not name.startswith("."))
+        yield from (Path(place, name) for name in names if name.lower().endswith(PICTURES) and not name.startswith("."))
 
 
 class Preparer:

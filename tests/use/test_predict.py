@@ -234,6 +234,23 @@ def test_a_file_that_is_no_image_has_one_line_and_the_others_still_run(
 
 
 @pytest.mark.parametrize("verb", ["predict", "explain"])
+@pytest.mark.parametrize("suffix", [".gif", ".HEIC", ".avif"])
+def test_a_picture_in_a_folder_that_cannot_be_read_is_not_passed_over(
+    suffix: str, verb: str, run: Run, pngs: Path, command, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / f"a{suffix}").write_bytes(b"GIF89a" + bytes(100))
+    (folder / "notes.txt").write_text("of the photographer", encoding="utf-8")
+    code, out, err = command(verb, str(run.path), "photos")
+    assert (code, err.count("\n")) == (1, 1)
+    assert err.startswith(f"photos/a{suffix} must be an image that can be read, got: ")
+    shutil.copy(pngs / "000.png", folder)
+    code, out, err = command(verb, str(run.path), "photos")
+    assert (code, err.count("\n"), "000.png" in out) == (1, 1, True)
+
+
+@pytest.mark.parametrize("verb", ["predict", "explain"])
 def test_without_an_image_the_command_is_wrong(verb: str, run: Run, command) -> None:
     code, _, err = command(verb, str(run.path))
     assert (code, err) == (2, f"IMAGE must be given, got nothing. See era-cnn {verb} --help.\n")

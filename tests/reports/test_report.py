@@ -140,7 +140,8 @@ def test_a_report_has_the_numbers_of_the_run(tmp_path: Path) -> None:
 def test_a_report_has_the_recipe_at_a_glance(tmp_path: Path) -> None:
     folder = whole_run(tmp_path / "run")
     content = read_run(folder)
-    assert content.recipe["Data"] == "digits, 1,437 training + 360 test images of 1×28×28 in 10 classes"
+    images = "640 of 1,437 training + 100 of 360 test images"
+    assert content.recipe["Data"] == f"digits, {images} of 1×28×28 in 10 classes"
     assert list(content.recipe) == ["Data", "Augmentation", "Optimizer", "Schedule", "Training"]
     page = page_of(folder)
     assert all(values in page.text for values in content.recipe.values())

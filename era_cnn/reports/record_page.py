@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
@@ -55,7 +56,8 @@ def record_page(record: Record, path: Path, before: str | None = None) -> str:
 def command_of(record: Record) -> str:
     """The command that trains all seeds of a record again."""
     seeds = [str(run.seed) for run in counted(record)]
-    words = [*record.runs[0].own_files, *record.overrides, f"seed={','.join(seeds)}"]
+    overrides = [re.sub("=(True|False)$", lambda word: word[0].lower(), each) for each in record.overrides]  # of a job
+    words = [*record.runs[0].own_files, *overrides, f"seed={','.join(seeds)}"]
     if len(seeds) == 1:
         return harmless(shlex.join(["era-cnn", *words]))
     return harmless(shlex.join(["era-cnn", "-m", *words, "hydra/launcher=local"]))

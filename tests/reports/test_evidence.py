@@ -153,6 +153,16 @@ def test_the_command_names_files_of_ones_own_but_no_folder_of_the_machine(case: 
     assert command_of(own).split() == ["era-cnn", "-m", *expected, *end]
 
 
+def test_the_command_has_words_as_a_person_types_them(record: Record) -> None:
+    """Hydra writes the overrides of a job with Python's words."""
+    written = replace(
+        record, overrides=("portable=True", "trainer.compile=False", "name=True_north", "data.root=/True")
+    )
+    assert command_of(written).split()[2:6] == [
+        "portable=true", "trainer.compile=false", "name=True_north", "data.root=/True"
+    ]  # fmt: skip
+
+
 def test_a_seed_can_be_added_later_and_nothing_is_recorded_twice(runs: Path, made: Path, command: Command) -> None:
     assert command("record", str(runs / "sweep" / HERE), "--to", "experiments/digits")[0] == 0
     code, out, _ = command("record", str(runs / "sweep"), "--to", "experiments/digits")

@@ -82,8 +82,9 @@ class Chart:
             figure = Figure(figsize=(self.width, self.height), layout=None if self._places else "constrained")
             FigureCanvasAgg(figure)
             self.draw(figure, colours)
-            for axes, place in zip(figure.axes, self._places, strict=False):
-                axes.set_position(place)
+            if self._places:
+                for axes, place in zip(figure.axes, self._places, strict=True):
+                    axes.set_position(place)
             content = io.BytesIO()
             figure.savefig(content, format=kind, **{"transparent": kind == "svg", **options})
             if not self._places:

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,55 +39,51 @@ DOOR = PACKAGE / "compose" / "hydra_door.py"
 SMALL = ["data=digits", "trainer=smoke", "threads=1", "trainer.limit_train_images=64", "trainer.limit_test_images=50"]
 
 
-def imports_of(path: Path) -> set[str]:
-    """Every name that a module imports, with the module that it comes from."""
-    found = set()
+@cache
+def names_in(path: Path) -> tuple[frozenset[str], tuple[str, ...]]:
+    """Every name that a module imports, with the module that it comes from; and what it uses of Hydra's and
+    OmegaConf's that is private: imports, class paths, members.
+    """
+    imports, private = set(), []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            imports |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            imports |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Constant) and str(node.value).startswith(("hydra._", "omegaconf._")):
+            private.append(str(node.value))
+        elif path.parent == DOOR.parent and isinstance(node, ast.Attribute) and is_private(node.attr):
+            of_itself = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            private += [] if of_itself else [node.attr]
+    private += [name for name in imports if name.split(".")[0] in ("hydra", "omegaconf") and is_private(name)]
+    return frozenset(imports), tuple(private)
 
 
 def is_private(name: str) -> bool:
     return any(part.startswith("_") and not part.startswith("__") for part in name.split("."))
 
 
-def private_uses(path: Path) -> Iterator[str]:
-    """What a module uses of Hydra's and OmegaConf's that is private: imports, class paths, members."""
-    yield from (name for name in imports_of(path) if name.split(".")[0] in ("hydra", "omegaconf") and is_private(name))
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and str(node.value).startswith(("hydra._", "omegaconf._")):
-            yield str(node.value)
-        of_itself = (
-            isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
-        )
-        if path.parent == DOOR.parent and isinstance(node, ast.Attribute) and is_private(node.attr) and not of_itself:
-            yield node.attr
-
-
 def test_the_package_is_looked_at_whole() -> None:
     assert len(MODULES) > 60
-    assert len(set(private_uses(DOOR))) > 20
+    assert len(set(names_in(DOOR)[1])) > 20
 
 
 @pytest.mark.parametrize(
     "path", [path for path in MODULES if path != DOOR], ids=lambda path: str(path.relative_to(PACKAGE))
 )
 def test_private_names_of_hydra_and_omegaconf_are_used_in_one_file(path: Path) -> None:
-    assert list(private_uses(path)) == []
+    assert names_in(path)[1] == ()
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_compose_knows_hydra(path: Path) -> None:
-    roots = {name.split(".")[0] for name in imports_of(path)}
+    imports, _ = names_in(path)
+    roots = {name.split(".")[0] for name in imports}
     if path.parent != DOOR.parent:
         assert "hydra" not in roots
     if path.parent.name == "folders":
         assert "omegaconf" not in roots
-        assert not [name for name in imports_of(path) if name.startswith("era_cnn.compose")]
+        assert not [name for name in imports if name.startswith("era_cnn.compose")]
 
 
 @pytest.mark.process
@@ -364,6 +360,7 @@ SWEPT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "run_mode"),
     [

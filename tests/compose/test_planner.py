@@ -108,6 +108,7 @@ def test_the_jobs_of_a_sweep_are_what_hydra_would_run() -> None:
     assert jobs == one_by_one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

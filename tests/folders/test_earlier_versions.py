@@ -99,6 +99,7 @@ def test_a_resumed_run_is_replayed(earlier: Path, command) -> None:
     assert code == 0 or (not computes_alike() and "must have the digest" in err)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_resumed(earlier: Path, command) -> None:
     code, out, _ = command("resume", "sweep")
     assert code == 0, out

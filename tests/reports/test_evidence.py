@@ -793,6 +793,7 @@ def in_a_narrow_band(values: dict[str, Any]) -> None:
         run["curves"]["train_accuracy"][0] = 0.01 + number * 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "code", "message"),
     [

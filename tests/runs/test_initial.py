@@ -16,6 +16,7 @@ from era_cnn.runs import initial
 from era_cnn.runs.initial import COMPILED, fit_of, initial_weights, load_what_fits, with_source
 from era_cnn.training.listeners import Listener, Training
 from tests.conftest import config_of
+from tests.helpers import slow_but_first
 from tests.probes.averaging import StopIn
 
 SMALL = [
@@ -46,7 +47,7 @@ class Start(Listener):
         self.weights = {name: tensor.clone() for name, tensor in training.state.network.state_dict().items()}
 
 
-@pytest.mark.parametrize("which", ["last", "best"])
+@pytest.mark.parametrize("which", slow_but_first(["last", "best"]))
 def test_a_run_begins_with_the_weights_of_another(which: str, source: Path) -> None:
     start = Start()
     words = [*SMALL, "init_from=source", f"init_from_checkpoint={which}", "seed=2", "hydra.run.dir=run"]

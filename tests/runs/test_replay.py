@@ -39,6 +39,7 @@ def shorten(path: Path, lines: int) -> None:
     path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:lines]), encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("names", "message"), [
     (["fingerprints.jsonl"], "run must have the same epochs in both files, got 1 in fingerprints.jsonl and 3 in"),
     (["fingerprints.jsonl", "metrics.csv"], "run must have all of its 3 epochs, since it has a result, got 1 in"),

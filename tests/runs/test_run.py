@@ -35,6 +35,7 @@ from era_cnn.training.listeners import Listener, Training
 from era_cnn.training.loop import Step
 from era_cnn.training.state import Member
 from tests.conftest import MNIST_ROOT, config_of
+from tests.helpers import slow_but_first
 
 SMALL = [
     "data=digits", "experiment=model_4", "trainer=smoke", "threads=1", "trainer.limit_train_images=128", "trainer.limit_test_images=100",
@@ -332,7 +333,7 @@ VAL = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", slow_but_first([1, 2, 3]))
 def test_with_validation_images_the_best_weights_predict_as_well(seed: int, tmp_path: Path) -> None:
     overrides = [*VAL, f"seed={seed}"]
     result = run_in(tmp_path / "run", *overrides)

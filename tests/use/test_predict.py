@@ -27,6 +27,7 @@ from tests.use.photos import save_photo
 DIGITS = read_digits(1437).test_images
 
 
+@pytest.mark.slow
 def test_the_test_images_as_files_give_the_logits_of_the_evaluation(run: Run, pngs: Path) -> None:
     found, expected = run.predict(pngs), run.evaluate()
     assert np.array_equal(found.logits, expected.logits)

@@ -1,4 +1,4 @@
-"""Charts, drawn by Matplotlib without its global state: each as SVG or PNG, in light or dark colours.
+"""Charts, drawn by Matplotlib without its global state: each as SVG, in light or dark colours, or PNG.
 
 The same numbers give the same bytes: no date, no random ids, and nothing of the user's own settings.
 """
@@ -8,21 +8,20 @@ from __future__ import annotations
 import io
 import logging
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
-    from matplotlib.transforms import Bbox
 
     from era_cnn.folders.description import Layer
-
-Draw = Callable[["Figure"], None]
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,18 @@ LIGHT = Colours("#1b1f24", "#d9dee3", "#8a939c", ("#0072b2", "#d55e00", "#009e73
 DARK = Colours("#e6e8ea", "#3a4148", "#8a939c", ("#56b4e9", "#ff9d4d", "#3fd0a4", "#f0a6cc", "#f0e442", "#b5bcc3"))
 
 
+IN_THE_DARK = {
+    light.encode(): dark.encode()
+    for light, dark in zip(
+        (LIGHT.text, LIGHT.grid, LIGHT.muted, *LIGHT.series),
+        (DARK.text, DARK.grid, DARK.muted, *DARK.series),
+        strict=True,
+    )
+}
+"""The dark colour for each light one."""
+
+LIGHTS = re.compile(b"|".join(IN_THE_DARK))
+
 DASHES = ("-", "--", ":")
 """The lines of those series that share a colour."""
 
@@ -52,48 +63,55 @@ class Chart:
 
     name: str
     alt: str
-    draw: Callable[[Figure, Colours], None]
+    draw: Callable[[Figure], None]
     width: float = 6.0
     height: float = 3.2
-    _svgs: dict[Colours, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _places: list[Bbox] = field(default_factory=list, init=False, repr=False, compare=False)
-    """Where the axes lie: laying them out takes as long as drawing them, so it is done once for all colours."""
 
-    def svg(self, colours: Colours = LIGHT) -> bytes:
-        """The chart as SVG on a transparent ground; drawn once, as a page and a file may show it."""
-        if colours not in self._svgs:
-            self._svgs[colours] = self._saved(colours, "svg", metadata={"Date": None, "Creator": None})
-        return self._svgs[colours]
+    def svg(self) -> bytes:
+        """The chart as SVG on a transparent ground; written once, as a page and a file may show it."""
+        return self._svg
+
+    def dark_svg(self) -> bytes:
+        """The same for a dark ground: to change the colours takes no time, and to draw again takes a while."""
+        return re.sub(rb"<[^>]*>", lambda tag: LIGHTS.sub(_in_the_dark, tag[0]), self._svg)  # texts are as they were
 
     def svg_on_white(self) -> bytes:
         """The chart as SVG on white, for pages whose ground may be dark."""
-        return self._saved(LIGHT, "svg", facecolor="white", transparent=False, metadata={"Date": None, "Creator": None})
+        return self._saved("svg", facecolor="white", metadata={"Date": None, "Creator": None})
 
-    def png(self, colours: Colours = LIGHT) -> bytes:
+    def png(self) -> bytes:
         """The chart as PNG on white, 150 pixels to the inch."""
-        return self._saved(colours, "png", facecolor="white", dpi=150, metadata={"Software": None})
+        return self._saved("png", facecolor="white", dpi=150, metadata={"Software": None})
 
-    def _saved(self, colours: Colours, kind: str, **options: Any) -> bytes:
-        with _settings(colours, self.name), warnings.catch_warnings():
+    @cached_property
+    def _svg(self) -> bytes:
+        return self._saved("svg", transparent=True, metadata={"Date": None, "Creator": None})
+
+    def _saved(self, kind: str, **options: Any) -> bytes:
+        with _settings(self.name), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Glyph .* missing from")  # shown as a box; the page has the text
-            from matplotlib.backends.backend_agg import FigureCanvasAgg
-            from matplotlib.figure import Figure
-
-            figure = Figure(figsize=(self.width, self.height), layout=None if self._places else "constrained")
-            FigureCanvasAgg(figure)
-            self.draw(figure, colours)
-            if self._places:
-                for axes, place in zip(figure.axes, self._places, strict=True):
-                    axes.set_position(place)
             content = io.BytesIO()
-            figure.savefig(content, format=kind, **{"transparent": kind == "svg", **options})
-            if not self._places:
-                self._places.extend(axes.get_position(original=True) for axes in figure.axes)
+            self._figure.savefig(content, format=kind, **options)
+            self._figure.set_layout_engine(None)  # laid out now, which takes as long as drawing it
         return content.getvalue()
+
+    @cached_property
+    def _figure(self) -> Figure:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(self.width, self.height), layout="constrained")
+        FigureCanvasAgg(figure)
+        self.draw(figure)
+        return figure
+
+
+def _in_the_dark(light: re.Match[bytes]) -> bytes:
+    return IN_THE_DARK[light[0]]
 
 
 @contextmanager
-def _settings(colours: Colours, salt: str) -> Iterator[None]:
+def _settings(salt: str) -> Iterator[None]:
     """Matplotlib's own settings, whatever the user has set, and ours on top."""
     own: Any = {
         "font.size": 9.0,
@@ -101,18 +119,18 @@ def _settings(colours: Colours, salt: str) -> Iterator[None]:
         "svg.fonttype": "none",
         "text.parse_math": False,  # a name may hold dollar signs
         "svg.hashsalt": salt,
-        "text.color": colours.text,
-        "axes.labelcolor": colours.text,
-        "axes.edgecolor": colours.muted,
+        "text.color": LIGHT.text,
+        "axes.labelcolor": LIGHT.text,
+        "axes.edgecolor": LIGHT.muted,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.grid": True,
-        "grid.color": colours.grid,
+        "grid.color": LIGHT.grid,
         "grid.linewidth": 0.6,
-        "xtick.color": colours.text,
-        "ytick.color": colours.text,
+        "xtick.color": LIGHT.text,
+        "ytick.color": LIGHT.text,
         "legend.frameon": False,
-        "legend.labelcolor": colours.text,
+        "legend.labelcolor": LIGHT.text,
     }
     log = logging.getLogger("matplotlib")  # complains about a home that can't be written to, and about fonts
     level = log.level
@@ -154,15 +172,15 @@ def lines(
         log: Whether the vertical axis is logarithmic.
     """
 
-    def draw(figure: Figure, colours: Colours) -> None:
+    def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for colour, (label, points) in zip(_repeated(colours.series), (faint or {}).items(), strict=False):
+        for colour, (label, points) in zip(_repeated(LIGHT.series), (faint or {}).items(), strict=False):
             axes.plot(*_columns(points), label=label, color=colour, linewidth=0.7, alpha=0.4)
-        for colour, (label, points) in zip(_repeated(colours.series), (behind or {}).items(), strict=False):
+        for colour, (label, points) in zip(_repeated(LIGHT.series), (behind or {}).items(), strict=False):
             axes.plot(*_columns(points), label=label, color=colour, linestyle="--", linewidth=1, alpha=0.6)
         for number, (label, points) in enumerate(series.items()):
-            round_, place = divmod(number, len(colours.series))
-            look: Any = {"color": colours.series[place], "linestyle": DASHES[round_ % len(DASHES)], "linewidth": 1.6}
+            round_, place = divmod(number, len(LIGHT.series))
+            look: Any = {"color": LIGHT.series[place], "linestyle": DASHES[round_ % len(DASHES)], "linewidth": 1.6}
             marker = "o" if len(points) < 40 else ""
             axes.plot(*_columns(points), label=label, marker=marker, markersize=3, **look)
         axes.set(xlabel=x, ylabel=y)
@@ -185,17 +203,15 @@ def calibration(confidences: Sequence[float], correct: Sequence[bool]) -> Chart:
     """Accuracy against confidence in ten bins of equal width, with the number of images in each."""
     bins = reliability(confidences, correct)
 
-    def draw(figure: Figure, colours: Colours) -> None:
+    def draw(figure: Figure) -> None:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-        above.plot([0, 1], [0, 1], color=colours.muted, linestyle="--", linewidth=1, label="perfectly calibrated")
+        above.plot([0, 1], [0, 1], color=LIGHT.muted, linestyle="--", linewidth=1, label="perfectly calibrated")
         above.plot(
-            [bin_.confidence for bin_ in bins], [bin_.accuracy for bin_ in bins], color=colours.series[0], marker="o"
+            [bin_.confidence for bin_ in bins], [bin_.accuracy for bin_ in bins], color=LIGHT.series[0], marker="o"
         )
         above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
         above.legend()
-        below.bar(
-            [bin_.low + 0.05 for bin_ in bins], [bin_.count for bin_ in bins], width=0.09, color=colours.series[0]
-        )
+        below.bar([bin_.low + 0.05 for bin_ in bins], [bin_.count for bin_ in bins], width=0.09, color=LIGHT.series[0])
         below.set(xlabel="confidence of the prediction", ylabel="images", yscale="log")
         plain_numbers(below.yaxis)
 
@@ -239,14 +255,14 @@ def network(layers: Sequence[Layer], image_shape: Sequence[int]) -> Chart:
     """A block for each layer that changes the shape or has weights: its height the pixels, its width the channels."""
     shown = _blocks(layers, image_shape)
 
-    def draw(figure: Figure, colours: Colours) -> None:
+    def draw(figure: Figure) -> None:
         axes = figure.subplots()
         axes.axis("off")
         tallest = max(height for _, _, height, _ in shown)
         left, former = 0.0, (0, 0)
         for label, channels, height, colour in shown:
             width, tall = 0.5 + math.log2(1 + channels) / 3, 0.25 + 3 * height / tallest
-            axes.add_patch(_rectangle((left, -tall / 2), width, tall, colours.series[colour]))
+            axes.add_patch(_rectangle((left, -tall / 2), width, tall, LIGHT.series[colour]))
             centre, shape = left + width / 2, (channels, height)
             axes.text(centre, -1.95, label, ha="right", va="center", rotation=60, rotation_mode="anchor", fontsize=7)
             if shape != former:
@@ -274,7 +290,7 @@ def heatmap(
 ) -> Chart:
     """A cell for each pair of values of two keys, with its accuracy in percent."""
 
-    def draw(figure: Figure, colours: Colours) -> None:
+    def draw(figure: Figure) -> None:
         axes = figure.subplots()
         axes.grid(visible=False)
         numbers = [[math.nan if value is None else 100 * value for value in row] for row in values]
@@ -301,7 +317,7 @@ def confusion(names: Sequence[str], counts: Sequence[Sequence[int]], caption: st
     shares = [[count / max(1, sum(row)) for count in row] for row in counts]
     size = max(4.0, 0.42 * len(names) + 1.6)
 
-    def draw(figure: Figure, colours: Colours) -> None:
+    def draw(figure: Figure) -> None:
         axes = figure.subplots()
         axes.grid(visible=False)
         figure.colorbar(axes.imshow(shares, cmap="Blues", vmin=0, vmax=1), label="share of the true class", shrink=0.8)
@@ -322,9 +338,9 @@ def points(
 ) -> Chart:
     """A point for each (x, y), a fraction shown in percent; the points of a series share a colour."""
 
-    def draw(figure: Figure, colours: Colours) -> None:
+    def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for colour, (label, pairs) in zip(_repeated(colours.series), series.items(), strict=False):
+        for colour, (label, pairs) in zip(_repeated(LIGHT.series), series.items(), strict=False):
             axes.plot(*_columns(pairs), "o", label=label, color=colour, markersize=4, alpha=0.75)
         axes.set(xlabel=x, ylabel=y)
         if log:
@@ -340,12 +356,12 @@ def points(
 def categories(name: str, alt: str, series: Mapping[str, Sequence[float]], *, x: str, y: str) -> Chart:
     """A column of points for each value of a key, with a line at their mean: the spread over seeds and other keys."""
 
-    def draw(figure: Figure, colours: Colours) -> None:
+    def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for place, values in enumerate(series.values()):
-            axes.plot([place] * len(values), values, "o", color=colours.series[0], markersize=4, alpha=0.6)
+            axes.plot([place] * len(values), values, "o", color=LIGHT.series[0], markersize=4, alpha=0.6)
             mean = sum(values) / len(values)
-            axes.plot([place - 0.25, place + 0.25], [mean, mean], color=colours.series[1], linewidth=2)
+            axes.plot([place - 0.25, place + 0.25], [mean, mean], color=LIGHT.series[1], linewidth=2)
         is_narrow = sum(map(len, series)) > 50
         axes.set_xticks(range(len(series)), list(series))
         axes.tick_params(axis="x", labelrotation=35 if is_narrow else 0)

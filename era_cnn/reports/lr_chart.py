@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from era_cnn.reports.charts import Chart, Colours
+from era_cnn.reports.charts import LIGHT, Chart
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,19 +20,17 @@ def lr_chart(curves: Mapping[str, Sequence[tuple[float, float, float]]], suggest
     """
     marked = "no learning rate is suggested" if suggestion is None else f"the suggestion is {suggestion:g}"
 
-    def draw(figure: Figure, colours: Colours) -> None:
+    def draw(figure: Figure) -> None:
         from matplotlib.ticker import FuncFormatter
 
         axes = figure.subplots()
         for number, (label, points) in enumerate(curves.items()):
-            colour = colours.series[number % len(colours.series)]
+            colour = LIGHT.series[number % len(LIGHT.series)]
             rates, losses, smoothed = zip(*points, strict=True) if points else ((), (), ())
             axes.plot(rates, losses, color=colour, linewidth=0.7, alpha=0.4)
             axes.plot(rates, smoothed, color=colour, linewidth=1.6, label=f"{label}, smoothed")
         if suggestion is not None:
-            axes.axvline(
-                suggestion, color=colours.text, linestyle="--", linewidth=1, label=f"suggested: {suggestion:g}"
-            )
+            axes.axvline(suggestion, color=LIGHT.text, linestyle="--", linewidth=1, label=f"suggested: {suggestion:g}")
         axes.set(xlabel="learning rate", ylabel="training loss", xscale="log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))  # not powers, as formulas
         if firsts := [points[0][2] for points in curves.values() if points]:

@@ -147,7 +147,7 @@ def page(sections: Sequence[Section]) -> str:
 
 def figure(chart: charts.Chart, caption: str = "") -> Figure:
     """A chart as part of a page."""
-    light, dark = (pictures.data_uri("image/svg+xml", chart.svg(each)) for each in (charts.LIGHT, charts.DARK))
+    light, dark = (pictures.data_uri("image/svg+xml", each) for each in (chart.svg(), chart.dark_svg()))
     return Figure(light, dark, harmless(chart.alt), harmless(caption))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from era_cnn.errors import amount
 from era_cnn.folders.record import Record, RecordedRun
-from era_cnn.reports.charts import Chart, Colours, in_percent, plain_numbers, whole_numbers
+from era_cnn.reports.charts import LIGHT, Chart, in_percent, plain_numbers, whole_numbers
 from era_cnn.reports.recorded import PublicRun, counted, mean_curve, reference_of, spread
 
 if TYPE_CHECKING:
@@ -21,9 +21,9 @@ def curves(record: Record) -> Chart:
     """The training and test accuracy of each seed, thin, with their means, and those of the reference run behind."""
     runs, reference = counted(record), reference_of(record)
 
-    def draw(figure: Figure, colours: Colours) -> None:
+    def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        for (label, key), colour in zip(SHOWN.items(), colours.series, strict=False):
+        for (label, key), colour in zip(SHOWN.items(), LIGHT.series, strict=False):
             if reference:
                 behind = [(row["epoch"], row[key]) for row in reference]
                 axes.plot(*_columns(behind), "--", color=colour, linewidth=1, alpha=0.7, label=f"{label}, reference")
@@ -45,22 +45,20 @@ def curves(record: Record) -> Chart:
 def frontier(records: Mapping[str, Record], public: Sequence[PublicRun]) -> Chart:
     """The final test accuracy of each record, mean and standard deviation, against its parameters; and others' runs."""
 
-    def draw(figure: Figure, colours: Colours) -> None:
+    def draw(figure: Figure) -> None:
         axes = figure.subplots()
         places = [(each.params, each.final_test_accuracy) for each in public]
-        axes.plot(
-            *_columns(places), "D", color=colours.muted, fillstyle="none", markersize=5, label="others, published"
-        )
+        axes.plot(*_columns(places), "D", color=LIGHT.muted, fillstyle="none", markersize=5, label="others, published")
         for each in public:
             place = each.params, each.final_test_accuracy
-            _label(axes, f"{each.params:,}, n = {each.n}", *place, colours.muted, below=True)
+            _label(axes, f"{each.params:,}, n = {each.n}", *place, LIGHT.muted, below=True)
         sizes: list[int] = []
         for number, (name, record) in enumerate(records.items()):
             found, label = spread(record, "final_test_accuracy"), None if number else "here, mean ± sd"
             assert found is not None, "each run has it"
             place = record.network.params, found.mean
-            axes.errorbar(*place, yerr=found.sd or 0.0, fmt="o", color=colours.series[0], capsize=3, label=label)
-            _label(axes, name, *place, colours.text, left=sizes.count(place[0]) % 2 == 1)  # of two of one size
+            axes.errorbar(*place, yerr=found.sd or 0.0, fmt="o", color=LIGHT.series[0], capsize=3, label=label)
+            _label(axes, name, *place, LIGHT.text, left=sizes.count(place[0]) % 2 == 1)  # of two of one size
             sizes.append(place[0])
         axes.set(xlabel="parameters", ylabel="final test accuracy", xscale="log")
         plain_numbers(axes.xaxis)

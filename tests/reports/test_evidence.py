@@ -47,7 +47,7 @@ def composed(overrides: Any) -> Any:
 @pytest.fixture(autouse=True)
 def _no_drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "draw" not in request.keywords:
-        monkeypatch.setattr(charts.Chart, "_saved", lambda chart, colours, kind, **options: b"<svg/>")
+        monkeypatch.setattr(charts.Chart, "_saved", lambda chart, kind, **options: b"<svg/>")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def made(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A record of both seeds."""
     folder = tmp_path_factory.mktemp("made") / "digits"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(charts.Chart, "_saved", lambda chart, colours, kind, **options: b"<svg/>")
+        patch.setattr(charts.Chart, "_saved", lambda chart, kind, **options: b"<svg/>")
         assert main(["record", str(trained / "sweep"), "--to", str(folder)]) == 0
     return folder
 

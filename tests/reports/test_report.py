@@ -45,7 +45,7 @@ HOSTILE = [
 def _no_drawing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes most of the time of a report, so only tests of charts draw."""
     if "draw" not in request.keywords:
-        monkeypatch.setattr(charts.Chart, "_saved", lambda chart, colours, kind, **options: b"<svg/>")
+        monkeypatch.setattr(charts.Chart, "_saved", lambda chart, kind, **options: b"<svg/>")
 
 
 def whole_run(path: Path, *, names: list[str] = CLASSES, always: int | None = None, epochs: int = 3) -> RunFolder:
@@ -215,7 +215,7 @@ def test_the_picture_of_the_confusion_matrix_has_the_same_column(tmp_path: Path,
     from matplotlib.figure import Figure
 
     (chart,) = confusion_chart(read_run(whole_run(tmp_path / "run", always=always)))
-    chart.draw(figure := Figure(), charts.LIGHT)
+    chart.draw(figure := Figure())
     axes = figure.axes[0]
     shares = np.asarray(axes.images[0].get_array())
     assert shares[:, always].tolist() == [1, 1, 1]
@@ -531,22 +531,17 @@ def test_the_reference_runs_have_curves(experiment: str) -> None:
 
 
 def test_a_report_draws_no_picture_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[tuple[str, charts.Colours, str]] = []
+    drawn: list[tuple[str, str]] = []
 
-    def draw(chart: charts.Chart, colours: charts.Colours, kind: str, **options: object) -> bytes:
-        drawn.append((chart.name, colours, kind))
+    def draw(chart: charts.Chart, kind: str, **options: object) -> bytes:
+        drawn.append((chart.name, kind))
         return f"<svg>{len(drawn)}</svg>".encode()
 
     monkeypatch.setattr(charts.Chart, "_saved", draw)
     write_run_report(whole_run(tmp_path / "run"))
     names = {path.stem for path in (tmp_path / "run" / "plots").glob("*.svg")}
     assert names >= {"accuracy", "calibration", "confusion", "network"}
-    assert sorted(set(drawn), key=drawn.index) == drawn
-    on_page = names - {"confusion"}  # there, it is a table
-    assert {(name, kind) for name, colours, kind in drawn if colours == charts.DARK} == {
-        (name, "svg") for name in on_page
-    }
-    assert {name for name, _, kind in drawn if kind == "png"} == names
+    assert sorted(drawn) == sorted((name, kind) for name in names for kind in ("svg", "png"))
 
 
 @pytest.mark.process
@@ -586,22 +581,47 @@ ALL_KINDS: dict[str, Callable[[], charts.Chart]] = {
 
 @pytest.mark.draw
 @pytest.mark.parametrize("kind", ALL_KINDS)
-def test_a_chart_is_laid_out_once_for_all_colours_and_looks_the_same(
-    kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_chart_is_laid_out_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    alone = ALL_KINDS[kind]().svg(charts.DARK)
+    alone = ALL_KINDS[kind]().svg_on_white()
     laid_out, execute = [], ConstrainedLayoutEngine.execute
     monkeypatch.setattr(
         ConstrainedLayoutEngine, "execute", lambda engine, figure: laid_out.append(1) or execute(engine, figure)
     )
     chart = ALL_KINDS[kind]()
-    chart.svg(charts.LIGHT)
+    chart.svg()
     num_layouts = len(laid_out)
-    assert chart.svg(charts.DARK) == alone
     assert chart.png()
+    assert chart.dark_svg()
+    assert chart.svg_on_white() == alone
     assert len(laid_out) == num_layouts > 0
+
+
+def test_both_grounds_have_the_same_number_of_colours() -> None:
+    """Else two lines of a dark chart would look alike."""
+    assert len(set(charts.IN_THE_DARK)) == len(set(charts.IN_THE_DARK.values())) == len(charts.LIGHT.series) + 3
+
+
+@pytest.mark.draw
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_a_dark_chart_is_the_light_one_in_other_colours(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    chart = ALL_KINDS[kind]()
+    monkeypatch.setattr(charts, "LIGHT", charts.DARK)
+    drawn, changed = ALL_KINDS[kind]().svg(), chart.dark_svg()  # drawn with those colours, and changed to them
+    assert without_names(changed) == without_names(drawn)
+
+
+def without_names(svg: bytes) -> bytes:
+    """A chart without the names of its parts, into which Matplotlib hashes their colours."""
+    return re.sub(rb'(id="|href="#|url\(#)\w+', b"", svg)
+
+
+@pytest.mark.draw
+def test_the_texts_of_a_dark_chart_are_as_they_were() -> None:
+    label = f"fill: {charts.LIGHT.text}"
+    chart = charts.lines("loss", "alt", {label: [(1, 0.5)], "b": [(1, 0.5)]}, x="epoch", y="loss")
+    assert f">{label}</text>".encode() in chart.dark_svg()
 
 
 def test_calibration_counts_every_image_once() -> None:
@@ -722,7 +742,7 @@ def test_the_legend_of_many_lines_does_not_cover_them() -> None:
     def figure_of(count: int) -> Figure:
         figure = Figure()
         series = {f"run {number}": points for number in range(count)}
-        charts.lines("many", "Many lines.", series, x="epoch", y="accuracy").draw(figure, charts.LIGHT)
+        charts.lines("many", "Many lines.", series, x="epoch", y="accuracy").draw(figure)
         return figure
 
     assert figure_of(2).axes[0].get_legend()

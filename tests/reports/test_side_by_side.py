@@ -24,7 +24,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture(autouse=True)
 def _no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(charts.Chart, "_saved", lambda chart, colours, kind, **options: b"<svg/>")
+    monkeypatch.setattr(charts.Chart, "_saved", lambda chart, kind, **options: b"<svg/>")
 
 
 def sides_of(paths: Sequence[Path]) -> list[Side]:

@@ -354,14 +354,18 @@ def points(
 
 
 def categories(name: str, alt: str, series: Mapping[str, Sequence[float]], *, x: str, y: str) -> Chart:
-    """A column of points for each value of a key, with a line at their mean: the spread over seeds and other keys."""
+    """A column of points for each value of a key, with a line at their mean: the spread over seeds and other keys.
+
+    A column may be empty.
+    """
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for place, values in enumerate(series.values()):
             axes.plot([place] * len(values), values, "o", color=LIGHT.series[0], markersize=4, alpha=0.6)
-            mean = sum(values) / len(values)
-            axes.plot([place - 0.25, place + 0.25], [mean, mean], color=LIGHT.series[1], linewidth=2)
+            if values:
+                mean = sum(values) / len(values)
+                axes.plot([place - 0.25, place + 0.25], [mean, mean], color=LIGHT.series[1], linewidth=2)
         is_narrow = sum(map(len, series)) > 50
         axes.set_xticks(range(len(series)), list(series))
         axes.tick_params(axis="x", labelrotation=35 if is_narrow else 0)

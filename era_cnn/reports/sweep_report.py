@@ -17,7 +17,7 @@ from era_cnn.reports.columns import columns
 from era_cnn.reports.comparisons import compared
 from era_cnn.reports.page import Cell, Fact, Grid, text
 from era_cnn.reports.rows import SEED, Row
-from era_cnn.reports.statistics import Group, best, criterion, groups, lost
+from era_cnn.reports.statistics import best, criterion, groups, lost
 from era_cnn.reports.tables import (
     ACCURACIES,
     accuracies_of,
@@ -62,7 +62,7 @@ def sections_of(rows: Sequence[Row], base: Path) -> dict[str, Any]:
         "headline": _headline(rows),
         "facts": list(_facts(rows, done)),
         "failed": [text(each) for each in _failures(rows, base)],
-        "charts": [page.figure(chart) for chart in sweep_charts(done)],
+        "charts": [page.figure(chart) for chart in sweep_charts(rows)],
         "settings": _settings(rows) if len([*groups(rows), *lost(rows)]) > 1 else None,
         "note": note(rows),
         "comparison": _comparison(rows),
@@ -105,18 +105,19 @@ def _failures(rows: Sequence[Row], path: Path) -> Iterator[str]:
             yield f"{place}: {row.outcome.state}" + (f" – {row.outcome.message}" if row.outcome.message else "")
 
 
-def sweep_charts(done: Sequence[Row]) -> Iterator[Chart]:
+def sweep_charts(rows: Sequence[Row]) -> Iterator[Chart]:
     """A chart for each key that varies, a heatmap for two of them, the spread over seeds, and accuracy by size."""
+    done = [row for row in rows if row.result]
     if len(done) < 2:
         return
     measure = _Measure(criterion(groups(done)))
-    keys = [key for key in _keys(done) if len({row.cells([key]) for row in done}) > 1]
+    keys = [key for key in _keys(rows) if len(_known_values(rows, key)) > 1]
     for number, key in enumerate(keys):
-        yield _by_key(f"key_{number}", key, done, measure)
+        yield _by_key(f"key_{number}", key, rows, measure)
     if len(keys) == 2:
-        yield _by_two_keys(keys[0], keys[1], groups(done), measure)
+        yield _by_two_keys(keys[0], keys[1], rows, measure)
     found = [group for group in groups(done) if len(group.rows) > 1]
-    is_shown_by_key = len(keys) == 1 and len({row.cells(keys) for row in done}) <= MOST_VALUES
+    is_shown_by_key = len(keys) == 1 and len(_known_values(rows, keys[0])) <= MOST_VALUES
     if not is_shown_by_key and 1 <= len(found) <= MOST_SETTINGS:
         series = {
             ", ".join(group.rows[0].cells(keys)) or "all": [measure.of(row) for row in group.rows] for group in found
@@ -128,6 +129,11 @@ def sweep_charts(done: Sequence[Row]) -> Iterator[Chart]:
         sizes = [(float(row.result["params"]), measure.of(row)) for row in done if row.result]
         alt = "Accuracy against the number of parameters."
         yield charts.points("params", alt, {"runs": sizes}, x="parameters", y=measure.title, log=True)
+
+
+def _known_values(rows: Sequence[Row], key: str) -> set[str]:
+    """The values of a key; that of a run without a result may not be known."""
+    return {value for row in rows if (value := row.values.get(key, "")) or row.result}
 
 
 @dataclass(frozen=True)
@@ -145,29 +151,34 @@ class _Measure:
         return float(row.result[self.name])
 
 
-def _by_key(name: str, key: str, done: Sequence[Row], measure: _Measure) -> Chart:
-    values: dict[str, list[float]] = {}
-    for row in done:
-        values.setdefault(row.values.get(key, ""), []).append(measure.of(row))
-    alt = f"{measure.title.capitalize()} by {key}."
+def _by_key(name: str, key: str, rows: Sequence[Row], measure: _Measure) -> Chart:
+    """The runs by the value of a key. A value without any result is named, too: it may be the one that diverges."""
+    values = {value: list[float]() for value in _known_values(rows, key)}
+    for row in rows:
+        if row.result:
+            values[row.values.get(key, "")].append(measure.of(row))
     numbers = {value: _number(value) for value in values}
+    ordered = sorted(values, key=lambda value: (numbers[value] is None, numbers[value] or 0.0, value))
+    alt = f"{measure.title.capitalize()} by {key}."
     if len(values) > MOST_VALUES and all(number is not None for number in numbers.values()):
         pairs = [(number, each) for value, number in numbers.items() if number is not None for each in values[value]]
         lowest, highest = min(pairs)[0], max(pairs)[0]
+        if missing := [value for value in ordered if not values[value]]:
+            key = shortened(f"{key} (no result: {', '.join(missing)})", MOST_OF_A_LABEL)
         return charts.points(name, alt, {key: pairs}, x=key, y=measure.title, log=lowest > 0 and highest / lowest > 20)
-    ordered = sorted(values, key=lambda value: (numbers[value] is None, numbers[value] or 0.0, value))
     alt = f"{measure.title.capitalize()} by {key}; the line is the mean of the runs."
-    return charts.categories(name, alt, {value: values[value] for value in ordered}, x=key, y=measure.title)
+    series = {value if values[value] else f"{value}\n(no result)": values[value] for value in ordered}
+    return charts.categories(name, alt, series, x=key, y=measure.title)
 
 
-def _by_two_keys(one: str, other: str, found: Sequence[Group], measure: _Measure) -> Chart:
-    means = {group.rows[0].cells([one, other]): group.mean(measure.name) for group in found}
-    rows, across = (
-        sorted({pair[i] for pair in means}, key=lambda value: (_number(value) or 0.0, value)) for i in (0, 1)
+def _by_two_keys(one: str, other: str, rows: Sequence[Row], measure: _Measure) -> Chart:
+    means = {group.rows[0].cells([one, other]): group.mean(measure.name) for group in groups(rows)}
+    down, across = (
+        sorted(_known_values(rows, key), key=lambda value: (_number(value) or 0.0, value)) for key in (one, other)
     )
-    cells = [[means.get((row, column)) for column in across] for row in rows]
-    alt = f"Mean {measure.title} by {one} (rows) and {other} (columns)."
-    return charts.heatmap("heatmap", alt, rows, across, cells)
+    cells = [[means.get((row, column)) for column in across] for row in down]
+    alt = f"Mean {measure.title} by {one} (rows) and {other} (columns); an empty cell has no result."
+    return charts.heatmap("heatmap", alt, down, across, cells)
 
 
 def _number(value: str) -> float | None:

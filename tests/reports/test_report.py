@@ -7,7 +7,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -709,6 +709,34 @@ def test_a_sweep_shows_the_seeds_and_settings_without_a_result(tmp_path: Path) -
     assert "Best setting" not in said  # the terminal says so, too: seeds that failed might have changed it
     assert "No best setting is chosen: some runs have no result." in said
     assert "Seeds that failed have no accuracy" in said
+
+
+@pytest.mark.draw
+def test_the_charts_of_a_sweep_name_values_without_a_result(tmp_path: Path) -> None:
+    def drawn(finals: Mapping[tuple[float, float], float | None]) -> dict[str, Figure]:
+        place = tmp_path / str(len(finals))
+        rows = [
+            row_of(place / f"{number}", {"optimizer.lr": lr, "model.dropout": dropout}, final=final)
+            for number, ((lr, dropout), final) in enumerate(finals.items())
+        ]
+        figures = {chart.name: Figure() for chart in sweep_charts(rows)}
+        for chart in sweep_charts(rows):
+            chart.draw(figures[chart.name])
+        return figures
+
+    def labels(axis: Any) -> list[str]:
+        return [tick.get_text() for tick in axis.get_ticklabels()]
+
+    two_keys = drawn({(lr, dropout): None if lr > 1 else 0.9 for lr in (0.1, 0.2, 5.0) for dropout in (0.0, 0.1)})
+    assert labels(two_keys["key_1"].axes[0].xaxis) == ["0.1", "0.2", "5\n(no result)"]
+    assert labels(two_keys["key_0"].axes[0].xaxis) == ["0", "0.1"]
+    assert labels(two_keys["heatmap"].axes[0].xaxis) == ["0.1", "0.2", "5"]
+    one_left = drawn(
+        {(lr, 0.0): None if lr > 1 else 0.9 + seed for seed, lr in enumerate((0.1, 5.0))} | {(0.1, 0.5): 0.8}
+    )
+    assert labels(one_left["key_1"].axes[0].xaxis) == ["0.1", "5\n(no result)"]
+    many = drawn({(lr, 0.0): None if lr > 15 else lr / 100 for lr in map(float, range(1, 18))})
+    assert many["key_0"].axes[0].get_xlabel() == "optimizer.lr (no result: 16, 17)"
 
 
 @pytest.mark.draw

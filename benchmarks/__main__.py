@@ -2,7 +2,7 @@
 
 What is compared takes turns in one run, round after round, each in a process of its own; a ratio is taken within a
 round. PART is any of speed, growth, crowd, busy, start, augmentation, large, sweeps (all of these if none is given) and
-seeds (a round is a seed; some seven minutes each). Needs MNIST (ERA_CNN_DATA), and an idle machine.
+seeds (a round is a seed; some ten minutes each). Needs MNIST (ERA_CNN_DATA), and an idle machine.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Does the faster path train as well? Model-4 whole, with some seeds, as `era-cnn` trains it and in the plain loop.
+"""Do the faster paths train as well? Model-4 whole, with some seeds: by its name, compiled, and in the plain loop.
 
 `python -m benchmarks seeds --rounds 3`. Needs MNIST (ERA_CNN_DATA).
 """
@@ -43,20 +43,28 @@ def plain(data_dir: str, seed: int) -> None:
     print(json.dumps({"best": max(accuracies), "final": accuracies[-1]}))
 
 
-def fast(data_dir: str, seed: int) -> None:
+def fast(data_dir: str, seed: int, *more: str) -> None:
     """Trains Model-4 by its name."""
     with tempfile.TemporaryDirectory() as folder:
-        words = ["experiment=model_4", f"seed={seed}", "threads=1", "device=cpu", f"data.root={data_dir}"]
+        words = ["experiment=model_4", f"seed={seed}", "threads=1", "device=cpu", f"data.root={data_dir}", *more]
         command = [sys.executable, "-m", "era_cnn", *words, f"hydra.run.dir={folder}/run"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         result = json.loads(Path(folder, "run", "result.json").read_text(encoding="utf-8"))
     print(json.dumps({"best": result["best_test_accuracy"], "final": result["final_test_accuracy"]}))
 
 
+def compiled(data_dir: str, seed: int) -> None:
+    """The same through PyTorch's compiler."""
+    fast(data_dir, seed, "trainer.compile=true")
+
+
+PATHS = [each.__name__ for each in (fast, compiled, plain)]
+
+
 def seeds(number: int) -> dict[str, Any]:
-    """Both paths with the seeds 1 to `number`; two trainings at a time, a thread each."""
+    """Each path with the seeds 1 to `number`; two trainings at a time, a thread each."""
     data_dir = os.path.abspath(os.environ.get("ERA_CNN_DATA", "data"))
-    cases = [(path, seed) for seed in range(1, number + 1) for path in ("fast", "plain")]
+    cases = [(path, seed) for seed in range(1, number + 1) for path in PATHS]
 
     def train(case: tuple[str, int]) -> dict[str, float]:
         program = f"from benchmarks.seeds import {case[0]}; {case[0]}({data_dir!r}, {case[1]})"
@@ -72,5 +80,5 @@ def seeds(number: int) -> dict[str, Any]:
             which: [result[which] for (name, _), result in zip(cases, results, strict=True) if name == path]
             for which in ("best", "final")
         }
-        for path in ("fast", "plain")
+        for path in PATHS
     }

@@ -184,7 +184,9 @@ def test_a_limit_that_leaves_no_test_image_out_does_not_keep_a_target_from_being
     words = ["experiment=model_4_digits", "trainer=smoke", "threads=1", "report=false", "hydra.run.dir=run"]
     code, out, _ = command(*words)
     assert (code, json.loads(Path("run", "result.json").read_text(encoding="utf-8"))["target"]["met"]) == (0, False)
-    assert "93.00% test accuracy: not met" in out
+    assert (
+        "93.00% test accuracy: not met by a trial run (trainer.limit_epochs=1, trainer.limit_train_images=512)" in out
+    )
     path = tmp_path / "run" / "result.json"  # earlier versions wrote null
     path.write_text(path.read_text(encoding="utf-8").replace('"met": false', '"met": null'), encoding="utf-8")
     assert command("replay", "run")[0] == 0

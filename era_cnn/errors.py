@@ -90,6 +90,12 @@ class ProcessError(EraCnnError):
     exit_code = 1
 
 
+class LauncherError(EraCnnError):
+    """A launcher takes no jobs, as when the controller of a cluster is down."""
+
+    exit_code = 1
+
+
 class OutputError(EraCnnError):
     """Standard output is closed, or its disk is full."""
 

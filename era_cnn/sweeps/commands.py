@@ -17,7 +17,7 @@ from era_cnn.compose.planner import Planner
 from era_cnn.compose.words import Words
 from era_cnn.config.notices import notices
 from era_cnn.config.sections import Choice
-from era_cnn.errors import ConfigError, OutputError, RunFolderError, amount, problem, show
+from era_cnn.errors import ConfigError, LauncherError, OutputError, RunFolderError, amount, problem, show
 from era_cnn.folders.claims import check_length, claim
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.outcome import DONE
@@ -220,6 +220,9 @@ def _drive(
         if stop.number is None:
             raise
         return exit_code_of(stop.number)
+    except LauncherError as error:
+        write_results(read_rows(sweep.outcomes(sweep.jobs())), sweep.path)
+        raise LauncherError(f"{error} {_to_resume(sweep)}") from error
     except KeyboardInterrupt:  # a second Ctrl-C
         complain(_to_resume(sweep))
         raise

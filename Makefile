@@ -1,6 +1,8 @@
 # `make run` and `make test` are all that a newcomer needs; each installs what it needs on first use.
 PYTHON ?= python3
 BIN := .venv/bin
+# An environment that was made with LOCKED=1 stays so.
+LOCKED ?= $(if $(wildcard .venv/installed-locked),1)
 SETUP := .venv/installed$(if $(LOCKED),-locked)
 LIGHTNING := .venv-lightning/installed
 RAY := .venv-ray/installed

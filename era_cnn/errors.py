@@ -102,6 +102,10 @@ class OutputError(EraCnnError):
     exit_code = 1
 
 
+class ClosedOutputError(OutputError):
+    """Whoever read standard output has ended, as `head` does."""
+
+
 def problem(key: str, rule: str, got: object, advice: str) -> str:
     """One problem, in the form that all messages share; see the module docstring."""
     return f"{shortened(key, 80)} must {rule}, got {show(got)}. {advice}"
@@ -186,7 +190,9 @@ def _is_part(one: str, other: str) -> bool:
     """Whether one of two words begins with the other, or has it between underscores; or they begin alike for half."""
     short, long = sorted((one, other), key=len)
     begins = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))))
-    return one == other or (len(short) > 2 and (begins >= min(len(short), len(long) / 2) or short in long.split("_")))
+    if len(short) < 3:
+        return one == other
+    return begins >= min(len(short), max(3, len(long) / 2)) or short in long.split("_")
 
 
 def _slips(one: str, other: str) -> int:

@@ -166,9 +166,17 @@ def _about_a_word(word: str, loader: ConfigLoader) -> str:
         advice = "To train, leave it out: era-cnn experiment=NAME"
     elif word in loader.list_groups(""):
         advice = f"Write {word}=NAME, without spaces."
+    elif _is_key(word, loader):
+        advice = f"Write {word}=VALUE, without spaces."
+    elif re.match(r"[\d.-]", word):
+        advice = "A value follows its key and = without spaces, and several have commas between them: seed=1,2,3."
     else:
         advice = suggestion(word, commands, "See era-cnn --help.")
     return f"{shortened(word, 200)} must be key=value or one of {COMMANDS}, got neither. {advice}"
+
+
+def _is_key(word: str, loader: ConfigLoader) -> bool:
+    return "." in word and _select(load(loader, Words(), [], RunMode.RUN), word) is not _ABSENT
 
 
 OWN_DATA = "For images of your own, choose data=image_folder or data=npz."
@@ -214,7 +222,8 @@ def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str
     if override.is_add() or name in siblings or _select(composed, key) is not _ABSENT:  # ??? counts as a key
         return
     if parent.startswith("model.layers.") and siblings:
-        advice = f"To add a field to the layer, write +{key}=…"
+        otherwise = f"To add a field to the layer, write +{key}=…"
+        advice = suggestion(name, siblings, otherwise).replace("Did you mean ", f"Did you mean {parent}.")
     elif _is_in_schema(parent, name):
         advice = f"It has its default so far; to set it, write +{key}=…"
     elif other := of_other_choices(key, name):

@@ -106,7 +106,12 @@ OURS: dict[str, tuple[str, ...]] = {
     "new": ("init", "create", "scaffold"),
     # Keys
     "root": ("path", "dir", "folder", "data_dir", "data_path", "data_root"),
-    "device": ("gpu", "cuda", "accelerator"),
+    "device": ("gpu", "accelerator"),
+    "cuda": ("gpu",),
+    "fp32": ("float32", "full", "single"),
+    "bf16": ("bfloat16", "fp16", "float16", "half", "mixed"),
+    "tensorboard": ("tb", "tensor_board"),
+    "wandb": ("weights_and_biases", "wb"),
     "seed": ("random_seed", "manual_seed", "random_state"),
     "patience": ("early_stopping_patience",),
     "out_channels": (

@@ -1,6 +1,8 @@
 # `make run` and `make test` are all that a newcomer needs; each installs what it needs on first use.
 PYTHON ?= python3
 BIN := .venv/bin
+# An environment that was made with LOCKED=1 stays so.
+LOCKED ?= $(if $(wildcard .venv/installed-locked),1)
 SETUP := .venv/installed$(if $(LOCKED),-locked)
 LIGHTNING := .venv-lightning/installed
 RAY := .venv-ray/installed
@@ -25,10 +27,16 @@ help: ## list the targets
 
 install: $(SETUP) ## create .venv with everything needed to run and test; LOCKED=1: the versions in constraints.txt
 
+# The Python that installs is that of .venv, if there is one. Python 3.10 can't have some of the versions in constraints.txt.
+INTERPRETER = $(or $(wildcard $(BIN)/python),$(PYTHON))
+OLDEST := $(if $(LOCKED),11,10)
+COMMA := ,
+ADVICE = $(if $(wildcard $(BIN)/python),Remove .venv$(COMMA) and use,Use) make PYTHON=python3.12 $(MAKECMDGOALS)$(if $(LOCKED), LOCKED=1$(COMMA) or leave LOCKED=1 out).
+
 # pip's own error message is clearer than ours would be; the stamp is written only after pip succeeds.
 $(SETUP): setup.cfg pyproject.toml $(if $(LOCKED),constraints.txt)
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' || \
-		{ echo "PYTHON must be 3.10 to 3.13, got $$($(PYTHON) --version). Use make PYTHON=python3.12 $(MAKECMDGOALS)."; exit 2; }
+	@$(INTERPRETER) -c 'import sys; sys.exit(not (3, $(OLDEST)) <= sys.version_info[:2] <= (3, 13))' || { \
+		echo "PYTHON must be 3.$(OLDEST) to 3.13$(if $(LOCKED), with LOCKED=1), got $$($(INTERPRETER) --version 2>&1). $(ADVICE)"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(LOCKED),--constraint constraints.txt) --editable '.[dev]'
 	rm -f .venv/installed*

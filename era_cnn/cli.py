@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from era_cnn.errors import ClosedOutputError
 from era_cnn.paths import current_folder
 from era_cnn.portable import TooLateError, are_made, start_again
 from era_cnn.terminal import Terminated, flushed, own_the_process, report
@@ -31,6 +32,9 @@ VERBS: dict[str, Callable[[Line], int]] = {
     "new": creating.new,
 }
 
+QUESTIONS = {"models", "describe", "data", "list", "compare", "--help", "--version"}
+"""The words that only ask: that their answer is not read to its end is no failure to speak of."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `era-cnn` or `python -m era_cnn`; returns the exit code.
@@ -40,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             command own the process: it then sets signal handlers and repairs the standard streams.
 
     Raises:
-        SystemExit: If argparse ends the command, after --help or a wrong value of one of Hydra's flags.
+        SystemExit: If argparse ends the command, after --help.
     """
     if argv is None:
         own_the_process()
@@ -56,7 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, Terminated, Exception) as error:
         if argv is None and isinstance(error, TooLateError) and not are_made():  # a plugin has imported torch
             start_again()
-        if (reported := report(error)) is None:
+        if isinstance(error, ClosedOutputError) and set(typed[:1]) & QUESTIONS:  # `era-cnn describe | head`
+            code = error.exit_code
+        elif (reported := report(error)) is None:
             raise
-        code = reported
+        else:
+            code = reported
     return flushed(code) if argv is None else code

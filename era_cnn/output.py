@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO, TypeVar
 
-from era_cnn.errors import OutputError, harmless
+from era_cnn.errors import ClosedOutputError, OutputError, harmless
 
 T = TypeVar("T")
 
@@ -74,7 +74,8 @@ def draw(text: str) -> None:
     except OSError as error:
         if error.errno != errno.EIO or not _is_device(sys.stdout):
             rule = "Standard output must stay open"
-            raise OutputError(f"{rule}, got: {error.strerror}. Redirect it to a file.") from error
+            kind = ClosedOutputError if error.errno == errno.EPIPE else OutputError
+            raise kind(f"{rule}, got: {error.strerror}. Redirect it to a file.") from error
         discard_output()
 
 

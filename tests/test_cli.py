@@ -101,6 +101,14 @@ def test_help_names_verbs_and_groups(command) -> None:
         (["describ"], 2, "Did you mean describe?"),
         (["train"], 2, "got neither. To train, leave it out: era-cnn experiment=NAME"),
         (["trian", "experiment=model_4"], 2, "got neither. To train, leave it out: era-cnn experiment=NAME"),
+        (["optimizer.lr", "=", "0.1"], 2, "got neither. Write optimizer.lr=VALUE, without spaces.\n0.1 must be"),
+        (["-m", "seed=1", "2"], 2, "got neither. A value follows its key and = without spaces, and several have commas between them"),
+        (["--cfg", "jobs"], 2, "--cfg/-c must be one of job, hydra, all, got 'jobs'. See era-cnn --help."),
+        (["--cfg"], 2, "--cfg/-c must be followed by a value, got nothing. See era-cnn --help."),
+        (["ls"], 2, "got neither. Did you mean list?"),
+        (["evaluate"], 2, "got neither. Did you mean eval?"),
+        (["data", "nope"], 2, "got 'nope'. For images of your own, choose data=image_folder or data=npz."),
+        (["experiment=cifar10_resnet9", "~augmentation"], 2, "~augmentation must remove a single choice, got a group with several, or none. Choose others with augmentation=…"),
         (["help"], 2, "got neither. See era-cnn --help."),
         (["model_4"], 2, "got neither. Write experiment=model_4."),
         (["resnet18"], 2, "got neither. Write model=resnet18."),
@@ -385,6 +393,14 @@ def test_an_output_that_nobody_reads_is_no_fault_of_the_config(words: str, tmp_p
     assert "Exception ignored" not in err
     assert process.returncode in (0, 1)
     assert process.returncode == 0 or re.match("Standard output (was closed|must stay open, got: Broken pipe)", err)
+
+
+def test_an_answer_that_is_not_read_to_its_end_needs_no_message() -> None:
+    ours, theirs = os.pipe()
+    process = Command("describe", "--keys", stdout=theirs)
+    os.close(theirs)
+    os.close(ours)
+    assert (process.communicate()[1], process.returncode) == ("", 1)
 
 
 def test_models_lists_experiments_of_ones_own(command, tmp_path: Path) -> None:

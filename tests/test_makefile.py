@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from collections import Counter
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -45,3 +49,41 @@ def test_every_folder_of_tests_is_run_by_some_target() -> None:
     assert left_out
     for path in left_out:
         assert re.search(rf"pytest {re.escape(path)}", MAKEFILE), path
+
+
+@pytest.mark.process
+@pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
+@pytest.mark.parametrize(
+    ("words", "version", "has_venv", "said"),
+    [
+        ([], "3.9.18", False, "PYTHON must be 3.10 to 3.13, got Python 3.9.18. Use make PYTHON=python3.12 install."),
+        (["LOCKED=1"], "3.10.13", False, "PYTHON must be 3.11 to 3.13 with LOCKED=1, got Python 3.10.13. Use make PYTHON=python3.12 install LOCKED=1, or leave LOCKED=1 out."),
+        (["LOCKED=1"], "3.10.13", True, "got Python 3.10.13. Remove .venv, and use make PYTHON=python3.12 install LOCKED=1, or leave"),
+        ([], "3.10.13", False, ""),
+        (["LOCKED=1"], "3.13.0", True, ""),
+    ],
+)  # fmt: skip
+def test_a_python_that_can_not_install_is_refused_in_one_line(
+    words: list[str], version: str, has_venv: bool, said: str, tmp_path: Path
+) -> None:
+    for name in ("Makefile", "setup.cfg", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    python = tmp_path / (".venv/bin/python" if has_venv else "python")
+    python.parent.mkdir(parents=True, exist_ok=True)
+    major, minor, _ = version.split(".")
+    python.write_text(
+        f"""#!/bin/sh
+case "$1$2" in
+    --version) echo Python {version} ;;
+    -c*) exec python3 -c "import sys; sys.version_info = ({major}, {minor}, 0)
+$2" ;;
+    *) echo "$@" >> {tmp_path}/called ;;
+esac
+"""
+    )
+    python.chmod(0o755)
+    command = ["make", "--directory", str(tmp_path), "--no-print-directory", "install", f"PYTHON={python}", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    refusals = [line for line in done.stdout.splitlines() if line.startswith("PYTHON must")]
+    assert (len(refusals), (tmp_path / "called").exists()) == ((1, False) if said else (0, True))
+    assert said in "".join(refusals)

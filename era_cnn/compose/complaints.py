@@ -6,9 +6,9 @@ by itself, so that every mistake is reported, with the known names and the close
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -25,7 +25,7 @@ from era_cnn.compose.hydra_door import child_of
 from era_cnn.compose.interpolation import refusal_in
 from era_cnn.compose.words import Words, load, loader_of, options_of
 from era_cnn.config.synonyms import THEIRS, plain, suggestion
-from era_cnn.errors import ConfigError, did_you_mean, one_of, problem, shortened
+from era_cnn.errors import ConfigError, did_you_mean, nearest, one_of, problem, shortened
 
 COMMANDS = (
     "models, describe, data, resume, replay, eval, predict, explain, export, find-lr, report, compare, list, note, "
@@ -46,9 +46,38 @@ def explained(words: Words, mode: RunMode = RunMode.RUN) -> Iterator[None]:
             raise refused from error
         with loader_of(words) as loader:
             problems = list(_problems(loader, words, mode))
-        raise ConfigError(
-            problems or [f"The config must compose, got: {reason_of(error)}. Check the file or the key."]
-        ) from error
+        raise ConfigError(problems or [_about(error)]) from error
+
+
+def _about(error: Exception) -> str:
+    """The message about an error that no override explains by itself."""
+    reason = reason_of(error)
+    for pattern, message in _REASONS.items():
+        if found := re.match(pattern, reason):
+            return message.format(**found.groupdict())
+    return f"The config must compose, got: {reason}. Check the file or the key."
+
+
+_TWICE = "{key} must be chosen once, got two choices. Remove one; on the command line, write {key}=… without +."
+
+_REASONS = {
+    r"Could not append to config. An item is already at '(?P<key>[^']+)'": (
+        "+{key} must add what the config lacks, got a key that it has. Write {key}=… without +."
+    ),
+    r"(?P<key>[\w/]+) appears more than once in the final defaults list": _TWICE,
+    r"Multiple values for (?P<key>[\w/]+)\.": _TWICE,
+    r"Could not delete from config. The value of '(?P<key>[^']+)' is (?P<value>.*) and not (?P<other>.*)": (
+        "~{key} must be given without a value, or with the present one, got {other}. It is {value}."
+    ),
+    r"Could not delete '(?P<key>[\w/]+)=(?P<other>.*)'\. No match": (
+        "~{key} must be given without a value, or with the present one, got {other}. To choose another, write {key}=…"
+    ),
+    r"Could not delete '(?P<key>[\w/]+)'\. No match": (
+        "~{key} must remove a single choice, got a group with several, or none. "
+        "Choose others with {key}=… (for augmentation and logger, also none)."
+    ),
+}
+"""What Hydra says where only its message tells what is wrong, by patterns, and what is said instead."""
 
 
 def one_for_all_jobs(override: Override) -> str:
@@ -133,15 +162,24 @@ def _about_a_word(word: str, loader: ConfigLoader) -> str:
     chosen = next((typed for typed, name in options.items() if name == word), "")
     if chosen:
         advice = f"Write {chosen}."
-    elif get_close_matches(word, TRAINING, n=1, cutoff=0.8):
+    elif nearest(word, TRAINING):
         advice = "To train, leave it out: era-cnn experiment=NAME"
     elif word in loader.list_groups(""):
         advice = f"Write {word}=NAME, without spaces."
+    elif _is_key(word, loader):
+        advice = f"Write {word}=VALUE, without spaces."
+    elif re.match(r"[\d.-]", word):
+        advice = "A value follows its key and = without spaces, and several have commas between them: seed=1,2,3."
     else:
-        advice = did_you_mean(word, commands, "See era-cnn --help.") if word != "help" else "See era-cnn --help."
+        advice = suggestion(word, commands, "See era-cnn --help.")
     return f"{shortened(word, 200)} must be key=value or one of {COMMANDS}, got neither. {advice}"
 
 
+def _is_key(word: str, loader: ConfigLoader) -> bool:
+    return "." in word and _select(load(loader, Words(), [], RunMode.RUN), word) is not _ABSENT
+
+
+OWN_DATA = "For images of your own, choose data=image_folder or data=npz."
 OWN_OPTION = "One of your own is a file {group}/NAME.yaml in the folder that --config-dir names."
 
 TRAINING = ("train", "run", "fit", "start")
@@ -164,8 +202,11 @@ def _group_problems(override: Override, options: Sequence[str]) -> Iterator[str]
         for name in value if isinstance(value, list) else [value]:
             if name in options:
                 continue
-            otherwise = f"To remove it, write ~{key}." if name is None else OWN_OPTION.format(group=key)
-            near = suggestion(str(name), options, otherwise) if name is not None else otherwise
+            if name is None:
+                choice = "none" if "none" in options else options[0]
+                near = "To remove it, write ~experiment." if key == "experiment" else f"Choose one: {key}={choice}"
+            else:
+                near = suggestion(str(name), options, OWN_DATA if key == "data" else OWN_OPTION.format(group=key))
             yield problem(key, one_of(options), name, near)
 
 
@@ -176,10 +217,13 @@ def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str
     parent, _, name = key.rpartition(".")
     node = _select(composed, parent) if parent else composed
     siblings = [str(child) for child in node if child != "hydra"] if isinstance(node, DictConfig) else []
+    if override.is_delete() and name in siblings and _select(composed, key) is None:  # Hydra calls it absent
+        yield f"~{shortened(key, 80)} must remove a value, got null, which is none. Leave it out."
     if override.is_add() or name in siblings or _select(composed, key) is not _ABSENT:  # ??? counts as a key
         return
     if parent.startswith("model.layers.") and siblings:
-        advice = f"To add a field to the layer, write +{key}=…"
+        otherwise = f"To add a field to the layer, write +{key}=…"
+        advice = suggestion(name, siblings, otherwise).replace("Did you mean ", f"Did you mean {parent}.")
     elif _is_in_schema(parent, name):
         advice = f"It has its default so far; to set it, write +{key}=…"
     elif other := of_other_choices(key, name):
@@ -190,15 +234,24 @@ def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str
         is_hydras = override.is_hydra_override()
         known = [] if is_hydras else [*_keys(composed), *(group for group in groups if group != "hydra")]
         elsewhere = _meant(name, known)
+        see_all = f"See all keys: era-cnn --cfg {'hydra' if is_hydras else 'job'}"
         near = "" if len(elsewhere) == 1 else suggestion(name, siblings, "").removeprefix("Did you mean ")
         otherwise = (
             f"Did you mean {elsewhere[0]}?"
             if len(elsewhere) == 1
-            else did_you_mean(key, known, f"See all keys: era-cnn --cfg {'hydra' if is_hydras else 'job'}")
+            else did_you_mean(key, known, "" if is_hydras else _names_around(composed, key)) or see_all
         )
         advice = f"Did you mean {parent + '.' if parent else ''}{near}" if near else otherwise
     got = "a deletion" if override.is_delete() else shortened((override.input_line or "").partition("=")[2], 80)
     yield f"{shortened(key, 80)} must be a key of the config, got {got}. {advice}"
+
+
+def _names_around(composed: DictConfig, key: str) -> str:
+    """Lists the names in the innermost section of a key that is there; empty if only the config itself is."""
+    parent = key.rpartition(".")[0]
+    if not parent or isinstance(node := _select(composed, parent), DictConfig):
+        return f"{parent} has {', '.join(map(str, node))}." if parent else ""
+    return _names_around(composed, parent)
 
 
 def _meant(name: str, known: Sequence[str]) -> list[str]:

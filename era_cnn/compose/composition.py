@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ def validated_values(composed: Composed, values: Composed) -> RunConfig:
     """As `validated`, for a config whose values without the `hydra` node were already separated."""
     require_checked(composed)
     require_checked(values)
-    with resolving(composed):
+    with resolving(composed), blaming_deletions(composed):
         plain_values = resolved_values(values)
         problems = list(expand_root(plain_values))
         try:
@@ -104,6 +105,27 @@ def validated_values(composed: Composed, values: Composed) -> RunConfig:
     if problems:
         raise ConfigError(problems)
     return config
+
+
+@contextmanager
+def blaming_deletions(composed: Composed) -> Iterator[None]:
+    """Names a typed deletion as the cause of the problems that it causes, such as a value that refers to its key."""
+    try:
+        yield
+    except ConfigError as error:
+        task: Any = OmegaConf.to_container(composed.hydra.overrides.task, resolve=False)
+        deleted = [word[1:].partition("=")[0].replace("/", ".") for word in task if word.startswith("~")]
+        problems = [_blamed(each, deleted) for each in error.problems]
+        raise ConfigError(list(dict.fromkeys(problems))) from error
+
+
+def _blamed(message: str, deleted: Sequence[str]) -> str:
+    for key in deleted:
+        is_missing = re.match(rf"{re.escape(key)}(\.\S+)? must be given, got nothing", message)
+        if is_missing or re.search(rf"Interpolation key '{re.escape(key)}[.']", message):
+            advice = f"Leave it out, or give another value: {key}=…"
+            return f"~{key} must not remove what a run needs, got a deletion. {advice}"
+    return message
 
 
 def keys_to_give(composed: Composed) -> list[str]:
@@ -117,7 +139,7 @@ def validated_data(composed: Composed) -> DataSection:
     Raises:
         ConfigError: If it is wrong; lists every problem.
     """
-    with resolving(composed):
+    with resolving(composed), blaming_deletions(composed):
         plain_values = resolved_values(without_hydra(composed))
         if problems := list(expand_root(plain_values)):
             raise ConfigError(problems)

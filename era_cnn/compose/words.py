@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import NoReturn
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.object_type import ObjectType
@@ -18,6 +19,7 @@ from era_cnn.compose.hydra_door import Application, Composed, application, argum
 from era_cnn.compose.interpolation import limited
 from era_cnn.compose.yamlfiles import can_be_found
 from era_cnn.config.plugins import config_folders
+from era_cnn.config.refusals import refusal
 from era_cnn.errors import ConfigError, problem
 
 CONFIG_MODULE = "era_cnn.conf"
@@ -65,19 +67,24 @@ class Words:
 
 
 def parse_words(words: Sequence[str]) -> argparse.Namespace:
-    """Parses a command line with Hydra's own parser, which exits with code 2 if the value of a flag is wrong.
+    """Parses a command line with Hydra's own parser.
 
     Raises:
-        ConfigError: If there is no such flag.
+        ConfigError: If there is no such flag, or its value is wrong.
     """
     parser = arguments_parser()
     parser.prog = "era-cnn"
+    parser.error = _refuse  # type: ignore[method-assign] # else it prints all of Hydra's flags, refused ones included
     args, unknown = parser.parse_known_args(words)
     if unknown:
         from era_cnn.compose.complaints import unknown_options  # imports this module
 
         raise ConfigError(list(unknown_options(unknown)))
     return args
+
+
+def _refuse(message: str) -> NoReturn:
+    raise ConfigError([refusal(message, "era-cnn")])
 
 
 @contextmanager

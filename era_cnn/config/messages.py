@@ -50,7 +50,7 @@ def of_other_choices(key: str, name: str) -> str:
     """Suggests the choices that have a field which the chosen one lacks, as only one_cycle has scheduler.pct_start."""
     from era_cnn.config.choices import OPTIMIZERS, SCHEDULERS, is_own  # imports this module
 
-    registry = {"optimizer": OPTIMIZERS, "scheduler": SCHEDULERS}.get(key.partition(".")[0])
+    registry = {f"optimizer.{name}": OPTIMIZERS, f"scheduler.{name}": SCHEDULERS}.get(key)
     own = [each for each in registry or () if registry is not None and is_own(registry[each])]
     found = [each for each in own if registry is not None and name in registry.section(each).model_fields]
     if registry is None or not found:

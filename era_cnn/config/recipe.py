@@ -21,7 +21,7 @@ def recipe_of(config: RunConfig) -> dict[str, str]:
         "Augmentation": "; ".join(_named(name, each) for name, each in config.augmentation.chosen().items()) or "none",
         "Optimizer": _named(config.optimizer.name, config.optimizer),
         "Schedule": _named(config.scheduler.name, config.scheduler),
-        "Training": _values(config.trainer),
+        "Training": described_values(config.trainer),
     }
 
 
@@ -30,10 +30,10 @@ def _used(size: int, limit: int | None) -> str:
 
 
 def _named(name: str, section: Section) -> str:
-    return f"{name}, {values}" if (values := _values(section)) else name
+    return f"{name}, {values}" if (values := described_values(section)) else name
 
 
-def _values(section: Section) -> str:
+def described_values(section: Section) -> str:
     """The keys of a section that can change the result and have no default, or another value than that."""
     values = {
         key: as_typed_value(value)

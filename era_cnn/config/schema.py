@@ -112,6 +112,18 @@ class RunConfig(Section):
         return num_train_images(self.info, self.data, self.trainer)
 
     @property
+    def limits(self) -> dict[str, int]:
+        """The limits of the trainer that leave something out, by their keys: one as large as the data set does not."""
+        trainer = self.trainer
+        available = {
+            "limit_epochs": trainer.epochs,
+            "limit_train_images": self.info.train_size - self.data.val_size,
+            "limit_test_images": self.info.test_size,
+        }
+        given = {key: getattr(trainer, key) for key in available}
+        return {key: limit for key, limit in given.items() if limit is not None and limit < available[key]}
+
+    @property
     def steps_per_epoch(self) -> int:
         """Parameter updates in an epoch."""
         return self.trainer.steps_per_epoch(self.num_train_images)

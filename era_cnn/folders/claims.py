@@ -6,9 +6,10 @@ import errno
 import itertools
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -150,13 +151,63 @@ def locked(path: Path, name: str = ".lock", *, wait_seconds: float = 0, advice: 
             warnings.simplefilter("ignore")  # about a fallback to SoftFileLock, refused below
             lock.acquire()
     except Timeout:
-        raise InUseError(f"{path} must be free, got one in use by another process. Wait for it.") from None
+        raise _in_use(path) from None
     except OSError as error:
-        reason = error.strerror or error
-        raise RunFolderError(f"{path} must be a folder to write to, got: {reason}. {advice}") from error
+        raise _not_writable(path, error.strerror or error, advice) from error
     try:
         if isinstance(lock, SoftFileLock):
             raise RunFolderError(f"{path} must be on a file system that supports locks, got none. {advice}")
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def locked_itself(path: Path, *, wait_seconds: float = 0, advice: str = ELSEWHERE) -> Iterator[None]:
+    """Locks a folder that is not ours, such as that of a person's records: as `locked`, but leaves no file in it.
+
+    The lock is on the folder itself. Where the system can't lock folders (NFS, Windows), a file has to do.
+
+    Raises:
+        InUseError: If another process has locked it.
+        RunFolderError: If it can't be written to.
+    """
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise _not_writable(path, os.strerror(errno.EACCES), advice)
+    with ExitStack() as stack:
+        if not _locks_folder(path, wait_seconds, stack):
+            stack.enter_context(locked(path, wait_seconds=wait_seconds, advice=advice))
+        yield
+
+
+def _locks_folder(path: Path, wait_seconds: float, stack: ExitStack) -> bool:
+    """Locks a folder until the stack is left; False where the system can't."""
+    try:
+        import fcntl  # not on Windows
+
+        descriptor = os.open(path, os.O_RDONLY)
+    except (ImportError, OSError):
+        return False
+    stack.callback(os.close, descriptor)  # and with it the lock
+    end = time.monotonic() + wait_seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise _in_use(path) from None
+            time.sleep(POLL_SECONDS)
+        except OSError:
+            return False
+
+
+POLL_SECONDS = 0.1
+
+
+def _in_use(path: Path) -> InUseError:
+    return InUseError(f"{path} must be free, got one in use by another process. Wait for it.")
+
+
+def _not_writable(path: Path, reason: object, advice: str) -> RunFolderError:
+    return RunFolderError(f"{path} must be a folder to write to, got: {reason}. {advice}")

@@ -25,8 +25,6 @@ from era_cnn.reports.rows import Row
 Compose = Callable[[Sequence[str]], RunConfig]
 """Composes the config of a single run from its overrides. Only `compose/` knows how."""
 
-LIMITS = ("limit_epochs", "limit_train_images", "limit_test_images")
-
 _NO_SETTING = re.compile(r"[+~]*(seed|data\.root|report|init_from(_checkpoint)?|logger|sweep|hydra)([./=@].*)?$")
 """The overrides that are no part of a setting: the seed, and where and how a run was made."""
 
@@ -111,10 +109,9 @@ def _check_complete(row: Row) -> None:
         why = f" ({outcome.message.rstrip('.')})" if outcome.message else ""
         advice = "Resume it, or name only the runs that are complete."
         raise RunFolderError(f"{_name(row)} must be a complete run, got one that is {outcome.state}{why}. {advice}")
-    for key in LIMITS:
-        if (value := row.effective.get(f"trainer.{key}", "null")) != "null":
-            rule = "be a run on all images and of all epochs"
-            raise RunFolderError(f"{_name(row)} must {rule}, got trainer.{key}={value}. Train it without that limit.")
+    for key, limit in read_config(RunFolder(outcome.folder)).config.limits.items():
+        rule = "be a run on all images and of all epochs"
+        raise RunFolderError(f"{_name(row)} must {rule}, got trainer.{key}={limit}. Train it without that limit.")
 
 
 def _check_repeatable(row: Row) -> None:

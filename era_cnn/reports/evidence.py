@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from era_cnn.errors import ConfigError, RunFolderError, amount, problem, shortened
-from era_cnn.folders.claims import check_length, claim, locked
+from era_cnn.folders.claims import check_length, claim, locked_itself
 from era_cnn.folders.plain import names_of
 from era_cnn.folders.record import RECORD, Record, read_record
 from era_cnn.folders.run import is_run, is_sweep
@@ -215,7 +215,9 @@ def _alone_in(folders: Sequence[Path]) -> Iterator[None]:
     with ExitStack() as stack:
         for folder in sorted(folders):  # in one order, so that two processes can't wait for each other
             if folder.is_dir():
-                stack.enter_context(locked(folder, wait_seconds=MAX_WAIT_SECONDS, advice="Check its permissions."))
+                stack.enter_context(
+                    locked_itself(folder, wait_seconds=MAX_WAIT_SECONDS, advice="Check its permissions.")
+                )
         yield
 
 

@@ -61,8 +61,7 @@ def _is_met(config: RunConfig, best_test_accuracy: float) -> bool | None:
     None if there is no target, or not all test images were used.
     """
     wanted = config.target.test_accuracy
-    if not any(config.target.model_dump().values()) or (
-        wanted is not None and config.trainer.limit_test_images is not None
-    ):
+    has_target = any(value not in (None, []) for value in config.target.model_dump().values())
+    if not has_target or (wanted is not None and "limit_test_images" in config.limits):
         return None
     return wanted is None or best_test_accuracy >= wanted

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from era_cnn.config.notices import notices
 from era_cnn.config.schema import RunConfig
 from era_cnn.config.versions import digest
 from era_cnn.errors import OutputError, RunFolderError, amount
@@ -98,6 +99,8 @@ def run(
         folder.write_text("summary.txt", "\n".join([summary.table(), *notes, ""]))
         folder.write_json("summary.json", summary.to_json(config.info))
         console.say(describe_start(config, parts))
+        for notice in notices(config):
+            console.warn(notice)
         if config.trainer.ema_decay is not None:
             announce_average(console, config.trainer.ema_decay, config.trainer.epochs_to_run * len(parts.train))
         if config.trainer.compile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,8 +15,9 @@ from era_cnn.compose.composition import Planned, as_yaml, resolved
 from era_cnn.compose.hydra_door import Composed
 from era_cnn.compose.planner import Planner
 from era_cnn.compose.words import Words
+from era_cnn.config.notices import notices
 from era_cnn.config.sections import Choice
-from era_cnn.errors import ConfigError, OutputError, RunFolderError, problem, show
+from era_cnn.errors import ConfigError, LauncherError, OutputError, RunFolderError, amount, problem, show
 from era_cnn.folders.claims import check_length, claim
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.outcome import DONE
@@ -62,6 +64,8 @@ def start(words: Words, composed: Composed, typed: Sequence[str]) -> int:
     threads, num_jobs = planned[0].config.threads, options.search.n_trials if options.search else len(planned)
     if hint := hint_at_threads(options.launcher, words.overrides, threads=threads, num_jobs=num_jobs):
         say(hint)
+    for notice in _notices(planned):
+        complain(notice)
 
     # The sweep gets a folder, and each job a folder within it.
     sweep_dir = _sweep_dir(composed, options)
@@ -155,6 +159,16 @@ def _is_portable(jobs: Sequence[Planned]) -> bool:
     return portable.pop()
 
 
+def _notices(jobs: Sequence[Planned]) -> list[str]:
+    """The notices of all jobs, each once, with the number of its jobs."""
+    counts = Counter(notice for job in jobs for notice in notices(job.config))
+    return [f"{notice} ({count:,} of {amount(len(jobs), 'job')})" for notice, count in counts.most_common(MAX_NOTICES)]
+
+
+MAX_NOTICES = 5
+"""The most notices about a sweep: one over the length of a training could have one for each of its jobs."""
+
+
 def _sweep_dir(composed: Composed, options: SweepOptions) -> str:
     sweep_dir = resolved(composed, "hydra.sweep.dir")
     if "%" in sweep_dir and isinstance(options.launcher, Choice):
@@ -206,6 +220,9 @@ def _drive(
         if stop.number is None:
             raise
         return exit_code_of(stop.number)
+    except LauncherError as error:
+        write_results(read_rows(sweep.outcomes(sweep.jobs())), sweep.path)
+        raise LauncherError(f"{error} {_to_resume(sweep)}") from error
     except KeyboardInterrupt:  # a second Ctrl-C
         complain(_to_resume(sweep))
         raise

@@ -7,6 +7,7 @@ folder. The patterns allow what Slurm's own names consist of, so that no value c
 from __future__ import annotations
 
 import secrets
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,8 +62,18 @@ Resources = Annotated[
 ]
 
 
-def needs(launcher: str, package: str, extra: str, programs: Sequence[str] = ()) -> Callable[[Section], None]:
-    """A check that the plugin of a launcher is installed, and the programs that it starts."""
+def needs(
+    launcher: str, package: str, extra: str, programs: Sequence[str] = (), asked: Callable[[], str] = lambda: ""
+) -> Callable[[Section], None]:
+    """A check that the plugin of a launcher is installed, and the programs that it starts.
+
+    Args:
+        launcher: The name of the launcher.
+        package: The package of the plugin.
+        extra: The extra that installs it.
+        programs: The programs that must be found.
+        asked: Asks what the launcher talks to, and returns what is wrong with it; empty if it answers.
+    """
 
     def check(section: Section) -> None:
         if not (find_spec("hydra_plugins") and find_spec(f"hydra_plugins.{package}")):
@@ -72,11 +83,30 @@ def needs(launcher: str, package: str, extra: str, programs: Sequence[str] = ())
             rule = f"find {' and '.join(programs)}, got no {' and no '.join(missing)}"
             advice = "Start it on a machine of the cluster, or choose hydra/launcher=local"
             raise ConfigError([f"hydra/launcher={launcher} must {rule}. {advice}"])
+        if complaint := asked():
+            advice = "Wait until it is up, or choose hydra/launcher=local"
+            raise ConfigError([f"hydra/launcher={launcher} must reach the controller, got: {complaint}. {advice}"])
 
     return check
 
 
-@launcher("slurm", check=needs("slurm", "hydra_submitit_launcher", "slurm", ("sbatch", "srun")))
+SLURM_QUESTION = ("squeue", "--me", "--noheader")
+SLURM_SECONDS = 30.0
+"""How long to wait for an answer from Slurm."""
+
+
+def ask_slurm() -> str:
+    """Why Slurm's controller does not answer; empty if it does, or can't be asked."""
+    try:
+        answer = subprocess.run(SLURM_QUESTION, capture_output=True, text=True, check=False, timeout=SLURM_SECONDS)
+    except FileNotFoundError:
+        return ""
+    except subprocess.TimeoutExpired:
+        return f"no answer within {SLURM_SECONDS:.0f} seconds"
+    return " ".join(answer.stderr.split()).rstrip(".") if answer.returncode else ""
+
+
+@launcher("slurm", check=needs("slurm", "hydra_submitit_launcher", "slurm", ("sbatch", "srun"), ask_slurm))
 def slurm(
     sweep_dir: Path,
     *,

@@ -19,15 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from era_cnn.compose.hydra_door import Composed
-from era_cnn.compose.launchers import LauncherPlugin
+from era_cnn.compose.launchers import LauncherPlugin, launcher_of
 from era_cnn.compose.words import Words
-from era_cnn.errors import OutputError, RunFolderError, amount
+from era_cnn.errors import LauncherError, OutputError, RunFolderError, amount
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.sweep import HALT, SUBMITIT
 from era_cnn.output import say
 from era_cnn.runs.stopping import stop_requests
 from era_cnn.sweeps.executor import Ended, Manner
+from era_cnn.sweeps.launchers import SLURM_SECONDS
 from era_cnn.sweeps.worker import do_job
 
 
@@ -48,6 +49,8 @@ class PluginExecutor:
         self._batch: list[Job] = []
         self._launches: list[tuple[threading.Thread, list[Job]]] = []
         self._errors: dict[int, str] = {}
+        self._refused: list[Job] = []
+        self._name = getattr(launcher_of(composed, is_used=False), "name", "")
         self._launcher = LauncherPlugin(words, composed, sweep_dir, functools.partial(do_remotely, manner))
         (sweep_dir / HALT).unlink(missing_ok=True)
         self._patience = ExitStack()
@@ -67,7 +70,11 @@ class PluginExecutor:
         self._batch.append(job)
 
     def ended(self, seconds: float) -> list[Ended]:
-        """The jobs that ended according to their folders, and those that were left when the plugin returned."""
+        """The jobs that ended according to their folders, and those that were left when the plugin returned.
+
+        Raises:
+            LauncherError: If the plugin took none of the jobs that it was given last: it would take no others.
+        """
         if self._batch:
             self._launch(self._batch)
             self._batch = []
@@ -75,6 +82,10 @@ class PluginExecutor:
         found = []
         for thread, jobs in self._launches:
             returned = not thread.is_alive()
+            if returned and jobs and all(map(self._was_not_taken, jobs)):
+                self._refused += jobs
+                got = self._errors[jobs[0].number]
+                raise LauncherError(f"hydra/launcher={self._name} must take the jobs of the sweep, got: {got}.")
             for job in list(jobs):
                 has_ended = self._state(job) in ("completed", "failed", "damaged")
                 if returned or has_ended:
@@ -89,6 +100,11 @@ class PluginExecutor:
         except RunFolderError:
             return "damaged"
 
+    def _was_not_taken(self, job: Job) -> bool:
+        """Whether a job has not begun, and the plugin raised an error."""
+        folder = RunFolder(self._sweep_dir / job.folder)
+        return job.number in self._errors and self._state(job) == "queued" and not folder.is_in_use()
+
     def _death(self, job: Job) -> str:
         """Why a job that the plugin returned has no outcome; empty if it was saved, or is still running elsewhere."""
         if self._state(job) == "interrupted" or RunFolder(self._sweep_dir / job.folder).is_in_use():
@@ -101,9 +117,9 @@ class PluginExecutor:
             return []
         left = [*self._batch, *(job for _, jobs in self._launches for job in jobs)]
         self._batch, self._launches = [], []
-        if left:
+        if taken := [job for job in left if job not in self._refused]:
             with suppress(OutputError):  # or the driver would not learn which jobs are left
-                say(f"Left to the launcher: {amount(len(left), 'job')}. Those that are running continue.")
+                say(f"Left to the launcher: {amount(len(taken), 'job')}. Those that are running continue.")
         return left
 
     def halt(self) -> None:
@@ -123,7 +139,7 @@ class PluginExecutor:
         try:
             self._launcher.launch([job.folder for job in jobs], first=jobs[0].number)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the folders hold the outcomes
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            reason = " ".join(f"{type(error).__name__}: {error}".split()).removeprefix("FailedJobError: ").rstrip(".")
             for job in jobs:
                 self._errors.setdefault(job.number, reason)
 
@@ -191,9 +207,6 @@ def withdraw(sweep_dir: Path) -> None:
             subprocess.run(command, capture_output=True, check=False, timeout=SLURM_SECONDS)
             say("The waiting jobs were removed from Slurm's queue, and will be submitted again.")
 
-
-SLURM_SECONDS = 30.0
-"""How long to wait for an answer from Slurm."""
 
 SQUEUE_SECONDS = 2.0
 """The time between two calls of squeue."""

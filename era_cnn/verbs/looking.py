@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from era_cnn.errors import ConfigError, one_of
-from era_cnn.output import say, terminal_columns, wrapped
+from era_cnn.output import complain, say, terminal_columns, wrapped
 from era_cnn.verbs.line import Line, Parser, parsed
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def describe(line: Line) -> int:
     parser.add_argument("--keys", nargs="?", const="", metavar="GROUP_OR_KEY", help=help_)
     args = parsed(parser, line)
     from era_cnn.compose.composition import compose_run
+    from era_cnn.config.notices import notices
     from era_cnn.config.recipe import recipe_of
 
     if args.keys is not None and args.profile:
@@ -64,6 +65,8 @@ def describe(line: Line) -> int:
     summary, misses = summarize(config)
     recipe = [f"{title}: {values}" for title, values in recipe_of(config).items()]
     say(*summary.table().splitlines(), *notes_on_fields(summary), "", *recipe, *describe_decay(config))
+    for notice in notices(config):
+        complain(notice)
     if args.profile:
         from era_cnn.use.layer_profile import profile_layers
 

@@ -341,8 +341,10 @@ def test_a_check_of_an_entry_is_asked_whatever_its_kind() -> None:
 
 
 UNKNOWN = [
+    ("data=nope", "qmnist, svhn, got 'nope'. For images of your own, choose data=image_folder or data=npz."),
+    ("data.name=nope", "qmnist, svhn, got 'nope'. Choose one: data.name=cifar10"),
     ("data=mnist data.name=mnits", "data.name must be one of cifar10, cifar100, digits, emnist, fashion_mnist, image_folder, kmnist, mnist, npz, qmnist, svhn, got 'mnits'. Did you mean mnist?"),
-    ("optimizer.name=adamm", "optimizer.name must be one of adadelta, adagrad, adam, adamw, muon, nadam, radam, rmsprop, sgd, got 'adamm'. Did you mean adam?"),
+    ("optimizer.name=adamm", "optimizer.name must be one of adadelta, adagrad, adam, adamw, muon, nadam, radam, rmsprop, sgd, got 'adamm'. Did you mean adam or adamw?"),
     ("scheduler.name=cosin", "scheduler.name must be one of constant, cosine, cyclic, exponential, multi_step, one_cycle, piecewise_linear, plateau, polynomial, step, warm_restarts, got 'cosin'. Did you mean cosine?"),
     ("scheduler.name=xyz", "got 'xyz'. Choose one: scheduler.name=constant"),
     ("+augmentation.rotat={degrees:1}", "trivial_augment, vertical_flip, got 'rotat'. Did you mean rotate?"),

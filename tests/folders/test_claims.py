@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from era_cnn.errors import RunFolderError
 from era_cnn.folders import claims
-from era_cnn.folders.claims import InUseError, claim, locked
+from era_cnn.folders.claims import InUseError, claim, locked, locked_itself
 
 
 @pytest.mark.parametrize(
@@ -92,3 +94,26 @@ def test_another_user_who_may_write_to_a_folder_may_lock_it(tmp_path: Path) -> N
     finally:
         os.umask(before)
     assert (tmp_path / ".lock").stat().st_mode & 0o777 == 0o666
+
+
+def test_a_folder_that_is_locked_itself_is_left_as_it_was(tmp_path: Path) -> None:
+    with locked_itself(tmp_path):
+        with pytest.raises(InUseError, match="in use by another process"), locked_itself(tmp_path):
+            pass
+        assert list(tmp_path.iterdir()) == []
+    with locked_itself(tmp_path):
+        pass
+
+
+def test_where_folders_can_not_be_locked_a_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locked_itself(tmp_path), pytest.raises(InUseError), locked_itself(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]

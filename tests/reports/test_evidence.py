@@ -20,7 +20,7 @@ from era_cnn.compose.words import Words
 from era_cnn.config.parsing import parse
 from era_cnn.config.versions import digest_without_seed, upgraded
 from era_cnn.errors import RunFolderError
-from era_cnn.folders.claims import locked
+from era_cnn.folders.claims import locked_itself
 from era_cnn.folders.record import RECORD, Record, best_of, parse_record, read_record
 from era_cnn.portable import TooLateError
 from era_cnn.reports import charts, evidence
@@ -100,7 +100,7 @@ def edit(path: Path, change: Callable[[Any], object]) -> None:
 
 def files_in(folder: Path) -> dict[Path, bytes]:
     paths = [path for path in folder.rglob("*") if path.is_file() and "runs" not in path.parts]
-    return {path: path.read_bytes() for path in paths if path.name != ".lock"}
+    return {path: path.read_bytes() for path in paths}
 
 
 def test_a_record_holds_what_the_runs_gave(trained: Path, made: Path, record: Record) -> None:
@@ -178,7 +178,7 @@ def test_two_commands_do_not_write_records_at_once(
 ) -> None:
     monkeypatch.setattr(evidence, "MAX_WAIT_SECONDS", 0.0)
     before = files_in(folder)
-    with locked(folder.parent):
+    with locked_itself(folder.parent):
         code, out, err = command("record", *words)
     assert (code, out) == (4, "")
     assert err == f"{folder.parent} must be free, got one in use by another process. Wait for it.\n"
@@ -316,11 +316,11 @@ def test_a_run_that_its_command_alone_does_not_repeat_is_not_recorded(
 )
 def test_a_place_where_no_record_can_be(to: str, code: int, message: str, runs: Path, command: Command) -> None:
     Path("plain.md").write_text("No folder.\n", encoding="utf-8")
-    before = sorted(path for path in runs.rglob("*") if path.name != ".lock")
+    before = sorted(runs.rglob("*"))
     got, out, err = command("record", str(runs / "sweep"), "--to", to)
     assert (got, out, len(err.splitlines())) == (code, "", 1)
     assert message in err
-    assert sorted(path for path in runs.rglob("*") if path.name != ".lock") == before
+    assert sorted(runs.rglob("*")) == before
 
 
 @pytest.mark.parametrize("case", ["limited", "incomplete", "two settings"])

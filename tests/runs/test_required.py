@@ -18,7 +18,8 @@ def test_a_recipe_that_learns_a_batch_by_heart_completes(command) -> None:
     assert code == 0
     assert "5 epochs on digits (32 × 20 = 640 training + 360 test images)" in out
     assert "Train accuracy without augmentation and dropout: 100.00%, as required" in out
-    assert json.loads(Path("run", "result.json").read_text(encoding="utf-8"))["target"]["met"] is None
+    assert json.loads(Path("run", "result.json").read_text(encoding="utf-8"))["target"]["met"] is False
+    assert "not met by a trial run (trainer.limit_epochs=5, trainer.limit_train_images=32)" in out
 
 
 def test_one_that_does_not_fails_and_says_what_to_try(command) -> None:

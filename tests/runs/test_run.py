@@ -173,8 +173,30 @@ def test_auto_is_a_device_that_is_there() -> None:
     assert torch.zeros(1, device=pick_device("auto")).item() == 0
 
 
-def test_a_target_is_not_judged_on_part_of_the_test_set(tmp_path: Path) -> None:
-    assert run_in(tmp_path / "run", *SMALL, "target.test_accuracy=0.0").target["met"] is None
+def test_a_target_is_not_judged_on_part_of_the_test_set(command) -> None:
+    code, out, _ = command(*SMALL, "target.test_accuracy=0.0", "report=false", "hydra.run.dir=run")
+    assert (code, json.loads(Path("run", "result.json").read_text(encoding="utf-8"))["target"]["met"]) == (0, None)
+    assert "0.00% test accuracy: not judged by 100 of 360 test images (trainer.limit_test_images)" in out
+
+
+def test_a_limit_that_leaves_no_test_image_out_does_not_keep_a_target_from_being_judged(
+    tmp_path: Path, command
+) -> None:
+    words = ["experiment=model_4_digits", "trainer=smoke", "threads=1", "report=false", "hydra.run.dir=run"]
+    code, out, _ = command(*words)
+    assert (code, json.loads(Path("run", "result.json").read_text(encoding="utf-8"))["target"]["met"]) == (0, False)
+    assert (
+        "93.00% test accuracy: not met by a trial run (trainer.limit_epochs=1, trainer.limit_train_images=512)" in out
+    )
+    path = tmp_path / "run" / "result.json"  # earlier versions wrote null
+    path.write_text(path.read_text(encoding="utf-8").replace('"met": false', '"met": null'), encoding="utf-8")
+    assert command("replay", "run")[0] == 0
+
+
+def test_a_target_of_zero_is_one(command) -> None:
+    words = ["experiment=model_4_digits", "trainer=smoke", "threads=1", "report=false", "~target"]
+    code, out, _ = command(*words, "+target={test_accuracy: 0.0}")
+    assert (code, "Target: 0.00% test accuracy: met" in out) == (0, True)
 
 
 @pytest.mark.parametrize(("more", "met"), [((), None), (("target.max_epochs=20",), True)], ids=["none", "limits"])

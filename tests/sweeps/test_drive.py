@@ -421,3 +421,11 @@ def test_whatever_happens_to_the_ledger_no_job_is_lost_or_done_twice(damage: str
     assert [entry.job.number for entry in latest] == [0, 1, 2]  # their states are in their folders
     after = [path.read_bytes() for path in sorted(Path("sweep").glob("*/result.json"))]
     assert [after[0], after[2]] == before
+
+
+def test_a_setting_that_never_acts_gets_one_notice_for_all_jobs(fake_sweep) -> None:
+    done = fake_sweep(*SWEEP, "scheduler=step", "trainer.epochs=5,9", "seed=1,2")
+    assert done.returncode == 0
+    assert done.stderr.count("must change within") == 1
+    assert "scheduler=step must change within 5 epochs to have an effect" in done.stderr
+    assert done.stderr.endswith("change a key, or train longer. (2 of 4 jobs)\n")

@@ -16,10 +16,10 @@ from era_cnn.compose.words import Words
 from era_cnn.config.choices import LAUNCHERS
 from era_cnn.errors import ConfigError
 from era_cnn.folders.sweep import RECORD
-from era_cnn.sweeps import launchers
+from era_cnn.sweeps import launchers, plugin
 from era_cnn.sweeps.launchers import RAY, SUBMITIT_MODULE, renamed
 from tests.helpers import nothing_stays_registered
-from tests.sweeps.conftest import SMALL
+from tests.sweeps.conftest import SMALL, outcomes_of
 
 NAMES = ["basic", "local", *LAUNCHERS]
 
@@ -28,6 +28,7 @@ NAMES = ["basic", "local", *LAUNCHERS]
 def _every_plugin_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launchers, "find_spec", lambda name: True)
     monkeypatch.setattr(launchers, "which", lambda program: f"/usr/bin/{program}")
+    monkeypatch.setattr(launchers, "SLURM_QUESTION", ("true",))
 
 
 def section(*overrides: str, config_dir: str | None = None) -> Any:
@@ -336,3 +337,62 @@ def test_a_strangers_sweep_is_resumed_only_with_what_its_launcher_takes(launcher
     done = recorded(launcher)
     assert (done.returncode, message in done.stderr) == (2, True), done.stderr
     assert recorded(launcher, "hydra/launcher=local").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("script", "got"),
+    [
+        ("echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"),
+        ("exec sleep 5", "no answer within 0 seconds"),
+    ],
+)  # fmt: skip
+def test_a_controller_that_is_down_is_found_before_anything_is_planned(
+    script: str, got: str, monkeypatch: pytest.MonkeyPatch, command
+) -> None:
+    monkeypatch.setattr(launchers, "SLURM_QUESTION", ("sh", "-c", script))
+    monkeypatch.setattr(launchers, "SLURM_SECONDS", 0.2 if "sleep" in script else 30.0)
+    monkeypatch.setattr(Planner, "plan", None)
+    code, out, err = command("-m", *SMALL, "hydra/launcher=slurm", "seed=1,2")
+    message = (
+        f"hydra/launcher=slurm must reach the controller, got: {got}. Wait until it is up, or choose hydra/launcher"
+    )
+    assert (code, out, err) == (2, "", f"{message}=local\n")
+    assert not Path("multirun").exists()
+
+
+@pytest.mark.parametrize("question", [("true",), ("sh", "-c", "echo a warning >&2"), ("no-such-program",)])
+def test_a_controller_that_answers_or_can_not_be_asked_is_no_reason_to_wait(
+    question: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launchers, "SLURM_QUESTION", question)
+    assert launchers.ask_slurm() == ""
+
+
+class RefusingPlugin:
+    """A launcher plugin that takes no jobs, as when the controller of a cluster went down after the first question."""
+
+    module = "nothing"
+
+    def __init__(self, *arguments: object) -> None:
+        pass
+
+    def launch(self, overrides: object, *, first: int) -> None:
+        raise RuntimeError("sbatch: error: Unable to contact\n  slurm controller.")
+
+
+def test_a_launcher_that_takes_no_jobs_ends_the_sweep_once_and_resume_carries_on(
+    monkeypatch: pytest.MonkeyPatch, command
+) -> None:
+    monkeypatch.setattr(plugin, "LauncherPlugin", RefusingPlugin)
+    words = ["hydra/launcher=submitit_local", "sweep.retries=2", "seed=1,2,3", "hydra.sweep.dir=sweep"]
+    code, out, err = command("-m", *SMALL, *words)
+    assert (code, err) == (
+        1,
+        "hydra/launcher=submitit_local must take the jobs of the sweep, got: RuntimeError: sbatch: error: Unable to "
+        "contact slurm controller. To resume what is not done: era-cnn resume sweep\n",
+    )
+    assert "failed" not in out
+    assert "Left to the launcher" not in out
+    assert Path("sweep/sweep.csv").exists()
+    assert command("resume", "sweep", "hydra/launcher=basic")[0] == 0
+    assert [outcome.state for outcome in outcomes_of()] == ["completed"] * 3

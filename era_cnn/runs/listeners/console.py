@@ -249,9 +249,11 @@ def describe_target(result: Result, config: RunConfig) -> str:
     if not stated:
         return "none set"
     if result.target["met"] is None:
-        return f"{stated}: not evaluated, since trainer.limit_test_images is set"
+        used = config.limits["limit_test_images"]
+        return f"{stated}: not judged by {used:,} of {config.info.test_size:,} test images (trainer.limit_test_images)"
     if not result.target["met"]:
-        return f"{stated}: not met"
+        limits = ", ".join(f"trainer.{key}={limit}" for key, limit in config.limits.items())
+        return f"{stated}: not met" + (f" by a trial run ({limits})" if limits else "")
     if target.test_accuracy is not None and result.final_test_accuracy < target.test_accuracy:
         return f"{stated}: met in the best epoch, not in the last one"
     return f"{stated}: met"

@@ -112,8 +112,8 @@ def _not_imported(error: Exception) -> str:
     names = [str(frame.f_globals.get("__name__")) for frame in frames if frame.f_code.co_name == "<module>"]
     if isinstance(error, ModuleNotFoundError):
         names.append(error.name or "")
-    libraries = (name.partition(".")[0] for name in names)
-    return next((each for each in libraries if each not in ("era_cnn", "__main__")), "")
+    libraries = [library for name in names if (library := name.partition(".")[0]) not in ("era_cnn", "__main__")]
+    return libraries[-1] if libraries else ""
 
 
 def _ended(message: str, exit_code: int) -> int:

@@ -166,23 +166,27 @@ def test_an_unexpected_error_is_recorded_and_ends_with_code_1(
 
 
 @pytest.mark.parametrize(
-    ("content", "got"),
+    ("content", "library", "got"),
     [
-        ("int('x')", "ValueError: invalid literal for int() with base 10: 'x'"),
-        ("raise OSError('no library')", "OSError: no library"),
-        ("import nothing_of_that_name", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
-        (None, "ModuleNotFoundError: No module named 'a_library'"),
+        ("int('x')", "a_library", "ValueError: invalid literal for int() with base 10: 'x'"),
+        ("raise OSError('no library')", "a_library", "OSError: no library"),
+        (
+            "import nothing_of_that_name",
+            "nothing_of_that_name",
+            "ModuleNotFoundError: No module named 'nothing_of_that_name'",
+        ),
+        (None, "a_library", "ModuleNotFoundError: No module named 'a_library'"),
     ],
 )
 def test_a_library_that_dislikes_the_environment_is_named(
-    content: str | None, got: str, tmp_path: Path, command, monkeypatch: pytest.MonkeyPatch
+    content: str | None, library: str, got: str, tmp_path: Path, command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if content is not None:
         (tmp_path / "a_library.py").write_text(content, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(VERBS, "models", lambda line: importlib.import_module("a_library"))
     advice = "Check its installation, and the environment variables that it reads."
-    assert command("models") == (1, "", f"The library a_library must be importable, got {got}. {advice}\n")
+    assert command("models") == (1, "", f"The library {library} must be importable, got {got}. {advice}\n")
 
 
 def test_a_run_that_had_begun_keeps_its_folder_whatever_ends_it(

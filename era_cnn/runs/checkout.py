@@ -126,6 +126,8 @@ def _environment() -> dict[str, str]:
 
 def _top(git: Git) -> Path | None:
     """The top folder of the checkout; None if the package is only installed in it, as in a virtual environment."""
+    if git("rev-parse", "--is-inside-work-tree") != b"true\n":  # in a bare repository, git lists no files, and succeeds
+        raise NotCollectedError("git says that this is no work tree")
     if not git("ls-files", "--", "__init__.py"):
         return None
     return Path(os.fsdecode(git("rev-parse", "--show-toplevel").removesuffix(b"\n")))

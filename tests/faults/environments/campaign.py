@@ -73,12 +73,12 @@ def _trials() -> Iterator[tuple[str, str]]:
     """The name of an environment, and that of a command."""
     others = itertools.cycle(name for name in COMMANDS if name not in ("run", "mnist"))
     for number, (name, environment) in enumerate(ENVIRONMENTS.items()):
-        in_turn = () if number % 8 else (next(others),)
+        in_turn = () if number % 10 else (next(others),)
         for command in environment.commands or ("run", *in_turn):
             yield name, command
 
 
-def environments(trials: int | None = None, *, workers: int = 4, only: str = "", sabotage: str = "none") -> Report:
+def environments(trials: int | None = None, *, workers: int = 6, only: str = "", sabotage: str = "none") -> Report:
     """The trials, such as `run in a terminal`, whose names contain `only`; the first ones, if `trials` is a number."""
     for what, is_there in LEFT_OUT.items():
         if not is_there:

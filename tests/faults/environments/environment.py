@@ -33,7 +33,7 @@ class Environment:
     set_up: Callable[[], object] = lambda: None
     closed: Sequence[int] = ()
     commands: Sequence[str] = ()
-    """Only these; otherwise a run, and for every eighth environment one of the others in turn."""
+    """Only these; otherwise a run, and for every tenth environment one of the others in turn."""
     python: Sequence[str] = MODULE
     """What the interpreter is given before the command's words."""
     wrapper: Sequence[str] = ()

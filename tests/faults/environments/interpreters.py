@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.faults.environments.environment import MODULE, SCRIPT, Environment, loud, variables, with_file, write
+from tests.faults.environments.environment import MODULE, SCRIPT, Environment, variables, with_file, write
 
 
 def _python(*options: str, is_loud: bool = False, commands: Sequence[str] = ()) -> Environment:
@@ -28,19 +28,14 @@ INTERPRETERS: dict[str, Environment] = {
     "python -X dev": _python("-X", "dev"),
     "python -X importtime": _python("-X", "importtime", is_loud=True),
     "python -X warn_default_encoding": _python("-X", "warn_default_encoding"),
-    "python -X int_max_str_digits": _python("-X", "int_max_str_digits=640"),
     "PYTHONOPTIMIZE": variables(PYTHONOPTIMIZE="2"),
     "PYTHONDONTWRITEBYTECODE": variables(PYTHONDONTWRITEBYTECODE="1"),
     "PYTHONHASHSEED": variables(PYTHONHASHSEED="0"),
     "PYTHONWARNINGS": variables(PYTHONWARNINGS="error"),
-    "PYTHONWARNINGS=nonsense": loud(PYTHONWARNINGS="nonsense,error::nonsense.Warning"),
     "PYTHONSTARTUP": with_file((), b"raise SystemExit(9)\n", PYTHONSTARTUP="PLACE/file"),
     "PYTHONMALLOC=debug": variables(PYTHONMALLOC="debug"),
     "PYTHONSAFEPATH": variables(PYTHONSAFEPATH="1"),
-    "PYTHONUSERBASE": variables(PYTHONUSERBASE="/nonexistent", PYTHONNOUSERSITE="1"),
-    "PYTHONINTMAXSTRDIGITS": variables(PYTHONINTMAXSTRDIGITS="0"),
     "PYTHONPYCACHEPREFIX a file": with_file(PYTHONPYCACHEPREFIX="PLACE/file", PYTHONDONTWRITEBYTECODE=None),
-    "PYTHONUNBUFFERED": variables(PYTHONUNBUFFERED=None),
     "PYTHONPATH missing": variables(PYTHONPATH="/nonexistent:PLACE/nothing:/dev/null"),
     "PYTHONPATH of another project": Environment({"PYTHONPATH": "PLACE/foreign"}, prepare=_foreign, commands=["run", "sweep"]),
     "a sitecustomize that fails": Environment(
@@ -54,9 +49,5 @@ INTERPRETERS: dict[str, Environment] = {
         {"PYTHONPATH": "PLACE/site"},
         prepare=lambda place: write(place / "site" / "sitecustomize.py", b"import multiprocessing\nmultiprocessing.set_start_method('spawn')\n"),
         commands=["run", "sweep"],
-    ),
-    "a sitecustomize without garbage collection": Environment(
-        {"PYTHONPATH": "PLACE/site"},
-        prepare=lambda place: write(place / "site" / "sitecustomize.py", b"import gc\ngc.disable()\n"),
     ),
 }  # fmt: skip

@@ -67,7 +67,6 @@ LIMITS: dict[str, Environment] = {
     "files of at most 1 MiB": _limited(resource.RLIMIT_FSIZE, MIB),
     "files of at most 10 KiB": _limited(resource.RLIMIT_FSIZE, 10 * 1024),
     "1 GiB of addresses": _limited(resource.RLIMIT_AS, 1024 * MIB, commands=["run", "models"]),
-    "4 GiB of data": _limited(resource.RLIMIT_DATA, 4 * 1024 * MIB),
     "the last processor alone": Environment(set_up=lambda: os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})),
     "under nohup": Environment(wrapper=["nohup"], is_loud=True),
     "under timeout": Environment(wrapper=["timeout", "170"]),
@@ -86,20 +85,16 @@ if CAN_MOUNT:
         "a file system without inodes": _kept("-o nr_inodes=4"),
         "a file system without programs": _kept("-o noexec,nosuid,nodev"),
         "a file system that can only be read": _kept("-o ro"),
-        "a file system without access times": _kept("-o noatime,nosymfollow"),
         "a folder that is mounted to be read": _mounted(
             "mount --bind PLACE/earlier PLACE/earlier && mount -o remount,ro,bind PLACE/earlier", ["resume", "replay", "compare"]
         ),
         "no /dev/shm": _mounted("mount -t tmpfs -o ro none /dev/shm", ["run", "sweep"]),
         "a small /dev/shm": _mounted("mount -t tmpfs -o size=4k none /dev/shm", ["run", "sweep"]),
-        "no /sys": _mounted("mount -t tmpfs -o ro none /sys", ["run", "sweep"]),
         "no /etc/passwd": _mounted("mount --bind /dev/null /etc/passwd"),
         "the first process of a container": _alone("--pid", "--fork", "--mount-proc"),
         "no network": _alone("--net", commands=["run", "sweep", "mnist"]),
-        "a machine with an odd name": _alone("--uts", script='hostname "$(head -c 64 /dev/zero | tr "\\0" x)"', commands=["run", "sweep"]),
         "a user without a name": _as_somebody("PLACE/home"),
         "a user without a name or a home": _as_somebody(None),
-        "a user whose home is /": _as_somebody("/"),
         "nobody in a container": _alone("--user", commands=["run", "sweep", "compare"]),
         "root in a container": _alone("--user", "--map-root-user", "--mount", commands=["run", "sweep"]),
     }  # fmt: skip

@@ -94,14 +94,12 @@ STREAMS: dict[str, Environment] = {
     "one file as output and errors": Environment(
         set_up=lambda: (_instead(1, "said.txt", os.O_WRONLY | os.O_CREAT)(), os.dup2(1, 2)), is_loud=True
     ),
-    "an input that has ended": Environment(set_up=_pipe_without_an_end(0)),
     "200 descriptors of the parent": Environment(set_up=_many_descriptors),
     # Terminals
     "a terminal": _terminal(80, 24),
     "a terminal of a column": _terminal(1, 1),
     "a terminal without a size": _terminal(0, 0),
     "a dumb terminal": _terminal(80, 24, TERM="dumb"),
-    "an unknown terminal": _terminal(80, 24, TERM="nonsense"),
     "a terminal without UTF-8": _terminal(80, 24, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0"),
     "a terminal with settings of tqdm": _terminal(80, 24, TQDM_NCOLS="x", TQDM_MININTERVAL="x", TQDM_ASCII="1"),
     "COLUMNS=0": variables(COLUMNS="0"),

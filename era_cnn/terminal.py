@@ -6,11 +6,12 @@ import gc
 import os
 import signal
 import sys
+import traceback
 from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
-from era_cnn.errors import EraCnnError, OutputError, harmless
+from era_cnn.errors import EraCnnError, OutputError, harmless, shortened
 from era_cnn.machine import spin_briefly
 from era_cnn.output import accept_all_characters, complain, discard_output, draw, drop_complaints
 from era_cnn.signals import exit_code_of, handled_signals
@@ -41,12 +42,19 @@ def flushed(code: int) -> int:
 
 
 def _open_streams() -> None:
-    """Opens /dev/null for each standard stream that the command was started without."""
+    """Opens /dev/null for each standard stream that the command was started without, and lets the others wait.
+
+    Another program that shares a terminal or a pipe may have made it non-blocking: then what a slow reader has no room
+    for would be lost, and would end the run.
+    """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:  # it is closed, and the next file to be opened would get its number
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the workers of a sweep need it as well
+    for descriptor in (1, 2):
+        with suppress(OSError):
+            os.set_blocking(descriptor, True)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - never closed
@@ -88,10 +96,24 @@ def report(error: BaseException) -> int | None:
         return _ended(str(error), error.exit_code)
     if isinstance(error, BrokenPipeError):
         return _ended("Standard output was closed.", 1)
+    if library := _not_imported(error):
+        got = harmless(shortened(" ".join(f"{type(error).__name__}: {error}".split()), 300).rstrip("."))
+        advice = "Check its installation, and the environment variables that it reads."
+        return _ended(f"The library {library} must be importable, got {got}. {advice}", 1)
     if isinstance(error, OSError):
         got = harmless(str(error))
         return _ended(f"The command must be able to read and write, got: {got}. Check the disk and the output.", 1)
     return None
+
+
+def _not_imported(error: Exception) -> str:
+    """The library whose import an error ended, if any: many read the environment then, and fail if they dislike it."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = [str(frame.f_globals.get("__name__")) for frame in frames if frame.f_code.co_name == "<module>"]
+    if isinstance(error, ModuleNotFoundError):
+        names.append(error.name or "")
+    libraries = [library for name in names if (library := name.partition(".")[0]) not in ("era_cnn", "__main__")]
+    return libraries[-1] if libraries else ""
 
 
 def _ended(message: str, exit_code: int) -> int:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import importlib
 import inspect
 import json
 import os
@@ -169,6 +171,30 @@ def test_an_unexpected_error_is_recorded_and_ends_with_code_1(
     assert status["message"] == "ZeroDivisionError: by design"
     assert "Traceback" in status["traceback"]
     assert not (status_path.parent / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "library", "got"),
+    [
+        ("int('x')", "a_library", "ValueError: invalid literal for int() with base 10: 'x'"),
+        ("raise OSError('no library')", "a_library", "OSError: no library"),
+        (
+            "import nothing_of_that_name",
+            "nothing_of_that_name",
+            "ModuleNotFoundError: No module named 'nothing_of_that_name'",
+        ),
+        (None, "a_library", "ModuleNotFoundError: No module named 'a_library'"),
+    ],
+)
+def test_a_library_that_dislikes_the_environment_is_named(
+    content: str | None, library: str, got: str, tmp_path: Path, command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if content is not None:
+        (tmp_path / "a_library.py").write_text(content, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(VERBS, "models", lambda line: importlib.import_module("a_library"))
+    advice = "Check its installation, and the environment variables that it reads."
+    assert command("models") == (1, "", f"The library {library} must be importable, got {got}. {advice}\n")
 
 
 def test_a_run_that_had_begun_keeps_its_folder_whatever_ends_it(
@@ -401,6 +427,36 @@ def test_an_answer_that_is_not_read_to_its_end_needs_no_message() -> None:
     os.close(theirs)
     os.close(ours)
     assert (process.communicate()[1], process.returncode) == ("", 1)
+
+
+SAYS_THAT_IT_WRITES = """
+from pathlib import Path
+from era_cnn import output
+draw = output.draw
+output.draw = lambda text: (Path("writes").touch(), draw(text))
+"""
+
+
+def test_an_output_that_another_program_made_non_blocking_loses_nothing(tmp_path: Path) -> None:
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, False)
+    full = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            full += os.write(theirs, b" " * 4096)
+    process = Command("models", stdout=theirs, before=SAYS_THAT_IT_WRITES)
+    os.close(theirs)
+    while not (tmp_path / "writes").exists():  # before anybody reads
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.1)
+    said = b""
+    while part := os.read(ours, 2**16):
+        said += part
+    os.close(ours)
+    _, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
+    assert b"model_4_digits" in said[full:]
 
 
 def test_models_lists_experiments_of_ones_own(command, tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ import signal
 import stat
 import subprocess
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from era_cnn.runs.collector import Collector, NotCollectedError
 
@@ -86,22 +88,29 @@ class Git:
                 )
             except FileNotFoundError:
                 raise NotCollectedError("git is not installed") from None
-            code = _wait(process)
+            code = _wait(process, out, err)
             out.seek(0)
             err.seek(0)
+            for stream in (out, err):
+                _check_size(os.fstat(stream.fileno()).st_size)
             if code is None:
                 raise NotCollectedError(f"git {words[0]} did not end within {SECONDS:.0f} seconds")
             if code:
-                raise NotCollectedError(" ".join(err.read(1_000).decode(errors="backslashreplace").split()))
-            _check_size(os.fstat(out.fileno()).st_size)
+                said = " ".join(err.read(1_000).decode(errors="backslashreplace").split())
+                raise NotCollectedError(said or f"git {words[0]} ended with {code}")
             return out.read()
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int | None:
-    """The exit code of a process; None if it had to be killed, with the filters that it had started."""
+def _wait(process: subprocess.Popen[bytes], *streams: IO[bytes]) -> int | None:
+    """The exit code of a process; None if it had to be killed, with the filters that it had started.
+
+    It is killed if it takes too long, or soon after it has written more to one of its streams than is recorded.
+    """
+    deadline = time.monotonic() + SECONDS
     try:
-        return process.wait(SECONDS)
-    except subprocess.TimeoutExpired:
+        while time.monotonic() < deadline and all(os.fstat(each.fileno()).st_size <= MAX_BYTES for each in streams):
+            with suppress(subprocess.TimeoutExpired):
+                return process.wait(0.1)
         return None
     finally:
         if process.poll() is None:
@@ -117,6 +126,8 @@ def _environment() -> dict[str, str]:
 
 def _top(git: Git) -> Path | None:
     """The top folder of the checkout; None if the package is only installed in it, as in a virtual environment."""
+    if git("rev-parse", "--is-inside-work-tree") != b"true\n":  # in a bare repository, git lists no files, and succeeds
+        raise NotCollectedError("git says that this is no work tree")
     if not git("ls-files", "--", "__init__.py"):
         return None
     return Path(os.fsdecode(git("rev-parse", "--show-toplevel").removesuffix(b"\n")))

@@ -42,7 +42,7 @@ def prepare(modules: Sequence[str] = ()) -> None:
     if _FORKS:
         from multiprocessing import forkserver, resource_tracker
 
-        with _signals_blocked():  # a closed terminal must not end it
+        with _signals_blocked(), _same_modules():  # a closed terminal must not end it
             resource_tracker.ensure_running()
         _CONTEXT.set_forkserver_preload(["era_cnn.runs.carry_out", "era_cnn.sweeps.reuse", *modules])
         with _signals_blocked(), _same_modules(), _short_temporary_folder():  # blocked again: the start unblocked some

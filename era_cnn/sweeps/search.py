@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import sqlite3
 import time
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from era_cnn.compose.composition import Planned
 from era_cnn.compose.planner import Planner
 from era_cnn.errors import ConfigError, EraCnnError, RunFolderError, problem
+from era_cnn.folders.databases import open_database
 from era_cnn.folders.ledger import Job
 from era_cnn.folders.outcome import DONE, Outcome, read_curve
 from era_cnn.folders.sweep import SweepFolder
@@ -51,7 +50,7 @@ class Search:
         self._optuna, self._options, self._planner, self._sweep, self._epochs = optuna, options, planner, sweep, epochs
         self._space = Space(planner.task)
         # Not opened by a URL, in which ? and % have a special meaning.
-        creator = {"creator": lambda: _connected(sweep.study)}
+        creator = {"creator": lambda: open_database(sweep.study)}
         self._looked_at = 0.0
         self._again: deque[Job] = deque()
         known = {job.number: job for job in jobs}
@@ -188,18 +187,6 @@ class Search:
             self._study.tell(number, state=self._optuna.trial.TrialState.FAIL)
             return None
         return self._sweep.add(planned)
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    """A connection to a database of tables alone: a view may be endless, and a trigger adds what nobody asked for.
-
-    Raises:
-        ValueError: If it has others.
-    """
-    connection = sqlite3.connect(path)
-    if connection.execute("SELECT 1 FROM sqlite_master WHERE type IN ('view', 'trigger')").fetchone():
-        raise ValueError("a view or a trigger")
-    return connection
 
 
 def plan_corners(options: OptunaSweeper, planner: Planner) -> list[Planned]:

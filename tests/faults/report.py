@@ -50,7 +50,8 @@ CONTROLS = """
 Would the campaigns notice? With the restoration of momentum, of the step counter or of the records (and with them the
 best accuracy) switched off, the crash points fail; without fsync, the power cuts fail; without the digest check, the damage
 goes unnoticed; with failed writes ignored, the disk failures are complained of; with jobs begun anew on resume, the killed sweeps are;
-with links followed, the hostile folders are. The tests hold them to that: `tests/faults/test_campaigns.py`.
+with links followed, the hostile folders are; with characters that a terminal lacks, or closed streams, left as they are, the
+environments are. The tests hold them to that: `tests/faults/test_campaigns.py`.
 
 What this can't show: that a disk keeps what it says it has synchronised. The power cut is a model (half of each file
 that was not synchronised is lost; a name given since the folder was last synchronised is, or is not, there), not a
@@ -147,8 +148,10 @@ def _hostile_folders(figures: dict[str, Any]) -> str:
 
 def _environments(figures: dict[str, Any]) -> str:
     return (
-        f"commands in {figures['environments']} odd environments: places and names of folders, TMPDIR, encodings, closed "
-        "streams, homes, owners, umask, limits, and what git may answer. "
+        f"commands in {figures['environments']} odd environments: names, kinds and contents of folders, TMPDIR, homes, "
+        "caches, owners; encodings, locales, terminals, closed, full and non-blocking streams, ignored signals; variables of "
+        "libraries, clusters, proxies and clocks; options of Python; checkouts, their settings and damage, and what git may "
+        "answer; limits, containers and file systems. "
         f"{figures['carried out']} carried out, the runs with the same weights, and {figures['refused']} refused with one "
         "message and nothing left behind. No traceback, no hang"
     )

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from era_cnn import output, terminal
 from era_cnn.errors import StorageError
 from era_cnn.folders import checkpoints, claims, storage, sweep
 from era_cnn.folders import run as folder
@@ -107,6 +108,17 @@ def followed_links() -> None:
     storage._new_file = lambda path: path.open("wb")
 
 
+def missing_characters() -> None:
+    """What the encoding of a stream does not have is not replaced."""
+    output._encodable = lambda text, stream: text
+    terminal.accept_all_characters = lambda: None
+
+
+def closed_streams() -> None:
+    """A standard stream that the command was started without stays closed."""
+    terminal._open_streams = lambda: None
+
+
 SABOTAGES = {
     each.__name__: each
     for each in (
@@ -118,6 +130,8 @@ SABOTAGES = {
         swallowed_errors,
         finished_jobs,
         followed_links,
+        missing_characters,
+        closed_streams,
     )
 }
 SABOTAGES["none"] = lambda: None

@@ -97,8 +97,20 @@ def test_odd_environments_are_carried_out_or_refused(name: str) -> None:
     assert (report.tried, report.failures) == (1, [])
 
 
+@pytest.mark.parametrize(
+    ("trial", "sabotage"),
+    [
+        ("describe in PYTHONIOENCODING=ascii:strict", "missing_characters"),
+        ("run in no standard output", "closed_streams"),
+    ],
+)
+def test_environments_notice_what_they_are_for(trial: str, sabotage: str) -> None:
+    (failure, *_) = environments(1, only=trial, sabotage=sabotage).failures
+    assert f"{trial}: a traceback: " in failure
+
+
 def test_there_are_enough_environments() -> None:
-    assert len(ENVIRONMENTS) >= 100
+    assert len(ENVIRONMENTS) >= 250
 
 
 def test_there_are_enough_variations() -> None:

@@ -184,9 +184,9 @@ def _submodule(path: Path) -> None:
     Path("repo/sub/conf/model/a.yaml").write_bytes(b"other\n")
 
 
-def _hangs(path: Path) -> None:
+def _fake(script: str) -> None:
     Path("bin").mkdir()
-    Path("bin/git").write_text("#!/bin/sh\nsleep 60 &\nsleep 60\n", encoding="utf-8")
+    Path("bin/git").write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
     Path("bin/git").chmod(0o755)
     os.environ["PATH"] = f"{Path('bin').absolute()}:{os.environ['PATH']}"
 
@@ -214,8 +214,16 @@ ODD: dict[str, tuple[Callable[[Path], object], dict[str, Any], str]] = {
     ),
     "changes within a submodule": (_submodule, {"diff": ""}, "git diff: changes within the submodule sub"),
     "no commit": (lambda path: git("update-ref", "-d", "HEAD"), {"commit": None}, "git commit: there is none, so"),
+    "a repository that is bare": (
+        lambda path: git("config", "core.bare", "true"),
+        {},
+        "git: git says that this is no work tree",
+    ),
     "git is missing": (lambda path: os.environ.update(PATH="/nowhere"), {}, "git: git is not installed"),
-    "git hangs": (_hangs, {}, "git: git ls-files did not end within 1 seconds"),
+    "git hangs": (lambda path: _fake("sleep 60 &\nsleep 60"), {}, "git: git rev-parse did not end within 1 seconds"),
+    "git fails without a word": (lambda path: _fake("exit 128"), {}, "git: git rev-parse ended with 128"),
+    "git answers without an end": (lambda path: _fake("exec cat /dev/zero"), {}, "git: "),
+    "git complains without an end": (lambda path: _fake("exec cat /dev/zero >&2"), {}, "git: "),
     "another owner": (_refuses, {}, "git: fatal: detected dubious ownership in repository at "),
     "a damaged index": (
         lambda path: Path("repo/.git/index").write_bytes(b"x"),
@@ -244,6 +252,8 @@ def test_what_is_odd_is_recorded_or_has_a_reason(what: str, repo: Path, monkeypa
     assert bool(recorded) == bool(expected)
     assert len(missing) == bool(reason)
     assert "".join(missing).startswith(reason)
+    if "without an end" in what:
+        assert "more than 1,048,576" in missing[0]
 
 
 def test_a_repository_without_a_commit_is_recorded_as_a_whole(repo: Path) -> None:

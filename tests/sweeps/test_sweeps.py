@@ -327,13 +327,15 @@ def test_sources_that_are_damaged_are_not_taken_over(sweep, command, tmp_path: P
 def test_without_standard_streams_jobs_print_into_their_own_logs_and_import_nothing_from_where_one_stands(
     sabotaged, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / "grp.py").write_text("raise RuntimeError('not this one')", encoding="utf-8")
+    for name in ("grp", "pickle", "signal", "socket"):  # what the processes of a sweep import themselves
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'a').close()", encoding="utf-8")
     monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     sabotaged({0: "print a", 1: "print b"})
     program = Path(sys.executable).with_name("era-cnn")
     line = f"{program} -m {' '.join(SMALL)} seed=0,1 report=false hydra.sweep.dir=sweep <&- >&- 2>&-"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "imported").exists()
     for outcome, own, other in zip(outcomes_of(), ("print a", "print b"), ("print b", "print a"), strict=True):
         log = (outcome.folder / "run.log").read_text(encoding="utf-8")
         assert own in log

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from era_cnn.config.choices import logger
 from era_cnn.folders.claims import locked
+from era_cnn.folders.databases import check_journal
 from era_cnn.paths import current_folder
 from era_cnn.runs.loggers.sink import LoggedRun, Sink, numbers_of
 
@@ -53,8 +54,10 @@ class MLflow(Sink):
         self._file = Path(path).absolute() if path != address else None
         self._status = "KILLED"
         with self._alone():
-            if self._file is not None and not self._file.exists():
-                _create(self._file)
+            if self._file is not None:
+                check_journal(self._file)  # the current folder may hold the files of a stranger
+                if not self._file.exists():
+                    _create(self._file)
             self._client = MlflowClient(address)
             self._run_id = self._find_or_create(run)
             self._send_settings(run.settings)

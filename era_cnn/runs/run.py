@@ -99,7 +99,7 @@ def run(
         folder.write_text("summary.txt", "\n".join([summary.table(), *notes, ""]))
         folder.write_json("summary.json", summary.to_json(config.info))
         console.say(describe_start(config, parts))
-        for notice in notices(config):
+        for notice in () if folder.has_begun_before else notices(config):  # once is enough
             console.warn(notice)
         if config.trainer.ema_decay is not None:
             announce_average(console, config.trainer.ema_decay, config.trainer.epochs_to_run * len(parts.train))

@@ -1,10 +1,13 @@
-"""Paths as people type them."""
+"""Paths as people type them, and the files that they lead to."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from era_cnn.errors import ConfigError, RunFolderError, problem
 
@@ -53,3 +56,21 @@ def cache_dir() -> Path:
         if os.path.isabs(place):  # by the XDG specification, others are to be ignored
             return Path(place, "era_cnn")
     return Path(os.devnull)
+
+
+def open_plain(path: str | Path) -> BinaryIO:
+    """Opens a plain file, or a link to one: a pipe or a device might never end.
+
+    Raises:
+        OSError: If it is missing, can't be read, or is something else.
+    """
+    file = open(path, "rb", opener=without_waiting)  # noqa: SIM115 - the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "a pipe or a device", str(path))
+    return file
+
+
+def without_waiting(path: str, flags: int) -> int:
+    """Opens a file; a pipe is then read as an empty file."""
+    return os.open(path, flags | os.O_NONBLOCK)

@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 import traceback
 from contextlib import suppress
 from types import FrameType
@@ -23,6 +24,7 @@ def own_the_process() -> None:
     spin_briefly()
     _open_streams()
     accept_all_characters()
+    sys.unraisablehook = _not_raised
     for number in handled_signals():
         signal.signal(number, _stop)
 
@@ -75,6 +77,16 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
             _say_stopped(number)
         os._exit(flushed(exit_code_of(number)))
     raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+
+def _not_raised(event: sys.UnraisableHookArgs) -> None:
+    """Sends a signal again that came while an object was removed, where Python lets no exception through."""
+    if isinstance(event.exc_value, KeyboardInterrupt | Terminated):
+        again = threading.Timer(0.01, os.kill, (os.getpid(), _signals[-1]))
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(event)
 
 
 def _is_importing(name: str) -> bool:

@@ -459,6 +459,28 @@ def test_an_output_that_another_program_made_non_blocking_loses_nothing(tmp_path
     assert b"model_4_digits" in said[full:]
 
 
+REMOVED = """
+import os, signal, time
+from era_cnn import cli
+class Removed:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGNAL)
+        time.sleep(0.001)
+def work(line):
+    Removed()
+    time.sleep(60)
+    return 0
+cli.VERBS["models"] = work
+"""
+
+
+@pytest.mark.parametrize(("name", "code", "said"), [("SIGTERM", 143, "Terminated.\n"), ("SIGINT", 130, "Stopped.\n")])
+def test_a_signal_while_an_object_is_removed_is_not_lost(name: str, code: int, said: str) -> None:
+    process = Command("models", before=REMOVED.replace("SIGNAL", name))
+    _, err = process.communicate()
+    assert (process.returncode, err) == (code, said)
+
+
 def test_models_lists_experiments_of_ones_own(command, tmp_path: Path) -> None:
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     text = "# @package _global_\ndefaults: [model_4]\nname: mine\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,8 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from era_cnn.paths import open_plain
+
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 """Pillow's names of the formats that are read. A file's content decides which one it has, not its name."""
+
+MOST_BYTES = 2**28
+"""The most bytes of a file that is read."""
 
 ORIENTATION = 0x0112
 """The EXIF tag that says how an image has to be turned or mirrored: 1 to 8."""
@@ -60,7 +66,9 @@ class Decoder:
     def try_to_decode(self, path: str) -> Decoded | str:
         """Reads and decodes a file; gives the reason if that fails."""
         try:
-            with open(path, "rb") as file:
+            with open_plain(path) as file:
+                if (size := os.fstat(file.fileno()).st_size) > MOST_BYTES:
+                    return f"{size:,} bytes, more than the {MOST_BYTES:,} that are read"
                 return self.decode(file.read())
         except UnidentifiedImageError:
             return f"no image in one of the formats {', '.join(FORMATS)}"

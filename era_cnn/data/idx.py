@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import math
-import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from era_cnn.data.arrays import Arrays, Images
 from era_cnn.data.download import fetch, one_at_a_time, store
 from era_cnn.data.scattered import find, unpacked
 from era_cnn.errors import DataError
+from era_cnn.paths import without_waiting
 
 
 @dataclass(frozen=True)
@@ -179,16 +179,11 @@ def _unreadable(path: Path, error: OSError) -> DataError:
 
 def _read_verified(path: Path, sha256: str, most_bytes: int, source: IdxSource) -> bytes:
     try:
-        with open(path, "rb", opener=_without_waiting) as file:
+        with open(path, "rb", opener=without_waiting) as file:
             content = file.read(most_bytes) or b""
     except OSError as error:
         raise _unreadable(path, error) from error
     return _verified(content, path, sha256, source)
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Opens a file; a pipe is then read as an empty file."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _verified(content: bytes, path: Path | str, sha256: str, source: IdxSource) -> bytes:

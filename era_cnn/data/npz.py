@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from era_cnn.config.sections import FieldError
 from era_cnn.data.arrays import Arrays, Images, Labels
 from era_cnn.errors import DataError
+from era_cnn.paths import open_plain
 
 Axes = Literal["NHW", "NHWC", "NCHW"]
 
@@ -66,7 +67,7 @@ def _read(path: str) -> dict[str, NDArray[Any]]:
     """The arrays that are wanted, checked before memory is used for them: a small file can unpack to any size."""
     wanted = {f"{name}.npy" for names in NAMES for pair in names.values() for name in pair}
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_plain(path) as file, zipfile.ZipFile(file) as archive:
             members = [each for each in archive.infolist() if each.filename in wanted]
             if (total := sum(each.file_size for each in members)) > (limit := memory_bytes()):
                 got = f"{total / 2**30:,.1f} GiB"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from era_cnn.data.download import fetch, one_at_a_time, store
 from era_cnn.errors import DataError
+from era_cnn.paths import without_waiting
 
 REMEDY = "Delete the file, and it is downloaded again; or copy it from elsewhere."
 
@@ -53,7 +53,7 @@ class PublishedFile:
         for folder in folders:
             path = folder / self.name
             try:
-                with open(path, "rb", opener=_without_waiting) as file:
+                with open(path, "rb", opener=without_waiting) as file:
                     content = file.read(self.most_bytes) or b""
             except (FileNotFoundError, NotADirectoryError):
                 continue
@@ -61,11 +61,6 @@ class PublishedFile:
                 raise DataError(f"{path} must be readable, got {error.strerror}. {REMEDY}") from error
             return self.verified(content, path)
         return None
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Opens a file; a pipe is then read as an empty file."""
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def obtain(name: str, files: Sequence[PublishedFile], folders: Sequence[Path]) -> list[bytes]:

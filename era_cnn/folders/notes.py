@@ -17,7 +17,7 @@ from pathlib import Path
 from era_cnn.errors import ConfigError, RunFolderError, harmless, problem
 from era_cnn.folders.claims import locked
 from era_cnn.folders.plain import read_plain
-from era_cnn.folders.run import NOTES, NOTES_LOCK, is_run, is_sweep
+from era_cnn.folders.run import NOTES, NOTES_LOCK, check_place, is_run, is_sweep
 from era_cnn.folders.storage import write_atomically
 from era_cnn.output import shown
 
@@ -71,6 +71,7 @@ def add_note(folder: Path, text: str, tags: Sequence[str] = ()) -> Notes:
     line = " ".join(harmless(" ".join(text.split())).split())
     _check(line, tags)
     _check_folder(folder)
+    check_place(folder.absolute())
     with locked(folder, NOTES_LOCK, wait_seconds=WAIT_SECONDS, advice="Check its permissions."):
         content = _with(_content(folder), f"- {datetime.now():%Y-%m-%d %H:%M} {line}" if line else "", tags)
         write_atomically(folder / NOTES, content.encode())

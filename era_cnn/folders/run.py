@@ -87,8 +87,7 @@ class RunFolder:
         Raises:
             RunFolderError: If something is not, or if the folder of a job is reached by a link within its sweep.
         """
-        for sweep_dir in [each for each in self.path.parents if is_sweep(each)][-1:]:
-            check_way(self.path, sweep_dir)
+        check_place(self.path)
         if os.path.lexists(self.path):
             check_entries(self.path, (*FILES, *(f"{name}{PARTIAL}" for name in FILES), ".lock"), FOLDERS)
 
@@ -366,6 +365,12 @@ def reports_about(path: Path) -> list[Path]:
     """The folders whose report.html shows a run or a sweep: its own, and that of the sweep whose job it is."""
     around = [path, *filter(is_sweep, path.parents)]
     return [each for each in around if os.path.lexists(each / "report.html")]
+
+
+def check_place(path: Path) -> None:
+    """Raises a `RunFolderError` if the folder of a job is reached by a link within its sweep."""
+    for sweep_dir in [each for each in path.parents if is_sweep(each)][-1:]:
+        check_way(path, sweep_dir)
 
 
 def is_sweep(path: Path) -> bool:

@@ -70,7 +70,9 @@ def open_folder(path: Path) -> RunFolder:
     except OSError as error:
         reason = "" if isinstance(error, FileNotFoundError) else f": {error.strerror}"
         raise RunFolderError(_no_run(path, reason)) from error
-    return RunFolder(path.absolute())
+    folder = RunFolder(path.absolute())
+    folder.check()
+    return folder
 
 
 def _no_run(path: Path, reason: str) -> str:

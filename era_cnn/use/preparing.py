@@ -21,9 +21,6 @@ from era_cnn.errors import ConfigError, problem
 
 Pixels = NDArray[np.uint8]
 
-MOST_BYTES = 2**28
-"""The most bytes of a file that is read."""
-
 PICTURES = (*SUFFIXES, ".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg")
 """The endings of the files in a folder that a person means: what can't be read of them gets its message."""
 
@@ -103,9 +100,7 @@ def _decoded(path: Path, decoder: Decoder) -> Decoded | str:
         return "no such file"
     if not path.is_file():
         return "a folder without images" if path.is_dir() else "something that is no file"
-    if (size := path.stat().st_size) > MOST_BYTES:
-        return f"{size:,} bytes, more than the {MOST_BYTES:,} that are read"
-    if not size:
+    if not path.stat().st_size:
         return "an empty file"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Pillow warns of is decoded all the same, or is an error

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import warnings
 import zlib
@@ -194,6 +195,16 @@ def test_what_is_no_image_has_a_reason_without_the_path(content: bytes, tmp_path
 
 def test_a_file_that_cannot_be_opened_has_a_reason_without_the_path(tmp_path: Path) -> None:
     assert Decoder().try_to_decode(str(tmp_path / "a.png")) == "[Errno 2] No such file or directory"
+
+
+def test_a_file_of_a_terabyte_or_without_an_end_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(2**40)
+    (tmp_path / "b.png").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "c.png")
+    found = [Decoder().try_to_decode(str(tmp_path / name)) for name in ("a.png", "b.png", "c.png")]
+    assert found[0] == "1,099,511,627,776 bytes, more than the 268,435,456 that are read"
+    assert found[1:] == ["[Errno 22] a pipe or a device"] * 2
 
 
 @pytest.mark.parametrize("kind", FORMATS)

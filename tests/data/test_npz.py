@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +199,13 @@ def test_no_damage_has_a_traceback(file: Path) -> None:
 def test_a_file_that_is_not_there(path: str) -> None:
     with pytest.raises(DataError, match="must be a file of arrays that can be read, got (No such file|Is a directory)"):
         read_npz(path)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_what_never_ends_is_not_read(make: Callable[[Path], object], tmp_path: Path) -> None:
+    make(tmp_path / "own.npz")
+    with pytest.raises(DataError, match="must be a file of arrays that can be read, got a pipe or a device"):
+        read_npz(str(tmp_path / "own.npz"))
 
 
 SHORT = [

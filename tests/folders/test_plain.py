@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from era_cnn.folders.run import FILES, FOLDERS, RunFolder
 from era_cnn.folders.storage import create, write_atomically
 from era_cnn.folders.sweep import OWN_NAMES, SweepFolder
 from tests.conftest import config_of
+
+SCHEMA_1 = Path(__file__).parent / "schema_1"
 
 SECRET = b"not for others"
 
@@ -127,6 +130,24 @@ def test_a_run_may_be_reached_by_a_link_but_a_job_within_its_sweep_may_not(tmp_p
     with pytest.raises(RunFolderError, match="latest must be a folder, got a link"):
         RunFolder(tmp_path / "latest" / "deeper").check()
     assert SweepFolder(tmp_path).outcome(Job(0, (), "latest", "", 1, 1)).state == "damaged"
+
+
+@pytest.mark.parametrize(
+    "words", [["note", "text"], ["replay"], ["report"], ["resume"], ["export"], ["eval"], ["predict", "image.png"]]
+)
+def test_no_command_follows_a_link_to_a_job(words: list[str], tmp_path: Path, outside: Path, command) -> None:
+    (outside / ".hydra").mkdir()
+    for name in ("config.yaml", "status.json"):
+        shutil.copy(SCHEMA_1 / "completed" / name, outside)
+    before = {path: path.stat().st_mtime_ns for path in outside.rglob("*")}
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "multirun.yaml").write_text("", encoding="utf-8")
+    (tmp_path / "sweep" / "job").symlink_to(outside)
+    verb, *rest = words
+    code, _, err = command(verb, "sweep/job", *rest)
+    assert (code, err.count("\n")) == (4, 1)
+    assert "sweep/job must be a folder, got a link." in err
+    assert {path: path.stat().st_mtime_ns for path in outside.rglob("*")} == before
 
 
 def test_the_way_to_a_folder_is_checked_at_each_step(tmp_path: Path, outside: Path) -> None:

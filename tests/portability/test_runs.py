@@ -38,7 +38,7 @@ class Half(torch.nn.Module):
 
 def run(*words: str) -> None:
     done = subprocess.run([sys.executable, "-m", "era_cnn", *words], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
 
 
 def weights(folder: Path) -> str:
@@ -110,7 +110,7 @@ raise SystemExit(main())
 """
     words = [sys.executable, "-c", program, *SHORT, "hydra.run.dir=run"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     assert is_portable(tmp_path / "run")
     assert weights(tmp_path / "run") == weights(single)
 
@@ -134,6 +134,6 @@ else:
 """
     words = [sys.executable, "-W", "error", "-c", program, str(single), *SHORT]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stderr
     assert is_portable(tmp_path / "run")
     assert not (tmp_path / "other").exists()

@@ -25,7 +25,8 @@ from era_cnn.compose.hydra_door import child_of
 from era_cnn.compose.interpolation import refusal_in
 from era_cnn.compose.words import Words, load, loader_of, options_of
 from era_cnn.config.synonyms import THEIRS, plain, suggestion
-from era_cnn.errors import ConfigError, did_you_mean, nearest, one_of, problem, shortened
+from era_cnn.errors import ConfigError, one_of, problem, shortened
+from era_cnn.nearest import did_you_mean, nearest
 
 COMMANDS = (
     "models, describe, data, resume, replay, eval, predict, explain, export, find-lr, report, compare, list, note, "

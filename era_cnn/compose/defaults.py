@@ -10,7 +10,8 @@ from era_cnn.compose.hydra_door import Default, defaults_of
 from era_cnn.compose.ignored import without_header
 from era_cnn.compose.words import options_of
 from era_cnn.config.synonyms import suggestion
-from era_cnn.errors import did_you_mean, one_of, problem
+from era_cnn.errors import one_of, problem
+from era_cnn.nearest import did_you_mean
 
 
 def problems_of_defaults(loader: ConfigLoader, primary: str, typed: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -18,7 +18,8 @@ from era_cnn.compose.words import Words, hydra_of, quote
 from era_cnn.config.choices import LAUNCHERS
 from era_cnn.config.messages import field_problems
 from era_cnn.config.sections import Choice, FieldError, Section
-from era_cnn.errors import ConfigError, did_you_mean, one_of, problem
+from era_cnn.errors import ConfigError, one_of, problem
+from era_cnn.nearest import did_you_mean
 
 S = TypeVar("S", bound=Section)
 

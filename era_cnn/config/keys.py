@@ -15,7 +15,8 @@ from pydantic_core import PydanticUndefined
 from era_cnn.config.choices import BLOCKS
 from era_cnn.config.sections import Own, Section, values_of
 from era_cnn.config.settings import as_typed_value
-from era_cnn.errors import ConfigError, did_you_mean, problem
+from era_cnn.errors import ConfigError, problem
+from era_cnn.nearest import did_you_mean
 
 FILLED_IN = ("contents", "init_from_sha256")
 """The fields that nobody types: the program fills them in."""

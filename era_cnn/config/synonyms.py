@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from era_cnn.errors import did_you_mean
+from era_cnn.nearest import did_you_mean
 
 OURS: dict[str, tuple[str, ...]] = {
     # Blocks

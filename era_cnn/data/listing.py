@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from era_cnn.config.sections import FieldError
-from era_cnn.errors import DataError, did_you_mean, show
+from era_cnn.errors import DataError, show
+from era_cnn.nearest import did_you_mean
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".webp", ".tif", ".tiff")
 """The endings of files that are taken for images; what they are is decided by their content."""

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from era_cnn.config.choices import BLOCKS, given_parameters
-from era_cnn.errors import did_you_mean, one_of, problem
+from era_cnn.errors import one_of, problem
 from era_cnn.models.network import IMAGE
+from era_cnn.nearest import did_you_mean
 
 Input = Annotated[str | None, Field(description="the name of an earlier layer, or image")]
 Inputs = Annotated[

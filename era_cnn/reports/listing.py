@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from era_cnn.errors import ConfigError, RunFolderError, did_you_mean, problem, shortened
+from era_cnn.errors import ConfigError, RunFolderError, problem, shortened
+from era_cnn.nearest import did_you_mean
 from era_cnn.output import say, terminal_columns
 from era_cnn.reports.conditions import conditions
 from era_cnn.reports.formats import Table, aligned, columns_of, plain, wrapped

@@ -19,10 +19,11 @@ from PIL import Image
 
 from era_cnn.config.schema import RunConfig
 from era_cnn.data.batches import Normalise
-from era_cnn.errors import ConfigError, did_you_mean, one_of, problem
+from era_cnn.errors import ConfigError, one_of, problem
 from era_cnn.folders.claims import claim
 from era_cnn.folders.storage import write_atomically
 from era_cnn.models.gradcam import Maps, grad_cam
+from era_cnn.nearest import did_you_mean
 from era_cnn.output import complain, say, shown
 from era_cnn.reports import pictures
 from era_cnn.reports.formats import aligned

@@ -19,8 +19,8 @@ from era_cnn.compose.hydra_door import Application, Composed, application, argum
 from era_cnn.compose.interpolation import limited
 from era_cnn.compose.yamlfiles import can_be_found
 from era_cnn.config.plugins import config_folders
-from era_cnn.config.refusals import refusal
 from era_cnn.errors import ConfigError, problem
+from era_cnn.refusals import refusal
 
 CONFIG_MODULE = "era_cnn.conf"
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from era_cnn.config.refusals import refusal
 from era_cnn.errors import ConfigError, problem
 from era_cnn.machine import keep_memory
 from era_cnn.output import say
 from era_cnn.paths import expanded
 from era_cnn.portable import choose_arithmetic
+from era_cnn.refusals import refusal
 
 if TYPE_CHECKING:
     from era_cnn.compose.words import Words  # imports Hydra

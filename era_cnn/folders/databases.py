@@ -7,7 +7,7 @@ import re
 import sqlite3
 from pathlib import Path
 
-from era_cnn.folders.plain import read_plain
+from era_cnn.folders.plain import check_plain, read_plain
 
 MAX_BYTES = 2**28
 """The most bytes in a database, or in a file beside it: more than ten thousand trials of a hundred epochs need."""
@@ -33,7 +33,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     for beside in ("", "-wal", "-shm"):
         file = path.with_name(path.name + beside)
         if os.path.lexists(file):
-            read_plain(file, MAX_BYTES)
+            check_plain(file, MAX_BYTES)  # not opened: to close it would end the locks of other connections
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA trusted_schema = OFF")
     found = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")

@@ -30,10 +30,17 @@ def read_plain(path: Path, most_bytes: int = MAX_TEXT_BYTES) -> bytes:
         OSError: If it is missing, is not a plain file, or is larger than `most_bytes`.
     """
     with open(path, "rb", opener=_opener) as file:
-        size = _checked(path, file.fileno()).st_size
-        if size > most_bytes:
-            raise OSError(errno.EFBIG, f"{size:,} bytes, more than the {most_bytes:,} that are read", str(path))
+        _check_size(path, _checked(path, os.fstat(file.fileno())), most_bytes)
         return file.read(most_bytes)
+
+
+def check_plain(path: Path, most_bytes: int) -> None:
+    """Checks a file without opening it, for those who open it themselves.
+
+    Raises:
+        OSError: If it is missing, is not a plain file, or is larger than `most_bytes`.
+    """
+    _check_size(path, _checked(path, path.lstat()), most_bytes)
 
 
 def open_to_append(path: Path, mode: str = "a", **options: Any) -> IO[Any]:
@@ -49,7 +56,7 @@ def open_to_append(path: Path, mode: str = "a", **options: Any) -> IO[Any]:
     """
     file = open(path, mode, opener=_opener, **options)  # noqa: SIM115 - the caller closes it
     try:
-        if _checked(path, file.fileno()).st_nlink > 1:
+        if _checked(path, os.fstat(file.fileno())).st_nlink > 1:
             raise OSError(errno.EMLINK, "a file with a second name", str(path))
     except BaseException:
         file.close()
@@ -134,11 +141,15 @@ def _opener(path: str, flags: int) -> int:
         raise
 
 
-def _checked(path: Path, descriptor: int) -> os.stat_result:
-    status = os.fstat(descriptor)
+def _checked(path: Path, status: os.stat_result) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, _kind(status.st_mode), str(path))
     return status
+
+
+def _check_size(path: Path, status: os.stat_result, most_bytes: int) -> None:
+    if status.st_size > most_bytes:
+        raise OSError(errno.EFBIG, f"{status.st_size:,} bytes, more than the {most_bytes:,} that are read", str(path))
 
 
 def _check_kind(entry: os.DirEntry[str], kind: int, rule: str) -> None:

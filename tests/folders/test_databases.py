@@ -4,6 +4,8 @@ import contextlib
 import os
 import sqlite3
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,3 +94,16 @@ def test_only_plain_files_are_read(make: Callable[[Path], object], beside: str, 
     make(path)
     with pytest.raises(OSError, match=str(path)):
         open_database(database)
+
+
+@pytest.mark.process
+def test_a_further_connection_leaves_the_locks_of_the_others(database: Path) -> None:
+    """A process loses all its locks on a file when it closes the file once, however often it has opened it."""
+    program = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('BEGIN IMMEDIATE')"
+    with contextlib.closing(open_database(database)) as writing:
+        writing.execute("BEGIN IMMEDIATE")
+        open_database(database).close()
+        other = subprocess.run(
+            [sys.executable, "-c", program, str(database)], capture_output=True, text=True, check=False
+        )
+    assert "database is locked" in other.stderr

@@ -73,4 +73,4 @@ def open_plain(path: str | Path) -> BinaryIO:
 
 def without_waiting(path: str, flags: int) -> int:
     """Opens a file; a pipe is then read as an empty file."""
-    return os.open(path, flags | os.O_NONBLOCK)
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has none

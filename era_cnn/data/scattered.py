@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from era_cnn.paths import without_waiting
 
 MOST_FOLDERS = 200
 """The most folders below the root that are searched."""
@@ -46,7 +47,7 @@ def _places(root: Path, folder: str) -> Iterator[Path]:
 def unpacked(path: Path, most_bytes: int) -> bytes | None:
     """The content of a file, unpacked if it is packed by gzip; None if it can't be read or is too large."""
     with suppress(OSError, zlib.error):
-        with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+        with open(path, "rb", opener=without_waiting) as file:
             content = file.read(most_bytes) or b""
         if content[:2] == b"\x1f\x8b":  # not the name: some files are called .gz and are not packed, and vice versa
             packed = zlib.decompressobj(wbits=31)

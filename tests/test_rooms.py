@@ -15,7 +15,18 @@ import era_cnn
 
 PACKAGE = Path(era_cnn.__file__).parent
 
-BELOW_ALL = {"errors", "randomness", "machine", "portable", "processor", "output", "paths", "signals"}
+BELOW_ALL = {
+    "errors",
+    "nearest",
+    "refusals",
+    "randomness",
+    "machine",
+    "portable",
+    "processor",
+    "output",
+    "paths",
+    "signals",
+}
 MAY_IMPORT = {
     "config": set(),
     "data": {"config"},

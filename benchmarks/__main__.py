@@ -358,10 +358,11 @@ def main() -> None:
         parser.error(f"{LIGHTNING_PYTHON} must exist, got nothing. Use make bench, which sets it up.")
     path = Path(__file__).with_name("record.json")
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    where = machine()  # asked before anything is written: the figures themselves do not make the code dirty
     for part in parts:
         others = busy_share()
         print(f"{part}: others keep {others:.0%} of the processors busy", flush=True)
-        record[part] = {"rounds": args.rounds, "busy": others, "found": PARTS[part](args.rounds), **machine()}
+        record[part] = {"rounds": args.rounds, "busy": others, "found": PARTS[part](args.rounds), **where}
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     write_readme(record)
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [PART ...]` measures speed, memory and start-up, and writes it to benchmarks/README.md.
+"""`python -m benchmarks [PART ...]` measures speed, memory and start-up, and writes what it found into pages.
 
 What is compared takes turns in one run, round after round, each in a process of its own; a ratio is taken within a
 round. PART is any of speed, growth, crowd, busy, start, augmentation, large, sweeps (all of these if none is given) and
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.networks import BATCH_SIZES, ROTATES
-from benchmarks.report import write_readme
+from benchmarks.report import write_pages
 from benchmarks.seeds import seeds
 from benchmarks.sweeps import sweeps
 from era_cnn.processor import processor_name
@@ -364,7 +364,7 @@ def main() -> None:
         print(f"{part}: others keep {others:.0%} of the processors busy", flush=True)
         record[part] = {"rounds": args.rounds, "busy": others, "found": PARTS[part](args.rounds), **where}
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    write_readme(record)
+    write_pages(record, ROOT)
 
 
 def busy_share(seconds: float = 2.0) -> float:

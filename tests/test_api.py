@@ -121,6 +121,7 @@ def test_the_process_is_left_as_it_was(call: str) -> None:
     assert state_of_the_process() == before
 
 
+@pytest.mark.slow
 def test_trainings_in_threads_come_to_the_same_bits() -> None:
     expected = [era_cnn.train([*SMALL, f"seed={seed}"], quiet=True).result for seed in (1, 2, 3)]
     found: dict[int, Any] = {}

@@ -264,6 +264,7 @@ def test_the_config_of_a_sweep_can_be_shown(swept: list[str], command) -> None:
     assert (code, err) == (2, "optimizer.lrr must be a key of the config, got 1. Did you mean optimizer.lr?\n")
 
 
+@pytest.mark.slow
 def test_flags_may_stand_behind(command, tmp_path: Path) -> None:
     code, out, _ = command(*SMALL, "seed=1,2", "hydra.sweep.dir=s", "-m")
     assert code == 0
@@ -280,6 +281,7 @@ def test_folders_of_jobs_may_have_any_name(command, tmp_path: Path) -> None:
     assert "2 of 2 jobs done" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGHUP, 129), (signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 143), (signal.SIGUSR2, 143)],
@@ -372,6 +374,7 @@ class Terminal:
         self.process.send_signal(signal.SIGHUP)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_closed_terminal_costs_nothing(kind: str, command, sabotaged, tmp_path: Path) -> None:
     sabotaged({1: "wait"})
@@ -406,6 +409,7 @@ def test_a_command_that_ignores_hangups_goes_on_without_its_terminal(kind: str, 
     assert len(list((tmp_path / "run").glob("**/result.json"))) == (2 if kind == "sweep" else 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["--help", "models", "data=digits trainer=smoke"])
 def test_an_output_that_nobody_reads_is_no_fault_of_the_config(words: str, tmp_path: Path) -> None:
     ours, theirs = os.pipe()
@@ -481,6 +485,7 @@ def test_a_signal_while_an_object_is_removed_is_not_lost(name: str, code: int, s
     assert (process.returncode, err) == (code, said)
 
 
+@pytest.mark.slow
 def test_models_lists_experiments_of_ones_own(command, tmp_path: Path) -> None:
     (tmp_path / "own" / "experiment").mkdir(parents=True)
     text = "# @package _global_\ndefaults: [model_4]\nname: mine\n"
@@ -557,6 +562,7 @@ def test_models_check_says_that_every_packaged_experiment_meets_its_target(comma
     assert out == f"{len(EXPERIMENTS)} experiments can be built, and none misses its target.\n{OPEN}\n"
 
 
+@pytest.mark.slow
 def test_models_check_has_a_line_for_each_failure(command, tmp_path: Path) -> None:
     own_experiments(
         tmp_path / "own",
@@ -583,6 +589,7 @@ def test_models_check_has_a_line_for_each_failure(command, tmp_path: Path) -> No
     assert (code, misses["good"], misses["large"], misses["wide"], "wrong" in misses) == (2, 0, 1, 2, False)
 
 
+@pytest.mark.slow
 def test_models_and_describe_show_what_misses_its_target_and_say_so(command, tmp_path: Path) -> None:
     own_experiments(tmp_path / "own", large="{max_params: 7000}")
     for words in (["models"], ["describe", "experiment=large"]):

@@ -87,6 +87,7 @@ def test_a_folder_of_ones_own_counts_for_each_verb(command, own: Path, tmp_path:
     assert json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))["experiment"] == "mine"
 
 
+@pytest.mark.slow
 def test_a_sweep_continues_where_its_configs_have_moved(command, own: Path, tmp_path: Path) -> None:
     code, _, err = command("-m", *SMALL, "experiment=mine", "seed=1,2", "hydra.sweep.dir=sweep", "-cd", "own")
     assert code == 0, err

@@ -31,6 +31,7 @@ def pages_with_figures() -> Iterator[Path]:
             yield path
 
 
+@pytest.mark.slow
 def test_every_claim_is_that_of_its_record(capsys: pytest.CaptureFixture[str]) -> None:
     """`make records` fixes it. The config of each record composes to its digest, or it says that it is superseded."""
     pages = [*pages_with_figures()]

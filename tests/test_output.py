@@ -121,6 +121,7 @@ def test_what_was_typed_is_printed_harmlessly(words: str, hostile: str, command,
     assert_harmless(err)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hostile", ["".join(HOSTILE.values()).replace("\udcff", "")])
 def test_a_record_can_not_forge_what_a_command_says(hostile: str, command, tmp_path: Path) -> None:
     assert command("data=digits", "trainer=smoke", "threads=1", "hydra.run.dir=run")[0] == 0

@@ -64,6 +64,7 @@ def test_a_leading_tilde_is_the_home_folder(home: Path, monkeypatch: pytest.Monk
         assert expanded("~/x") == "~/x"
 
 
+@pytest.mark.slow
 def test_every_path_of_a_run_may_begin_with_a_tilde(command, home: Path, tmp_path: Path) -> None:
     (home / "own").mkdir()
     (home / "mine.py").touch()

@@ -150,6 +150,7 @@ def test_a_signature_that_nobody_can_call_is_refused(text: str, message: str, co
     assert left(tmp_path) == set()
 
 
+@pytest.mark.slow
 def test_an_edited_helper_is_noticed_by_replay_and_reuse(command, tmp_path: Path) -> None:
     plugin = scale("2.0")
     assert command("--plugin", plugin, *SCALED, "hydra.run.dir=run")[0] == 0
@@ -190,6 +191,7 @@ def test_jobs_of_a_sweep_load_the_plugin(command, tmp_path: Path) -> None:
     assert command("resume", "sweep", "--plugin", "scale.py")[0] == 0
 
 
+@pytest.mark.slow
 def test_groups_that_a_plugin_brings_are_found_from_anywhere(command, tmp_path: Path) -> None:
     (tmp_path / "elsewhere" / "conf" / "experiment").mkdir(parents=True)
     text = "# @package _global_\ndefaults: [model_4]\nname: mine\n"

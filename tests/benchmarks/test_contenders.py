@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from benchmarks import __main__ as benchmarks
 from benchmarks.networks import NETWORKS
-from benchmarks.report import DISAGREE, SECTIONS, _figure, write_readme
+from benchmarks.report import DISAGREE, QUOTES, SECTIONS, _figure, write_pages
 from era_cnn.compose.composition import compose, validated
 from era_cnn.compose.words import Words
 from era_cnn.models.build import build_from_config, count_params
@@ -45,13 +46,16 @@ def test_the_plain_networks_are_those_of_the_experiments(name: str) -> None:
     assert sum(each.numel() for each in theirs.buffers()) == sum(each.numel() for each in ours.buffers())
 
 
-def test_the_page_is_written_from_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pages_are_written_from_the_record(tmp_path: Path) -> None:
     record = json.loads(Path(benchmarks.__file__).with_name("record.json").read_text(encoding="utf-8"))
     assert record.keys() <= SECTIONS.keys() == benchmarks.PARTS.keys()
-    monkeypatch.setattr("benchmarks.report.__file__", str(tmp_path / "report.py"))
-    write_readme(record)
-    kept = Path(benchmarks.__file__).with_name("README.md").read_text(encoding="utf-8")
-    assert (tmp_path / "README.md").read_text(encoding="utf-8") == kept
+    pages = ["benchmarks/README.md", *(f"docs/{name}" for name in QUOTES)]
+    for page in pages:
+        (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(benchmarks.ROOT / page, tmp_path / page)
+    write_pages(record, tmp_path)
+    for page in pages:
+        assert (tmp_path / page).read_text(encoding="utf-8") == (benchmarks.ROOT / page).read_text(encoding="utf-8")
 
 
 def test_a_figure_whose_rounds_disagree_is_refused() -> None:

@@ -300,6 +300,7 @@ def test_a_message_is_no_longer_than_a_terminal_takes() -> None:
     assert str(ConfigError(["x\x1b[2J\ny must be z"])) == r"x\x1b[2J\ny must be z"
 
 
+@pytest.mark.slow
 def test_thousands_of_unknown_keys_are_one_message(command, tmp_path: Path) -> None:
     path = tmp_path / "own" / "optimizer" / "own.yaml"
     path.parent.mkdir(parents=True)

@@ -151,6 +151,7 @@ def test_no_way_in_gets_around_the_guard(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_a_sweep_whose_jobs_are_composed_around_the_guard_is_refused(
     command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -246,6 +247,7 @@ def test_a_command_leaves_hydra_and_omegaconf_as_they_were(words: list[str], com
     assert globals_of_hydra() == before
 
 
+@pytest.mark.slow
 def test_elsewhere_interpolations_are_omegaconfs_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "x")
     OmegaConf.register_new_resolver("oc.decode", lambda text: "theirs", replace=True)  # of another library

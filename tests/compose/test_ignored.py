@@ -334,6 +334,7 @@ def test_only_the_folder_itself_may_hold_other_files(own: Path, command) -> None
 HIDDEN = ("._model_4.yaml", ".#model_4.yaml", ".hidden/model_4.yaml", ".model_4.yml")
 
 
+@pytest.mark.slow
 def test_hidden_files_are_skipped(own: Path, command) -> None:
     for name in HIDDEN:
         path = write(own, f"experiment/{name}", "\0binary")
@@ -419,6 +420,7 @@ def test_what_looks_like_a_config_and_is_no_file_is_refused_unread(kind: str, pl
         assert f"{path} must be " in refused(command, *words)
 
 
+@pytest.mark.slow
 def test_a_broken_file_is_named_and_the_others_are_listed(own: Path, command) -> None:
     write(own, "experiment/broken.yaml", f"{HEADER}name: [\n")
     write(own, "experiment/wrong.yaml", f"{HEADER}name: wrong\nsede: 1\n")

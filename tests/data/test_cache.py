@@ -284,6 +284,7 @@ def test_a_killed_builder_leaves_nothing_that_looks_whole(
     assert len(list(images_dir.iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_others_wait_for_the_builder_and_decode_nothing(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

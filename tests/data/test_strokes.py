@@ -93,6 +93,7 @@ def test_images_of_the_data_set_are_left_alone() -> None:
     assert not is_prepared(DIGITS[0][:27], SHAPE)
 
 
+@pytest.mark.slow
 @pytest.mark.mnist
 @pytest.mark.skipif(MNIST_ROOT is None, reason="needs MNIST (ERA_CNN_DATA)")
 def test_mnist_is_left_alone_and_lies_where_a_drawing_is_put() -> None:

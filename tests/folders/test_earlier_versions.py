@@ -77,6 +77,7 @@ def test_they_are_compared(earlier: Path, command) -> None:
     assert "run interrupted: stopped by SIGTERM" in out
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_resumed_to_the_same_result(earlier: Path, command) -> None:
     code, out, err = command("resume", "interrupted")
     assert (code, err) == (0, "")

@@ -24,6 +24,7 @@ def claim_many(wanted: Path, count: int, barrier, queue) -> None:
     queue.put([str(claim(wanted).path) for _ in range(count)])
 
 
+@pytest.mark.slow
 def test_two_hundred_simultaneous_claims_give_two_hundred_folders(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     barrier, queue = context.Barrier(8), context.Queue()

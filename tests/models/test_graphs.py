@@ -254,6 +254,7 @@ layers:
 """
 
 
+@pytest.mark.slow
 def test_a_run_of_a_graph_is_described_trained_and_replayed_bit_for_bit(command, tmp_path) -> None:
     for folder, name, text in (("experiment", "graph", f"{YAML}"), ("model", "skips", MODEL)):
         (tmp_path / "own" / folder).mkdir(parents=True)

@@ -67,6 +67,7 @@ def test_a_block_from_a_file(command, tmp_path: Path) -> None:
     assert "model.layers.squeeze.reduction must be at most the 10 channels that come in, got 20. Lower it." in err
 
 
+@pytest.mark.slow
 def test_a_data_set_of_colour_images_from_a_file(command, tmp_path: Path) -> None:
     plugin = str(PROBES / "stripes.py")
     code, out, err = command("--plugin", plugin, *STRIPES, "hydra.run.dir=run")
@@ -93,6 +94,7 @@ def test_a_listener_of_ones_own(tmp_path: Path) -> None:
     assert lines[3]["final_test_accuracy"] == run.result["final_test_accuracy"]
 
 
+@pytest.mark.slow
 def test_an_average_of_the_weights_resumes_bit_for_bit(tmp_path: Path) -> None:
     words = [*SMALL, "trainer.limit_epochs=3", "trainer.batch_size=32"]  # 4 steps an epoch
     whole = Averaging()

@@ -752,6 +752,7 @@ def test_a_key_with_its_default_changes_no_record(record: Record) -> None:
     assert parse_record(json.dumps(values)).config_sha256 == record.config_sha256
 
 
+@pytest.mark.slow
 def test_the_first_epoch_can_be_repeated(folder: Path, command: Command, tmp_path: Path) -> None:
     before = files_in(folder)
     code, out, err = command("record", "--repeat", str(folder.parent))
@@ -762,6 +763,7 @@ def test_the_first_epoch_can_be_repeated(folder: Path, command: Command, tmp_pat
     assert len((again / "metrics.csv").read_text(encoding="utf-8").splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_the_repeated_epoch_is_that_of_the_recorded_seed_and_of_the_whole_schedule(
     runs: Path, command: Command
 ) -> None:
@@ -865,6 +867,7 @@ def test_the_band_holds_every_seed(record: Record) -> None:
     assert all(band[0] <= (run.curves["train_accuracy"][0] or 0) <= band[1] for run in record.runs)
 
 
+@pytest.mark.slow
 @pytest.mark.draw
 def test_equal_records_give_equal_charts(record: Record) -> None:
     for chart in (curves(on_mnist(record)), frontier({"model_4": on_mnist(record)}, public_runs())):

@@ -634,6 +634,7 @@ def test_calibration_counts_every_image_once() -> None:
 RUN = ("data=digits", "trainer=smoke", "threads=1")
 
 
+@pytest.mark.slow
 @pytest.mark.draw
 def test_a_run_ends_with_its_report(command: Command, with_reports: None) -> None:
     code, out, _ = command(*RUN, "hydra.run.dir=run")
@@ -666,6 +667,7 @@ def test_a_report_that_fails_is_only_a_warning(
     assert json.loads(Path("run/status.json").read_text())["state"] == "completed"
 
 
+@pytest.mark.slow
 def test_a_report_of_a_sweep_that_fails_is_only_a_warning(
     command: Command, with_reports: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -778,6 +780,7 @@ def test_the_legend_of_many_lines_does_not_cover_them() -> None:
     assert (many.axes[0].get_legend(), len(many.legends)) == (None, 1)
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_with_one_report_for_all_jobs(command: Command, with_reports: None) -> None:
     words = ("optimizer.lr=0.01,0.1", "model.dropout=0.05,0.1", "hydra.sweep.dir=sweep")
     code, out, _ = command("-m", *RUN, *words)

@@ -53,6 +53,7 @@ def test_its_folder_holds_the_test(found: LrTest) -> None:
     assert b"suggested: " in (found.path / "find_lr.svg").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_bits_each_time_and_leaves_the_rest_alone(found: LrTest) -> None:
     before, threads = torch.get_rng_state(), torch.get_num_threads()
     again = era_cnn.find_lr(config_of(*WORDS, "seed=2"), steps=60)
@@ -62,6 +63,7 @@ def test_a_seed_gives_the_same_bits_each_time_and_leaves_the_rest_alone(found: L
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.slow
 def test_the_first_step_is_that_of_a_run(found: LrTest) -> None:
     """The images, their order and augmentation, the initial weights and dropout are those of the recipe."""
     run = era_cnn.train([*WORDS, "trainer.limit_epochs=1", "report=false"], folder="run", quiet=True)
@@ -81,6 +83,7 @@ def test_the_momentum_is_that_of_the_highest_rate() -> None:
     assert module._peak(config_of(*WORDS, *words)) == (pytest.approx(1.0), pytest.approx(0.8))
 
 
+@pytest.mark.slow
 def test_without_a_suggestion_the_exit_code_is_1_and_the_reason_is_told(command: Command) -> None:
     code, out, err = command("find-lr", *WORDS, "--start", "1e-12", "--end", "1e-9", "--steps", "40")
     assert code == 1

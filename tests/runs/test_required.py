@@ -13,6 +13,7 @@ from tests.conftest import config_of
 WORDS = ("experiment=model_4_digits", "trainer=overfit", "threads=1", "device=cpu", "hydra.run.dir=run")
 
 
+@pytest.mark.slow
 def test_a_recipe_that_learns_a_batch_by_heart_completes(command) -> None:
     code, out, _ = command(*WORDS, "trainer.limit_epochs=5")
     assert code == 0
@@ -22,6 +23,7 @@ def test_a_recipe_that_learns_a_batch_by_heart_completes(command) -> None:
     assert "not met by a trial run (trainer.limit_epochs=5, trainer.limit_train_images=32)" in out
 
 
+@pytest.mark.slow
 def test_one_that_does_not_fails_and_says_what_to_try(command) -> None:
     code, _, err = command(*WORDS, "trainer.limit_epochs=1", "optimizer.lr=1e-9")
     line, folder, next_ = err.splitlines()[-3:]  # a busy machine is mentioned before

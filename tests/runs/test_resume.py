@@ -378,6 +378,7 @@ def test_what_is_no_folder_cannot_be_resumed(command) -> None:
     assert command("resume", "nowhere")[0] == 4
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_goes_on_to_the_same_bits(command, tmp_path: Path) -> None:
     """Real processes and SIGKILL, at instants that nobody chose."""
     once = [word for word in SMALL if not word.startswith(("threads", "trainer.limit_epochs"))]

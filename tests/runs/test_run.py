@@ -335,6 +335,7 @@ def evaluated(folder: Path, name: str, config: RunConfig) -> Evaluation:
     return evaluate(parts.state.network, parts.test, precision=config.precision)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_predictions_are_those_of_the_final_weights(precision: str, tmp_path: Path) -> None:
     overrides = [*THREE, f"precision={precision}", "device=cpu"]

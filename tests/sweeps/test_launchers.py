@@ -213,6 +213,7 @@ def mine(sweep_dir, *, n_jobs: Annotated[int, Field(ge=1, le=9, description="the
 """
 
 
+@pytest.mark.slow
 def test_a_plugin_registers_a_launcher_with_its_schema(tmp_path: Path, command) -> None:
     (tmp_path / "mine.py").write_text(PLUGIN, encoding="utf-8")
     words = ["--plugin", "mine.py", "-m", *SMALL, "seed=1", "hydra/launcher=mine", "hydra.sweep.dir=sweep"]

@@ -157,6 +157,7 @@ def test_jobs_outlive_the_process_that_they_were_forked_from(sabotaged, tmp_path
     assert states() == ["completed"] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "number", "code"),
     [
@@ -229,6 +230,7 @@ def test_a_ledger_that_is_cut_short_loses_no_job(fake_sweep, tmp_path: Path) -> 
     assert states() == ["completed"] * 3
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_gone_is_made_again(fake_sweep, tmp_path: Path) -> None:
     words = ["--config-dir", "own", "-m", *SMALL, "seed=0,1,2", "hydra.sweep.dir=sweep", "optimizer=mine"]
     (tmp_path / "own" / "optimizer").mkdir(parents=True)
@@ -518,6 +520,7 @@ def test_what_a_sweep_is_cannot_change_when_it_goes_on(fake_sweep, command) -> N
         assert "multirun.yaml must hold what the run wrote" in err
 
 
+@pytest.mark.slow
 def test_the_same_sweep_in_the_same_second_has_a_folder_of_its_own(tmp_path: Path) -> None:
     processes = [Command("-m", *SMALL, "seed=1", "hydra.sweep.dir=sweep") for _ in range(2)]
     for process in processes:

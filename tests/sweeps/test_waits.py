@@ -15,6 +15,7 @@ from tests.process import run_command
 from tests.sweeps.conftest import SMALL, outcomes_of
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not pool._FORKS, reason="needs a fork server")
 def test_a_sweep_runs_with_a_long_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "t" / ("x" * 80)

@@ -52,6 +52,7 @@ def test_the_average_is_evaluated_and_the_weights_are_left_alone(split) -> None:
     assert evaluate(averaged.average.network, averaged.test).scores() == averaged.history[-1].ema_test
 
 
+@pytest.mark.slow
 def test_an_average_does_not_fall_far_behind_the_weights(split) -> None:
     """As it would with the moments of batch norm from before the training."""
     training = Training(split, "trainer.ema_decay=0.9", "optimizer=adam", epochs=12)

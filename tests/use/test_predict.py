@@ -37,6 +37,7 @@ def test_the_test_images_as_files_give_the_logits_of_the_evaluation(run: Run, pn
     assert np.array_equal(run.predict(pngs, checkpoint="best").logits, run.evaluate(checkpoint="best").logits)
 
 
+@pytest.mark.slow
 @pytest.mark.mnist
 @pytest.mark.skipif(MNIST_ROOT is None, reason="needs MNIST (ERA_CNN_DATA)")
 def test_mnist_as_files_gives_the_logits_of_the_evaluation(tmp_path: Path) -> None:

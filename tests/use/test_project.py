@@ -60,6 +60,7 @@ def test_a_folder_that_cannot_be_used_is_refused_and_left_alone(name: str, messa
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_its_experiment_keeps_its_target(command, tmp_path: Path) -> None:
     assert command("new", "mine")[0] == 0
     with nothing_stays_registered():

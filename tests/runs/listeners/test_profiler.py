@@ -61,6 +61,7 @@ def test_the_quick_check_is_long_enough_for_a_profile(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "profile.txt").read_text(encoding="utf-8").startswith("Steps 6 to 8 of epoch 1")
 
 
+@pytest.mark.slow
 def test_a_trace_that_is_too_large_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setattr(profiler, "MOST_BYTES", 10_000)
     run_in(tmp_path / "run", *SMALL[:-2], "trainer.limit_test_images=100", *STEPS, "trainer.profile=true")

@@ -169,6 +169,7 @@ def test_a_store_that_a_killed_process_left_half_done_is_created_anew(
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(FILE)) == [FILE]
 
 
+@pytest.mark.slow
 def test_mlflow_sends_no_statistics_of_its_use(monkeypatch: pytest.MonkeyPatch) -> None:
     for before in (None, "false"):
         if before is None:

@@ -9,10 +9,22 @@ MAX_SUGGESTED = 3
 """The most names that are suggested at once: of more, none is likelier than the others."""
 
 
-def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
-    """Suggests the known names that are closest to `name`; `otherwise` if none is close, or too many are."""
+def did_you_mean(name: str, known: Iterable[str], otherwise: str, prefix: str = "") -> str:
+    """Suggests the known names that are closest to `name`; `otherwise` if none is close, or too many are.
+
+    Args:
+        name: What was typed.
+        known: The names that are possible here.
+        otherwise: What to say if nothing is close.
+        prefix: What to write before each of the names, such as their section.
+    """
     near = nearest(name, known)
-    return f"Did you mean {' or '.join(near)}?" if 0 < len(near) <= MAX_SUGGESTED else otherwise
+    return asked(near, prefix) if 0 < len(near) <= MAX_SUGGESTED else otherwise
+
+
+def asked(names: Iterable[str], prefix: str = "") -> str:
+    """Asks whether one of the names was meant."""
+    return f"Did you mean {' or '.join(prefix + name for name in names)}?"
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:

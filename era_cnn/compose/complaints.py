@@ -7,7 +7,7 @@ by itself, so that every mistake is reported, with the known names and the close
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ from era_cnn.compose.interpolation import refusal_in
 from era_cnn.compose.words import Words, load, loader_of, options_of
 from era_cnn.config.synonyms import THEIRS, plain, suggestion
 from era_cnn.errors import ConfigError, one_of, problem, shortened
-from era_cnn.nearest import did_you_mean, nearest
+from era_cnn.nearest import asked, did_you_mean, nearest
 
 COMMANDS = (
     "models, describe, data, resume, replay, eval, predict, explain, export, find-lr, report, compare, list, note, "
@@ -95,7 +95,7 @@ def unknown_options(words: Sequence[str]) -> Iterator[str]:
     for word in words:
         option, _, value = word.partition("=")
         name = option.lstrip("-").replace("-", "_")
-        near = _meant(name, known) or ([name] if name in known else [])
+        near = _meant({name, *THEIRS.get(plain(name), ())}, known) or ([name] if name in known else [])
         advice = f"Write {near[0]}={value or '…'}" if len(near) == 1 else "Values are given as key=value."
         yield f"{shortened(option, 80)} must be an option of the command, got an unknown one. {advice}"
 
@@ -224,7 +224,7 @@ def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str
         return
     if parent.startswith("model.layers.") and siblings:
         otherwise = f"To add a field to the layer, write +{key}=…"
-        advice = suggestion(name, siblings, otherwise).replace("Did you mean ", f"Did you mean {parent}.")
+        advice = suggestion(name, siblings, otherwise, prefix=f"{parent}.")
     elif _is_in_schema(parent, name):
         advice = f"It has its default so far; to set it, write +{key}=…"
     elif other := of_other_choices(key, name):
@@ -234,15 +234,17 @@ def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str
     else:
         is_hydras = override.is_hydra_override()
         known = [] if is_hydras else [*_keys(composed), *(group for group in groups if group != "hydra")]
-        elsewhere = _meant(name, known)
+        exact, meant = (_meant(names, known) for names in ([name], THEIRS.get(plain(name), [])))
         see_all = f"See all keys: era-cnn --cfg {'hydra' if is_hydras else 'job'}"
-        near = "" if len(elsewhere) == 1 else suggestion(name, siblings, "").removeprefix("Did you mean ")
-        otherwise = (
-            f"Did you mean {elsewhere[0]}?"
-            if len(elsewhere) == 1
-            else did_you_mean(key, known, "" if is_hydras else _names_around(composed, key)) or see_all
+        around = "" if is_hydras else _names_around(composed, key)
+        near = suggestion(name, siblings, "", prefix=f"{parent}." if parent else "")
+        advice = (
+            (asked(exact) if len(exact) == 1 else "")
+            or near
+            or (asked(meant) if len(meant) == 1 else "")
+            or did_you_mean(key, known, around)
+            or see_all
         )
-        advice = f"Did you mean {parent + '.' if parent else ''}{near}" if near else otherwise
     got = "a deletion" if override.is_delete() else shortened((override.input_line or "").partition("=")[2], 80)
     yield f"{shortened(key, 80)} must be a key of the config, got {got}. {advice}"
 
@@ -255,9 +257,8 @@ def _names_around(composed: DictConfig, key: str) -> str:
     return _names_around(composed, parent)
 
 
-def _meant(name: str, known: Sequence[str]) -> list[str]:
-    """The keys of any section, apart from layers, that have this name, or one of the same meaning."""
-    names = {name, *THEIRS.get(plain(name), ())}
+def _meant(names: Iterable[str], known: Sequence[str]) -> list[str]:
+    """The keys of any section, apart from layers, that have one of these names."""
     return [each for each in known if each.rpartition(".")[2] in names and not each.startswith("model.layers.")]
 
 

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from era_cnn.config.synonyms import suggestion
 from era_cnn.errors import one_of, problem
+from era_cnn.nearest import asked
 
 TAGS = {"[one]", "[each]", "[name]", "[list]"}
 """The tags of the forms that a field may have, such as a number or a list; no key as it is typed holds them."""
@@ -43,7 +44,7 @@ def _elsewhere(name: str, schema: type[BaseModel]) -> str:
     """Suggests the section that has a key which another one lacks, as trainer.lr is optimizer.lr."""
     sections = ((key, _section(field.annotation)) for key, field in schema.model_fields.items())
     found = [f"{key}.{name}" for key, section in sections if section and name in section.model_fields]
-    return f"Did you mean {' or '.join(found)}?" if found else ""
+    return asked(found) if found else ""
 
 
 def of_other_choices(key: str, name: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from era_cnn.nearest import did_you_mean
+from era_cnn.nearest import asked, did_you_mean
 
 OURS: dict[str, tuple[str, ...]] = {
     # Blocks
@@ -140,8 +140,8 @@ OURS: dict[str, tuple[str, ...]] = {
     "input": ("from", "source"),
     "zero_init_residual": ("zero_init", "zero_gamma"),
     "probability": ("p", "prob", "always_apply"),
-    "clip_grad_norm": ("grad_clip", "max_norm", "gradient_clip_val", "max_grad_norm"),
-    "clip_grad_value": ("clip_value", "clip_grad"),
+    "clip_grad_norm": ("clip_grad", "grad_clip", "max_norm", "gradient_clip_val", "max_grad_norm"),
+    "clip_grad_value": ("clip_grad", "clip_value"),
     "ema_decay": ("ema", "model_ema", "model_ema_decay"),
     "stop_at_target": ("stop_at", "stop_early"),
     "lr": ("learning_rate", "max_lr", "base_lr", "eta"),
@@ -175,7 +175,7 @@ for _ours, _theirs in OURS.items():
         THEIRS.setdefault(plain(_name), []).append(_ours)
 
 
-def suggestion(name: str, known: Sequence[str], otherwise: str, elsewhere: str = "") -> str:
+def suggestion(name: str, known: Sequence[str], otherwise: str, elsewhere: str = "", prefix: str = "") -> str:
     """Suggests the known names of the same meaning, or what is there elsewhere, or else the closest known name.
 
     Args:
@@ -183,9 +183,10 @@ def suggestion(name: str, known: Sequence[str], otherwise: str, elsewhere: str =
         known: The names that are possible here.
         otherwise: What to say if nothing is close.
         elsewhere: What to say if this very name is known in another place; it is more likely meant than a close one.
+        prefix: What to write before each of the names, such as their section.
     """
     same = [each for each in known if plain(each) == plain(name)]
     found = same or [each for each in THEIRS.get(plain(name), []) if each in known]
     if found:
-        return f"Did you mean {' or '.join(found)}?"
-    return elsewhere or did_you_mean(name, known, otherwise)
+        return asked(found, prefix)
+    return elsewhere or did_you_mean(name, known, otherwise, prefix)

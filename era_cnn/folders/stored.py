@@ -50,8 +50,12 @@ def run_folder(path: Path) -> RunFolder:
     return folder
 
 
-def open_folder(path: Path) -> RunFolder:
+def open_folder(path: Path, key: str = "RUN") -> RunFolder:
     """The folder of a run, or one that contains such folders.
+
+    Args:
+        path: As it was typed.
+        key: What the message calls it.
 
     Raises:
         ConfigError: If it is the folder of a sweep, or of a learning-rate test.
@@ -60,24 +64,24 @@ def open_folder(path: Path) -> RunFolder:
     path = Path(expanded(str(path)))
     if is_sweep(path):
         rule = "be the folder of a run, not of a sweep"
-        raise ConfigError([problem("RUN", rule, str(shown(path)), "Give the folder of one of its jobs.")])
+        raise ConfigError([problem(key, rule, str(shown(path)), "Give the folder of one of its jobs.")])
     if os.path.lexists(path / LR_TEST):
         rule = "be the folder of a run, not of a learning-rate test"
-        raise ConfigError([problem("RUN", rule, str(shown(path)), f"Read {LR_TEST} in it.")])
+        raise ConfigError([problem(key, rule, str(shown(path)), f"Read {LR_TEST} in it.")])
     try:
         os.listdir(path)
         os.stat(os.path.join(path, "."))  # listing needs another permission than opening
     except OSError as error:
         reason = "" if isinstance(error, FileNotFoundError) else f": {error.strerror}"
-        raise RunFolderError(_no_run(path, reason)) from error
+        raise RunFolderError(_no_run(path, reason, key)) from error
     folder = RunFolder(path.absolute())
     folder.check()
     return folder
 
 
-def _no_run(path: Path, reason: str) -> str:
+def _no_run(path: Path, reason: str, key: str = "RUN") -> str:
     advice = "Give the path that the run printed at its end; era-cnn list shows the runs in a folder."
-    return f"RUN must be the folder of a run, got '{harmless(str(shown(path)))}'{reason}. {advice}"
+    return f"{key} must be the folder of a run, got '{harmless(str(shown(path)))}'{reason}. {advice}"
 
 
 def read_values(folder: RunFolder) -> dict[str, Any]:

@@ -24,7 +24,8 @@ def with_source(config: RunConfig) -> RunConfig:
     """The config with the digest of the weights that it begins with, so that it depends on them and not on a path.
 
     Raises:
-        RunFolderError: If `init_from` is not the folder of a run with a whole checkpoint.
+        ConfigError: If `init_from` is the folder of a sweep.
+        RunFolderError: If it is not the folder of a run with a whole checkpoint.
     """
     if config.init_from is None or config.init_from_sha256 is not None:
         return config
@@ -51,11 +52,13 @@ def initial_weights(config: RunConfig) -> dict[str, Tensor] | None:
 def _read(path: str, config: RunConfig) -> dict[str, Tensor]:
     which = config.init_from_checkpoint
     try:
-        content = _content(open_folder(Path(path)), which)
+        content = _content(open_folder(Path(path), "init_from"), which)
         state: object = Checkpoint.from_bytes(content, torch.device("cpu")).state if content else None
     except EraCnnError as error:
+        if config.init_from_sha256 is None:
+            raise
         needed = "It is needed until the first checkpoint is saved, and for a replay."
-        raise RunFolderError(f"init_from must be the folder of a run, got {path}: {error} {needed}") from error
+        raise RunFolderError(f"{error} {needed}") from error
     stored = state.get("network") if isinstance(state, Mapping) else None
     if not isinstance(stored, Mapping) or not all(map(_is_whole, stored.values())):
         got = f"none in {path}"

@@ -75,6 +75,8 @@ def test_every_value_that_has_synonyms_for_norms_and_activations_exists() -> Non
         ("precision=fp16", "got 'fp16'. Did you mean bf16?"),
         ("model.layers.conv2.channels=12", "got 12. Did you mean model.layers.conv2.out_channels?"),
         ("trainer.lr=0.1", "trainer.lr must be a key of the config, got 0.1. Did you mean optimizer.lr?"),
+        ("trainer.limit=3", "Did you mean trainer.limit_epochs or trainer.limit_train_images or trainer.limit_test_images?"),
+        ("trainer.clip_grad=1", "got 1. Did you mean trainer.clip_grad_norm or trainer.clip_grad_value?"),
         ("optimizer.epochs=3", "optimizer.epochs must be a key of the config, got 3. Did you mean trainer.epochs?"),
         ("+trainer.lr=0.1", "got 0.1. Did you mean optimizer.lr?"),
         ("+optimizer.batch_size=3", "got 3. Did you mean trainer.batch_size?"),

@@ -113,9 +113,9 @@ def test_the_digest_depends_on_the_weights_and_not_on_where_they_lie(source: Pat
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["init_from=nowhere"], 4, "init_from must be the folder of a run, got "),
+        (["init_from=nowhere"], 4, "init_from must be the folder of a run, got 'nowhere'. Give the path"),
         (["init_from=empty"], 4, "init_from must hold a whole checkpoint (last), got none in "),
-        (["init_from=many"], 4, "init_from must be the folder of a run, got "),
+        (["init_from=many"], 2, "init_from must be the folder of a run, not of a sweep, got 'many'. Give "),
         (["init_from=source", "experiment=model_2"], 2,
          "init_from must be a run whose network has a parameter of the same name and shape, got '3 of 23 tensors fit; "),
     ],
@@ -152,7 +152,7 @@ def test_a_replay_needs_the_source_as_it_was(source: Path, command, tmp_path: Pa
     shutil.move(source, tmp_path / "moved")
     code, _, err = command("replay", "run")
     assert code == 4
-    assert f"init_from must be the folder of a run, got {source}: " in err
+    assert "init_from must be the folder of a run, got 'source'. " in err
     assert "It is needed until the first checkpoint is saved, and for a replay." in err
     assert main([*SMALL, "seed=9", "hydra.run.dir=source"]) == 0
     code, _, err = command("replay", "run")

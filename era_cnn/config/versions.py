@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from era_cnn.config.schema import Augmentation, RunConfig
@@ -89,12 +90,10 @@ def digest_without_seed(config: RunConfig) -> str:
 
 def _essence(section: Section) -> Any:
     """The fields of a section that are part of the digest, sorted by name; transforms and layers as ordered pairs."""
-    fields = type(section).model_fields
+    neutral = _neutral_values(type(section))
     found: dict[str, Any] = {}
     for name, value in values_of(section).items():
-        has_effect = not any(isinstance(each, NoEffect) for each in fields[name].metadata)
-        is_neutral = not fields[name].is_required() and value == fields[name].get_default()
-        if not has_effect or is_neutral:
+        if name not in neutral or value == neutral[name]:
             continue
         if isinstance(value, Augmentation):
             if not value.chosen():  # as if the key did not exist
@@ -107,6 +106,19 @@ def _essence(section: Section) -> Any:
         else:
             found[name] = value
     return dict(sorted(found.items()))
+
+
+@cache
+def _neutral_values(section: type[Section]) -> dict[str, Any]:
+    """The values with which the fields of a section are left out of the digest; a field without effect always is."""
+    return {
+        name: _NOTHING if field.is_required() else field.get_default()
+        for name, field in section.model_fields.items()
+        if not any(isinstance(each, NoEffect) for each in field.metadata)
+    }
+
+
+_NOTHING = object()
 
 
 def stored_digest(values: Mapping[str, Any], config: RunConfig) -> str:

@@ -151,8 +151,11 @@ def parse_yaml(name: str, text: str) -> dict[Any, Any]:
     if text.count("${") > MAX_INTERPOLATIONS:
         rule = f"hold at most {MAX_INTERPOLATIONS} interpolations"
         raise ConfigError([problem(name, rule, text.count("${"), "Write the values themselves.")])
+    is_simple = _is_simple(text)
+    if is_simple and (remembered := _read_by_entry(text)) is not None:
+        return remembered
     try:
-        loader = (_FastLoader if _is_simple(text) else _Loader)(text)
+        loader = (_FastLoader if is_simple else _Loader)(text)
         root = loader.get_single_node()
         if root is not None:
             _check_entries(name, root)
@@ -171,8 +174,49 @@ def parse_yaml(name: str, text: str) -> dict[Any, Any]:
     return values
 
 
-def _check_entries(name: str, root: yaml.Node) -> None:
-    """Raises a `ConfigError` if a document is too large or too deep, with aliases expanded."""
+_ENTRY = re.compile(r"(?m)^(?=[^\s-])")
+"""Where the next entry of the outermost mapping of a simple text may begin."""
+_MAX_REMEMBERED = 50_000
+
+
+def _read_by_entry(text: str) -> dict[Any, Any] | None:
+    """A simple text, read entry by entry, of which those are remembered that were read before; None if it can't be.
+
+    The configs of a sweep's jobs have most entries in common. A simple text has no anchors and no strings of several
+    entries, so its entries mean the same alone.
+    """
+    if len(text) > _MAX_REMEMBERED:
+        return None
+    before, *pieces = _ENTRY.split(text)
+    if before:
+        return None
+    values: dict[Any, Any] = {}
+    weight = 1
+    for number, piece in enumerate(pieces, 1):
+        entry, entries = _read_entry(piece)
+        values |= pickle.loads(entry)
+        weight += entries - 1
+        if len(values) != number or weight > MAX_ENTRIES:
+            return None
+    return values or None
+
+
+@functools.lru_cache(maxsize=1024)
+def _read_entry(text: str) -> tuple[bytes, int]:
+    """The mapping of one entry, pickled since values can be changed, and its size; an empty one for anything else."""
+    loader = _FastLoader(text)
+    try:
+        root = loader.get_single_node()
+        if not isinstance(root, yaml.MappingNode):
+            return pickle.dumps({}), 1
+        entries = _check_entries("", root)
+        return pickle.dumps(loader.construct_document(root)), entries
+    except (_TooManyEntriesError, RecursionError, ConfigError, yaml.YAMLError, ValueError, TypeError):
+        return pickle.dumps({}), 1  # the whole text is read again, for a message that says where
+
+
+def _check_entries(name: str, root: yaml.Node) -> int:
+    """The number of entries, with aliases expanded; raises a `ConfigError` if a document is too large or too deep."""
     weighed: dict[int, tuple[int, int] | None] = {}  # node id to its entries and depth; None while it is being weighed
 
     def weigh(node: yaml.Node) -> tuple[int, int]:
@@ -199,6 +243,7 @@ def _check_entries(name: str, root: yaml.Node) -> None:
     if entries > MAX_ENTRIES:
         got = f"{entries:,}" if entries < 10**12 else "more than can be counted"
         raise ConfigError([_too_large(name, got)])
+    return entries
 
 
 def _check_number(name: str, node: yaml.ScalarNode) -> None:

@@ -375,7 +375,7 @@ def check_place(path: Path) -> None:
 
 def is_sweep(path: Path) -> bool:
     """Whether a folder is that of a sweep."""
-    return any(os.path.lexists(path / name) for name in SWEEP_FILES)
+    return any(os.path.lexists(f"{path}{os.sep}{name}") for name in SWEEP_FILES)
 
 
 _MOST_BYTES = {

@@ -77,7 +77,7 @@ def test_the_config_of_a_run_is_read_fast(experiment: str) -> None:
 
 def test_what_is_read_fast_is_read_the_same() -> None:
     """However a config was changed by hand."""
-    numbers, tried, refused = random.Random(1), 0, 0
+    numbers, tried, refused, remembered = random.Random(1), 0, 0, 0
     starts = ["".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:25]) for path in STORED]
     while tried < 300:
         letters = list(numbers.choice(starts))
@@ -89,7 +89,11 @@ def test_what_is_read_fast_is_read_the_same() -> None:
             tried += 1
             refused += (found := read_by(yamltext._FastLoader, text)) == "refused"
             assert found == read_by(yamltext._Loader, text), text
+            by_entry = yamltext._read_by_entry(text)
+            assert by_entry is None or repr(by_entry) == found, text
+            remembered += by_entry is not None
     assert 10 < refused < 290
+    assert remembered > 10
 
 
 @pytest.mark.parametrize(

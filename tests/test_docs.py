@@ -14,12 +14,12 @@ from era_cnn.cli import VERBS
 from era_cnn.compose.composition import compose_typed, validated
 from era_cnn.compose.planner import Planner
 from era_cnn.compose.words import Words, parse_words
-from era_cnn.config.choices import REGISTRIES
+from era_cnn.config.choices import REGISTRIES, load_plugins
 from era_cnn.models.build import build_from_config, build_network, check_network
 from era_cnn.sweeps import launchers
 from era_cnn.sweeps.options import sweep_options
 from era_cnn.sweeps.search import plan_corners
-from era_cnn.verbs.line import read_line
+from era_cnn.verbs.line import Line, read_line
 from tests.conftest import GREY_EXPERIMENTS, config_of
 from tests.data.folders import TWO_SPLITS, make_folder
 from tests.helpers import GREY, nothing_stays_registered
@@ -39,10 +39,13 @@ TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path 
 
 def blocks_of(language: str) -> list[str]:
     """The blocks of code in a language, of all pages."""
-    return [each for text in TEXTS.values() for each in re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)]
+    return [
+        each for text in TEXTS.values() for each in re.findall(rf"```{language}(?: .*?)?\n(.*?)```", text, re.DOTALL)
+    ]
 
 
 COMMANDS = sorted({line for block in blocks_of("bash") for line in block.splitlines() if line.startswith("era-cnn ")})
+BLOCK = next(each for each in blocks_of("python") if "@era_cnn.block" in each)
 PATTERN = r'```yaml title="my_conf/(\S+)"\n(.*?)```'
 FILES = {path: text for page in TEXTS.values() for path, text in re.findall(PATTERN, page, re.DOTALL)}
 """The files of the reader's own folder, by their paths in it."""
@@ -124,9 +127,18 @@ def test_every_command_is_understood(line: str, monkeypatch: pytest.MonkeyPatch)
     for path, text in FILES.items():
         (file := Path("my_conf", path)).parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
+    Path("my_blocks.py").write_text(BLOCK, encoding="utf-8")
     typed = read_line(shlex.split(line, comments=True)[1:], VERBS)
     if (typed.verb and typed.verb != "describe") or "--help" in typed.words:
         return  # tested where they are
+    with nothing_stays_registered():
+        if typed.plugins:
+            load_plugins(typed.plugins)
+        check_command(typed)
+
+
+def check_command(typed: Line) -> None:
+    """Composes what a command line asks for, and builds each of its networks."""
     args = parse_words([word for word in typed.words if word != "--profile"])
     words = Words.of(args).in_folder(typed.config_dir)
     composed, is_sweep = compose_typed(words, args)
@@ -140,9 +152,8 @@ def test_every_command_is_understood(line: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_block_of_the_page_can_be_registered_and_used() -> None:
-    text = next(each for each in blocks_of("python") if "@era_cnn.block" in each)
     with nothing_stays_registered():
-        exec(text, {"__name__": "of_the_page"})
+        exec(BLOCK, {"__name__": "of_the_page"})
         layers = {"first": {"block": "squeeze", "ratio": 1}, "gap": {"block": "gap_head", "projection": "conv"}}
         assert build_network(layers, INHERITED, seed=1, info=GREY)(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
 

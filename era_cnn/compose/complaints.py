@@ -223,8 +223,14 @@ def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str
     if override.is_add() or name in siblings or _select(composed, key) is not _ABSENT:  # ??? counts as a key
         return
     if parent.startswith("model.layers.") and siblings:
-        otherwise = f"To add a field to the layer, write +{key}=…"
-        advice = suggestion(name, siblings, otherwise, prefix=f"{parent}.")
+        fields = [field for field in _fields_of(node) if field not in siblings]
+        if name in fields or not fields:
+            advice = f"To add a field to the layer, write +{key}=…"
+        else:
+            otherwise = f"{parent} has {', '.join([*siblings, *fields])}."
+            advice = suggestion(name, siblings, "", prefix=f"{parent}.") or (
+                suggestion(name, fields, otherwise, prefix=f"+{parent}.")
+            )
     elif _is_in_schema(parent, name):
         advice = f"It has its default so far; to set it, write +{key}=…"
     elif other := of_other_choices(key, name):
@@ -247,6 +253,14 @@ def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str
         )
     got = "a deletion" if override.is_delete() else shortened((override.input_line or "").partition("=")[2], 80)
     yield f"{shortened(key, 80)} must be a key of the config, got {got}. {advice}"
+
+
+def _fields_of(layer: DictConfig) -> list[str]:
+    """The fields of a layer's block, if it is known."""
+    from era_cnn.config.choices import REGISTRIES  # imports pydantic
+
+    block, blocks = layer.get("block"), REGISTRIES["block"]
+    return list(blocks.section(block).model_fields) if isinstance(block, str) and block in blocks else []
 
 
 def _names_around(composed: DictConfig, key: str) -> str:

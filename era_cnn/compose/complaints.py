@@ -231,6 +231,8 @@ def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str
             advice = suggestion(name, siblings, "", prefix=f"{parent}.") or (
                 suggestion(name, fields, otherwise, prefix=f"+{parent}.")
             )
+    elif unchosen := _unchosen(composed, key):
+        advice = unchosen
     elif _is_in_schema(parent, name):
         advice = f"It has its default so far; to set it, write +{key}=…"
     elif other := of_other_choices(key, name):
@@ -255,6 +257,16 @@ def _key_problems(override: Override, composed: DictConfig, groups: Sequence[str
     yield f"{shortened(key, 80)} must be a key of the config, got {got}. {advice}"
 
 
+def _unchosen(composed: DictConfig, key: str) -> str:
+    """How to choose the transform or logger that would have a key; empty if the key is not that of one."""
+    from era_cnn.config.choices import GROUPS  # imports pydantic
+    from era_cnn.config.groups import LISTED
+
+    group, name = [*key.split("."), ""][:2]
+    is_entry = group in LISTED and name in GROUPS[group] and _select(composed, f"{group}.{name}") is _ABSENT
+    return f"{group}.{name} is not chosen: write {group}={name}." if is_entry else ""
+
+
 def _fields_of(layer: DictConfig) -> list[str]:
     """The fields of a layer's block, if it is known."""
     from era_cnn.config.choices import REGISTRIES  # imports pydantic
@@ -267,7 +279,7 @@ def _names_around(composed: DictConfig, key: str) -> str:
     """Lists the names in the innermost section of a key that is there; empty if only the config itself is."""
     parent = key.rpartition(".")[0]
     if not parent or isinstance(node := _select(composed, parent), DictConfig):
-        return f"{parent} has {', '.join(map(str, node))}." if parent else ""
+        return f"{parent} has {', '.join(map(str, node))}." if parent and node else ""
     return _names_around(composed, parent)
 
 

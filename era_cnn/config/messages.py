@@ -8,6 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from era_cnn.config.groups import LISTED
 from era_cnn.config.synonyms import suggestion
 from era_cnn.errors import one_of, problem
 from era_cnn.nearest import asked
@@ -18,7 +19,8 @@ TAGS = {"[one]", "[each]", "[name]", "[list]"}
 
 def field_problems(error: ValidationError, schema: type[BaseModel], prefix: str = "") -> list[str]:
     """A message for each of pydantic's errors, with keys as they are typed on the command line."""
-    return [_field_problem(details, schema, prefix) for details in error.errors(include_url=False)]
+    problems = [_field_problem(details, schema, prefix) for details in error.errors(include_url=False)]
+    return list(dict.fromkeys(problems))
 
 
 def _field_problem(details: ErrorDetails, schema: type[BaseModel], prefix: str) -> str:
@@ -31,6 +33,10 @@ def _field_problem(details: ErrorDetails, schema: type[BaseModel], prefix: str) 
         rule = f"be a key of {where} ({', '.join(known)})"
         elsewhere = _elsewhere(path[-1], schema) or of_other_choices(key, path[-1])
         return problem(key, rule, got, suggestion(path[-1], known, "Remove it.", elsewhere))
+    if kind == "missing" and len(path) == 3 and path[0] in LISTED and "transform" not in got:
+        section = ".".join(path[:2])
+        rule = f"must be chosen to have keys, got {', '.join(map(str, got)) or 'none'} alone"
+        return f"{section} {rule}. Choose it ({path[0]}={path[1]}), or remove them: ~{section}"
     if kind == "missing":
         example = "." if ": " in description else f": {key}=…"
         return f"{key} must be given, got nothing. Give {description}{example}"

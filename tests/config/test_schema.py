@@ -210,6 +210,8 @@ def test_the_default_experiment_is_model_4() -> None:
         ("augmentation=hue", "augmentation.hue must have colour images, of 3 channels, got 1."),
         ("augmentation=colour_jitter augmentation.colour_jitter.hue=[-0.1,0.1]", "augmentation.colour_jitter.hue must be null for grey images, got [-0.1, 0.1]. Remove it."),
         ("augmentation=colour_jitter augmentation.colour_jitter.brightness=[0,0.2]", "augmentation.colour_jitter.brightness must reach at least to 0.5, got [0.0, 0.2]. A factor of 1"),
+        ("experiment=model_5 augmentation=none", "augmentation.affine must be chosen to have keys, got degrees, translate, scale, shear, interpolation alone. Choose it (augmentation=affine), or remove them: ~augmentation.affine"),
+        ("+augmentation.affine.degrees=3", "augmentation.affine must be chosen to have keys, got degrees alone."),
         ("augmentation=colour_jitter augmentation.colour_jitter.brightness=null augmentation.colour_jitter.contrast=null", "augmentation.colour_jitter.brightness must be given if nothing else is, got null. Give a range"),
         ("augmentation=colour_jitter augmentation.colour_jitter.contrast=[2,1]", "augmentation.colour_jitter.contrast must hold the smaller value first"),
         ("augmentation=greyscale", "augmentation.greyscale must have colour images, of 3 channels, got 1."),

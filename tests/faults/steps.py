@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 
@@ -35,29 +35,39 @@ def every_step(limit: int | None = None) -> Report:
     smallest network with each of the others.
     """
     torch.set_num_threads(1)
-    report = Report(figures={"combinations": 0, "networks": []})
+    networks = networks_of_experiments()
+    report = Report(figures={"combinations": 0, "networks": sorted(networks)})
     dataset = read_digits(1437)
     split = Split.on(CPU, dataset.train_images, dataset.train_labels).first(NUM_IMAGES)
-    networks: dict[str, str] = {}
-    for name in GREY_EXPERIMENTS:
-        networks.setdefault(repr(_network(name)), name)
-    report.figures["networks"] = sorted(networks.values())
-    combinations = list(itertools.product(sorted(networks.values()), OPTIMIZERS, SCHEDULERS, AUGMENTATIONS))
-    for name, optimizer, scheduler, augmentation in combinations[:limit]:
-        words = (
-            f"experiment={name}", f"optimizer={optimizer}", f"scheduler={scheduler}", f"augmentation={augmentation}",
-            "optimizer.lr=0.001",
-        )  # fmt: skip
-        _resume_everywhere(report, split, words, EPOCHS)
-    for group, known in (("optimizer", OPTIMIZERS), ("scheduler", SCHEDULERS), ("augmentation", AUGMENTATIONS)):
-        for name in sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml") if path.stem not in known)[:limit]:
-            if name not in IN_COLOUR:
-                words = (f"experiment={SMALLEST}", *option(group, name), "optimizer.lr=0.001")
-                _resume_everywhere(report, split, words, EPOCHS)
-    recipes = list(itertools.product(sorted(networks.values()), STATEFUL.values()))
-    for name, (recipe, _) in recipes[:limit]:
-        _resume_everywhere(report, split, (f"experiment={name}", "optimizer.lr=0.001", *recipe), LONGER)
+    for words, epochs in trainings(networks, limit):
+        _resume_everywhere(report, split, words, epochs)
     return report
+
+
+def trainings(networks: dict[str, tuple[str, ...]], limit: int | None = None) -> Iterator[tuple[tuple[str, ...], int]]:
+    """The words of each training and its number of epochs; the first `limit` of each kind."""
+    choices = (networks.values(), OPTIMIZERS, SCHEDULERS, AUGMENTATIONS)
+    for network, optimizer, scheduler, augmentation in itertools.islice(itertools.product(*choices), limit):
+        chosen = (f"optimizer={optimizer}", f"scheduler={scheduler}", f"augmentation={augmentation}")
+        yield (*network, *chosen, "optimizer.lr=0.001"), EPOCHS
+    for group, known in (("optimizer", OPTIMIZERS), ("scheduler", SCHEDULERS), ("augmentation", AUGMENTATIONS)):
+        names = {path.stem for path in (CONF_DIR / group).glob("*.yaml")} - {*known, *IN_COLOUR}
+        for name in sorted(names)[:limit]:
+            yield (*networks[SMALLEST], *option(group, name), "optimizer.lr=0.001"), EPOCHS
+    for network, (recipe, _) in itertools.islice(itertools.product(networks.values(), STATEFUL.values()), limit):
+        yield (*network, "optimizer.lr=0.001", *recipe), LONGER
+
+
+def networks_of_experiments() -> dict[str, tuple[str, ...]]:
+    """The words that choose the network of each experiment, without the recipe that goes with it; equal ones once."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name in GREY_EXPERIMENTS:
+        model = config_of(f"experiment={name}").model
+        words = ("~experiment", f"model={model.name}", f"model.dropout={model.dropout}")
+        assert config_of(*words).model == model, name
+        if words not in found.values():
+            found[name] = words
+    return found
 
 
 def _resume_everywhere(report: Report, split: Split, words: tuple[str, ...], epochs: int) -> None:
@@ -74,8 +84,3 @@ def _resume_everywhere(report: Report, split: Split, words: tuple[str, ...], epo
             assert resumed.rates == unbroken.rates[len(unbroken.rates) - len(resumed.rates) :]
         except AssertionError:
             report.failures.append(f"{' '.join(words)}: other bits when resumed from position {number}")
-
-
-def _network(experiment: str) -> dict[str, Any]:
-    values = config_of(f"experiment={experiment}").model.model_dump()
-    return {key: value for key, value in values.items() if key != "name"}

@@ -27,7 +27,7 @@ LONGER = 4
 """The epochs of a stateful recipe: enough for two reductions, and for an early end."""
 
 
-def every_step(limit: int | None = None) -> Report:
+def every_step() -> Report:
     """Resumes a short training from each of its positions, in a network of its own, and compares bit by bit.
 
     For every experiment's network (those that share one: once) with the most common optimizers, schedules and
@@ -39,22 +39,22 @@ def every_step(limit: int | None = None) -> Report:
     report = Report(figures={"combinations": 0, "networks": sorted(networks)})
     dataset = read_digits(1437)
     split = Split.on(CPU, dataset.train_images, dataset.train_labels).first(NUM_IMAGES)
-    for words, epochs in trainings(networks, limit):
+    for words, epochs in trainings(networks):
         _resume_everywhere(report, split, words, epochs)
     return report
 
 
-def trainings(networks: dict[str, tuple[str, ...]], limit: int | None = None) -> Iterator[tuple[tuple[str, ...], int]]:
-    """The words of each training and its number of epochs; the first `limit` of each kind."""
+def trainings(networks: dict[str, tuple[str, ...]]) -> Iterator[tuple[tuple[str, ...], int]]:
+    """The words of each training and its number of epochs."""
     choices = (networks.values(), OPTIMIZERS, SCHEDULERS, AUGMENTATIONS)
-    for network, optimizer, scheduler, augmentation in itertools.islice(itertools.product(*choices), limit):
+    for network, optimizer, scheduler, augmentation in itertools.product(*choices):
         chosen = (f"optimizer={optimizer}", f"scheduler={scheduler}", f"augmentation={augmentation}")
         yield (*network, *chosen, "optimizer.lr=0.001"), EPOCHS
     for group, known in (("optimizer", OPTIMIZERS), ("scheduler", SCHEDULERS), ("augmentation", AUGMENTATIONS)):
         names = {path.stem for path in (CONF_DIR / group).glob("*.yaml")} - {*known, *IN_COLOUR}
-        for name in sorted(names)[:limit]:
+        for name in sorted(names):
             yield (*networks[SMALLEST], *option(group, name), "optimizer.lr=0.001"), EPOCHS
-    for network, (recipe, _) in itertools.islice(itertools.product(networks.values(), STATEFUL.values()), limit):
+    for network, (recipe, _) in itertools.product(networks.values(), STATEFUL.values()):
         yield (*network, "optimizer.lr=0.001", *recipe), LONGER
 
 

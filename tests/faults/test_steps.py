@@ -10,7 +10,5 @@ def test_its_trainings_can_be_composed() -> None:
     networks = networks_of_experiments()
     words = [words for words, _ in trainings(networks)]
     assert len(words) == len(set(words)) >= 24 * len(networks) >= 144
-    for each in words[
-        ::5
-    ]:  # each network, optimizer, schedule and augmentation is among them, but not every combination
+    for each in words[::5]:  # every value of each choice, but not every combination
         config_of(*each)

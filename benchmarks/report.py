@@ -249,7 +249,7 @@ SECTIONS = {
 def _steps(record: dict[str, Any]) -> str:
     """How fast a training step and a large folder are."""
     speed, large = record["speed"], record["large"]["found"]
-    machine, machine_of_large = (record[part]["machine"].split(", Python")[0] for part in ("speed", "large"))
+    machine, of_large = (record[part]["machine"].split(", Python")[0] for part in ("speed", "large"))
     found = {model: speed["found"][model] for model in REFERENCES}
     floor = [100 * values["floor"]["ratio"][0] for values in found.values()]
     own, held = (large["anonymous_bytes"][way] / 2**20 for way in ("mapped", "memory"))
@@ -257,7 +257,7 @@ def _steps(record: dict[str, Any]) -> str:
     return (
         f"On {machine}, Model-2, 3 and 4 are {times} times as fast as the plain loop (medians of {speed['rounds']} "
         f"rounds), and convolutions are {min(floor):.0f} to {max(floor):.0f}% of that time. "
-        f"On {machine_of_large}, a folder of 200,000 JPEG files of 64×64 pixels trains at {large['ratio'][0]:.2f} times "
+        f"On {of_large}, a folder of 200,000 JPEG files of 64×64 pixels trains at {large['ratio'][0]:.2f} times "
         f"the speed of the same images held in memory, with {own:,.0f} MiB of memory of its own instead of {held:,.0f}."
     )
 

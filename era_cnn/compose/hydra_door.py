@@ -121,9 +121,10 @@ class Part:
         """What is merged into a key, as plain values with interpolations unresolved; None if nothing is."""
         if not f"{key}.".startswith(f"{self.package}." if self.package else ""):
             return None
-        inner = key[len(self.package) :].lstrip(".")
-        found = OmegaConf.select(self.content, inner) if inner else self.content
-        return OmegaConf.to_container(found, resolve=False) if OmegaConf.is_config(found) else found
+        found: Any = OmegaConf.to_container(self.content, resolve=False)
+        for name in key[len(self.package) :].strip(".").split(".") if key != self.package else ():
+            found = found.get(name) if isinstance(found, dict) else None
+        return found
 
 
 @dataclass(frozen=True)

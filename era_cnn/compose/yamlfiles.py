@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.core.object_type import ObjectType
+from omegaconf import OmegaConf
 
 from era_cnn.compose.hydra_door import Composed, FileSource, Part
 from era_cnn.config.yamltext import parse_yaml
@@ -119,9 +120,10 @@ class OwnFiles(FileSource):
 
 def with_files(problems: Sequence[str], composed: Composed) -> Iterator[str]:
     """The problems of keys, each with the one of the user's own files that sets it, unless the command line does."""
-    parts = list(_own_parts(composed))
-    typed = {text.lstrip("+~").partition("=")[0] for text in composed.hydra.overrides.task}
-    typed -= composed.hydra.runtime.choices.keys()
+    hydra: Any = OmegaConf.to_container(composed.hydra, resolve=False)  # a word may hold ${…}, and so may a path
+    parts = list(_own_parts(hydra["runtime"]))
+    typed = {text.lstrip("+~").partition("=")[0] for text in hydra["overrides"]["task"]}
+    typed -= hydra["runtime"]["choices"].keys()
     for problem in problems:
         key = problem.partition(" must ")[0]
         is_key = re.fullmatch(r"\w+(\.\w+)*", key) and not any(f"{key}.".startswith(f"{each}.") for each in typed)
@@ -129,13 +131,13 @@ def with_files(problems: Sequence[str], composed: Composed) -> Iterator[str]:
         yield problem if path is None else f"{problem} It is in {path}.yaml."
 
 
-def _own_parts(composed: Composed) -> Iterator[Part]:
+def _own_parts(runtime: Mapping[str, Any]) -> Iterator[Part]:
     """The user's own files among the options that a config chooses; Hydra records no lists of options."""
-    for source in composed.hydra.runtime.config_sources:
-        if source.provider != "command-line":
+    for source in runtime["config_sources"]:
+        if source["provider"] != "command-line":
             continue
-        files = OwnFiles(source.provider, f"file://{source.path}")
-        for group, name in composed.hydra.runtime.choices.items():
+        files = OwnFiles(source["provider"], f"file://{source['path']}")
+        for group, name in runtime["choices"].items():
             if files.is_config(path := f"{group}/{name}"):
                 loaded = files.load_config(path)
                 package = loaded.header["package"] or group.replace("/", ".")

@@ -213,6 +213,8 @@ def test_a_file_of_another_group_that_builds_upon_nothing_is_explained(own: Path
         ("optimizer/mine.yaml", "defaults: [sgd]\nname: sgd\nlr: -3", "optimizer=mine", "It is in optimizer/mine.yaml."),
         ("trainer/smoke.yaml", "defaults: [default]\neval_batch_size: 0", "trainer=smoke", "It is in trainer/smoke.yaml."),
         ("augmentation/mine.yaml", "defaults: [rotate]\nrotate: {degrees: no}", "augmentation=mine", "It is in augmentation/mine.yaml."),
+        ("augmentation/mine.yaml", "rotate: {degrees: '${name}'}", "augmentation=mine", "It is in augmentation/mine.yaml."),
+        ("experiment/mine.yaml", f"{HEADER}scheduler: ${{model.dropout}}", "experiment=mine", "It is in experiment/mine.yaml."),
     ],
 )  # fmt: skip
 def test_a_wrong_key_in_a_file_is_reported_with_the_file(
@@ -220,6 +222,19 @@ def test_a_wrong_key_in_a_file_is_reported_with_the_file(
 ) -> None:
     write(own, file, f"{text}\n")
     assert refused(command, words).endswith(f"{message}\n")
+
+
+def test_a_wrong_value_may_be_an_interpolation_of_the_command_line(own: Path, command) -> None:
+    write(own, "experiment/mine.yaml", f"{HEADER}seed: 3\n")
+    err = refused(command, "experiment=mine", "trainer.required_train_accuracy=${..name}")
+    assert err.startswith("trainer.required_train_accuracy must be a number, got ") and err.count("\n") == 1
+
+
+def test_the_path_of_a_folder_may_look_like_an_interpolation(tmp_path: Path, command) -> None:
+    own = tmp_path / "${name}"
+    write(own, "experiment/mine.yaml", f"{HEADER}seed: -1\n")
+    code, _, err = command("--config-dir", str(own), "experiment=mine")
+    assert code == 2 and err.startswith("seed must ") and err.endswith("It is in experiment/mine.yaml.\n"), err
 
 
 @pytest.mark.parametrize("words", ["optimizer.lr=-4", "optimizer=adam"])

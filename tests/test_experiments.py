@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import era_cnn
 from era_cnn.compose.composition import compose_run
 from era_cnn.compose.words import Words
 from era_cnn.reports.evidence import check
@@ -61,6 +62,30 @@ def test_the_twenty_seeds_on_a_gpu_have_their_figures() -> None:
     for which in ("best", "final"):
         values = [float(row[f"{which}_test_accuracy"]) for row in rows]
         assert f"{spread(values)}%, from {100 * min(values):.2f} to {100 * max(values):.2f}" in page
+
+
+def test_the_page_of_the_search_has_the_figures_of_its_runs() -> None:
+    with (EXPERIMENTS / "search" / "candidates.csv").open(encoding="utf-8") as file:
+        runs = {row["experiment"]: row for row in csv.DictReader(file) if row["seed"] == "1"}
+    page = (EXPERIMENTS / "search" / "README.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:3] == "| `"]
+    assert {row[0].strip("`") for row in rows} == runs.keys() - {"r8_smooth"}
+    for name, _, *figures in rows:
+        run = runs[name.strip("`")]
+        loss, accuracies = (
+            f"{float(run['val_loss']):.4f}",
+            [f"{100 * float(run[key]):.2f}%" for key in ("val_accuracy", "train_accuracy")],
+        )
+        assert figures == [f"{int(run['parameters']):,}", accuracies[0], loss, accuracies[1]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "path", sorted((EXPERIMENTS / "search" / "conf" / "experiment").iterdir()), ids=lambda path: path.stem
+)
+def test_what_was_searched_still_composes(path: Path) -> None:
+    config = era_cnn.compose([f"experiment={path.stem}"], config_dir=EXPERIMENTS / "search" / "conf")
+    assert (config.name, config.data.val_size) == (path.stem, 10_000)
 
 
 def spread(values: list[float]) -> str:

@@ -18,15 +18,22 @@ def pick_device(name: str) -> torch.device:
     Raises:
         ConfigError: If it is not available.
     """
-    available = ["cpu"]
-    if torch.backends.mps.is_available():
-        available.insert(0, "mps")
-    if torch.cuda.is_available():
-        available.insert(0, "cuda")
-    if name != "auto" and name not in available:
+    available = _available()
+    if not is_available(name):
         rule = f"be available: this machine has {', '.join(available)}"
         raise ConfigError([problem("device", rule, name, "Use device=auto for the fastest one.")])
     return torch.device(available[0] if name == "auto" else name)
+
+
+def is_available(name: str) -> bool:
+    """Whether this machine has the device called `name`, or any for `auto`."""
+    return name == "auto" or name in _available()
+
+
+def _available() -> list[str]:
+    """The kinds of devices of this machine, the fastest first."""
+    accelerators = {"cuda": torch.cuda, "mps": torch.backends.mps}
+    return [*(name for name, module in accelerators.items() if module.is_available()), "cpu"]
 
 
 def device_of(config: RunConfig) -> torch.device:

@@ -14,14 +14,18 @@ from era_cnn.output import say, shown
 from era_cnn.reports.collecting import Compose, fingerprint_sha256, why_superseded
 from era_cnn.reports.recorded import first_epoch_band, percents
 from era_cnn.runs.carry_out import carry_out
+from era_cnn.runs.process import is_available, pick_device
 from era_cnn.runs.start import new_folder
+
+NO_BAND = "nothing to compare with: the record has too few seeds to state a band"
 
 
 def repeat(path: Path, compose: Compose, command: Sequence[str]) -> int:
     """Trains the first epoch of the first seed of a record as part of the whole run, and compares.
 
     On the same kind of machine all weights, the optimizer and the order of the images must be equal; a portable run
-    demands that on every processor. Elsewhere the training accuracy must lie in the band that the record states.
+    demands that on every processor. Elsewhere the training accuracy must lie in the band that the record states. Where
+    there is no such device, the fastest one that is there takes its place.
 
     Args:
         path: The folder of the record; it is only read.
@@ -32,7 +36,7 @@ def repeat(path: Path, compose: Compose, command: Sequence[str]) -> int:
         0, or the exit code of a run that failed.
 
     Raises:
-        ConfigError: If the device of the record is not available.
+        ConfigError: If no device here can train what the record wants.
         DataError: If the data is missing or damaged.
         ReplayError: If the epoch differs.
         RunFolderError: If the record is damaged.
@@ -41,7 +45,14 @@ def repeat(path: Path, compose: Compose, command: Sequence[str]) -> int:
     if why := why_superseded(record, compose):
         say(f"{shown(path)}: superseded, so nothing to repeat: {why}.")
         return 0
-    config = _first_epoch(record, compose(record.overrides))
+    device = record.parsed.device
+    if not is_available(device):
+        if first_epoch_band(record) is None:
+            say(f"{shown(path)}: this machine has no {device}, and elsewhere {NO_BAND}.")
+            return 0
+        device = pick_device("auto").type
+        say(f"{shown(path)}: this machine has no {record.parsed.device}, so the epoch is trained on {device}.")
+    config = _first_epoch(record, compose(record.overrides), device)
     now = datetime.now()
     wanted = Path("outputs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{config.name}_evidence"
     with new_folder(wanted) as attempt:
@@ -54,11 +65,12 @@ def repeat(path: Path, compose: Compose, command: Sequence[str]) -> int:
     return 0
 
 
-def _first_epoch(record: Record, config: RunConfig) -> RunConfig:
+def _first_epoch(record: Record, config: RunConfig, device: str) -> RunConfig:
     """The config of the first run, stopped after one epoch; its schedule is that of the whole run."""
-    trainer = config.trainer.model_copy(update={"limit_epochs": 1})
+    graphs = config.trainer.cuda_graphs and device == "cuda"  # they change no bits
+    trainer = config.trainer.model_copy(update={"limit_epochs": 1, "cuda_graphs": graphs})
     alone = {"logger": Loggers(), "report": False, "trainer": trainer}
-    return config.model_copy(update={"seed": record.runs[0].seed, "device": record.parsed.device, **alone})
+    return config.model_copy(update={"seed": record.runs[0].seed, "device": device, **alone})
 
 
 def _compared(record: Record, folder: RunFolder) -> str:
@@ -86,7 +98,7 @@ def _compared(record: Record, folder: RunFolder) -> str:
 def _within_band(record: Record, accuracy: float) -> str:
     elsewhere = "another kind of machine or other packages, so not the same bits"
     if (band := first_epoch_band(record)) is None:
-        return f"{elsewhere}; and nothing to compare with: the record has too few seeds to state a band."
+        return f"{elsewhere}; and {NO_BAND}."
     text = f"{100 * accuracy:.2f}%, and the record states {percents(band)}"
     if not band[0] <= accuracy <= band[1]:
         rule = "lie in the band of its record"

@@ -227,14 +227,17 @@ def test_a_wrong_key_in_a_file_is_reported_with_the_file(
 def test_a_wrong_value_may_be_an_interpolation_of_the_command_line(own: Path, command) -> None:
     write(own, "experiment/mine.yaml", f"{HEADER}seed: 3\n")
     err = refused(command, "experiment=mine", "trainer.required_train_accuracy=${..name}")
-    assert err.startswith("trainer.required_train_accuracy must be a number, got ") and err.count("\n") == 1
+    assert err.startswith("trainer.required_train_accuracy must be a number, got ")
+    assert err.count("\n") == 1
 
 
 def test_the_path_of_a_folder_may_look_like_an_interpolation(tmp_path: Path, command) -> None:
     own = tmp_path / "${name}"
     write(own, "experiment/mine.yaml", f"{HEADER}seed: -1\n")
     code, _, err = command("--config-dir", str(own), "experiment=mine")
-    assert code == 2 and err.startswith("seed must ") and err.endswith("It is in experiment/mine.yaml.\n"), err
+    assert code == 2, err
+    assert err.startswith("seed must ")
+    assert err.endswith("It is in experiment/mine.yaml.\n")
 
 
 @pytest.mark.parametrize("words", ["optimizer.lr=-4", "optimizer=adam"])

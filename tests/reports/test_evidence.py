@@ -819,6 +819,30 @@ def test_a_first_epoch_that_differs(
     assert message in (err if code else out)
 
 
+def on_a_gpu(values: dict[str, Any]) -> None:
+    """As if its runs had been trained with CUDA graphs."""
+    by_three_seeds(values)
+    values["overrides"] += ["device=cuda", "trainer.cuda_graphs=true"]
+    values["config"]["device"], values["config"]["trainer"]["cuda_graphs"] = "cuda", True
+    values["config_sha256"] = digest_without_seed(parse({**upgraded(values["config"]), "seed": 1}, is_stored=True))
+
+
+@pytest.mark.slow
+def test_a_record_of_a_gpu_is_repeated_without_one(
+    folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    edit(folder / RECORD, on_a_gpu)
+    code, out, err = command("record", "--repeat", str(folder))
+    assert code == 0, err
+    assert out.startswith("experiments/digits: this machine has no cuda, so the epoch is trained on cpu.\n")
+    assert "its training accuracy after the first epoch lies in the band" in out
+    edit(folder / RECORD, lambda values: values.update(runs=values["runs"][:1]))
+    code, out, _ = command("record", "--repeat", str(folder))
+    assert code == 0
+    assert out.startswith("experiments/digits: this machine has no cuda, and elsewhere nothing to compare with:")
+
+
 def test_a_portable_record_demands_equal_bits_on_every_processor(record: Record) -> None:
     here = record.runs[0].parts[0]
     there = replace(here, processor="Another", cpu_capability="AVX2", threads=9)

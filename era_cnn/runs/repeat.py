@@ -45,7 +45,7 @@ def repeat(path: Path, compose: Compose, command: Sequence[str]) -> int:
     if why := why_superseded(record, compose):
         say(f"{shown(path)}: superseded, so nothing to repeat: {why}.")
         return 0
-    device = record.parsed.device
+    device: str = record.parsed.device
     if not is_available(device):
         if first_epoch_band(record) is None:
             say(f"{shown(path)}: this machine has no {device}, and elsewhere {NO_BAND}.")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import quote
 
 from era_cnn.errors import amount
 from era_cnn.folders.record import Record
 from era_cnn.reports.formats import markdown, markdown_table
+from era_cnn.reports.record_charts import MOST_PARAMETERS
 from era_cnn.reports.record_page import command_of
 from era_cnn.reports.recorded import counted, gained_by_choosing, is_met, public_runs, reference_of, spread
 from era_cnn.reports.run_report import percent
@@ -30,7 +31,7 @@ def overview(records: Mapping[str, Record]) -> dict[str, str]:
     current = {name: record for name, record in records.items() if not record.superseded}
     return {
         "table": _table(records),
-        "frontier": f"{FRONTIER}\n\n{_public_table()}",
+        "frontier": "\n\n".join([FRONTIER, *_left_out(on_mnist(records)), _public_table()]),
         "selection": _selection(list(current.values())),
         "networks": _networks(current),
     }
@@ -41,6 +42,17 @@ def on_mnist(records: Mapping[str, Record]) -> dict[str, Record]:
     return {
         name: each for name, each in records.items() if each.parsed.data.name == "mnist" and not each.superseded
     }  # fmt: skip
+
+
+def _left_out(records: Mapping[str, Record]) -> Iterator[str]:
+    """Which records are too large for the picture."""
+    large = [
+        f"{markdown(name)} ({record.network.params:,}; {_shown(record, 'final_test_accuracy')})"
+        for name, record in records.items()
+        if record.network.params > MOST_PARAMETERS
+    ]
+    if large:
+        yield f"Not in the picture, with more than {MOST_PARAMETERS:,} parameters: {', '.join(large)}."
 
 
 def _table(records: Mapping[str, Record]) -> str:

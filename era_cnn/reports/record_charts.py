@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from era_cnn.errors import amount
@@ -13,6 +15,9 @@ from era_cnn.reports.recorded import PublicRun, counted, mean_curve, reference_o
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+MOST_PARAMETERS = 100_000
+"""The most parameters of a network in the frontier: one of millions would squeeze the others together."""
 
 SHOWN = {"training": "train_accuracy", "test": "test_accuracy"}
 
@@ -43,35 +48,81 @@ def curves(record: Record) -> Chart:
 
 
 def frontier(records: Mapping[str, Record], public: Sequence[PublicRun]) -> Chart:
-    """The final test accuracy of each record, mean and standard deviation, against its parameters; and others' runs."""
+    """The final test accuracy of each record, mean and standard deviation, against its parameters; and others' runs.
+
+    Records of more than `MOST_PARAMETERS` are left out.
+    """
+    shown = {name: record for name, record in records.items() if record.network.params <= MOST_PARAMETERS}
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        places = [(each.params, each.final_test_accuracy) for each in public]
-        axes.plot(*_columns(places), "D", color=LIGHT.muted, fillstyle="none", markersize=5, label="others, published")
-        for each in public:
-            place = each.params, each.final_test_accuracy
-            _label(axes, f"{each.params:,}, n = {each.n}", *place, LIGHT.muted, below=True)
-        sizes: list[int] = []
-        for number, (name, record) in enumerate(records.items()):
+        labels: list[_Label] = []
+        for number, (name, record) in enumerate(shown.items()):
             found, label = spread(record, "final_test_accuracy"), None if number else "here, mean ± sd"
             assert found is not None, "each run has it"
-            place = record.network.params, found.mean
-            axes.errorbar(*place, yerr=found.sd or 0.0, fmt="o", color=LIGHT.series[0], capsize=3, label=label)
-            _label(axes, name, *place, LIGHT.text, left=sizes.count(place[0]) % 2 == 1)  # of two of one size
-            sizes.append(place[0])
+            place, half = (record.network.params, found.mean), found.sd or 0.0
+            axes.errorbar(*place, yerr=half, fmt="o", color=LIGHT.series[0], capsize=3, label=label)
+            labels.append(_Label(name, *place, half, LIGHT.text))
+        places = [(each.params, each.final_test_accuracy) for each in public]
+        axes.plot(*_columns(places), "D", color=LIGHT.muted, fillstyle="none", markersize=5, label="others, published")
+        labels += [
+            _Label(f"{each.params:,}, n = {each.n}", *at, 0.0, LIGHT.muted)
+            for each, at in zip(public, places, strict=True)
+        ]
         axes.set(xlabel="parameters", ylabel="final test accuracy", xscale="log")
+        axes.margins(0.08, 0.1)
         plain_numbers(axes.xaxis)
         in_percent(axes)
         axes.legend(loc="lower right")
+        _place(axes, labels)
 
     return Chart("frontier", "Final test accuracy on MNIST against parameters.", draw, 8.0, 4.5)
 
 
-def _label(axes: Axes, text: str, x: float, y: float, colour: str, *, below: bool = False, left: bool = False) -> None:
-    offset = -6 if left else 6, -9 if below else 5
-    style: dict[str, Any] = {"fontsize": 7, "color": colour, "ha": "right" if left else "left"}
-    axes.annotate(text, (x, y), xytext=offset, textcoords="offset points", **style)
+@dataclass(frozen=True)
+class _Label:
+    """The label of a point, whose bar reaches `half` above and below it."""
+
+    text: str
+    x: float
+    y: float
+    half: float
+    colour: str
+
+
+FONT = 7.0
+"""The size of labels, in points."""
+
+
+def _place(axes: Axes, labels: Sequence[_Label]) -> None:
+    """Writes labels beside their points, each where it covers the fewest points, bars and labels before it."""
+    to_points = 72 / axes.figure.dpi
+    at = {label: axes.transData.transform((label.x, label.y)) * to_points for label in labels}
+    taken = []
+    for label, (x, y) in at.items():
+        half = abs(axes.transData.transform((label.x, label.y + label.half))[1] * to_points - y)
+        taken.append((x - 4, y - half - 4, x + 4, y + half + 4))
+    for label, (x, y) in at.items():
+        width, boxes = 0.6 * FONT * len(label.text), []
+        for left, up in itertools.product((False, True), (0.0, 8.0, -8.0, 16.0, -16.0)):
+            start = x - 6 - width if left else x + 6
+            boxes.append((left, up, (start, y + up - FONT / 2, start + width, y + up + FONT / 2)))
+        left, up, box = min(boxes, key=lambda each: sum(_overlap(each[2], other) for other in taken))
+        taken.append(box)
+        style: dict[str, Any] = {
+            "fontsize": FONT,
+            "color": label.colour,
+            "ha": "right" if left else "left",
+            "va": "center",
+        }
+        offset = -6 if left else 6, up
+        axes.annotate(label.text, (label.x, label.y), xytext=offset, textcoords="offset points", **style)
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """The area that two boxes (left, bottom, right, top) share."""
+    width, height = (min(one[i + 2], other[i + 2]) - max(one[i], other[i]) for i in (0, 1))
+    return max(width, 0.0) * max(height, 0.0)
 
 
 def _floor(runs: Sequence[RecordedRun], reference: Sequence[Mapping[str, float]]) -> float | None:

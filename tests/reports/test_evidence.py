@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import re
 import shutil
@@ -13,6 +14,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from era_cnn.cli import VERBS, main
 from era_cnn.compose.composition import compose_run
@@ -903,10 +906,28 @@ def test_equal_records_give_equal_charts(record: Record) -> None:
 
 
 @pytest.mark.draw
-def test_two_records_of_one_size_have_their_names_on_different_sides(record: Record) -> None:
-    one, two = (dict.fromkeys(names, record) for names in (["a"], ["a", "b"]))
-    anchored = [frontier(each, ()).svg_on_white().count(b"text-anchor: end") for each in (one, two)]
-    assert anchored[1] == anchored[0] + 1
+@pytest.mark.parametrize("names", [["model_4", "model_4_dropout25"], ["a", "b", "c", "d"]])
+def test_no_label_of_the_frontier_covers_another(names: list[str], record: Record) -> None:
+    figure = Figure((8.0, 4.5))
+    frontier(dict.fromkeys(names, record), public_runs()).draw(figure)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    boxes = {text.get_text(): text.get_window_extent(renderer) for text in figure.axes[0].texts}
+    assert boxes.keys() > {*names}
+    overlapping = [pair for pair in itertools.combinations(boxes, 2) if boxes[pair[0]].overlaps(boxes[pair[1]])]
+    assert not overlapping
+
+
+@pytest.mark.draw
+def test_a_network_of_millions_is_named_below_the_frontier(record: Record) -> None:
+    large = replace(record, network=record.network.model_copy(update={"params": 6_379_786}))
+    records = {"model_1": on_mnist(large), "model_4": on_mnist(record)}
+    drawn = frontier(records, ()).svg_on_white()
+    assert b"model_4" in drawn
+    assert b"model_1" not in drawn
+    assert (
+        "Not in the picture, with more than 100,000 parameters: model_1 (6,379,786; " in overview(records)["frontier"]
+    )
+    assert "Not in the picture" not in overview({"model_4": on_mnist(record)})["frontier"]
 
 
 @pytest.mark.draw

@@ -12,7 +12,7 @@ def test_no_hostile_example_gets_through() -> None:
     figures = campaign(num_examples=150, first_seed=7)
     assert figures["failures"] == []
     assert figures["examples"] >= 140
-    assert figures["accepted"] >= 5, "else nothing but refusals is tried"
+    assert figures["accepted"] >= 1, "else nothing but refusals is tried"
     assert figures["refused"] >= 50
 
 

@@ -218,6 +218,8 @@ def _import_torch(*, portable: bool | None = None) -> None:
 def _check_listeners(listeners: Sequence[Listener]) -> None:
     from era_cnn.training.listeners import Listener
 
+    if not isinstance(listeners, Sequence):
+        raise ConfigError([problem("listeners", "be a list", listeners, "Put it into brackets.")])
     for each in listeners:
         if not isinstance(each, Listener):
             raise ConfigError([problem("listeners", "hold objects of era_cnn.Listener", each, "Subclass it.")])

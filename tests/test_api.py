@@ -171,6 +171,9 @@ def test_listeners_are_checked_before_a_folder_is_made(tmp_path: Path) -> None:
     for each in (Stranger(), era_cnn.Listener):
         with pytest.raises(era_cnn.ConfigError, match=r"listeners must hold objects of era_cnn\.Listener"):
             era_cnn.train(SMALL, listeners=[each])  # type: ignore[list-item]
+    for each in (None, era_cnn.Listener(), 3):
+        with pytest.raises(era_cnn.ConfigError, match="listeners must be a list, got "):
+            era_cnn.train(SMALL, listeners=each)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 

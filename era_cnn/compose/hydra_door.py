@@ -123,7 +123,10 @@ class Part:
             return None
         found: Any = OmegaConf.to_container(self.content, resolve=False)
         for name in key[len(self.package) :].strip(".").split(".") if key != self.package else ():
-            found = found.get(name) if isinstance(found, dict) else None
+            if isinstance(found, list):
+                found = dict(enumerate(found)).get(int(name)) if name.isdecimal() else None
+            else:
+                found = found.get(name) if isinstance(found, dict) else None
         return found
 
 

@@ -72,17 +72,24 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
         "Python": ("python",),
     }
     pairs = [(name, _at(before, path), _at(now, path)) for name, path in names.items()]
-    for section in ("plugins", "environment", "packages"):
-        one, other = before.get(section, {}), now.get(section, {})
-        in_order = sorted({*one, *other}, key=lambda name: (name != "torch", name))
+    for section in ("environment", "packages"):
         pairs += [
-            (f"plugin {name}" if section == "plugins" else name, one.get(name), other.get(name))
-            for name in in_order
+            (name, one, other)
+            for name, one, other in _in_section(section, before, now)
             if (COMPUTING.match(name) if section == "packages" else name not in _PLACES)
         ]
+    behind_code = list(names).index("code of era_cnn") + 1
+    pairs[behind_code:behind_code] = [(f"plugin {name}", *both) for name, *both in _in_section("plugins", before, now)]
     for name, old, new in pairs:
         if not (is_same_processor(old, new) if name == "processor" else old == new):
             yield f"{name} {_shortened(old)} → {_shortened(new)}"
+
+
+def _in_section(section: str, before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Each name of a section with what both have of it, torch first."""
+    one, other = before.get(section, {}), now.get(section, {})
+    for name in sorted({*one, *other}, key=lambda name: (name != "torch", name)):
+        yield name, one.get(name), other.get(name)
 
 
 def _at(values: Any, path: tuple[str, ...]) -> Any:

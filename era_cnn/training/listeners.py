@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ class Listener:
     """Base class of listeners; a method that is not overridden does nothing.
 
     Attributes:
-        is_essential: Whether its failure ends the run. Otherwise it is reported once, and the listener is dropped.
+        is_essential: Whether its failure ends the run. Otherwise it is reported once, and the listener is closed and
+            dropped.
     """
 
     is_essential: bool = False
@@ -95,4 +96,7 @@ class Listeners(Listener):
                 raise
             self._listeners.remove(listener)
             name, reason = type(listener).__name__, f"{type(error).__name__}: {error}"
-            self._warn(f"The listener {name} failed in {event} and is no longer called, got {reason}.")
+            self._warn(f"The listener {name} failed in {event} and is no longer called, got {reason.rstrip('.')}.")
+            if event != "close":
+                with suppress(Exception):  # it was reported
+                    listener.close()

@@ -111,6 +111,7 @@ def fit(
     backward = RecordedSteps(objective).backward if cuda_graphs else objective.backward
     weights, device = [_flat(parameter) for parameter in state.network.parameters()], state.device
     stream, windows = Stream(), num_windows(epochs)
+    state.begin()
     hand_out(stream, state.network)
     for epoch in range(start.epoch, epochs + 1):
         if history and history[-1].is_last:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -39,6 +40,7 @@ class TrainingState:
     def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.network, self.optimizer = network, optimizer
         self._members: dict[str, Member] = {}
+        self._is_training = False
 
     @property
     def device(self) -> torch.device:
@@ -49,13 +51,26 @@ class TrainingState:
         """Adds a member to the state before the training begins: its tensors are saved, restored and compared.
 
         Args:
-            name: The prefix of the names of its tensors.
+            name: The prefix of the names of its tensors: letters, digits and underscores.
             member: The member; anything it depends on must be part of the state as well.
+
+        Raises:
+            ValueError: If the name is taken or no word, the member holds what can't be stored, or the training has
+                begun: a run could then not be resumed.
         """
+        if self._is_training:
+            raise ValueError(f"A member must be added before the training begins, got {name!r}. Add it in on_start.")
+        if not re.fullmatch(r"\w+", name):
+            rule = "be made of letters, digits and underscores"
+            raise ValueError(f"The name of a member must {rule}, got {name!r}. Choose another name.")
         if name in ("network", "weights", "optimizer", "order", *self._members):
             raise ValueError(f"The name of a member must be free, got {name!r}. Choose another name.")
         _check_storable(name, member.state_dict())
         self._members[name] = member
+
+    def begin(self) -> None:
+        """Ends the time in which members may be added."""
+        self._is_training = True
 
     def after_step(self) -> None:
         """Calls `after_step` of each member."""

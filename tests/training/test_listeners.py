@@ -69,6 +69,19 @@ def test_everybody_hears_everything_in_their_order() -> None:
     assert heard == [f"{name} {event}" for event in EVENTS for name in ("b", "a", "c")]
 
 
+def test_a_listener_that_fails_and_can_not_be_closed_is_reported_once() -> None:
+    class Stuck(Listener):
+        def on_step(self, step: Step) -> None:
+            raise RuntimeError("once")
+
+        def close(self) -> None:
+            raise RuntimeError("twice")
+
+    said: list[str] = []
+    tell(Listeners([Stuck()], warn=said.append), "on_step", "on_step", "close")
+    assert said == ["The listener Stuck failed in on_step and is no longer called, got RuntimeError: once."]
+
+
 @pytest.mark.parametrize("event", EVENTS)
 def test_a_listener_that_fails_is_reported_once_and_dropped(event: str) -> None:
     heard: list[str] = []
@@ -76,7 +89,8 @@ def test_a_listener_that_fails_is_reported_once_and_dropped(event: str) -> None:
     everybody = Listeners([Recorder("a", heard, fails_in=event), Recorder("b", heard)], warn=said.append)
     tell(everybody, event, *EVENTS, *EVENTS)
     assert said == [f"The listener Recorder failed in {event} and is no longer called, got RuntimeError: of no use."]
-    assert [each for each in heard if each.startswith("a")] == [f"a {event}"]
+    closed = [] if event == "close" else ["a close"]
+    assert [each for each in heard if each.startswith("a")] == [f"a {event}", *closed]
     assert [each for each in heard if each.startswith("b")] == [f"b {each}" for each in (event, *EVENTS, *EVENTS)]
 
 

@@ -135,6 +135,20 @@ def test_a_name_that_is_taken_is_refused(name: str, split: Split) -> None:
         training.state.add(name, training.average)
 
 
+@pytest.mark.parametrize("name", ["weights.conv1.conv", "", "a b", "a\n"])
+def test_a_name_that_could_be_that_of_another_tensor_is_refused(name: str, split: Split) -> None:
+    training = Averaged(split)
+    with pytest.raises(ValueError, match="must be made of letters, digits and underscores"):
+        training.state.add(name, training.average)
+
+
+def test_a_member_that_comes_too_late_is_refused(split: Split) -> None:
+    training = Averaged(split)
+    training.run()
+    with pytest.raises(ValueError, match="must be added before the training begins, got 'late'. Add it in on_start"):
+        training.state.add("late", training.average)
+
+
 def test_the_options_of_the_optimizer_stay_those_of_the_config(split: Split) -> None:
     checkpoint = saved_by(Training(split, "optimizer.lr=0.5", "optimizer.momentum=0.1", "optimizer.weight_decay=0.2"))
     own = Training(split, "optimizer.lr=0.03", "optimizer.momentum=0.8", "optimizer.nesterov=true")

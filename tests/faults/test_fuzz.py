@@ -9,11 +9,11 @@ from tests.faults.fuzz import Example, campaign, try_out
 
 
 def test_no_hostile_example_gets_through() -> None:
-    figures = campaign(num_examples=150, first_seed=7)
+    figures = campaign(num_examples=300, first_seed=7)
     assert figures["failures"] == []
-    assert figures["examples"] >= 140
-    assert figures["accepted"] >= 1, "else nothing but refusals is tried"
-    assert figures["refused"] >= 50
+    assert figures["examples"] >= 280
+    assert figures["accepted"] >= 5, "else nothing but refusals is tried"
+    assert figures["refused"] >= 100
 
 
 def test_what_the_campaign_looks_for_it_finds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from era_cnn.errors import amount
 from era_cnn.folders.record import Record, RecordedRun
 from era_cnn.reports.charts import LIGHT, Chart, in_percent, plain_numbers, whole_numbers
+from era_cnn.reports.labels import Label, write_beside
 from era_cnn.reports.recorded import PublicRun, counted, mean_curve, reference_of, spread
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_PARAMETERS = 100_000
@@ -56,17 +54,17 @@ def frontier(records: Mapping[str, Record], public: Sequence[PublicRun]) -> Char
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        labels: list[_Label] = []
+        labels: list[Label] = []
         for number, (name, record) in enumerate(shown.items()):
             found, label = spread(record, "final_test_accuracy"), None if number else "here, mean ± sd"
             assert found is not None, "each run has it"
             place, half = (record.network.params, found.mean), found.sd or 0.0
             axes.errorbar(*place, yerr=half, fmt="o", color=LIGHT.series[0], capsize=3, label=label)
-            labels.append(_Label(name, *place, half, LIGHT.text))
+            labels.append(Label(name, *place, half, LIGHT.text))
         places = [(each.params, each.final_test_accuracy) for each in public]
         axes.plot(*_columns(places), "D", color=LIGHT.muted, fillstyle="none", markersize=5, label="others, published")
         labels += [
-            _Label(f"{each.params:,}, n = {each.n}", *at, 0.0, LIGHT.muted)
+            Label(f"{each.params:,}, n = {each.n}", *at, 0.0, LIGHT.muted)
             for each, at in zip(public, places, strict=True)
         ]
         axes.set(xlabel="parameters", ylabel="final test accuracy", xscale="log")
@@ -74,55 +72,9 @@ def frontier(records: Mapping[str, Record], public: Sequence[PublicRun]) -> Char
         plain_numbers(axes.xaxis)
         in_percent(axes)
         axes.legend(loc="lower right")
-        _place(axes, labels)
+        write_beside(axes, labels)
 
     return Chart("frontier", "Final test accuracy on MNIST against parameters.", draw, 8.0, 4.5)
-
-
-@dataclass(frozen=True)
-class _Label:
-    """The label of a point, whose bar reaches `half` above and below it."""
-
-    text: str
-    x: float
-    y: float
-    half: float
-    colour: str
-
-
-FONT = 7.0
-"""The size of labels, in points."""
-
-
-def _place(axes: Axes, labels: Sequence[_Label]) -> None:
-    """Writes labels beside their points, each where it covers the fewest points, bars and labels before it."""
-    to_points = 72 / axes.figure.dpi
-    at = {label: axes.transData.transform((label.x, label.y)) * to_points for label in labels}
-    taken = []
-    for label, (x, y) in at.items():
-        half = abs(axes.transData.transform((label.x, label.y + label.half))[1] * to_points - y)
-        taken.append((x - 4, y - half - 4, x + 4, y + half + 4))
-    for label, (x, y) in at.items():
-        width, boxes = 0.6 * FONT * len(label.text), []
-        for left, up in itertools.product((False, True), (0.0, 8.0, -8.0, 16.0, -16.0)):
-            start = x - 6 - width if left else x + 6
-            boxes.append((left, up, (start, y + up - FONT / 2, start + width, y + up + FONT / 2)))
-        left, up, box = min(boxes, key=lambda each: sum(_overlap(each[2], other) for other in taken))
-        taken.append(box)
-        style: dict[str, Any] = {
-            "fontsize": FONT,
-            "color": label.colour,
-            "ha": "right" if left else "left",
-            "va": "center",
-        }
-        offset = -6 if left else 6, up
-        axes.annotate(label.text, (label.x, label.y), xytext=offset, textcoords="offset points", **style)
-
-
-def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    """The area that two boxes (left, bottom, right, top) share."""
-    width, height = (min(one[i + 2], other[i + 2]) - max(one[i], other[i]) for i in (0, 1))
-    return max(width, 0.0) * max(height, 0.0)
 
 
 def _floor(runs: Sequence[RecordedRun], reference: Sequence[Mapping[str, float]]) -> float | None:

@@ -121,12 +121,12 @@ class Part:
         """What is merged into a key, as plain values with interpolations unresolved; None if nothing is."""
         if not f"{key}.".startswith(f"{self.package}." if self.package else ""):
             return None
+        inner = key[len(self.package) :].lstrip(".")
         found: Any = OmegaConf.to_container(self.content, resolve=False)
-        for name in key[len(self.package) :].strip(".").split(".") if key != self.package else ():
+        for name in inner.split(".") if inner else ():
             if isinstance(found, list):
-                found = dict(enumerate(found)).get(int(name)) if name.isdecimal() else None
-            else:
-                found = found.get(name) if isinstance(found, dict) else None
+                found = {str(number): value for number, value in enumerate(found)}
+            found = found.get(name) if isinstance(found, dict) else None
         return found
 
 

@@ -19,7 +19,7 @@ def pick_device(name: str) -> torch.device:
         ConfigError: If it is not available.
     """
     available = _available()
-    if not is_available(name):
+    if name not in ("auto", *available):
         rule = f"be available: this machine has {', '.join(available)}"
         raise ConfigError([problem("device", rule, name, "Use device=auto for the fastest one.")])
     return torch.device(available[0] if name == "auto" else name)

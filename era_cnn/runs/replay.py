@@ -173,14 +173,14 @@ def _changes(folder: RunFolder, stored: StoredConfig) -> list[str]:
     return list(dict.fromkeys(change for part in parts for change in differences(part, now)))
 
 
-SHOWN = 5
-"""The most causes to name: whoever updates an environment has many."""
+MOST_CAUSES = 5
+"""The most to name: whoever updates an environment has many."""
 
 
 def _likely_cause(name: str, changes: Sequence[str]) -> str:
     if changes:
-        others = f"; {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
-        return f"Likely cause: {'; '.join(changes[:SHOWN])}{others}."
+        others = f"; {len(changes) - MOST_CAUSES} more" if len(changes) > MOST_CAUSES else ""
+        return f"Likely cause: {'; '.join(changes[:MOST_CAUSES])}{others}."
     if name == "order":
         return "Likely cause: another seed, or a changed record; everything else is as it was."
     return "Likely cause: a changed record, or a machine that computes differently; no other record changed."

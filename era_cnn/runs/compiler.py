@@ -54,8 +54,12 @@ def compile_training(objective: Objective, train: TrainingBatches) -> float:
         try:
             return compile_pass(objective, batch)
         except TorchDynamoException as error:
+            check_compiler(
+                batch.images.device
+            )  # a run that goes on, or is replayed, was checked long ago, or elsewhere
             rule = "be false for a network that PyTorch's compiler refuses"
-            reason = f"true and: {shortened(str(error).strip().splitlines()[0], 200)}"
+            lines = [line for line in str(error).strip().splitlines() if not line.endswith("raised:")]
+            reason = f"true and: {shortened((lines or [type(error).__name__])[0], 200)}"
             raise ConfigError([f"trainer.compile must {rule}, got {reason}. Remove it."]) from error
 
 
@@ -79,8 +83,8 @@ def _place(device: torch.device) -> Iterator[None]:
 
     The folder is locked, so that other processes wait.
     """
-    before = os.environ.get(PLACE)
-    folder = Path(before) if before else cache_dir() / "compiled" / _key(device)
+    chosen = _chosen_place()
+    folder = Path(chosen) if chosen else cache_dir() / "compiled" / _key(device)
     with ExitStack() as lock:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -91,8 +95,17 @@ def _place(device: torch.device) -> Iterator[None]:
         try:
             yield
         finally:
-            if before is None:
-                del os.environ[PLACE]
+            if chosen is None:
+                os.environ.pop(PLACE, None)
+
+
+def _chosen_place() -> str | None:
+    """The place that the user chose, if any: PyTorch sets its own default, in passing, whenever it looks for one."""
+    with _quiet():
+        from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    place = os.environ.get(PLACE)
+    return None if place == default_cache_dir() else place
 
 
 def _key(device: torch.device) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from era_cnn.config.choices import BLOCKS
 from era_cnn.data.batches import Batch
@@ -17,6 +19,7 @@ from era_cnn.errors import ConfigError, StorageError
 from era_cnn.folders.claims import claim
 from era_cnn.models.build import build_from_config, build_network
 from era_cnn.models.layers import hand_out
+from era_cnn.paths import cache_dir
 from era_cnn.randomness import Stream
 from era_cnn.runs.compiler import PLACE, _place, compile_training
 from era_cnn.runs.process import set_up
@@ -52,6 +55,7 @@ def test_a_compiled_run_goes_on_to_the_same_bits_and_is_replayed(command, tmp_pa
     assert (code, err) == (0, "")
     assert "Compiled the training step in " in out
     assert json.loads((unbroken / "provenance.json").read_text(encoding="utf-8"))["machine"]["compiler"]
+    assert list(cache_dir().glob("compiled/*/*")), "so that the next process finds it"
 
 
 def test_a_process_trains_more_compiled_runs_than_the_compiler_remembers(command, tmp_path: Path) -> None:
@@ -146,6 +150,34 @@ def test_a_cache_that_cannot_be_written_to_is_named(monkeypatch: pytest.MonkeyPa
 
 def not_found() -> str:
     raise RuntimeError("No working C++ compiler found")
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_the_place_that_pytorch_chooses_is_not_the_user_s(
+    is_own: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(PLACE, str(tmp_path) if is_own else default_cache_dir())
+    with _place(CPU):
+        place = Path(os.environ[PLACE])
+    assert place == tmp_path if is_own else place.is_relative_to(cache_dir())
+
+
+def test_a_compiler_that_is_gone_is_not_the_fault_of_the_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Such as where a run goes on on another machine; only its start is checked beforehand."""
+    monkeypatch.setenv(PLACE, str(tmp_path))
+    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", not_found)
+    network = build_from_config(config_of("data=digits", *TINY)).train()
+    objective = Objective(network, forward=CompiledPass(network, 8))
+    hand_out(Stream(), network)
+
+    class Digits(OneBatch):
+        def epoch(self, number: int, steps_done: int = 0) -> Iterator[Batch]:
+            yield Batch(torch.randn(8, 1, 28, 28), torch.arange(8))
+
+    with pytest.raises(ConfigError, match=r"must have a C\+\+ compiler with OpenMP, got RuntimeError: No working"):
+        compile_training(objective, Digits())
 
 
 @pytest.mark.parametrize("compiler", ["missing", "without OpenMP"])

@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,17 +36,19 @@ def calls(work: Callable[[], object]) -> Counter[str]:
     return Counter(event.name for event in profiled.events() if event.name.startswith("aten::"))
 
 
-def plain(model: str, data_dir: str, batch_size: int) -> tuple[Counter[str], Counter[str]]:
+def plain(model: str, data_dir: str, batch_size: int, steps: int = STEPS) -> tuple[Counter[str], Counter[str]]:
     """The calls in an epoch of the plain loop, and in loading its images alone."""
     network = NETWORKS[model]()
-    loader = DataLoader(data_set(model, data_dir, STEPS * batch_size), batch_size=batch_size, shuffle=True)
+    loader = DataLoader(data_set(model, data_dir, steps * batch_size), batch_size=batch_size, shuffle=True)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     return calls(lambda: train_epoch(network, loader, optimizer)), calls(lambda: exhaust(loader))
 
 
-def era(model: str, data_dir: str, batch_size: int, *, compiled: bool) -> tuple[Counter[str], Counter[str]]:
+def era(
+    model: str, data_dir: str, batch_size: int, steps: int = STEPS, *, compiled: bool = False
+) -> tuple[Counter[str], Counter[str]]:
     """The calls in an epoch of `fit`, and in loading and augmenting its images alone."""
-    images = STEPS * batch_size
+    images = steps * batch_size
     with tempfile.TemporaryDirectory() as scratch, set_up(1):
         config = config_of(
             model, "threads=1", *data_of(model, data_dir, images, scratch), f"trainer.batch_size={batch_size}",
@@ -68,17 +71,14 @@ def exhaust(batches: Iterable[object]) -> None:
 
 
 def operations(model: str = "model_4", batch_size: int = 64) -> dict[str, Any]:
-    """The calls of a step, on average over an epoch."""
+    """The calls of a step: what an epoch of twice as many steps has more, without what ends an epoch."""
     data_dir = os.environ.get("ERA_CNN_DATA", "data")
-    ways: dict[str, Callable[[], tuple[Counter[str], Counter[str]]]] = {
-        "plain": lambda: plain(model, data_dir, batch_size),
-        "era_cnn": lambda: era(model, data_dir, batch_size, compiled=False),
-        "compiled": lambda: era(model, data_dir, batch_size, compiled=True),
-    }
+    ways = {"plain": plain, "era_cnn": era, "compiled": partial(era, compiled=True)}
     found = {}
     for way, count in ways.items():
-        all_of_them, loading = count()
-        training = all_of_them - loading
+        short, long = (count(model, data_dir, batch_size, steps) for steps in (STEPS, 2 * STEPS))
+        whole, loading = (more - less for more, less in zip(long, short, strict=True))
+        training = whole - loading
         found[way] = {
             "loading": round(loading.total() / STEPS),
             "training": round(training.total() / STEPS),

@@ -123,7 +123,7 @@ def _table(head: str, rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
 def _speed(found: dict[str, Any]) -> Iterator[str]:
     yield "## A training step"
     yield ""
-    yield "*Plain loop ×*: how many times as fast as the plain loop; ≈ is a quotient of medians, whose rounds were not kept."
+    yield "*Plain loop ×*: how many times as fast as the plain loop; ≈ is a quotient of medians: the rounds were not kept."
     yield from _table(
         "model | contender | images a second | era_cnn is … times as fast | plain loop × | peak resident memory",
         (
@@ -240,8 +240,8 @@ def _large(found: dict[str, Any]) -> Iterator[str]:
 def _operations(found: dict[str, Any]) -> Iterator[str]:
     yield "## Operations of a step"
     yield ""
-    yield "Calls of PyTorch's operators in a step of Model-4 (64 images, on average over eight steps), those within"
-    yield "others included: to load and augment its images, and to train on them. What is fused is no operator."
+    yield "Calls of PyTorch's operators in a step of Model-4 (64 images; sixteen steps less eight), those within others"
+    yield "included: to load and augment its images, and to train on them. What is fused is no operator."
     yield from _table(
         "contender | loading | training | called most often in training",
         (

@@ -104,7 +104,7 @@ def test_operators_are_counted() -> None:
     (whole, loading) = counts[0]
     assert loading["aten::convolution"] == 0 < loading.total() < whole.total()
     assert whole["aten::convolution"] == 16 * STEPS  # one for each of its convolutions
-    whole, loading = era("cifar10_dilated", "", 4, compiled=False)
+    whole, loading = era("cifar10_dilated", "", 4)
     assert whole["aten::convolution"] == 16 * STEPS
     assert 0 < loading.total() < whole.total()
 

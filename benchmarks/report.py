@@ -123,7 +123,7 @@ def _table(head: str, rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
 def _speed(found: dict[str, Any]) -> Iterator[str]:
     yield "## A training step"
     yield ""
-    yield "*Plain loop ×*: how many times as fast as the plain loop; ≈ is a quotient of medians: the rounds were not kept."
+    yield "*Plain loop ×*: how many times as fast as the plain loop; ≈: a quotient of medians, without a range."
     yield from _table(
         "model | contender | images a second | era_cnn is … times as fast | plain loop × | peak resident memory",
         (

@@ -1,8 +1,9 @@
 """`python -m benchmarks [PART ...]` measures speed, memory and start-up, and writes what it found into pages.
 
 What is compared takes turns in one run, round after round, each in a process of its own; a ratio is taken within a
-round. PART is any of speed, growth, crowd, busy, start, augmentation, large, sweeps (all of these if none is given) and
-seeds (a round is a seed; some ten minutes each). Needs MNIST (ERA_CNN_DATA), and an idle machine.
+round. PART is any of speed, growth, crowd, busy, start, augmentation, large, sweeps, operations (all of these if none
+is given) and seeds (a round is a seed; some ten minutes each). Needs MNIST (ERA_CNN_DATA), and an idle machine, but for
+operations, which are counted.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ def in_turn(contenders: dict[str, Contender], rounds: int) -> dict[str, Any]:
     return {
         name: {
             "images_per_second": round(statistics.median(values)),
+            "rounds": [round(value, 1) for value in values],
             "ratio": spread([own / other for own, other in zip(first, values, strict=True)]),
             "peak_bytes": contenders[name].close(),
         }
@@ -206,6 +208,13 @@ def busy(rounds: int) -> dict[str, Any]:
     found = {way: {state: spread(values) for state, values in both.items()} for way, both in speeds.items()}
     print(json.dumps(found), flush=True)
     return found
+
+
+def operations(rounds: int) -> dict[str, Any]:
+    """How many operators of PyTorch a step of Model-4 calls."""
+    from benchmarks.operations import operations as counted  # imports torch
+
+    return counted()
 
 
 def augmentation(rounds: int) -> dict[str, Any]:
@@ -336,12 +345,17 @@ PARTS = {
     "augmentation": augmentation,
     "large": large,
     "sweeps": sweeps,
+    "operations": operations,
     "seeds": seeds,
 }
 
 
-WITHOUT_LIGHTNING = {"busy", "augmentation", "large", "sweeps", "seeds"}
+WITHOUT_LIGHTNING = {"busy", "augmentation", "large", "sweeps", "operations", "seeds"}
 """The parts that do without it."""
+
+
+COUNTED = {"operations"}
+"""The parts that measure nothing, so that neither rounds nor other processes matter."""
 
 
 def main() -> None:
@@ -360,9 +374,9 @@ def main() -> None:
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     where = machine()  # asked before anything is written: the figures themselves do not make the code dirty
     for part in parts:
-        others = busy_share()
-        print(f"{part}: others keep {others:.0%} of the processors busy", flush=True)
-        record[part] = {"rounds": args.rounds, "busy": others, "found": PARTS[part](args.rounds), **where}
+        measured = {} if part in COUNTED else {"rounds": args.rounds, "busy": busy_share()}
+        print(part, measured, flush=True)
+        record[part] = {**measured, "found": PARTS[part](args.rounds), **where}
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     write_pages(record, ROOT)
 

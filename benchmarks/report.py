@@ -31,8 +31,8 @@ round: median (least to most). A round is 50 steps (8 for CIFAR-10), training al
 - **convolutions alone** (`floor.py`): forward and backward, in the faster of the two memory layouts, nothing else.
 
 `cifar10_dilated` trains on noise of CIFAR-10's shape, for all of them; the plain loop and Lightning with torchvision's
-flip, affine and erasing. A dash stands for a figure that is refused: its rounds are more than half of their median
-apart, because the machine was busy.
+flip, affine and erasing. A figure is *refused* if its rounds are more than half of their median apart, because the
+machine was busy.
 """
 
 WIDTH = 125
@@ -69,6 +69,8 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
 
 
 def _origin(part: dict[str, Any]) -> str:
+    if "rounds" not in part:
+        return f"Code `{part['code']}`, {part['machine']}."
     busy = f"; others used {part['busy']:.0%} of the processors when it began" if "busy" in part else ""
     return f"{part['rounds']} rounds, code `{part['code']}`, {part['machine']}{busy}."
 
@@ -77,11 +79,36 @@ def _ratio(values: list[float]) -> str:
     return _figure(values, ".2f")
 
 
+REFUSED = "refused"
+
+
 def _figure(values: list[float], style: str) -> str:
-    """Median, least and most; no median if they are too far apart."""
+    """Median, least and most; nothing of them if they are too far apart."""
     median, least, most = values
-    shown = f"{median:{style}}" if most - least <= DISAGREE * median else "–"
-    return f"{shown} ({least:{style}} to {most:{style}})"
+    return f"{median:{style}} ({least:{style}} to {most:{style}})" if _agree(values) else REFUSED
+
+
+def _agree(values: list[float]) -> bool:
+    median, least, most = values
+    return most - least <= DISAGREE * median
+
+
+def _images(values: dict[str, Any]) -> str:
+    """Images a second; nothing where the ratio of the same rounds is refused."""
+    return f"{values['images_per_second']:,}" if _agree(values["ratio"]) else REFUSED
+
+
+def _beside_plain(name: str, contenders: dict[str, Any]) -> str:
+    """How many times as fast as the plain loop a contender is; older records lack its rounds, but for era_cnn's."""
+    plain, own = contenders["plain"], contenders[name]
+    if name == "era_cnn":
+        return _ratio(plain["ratio"])
+    if "rounds" in own:
+        values = [one / other for one, other in zip(own["rounds"], plain["rounds"], strict=True)]
+        return _ratio([statistics.median(values), min(values), max(values)])
+    return (
+        f"≈ {plain['ratio'][0] / own['ratio'][0]:.2f}" if _agree(plain["ratio"]) and _agree(own["ratio"]) else REFUSED
+    )
 
 
 def _table(head: str, rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
@@ -95,14 +122,17 @@ def _table(head: str, rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
 
 def _speed(found: dict[str, Any]) -> Iterator[str]:
     yield "## A training step"
+    yield ""
+    yield "*Plain loop ×*: how many times as fast as the plain loop; ≈: a quotient of medians, without a range."
     yield from _table(
-        "model | contender | images a second | era_cnn is … times as fast | peak resident memory",
+        "model | contender | images a second | era_cnn is … times as fast | plain loop × | peak resident memory",
         (
             (
                 f"`{model}`",
                 CONTENDERS[name],
-                f"{values['images_per_second']:,}",
+                _images(values),
                 "" if name == "era_cnn" else _ratio(values["ratio"]),
+                "" if name == "plain" else _beside_plain(name, contenders),
                 "" if name == "floor" else f"{values['peak_bytes'] / 2**20:,.0f} MiB",
             )
             for model, contenders in found.items()
@@ -118,8 +148,8 @@ def _growth(found: dict[str, Any]) -> Iterator[str]:
         (
             (
                 case,
-                f"{contenders['era_cnn']['images_per_second']:,}",
-                f"{contenders['plain']['images_per_second']:,}",
+                _images(contenders["era_cnn"]),
+                _images(contenders["plain"]),
                 _ratio(contenders["plain"]["ratio"]),
                 _ratio(contenders["floor"]["ratio"]),
             )
@@ -134,7 +164,7 @@ def _crowd(found: dict[str, Any]) -> Iterator[str]:
     yield "Model-3, images a second of all runs together."
     yield from _table(
         "runs | images a second | of the first row",
-        ((case, f"{values['images_per_second']:,}", _ratio(values["ratio"])) for case, values in found.items()),
+        ((case, _images(values), _ratio(values["ratio"])) for case, values in found.items()),
     )
 
 
@@ -157,11 +187,12 @@ def _start(found: dict[str, Any]) -> Iterator[str]:
         "command | seconds", ((f"`{command}`", _ratio(values)) for command, values in found["seconds"].items())
     )
     mebibytes = found["peak_bytes_of_a_run"] / 2**20
-    seconds, shares = found["evaluation"]["seconds"], found["evaluation"]["share_of_an_epoch"]
+    seconds = found["evaluation"]["seconds"]
+    shares = [100 * share for share in found["evaluation"]["share_of_an_epoch"]]
     yield ""
     yield f"A run of Model-3 on MNIST held {mebibytes:,.0f} MiB at most, evaluations included."
-    yield f"To evaluate the 10,000 test images took {_ratio(seconds)} seconds, which is"
-    yield f"{', '.join(f'{100 * share:.1f}' for share in shares)}% (median, least, most) of an epoch of training."
+    yield f"Seconds to evaluate the 10,000 test images: {_ratio(seconds)};"
+    yield f"as a percentage of an epoch of training: {_figure(shares, '.1f')}."
 
 
 AUGMENTATION = {
@@ -175,13 +206,13 @@ def _augmentation(found: dict[str, Any]) -> Iterator[str]:
     share = [100 * value for value in found["pipeline"]["ratio"]]
     yield "## Augmentation"
     yield ""
-    yield "Flip, crop, shift-scale-rotate and cutout of images of CIFAR's shape, in batches of 128. They take"
-    yield f"{_ratio(share)}% of the time of a training step of a network of just under 200,000 parameters."
+    yield "Flip, crop, shift-scale-rotate and cutout of images of CIFAR's shape, in batches of 128. Their share of the"
+    yield f"time of a training step of a network of just under 200,000 parameters, in percent: {_ratio(share)}."
     yield "Normalised batches, beside torchvision's transforms of Pillow images in a `DataLoader`:"
     yield from _table(
         "batches from | images a second | era_cnn is … times as fast",
         (
-            (name, f"{found[key]['images_per_second']:,}", "" if key == "batches" else _ratio(found[key]["ratio"]))
+            (name, _images(found[key]), "" if key == "batches" else _ratio(found[key]["ratio"]))
             for key, name in AUGMENTATION.items()
         ),
     )
@@ -204,6 +235,25 @@ def _large(found: dict[str, Any]) -> Iterator[str]:
     )
     yield ""
     yield f"Mapped ones are {_ratio(found['ratio'])} times as fast."
+
+
+def _operations(found: dict[str, Any]) -> Iterator[str]:
+    yield "## Operations of a step"
+    yield ""
+    yield "Calls of PyTorch's operators in a step of Model-4 (64 images; sixteen steps less eight), those within others"
+    yield "included: to load and augment its images, and to train on them. What is fused is no operator."
+    yield from _table(
+        "contender | loading | training | called most often in training",
+        (
+            (
+                CONTENDERS[name],
+                f"{values['loading']:,}",
+                f"{values['training']:,}",
+                ", ".join(f"{operator.removeprefix('aten::')} {count}" for operator, count in values["most"].items()),
+            )
+            for name, values in found.items()
+        ),
+    )
 
 
 def _seeds(found: dict[str, Any]) -> Iterator[str]:
@@ -242,6 +292,7 @@ SECTIONS = {
     "augmentation": _augmentation,
     "large": _large,
     "sweeps": _sweeps,
+    "operations": _operations,
     "seeds": _seeds,
 }
 
@@ -251,13 +302,13 @@ def _steps(record: dict[str, Any]) -> str:
     speed, large = record["speed"], record["large"]["found"]
     machine, of_large = (record[part]["machine"].split(", Python")[0] for part in ("speed", "large"))
     found = {model: speed["found"][model] for model in REFERENCES}
-    floor = [100 * values["floor"]["ratio"][0] for values in found.values()]
+    floor = [values["floor"]["ratio"] for values in found.values()]
     own, held = (large["anonymous_bytes"][way] / 2**20 for way in ("mapped", "memory"))
-    times = _listed(values["plain"]["ratio"][0] for values in found.values())
+    times = _listed(values["plain"]["ratio"] for values in found.values())
     return (
         f"On {machine}, Model-2, 3 and 4 are {times} times as fast as the plain loop (medians of {speed['rounds']} "
-        f"rounds), and convolutions are {min(floor):.0f} to {max(floor):.0f}% of that time. "
-        f"On {of_large}, a folder of 200,000 JPEG files of 64×64 pixels trains at {large['ratio'][0]:.2f} times "
+        f"rounds), and convolutions are {_between(floor, '.0%')} of that time. "
+        f"On {of_large}, a folder of 200,000 JPEG files of 64×64 pixels trains at {_median(large['ratio'])} times "
         f"the speed of the same images held in memory, with {own:,.0f} MiB of memory of its own instead of {held:,.0f}."
     )
 
@@ -265,21 +316,24 @@ def _steps(record: dict[str, Any]) -> str:
 def _compiler(record: dict[str, Any]) -> str:
     """How much faster a compiled step is."""
     speed = record["speed"]
-    times = {model: 1 / contenders["compiled"]["ratio"][0] for model, contenders in speed["found"].items()}
-    references = [times[model] for model in REFERENCES]
+    times = {
+        model: [1 / contenders["compiled"]["ratio"][place] for place in (0, 2, 1)]
+        for model, contenders in speed["found"].items()
+    }
+    references = _between([times[model] for model in REFERENCES], ".2f")
     machine = speed["machine"].split(", Python")[0]
     return (
-        f"On {machine}, compiled steps are {min(references):.2f} to {max(references):.2f} times as fast as the default "
-        f"for the reference networks, and {times['cifar10_dilated']:.2f} times for `cifar10_dilated`."
+        f"On {machine}, compiled steps are {references} times as fast as the default "
+        f"for the reference networks, and {_median(times['cifar10_dilated'])} times for `cifar10_dilated`."
     )
 
 
 def _threads(record: dict[str, Any]) -> str:
     """What several jobs at once gain."""
-    gain = record["sweeps"]["found"]["local beside basic, 1 thread a job"][0]
+    gain = _median(record["sweeps"]["found"]["local beside basic, 1 thread a job"])
     return (
         "With `local`, `threads=1` gives the most images per second: two runs of Model-4 on two cores are "
-        f"{gain:.2f} times as fast at once, with a thread each, as one after another. "
+        f"{gain} times as fast at once, with a thread each, as one after another. "
         "`threads=1` gives other bits than `threads=2`."
     )
 
@@ -287,9 +341,21 @@ def _threads(record: dict[str, Any]) -> str:
 REFERENCES = ("model_2", "model_3", "model_4")
 
 
-def _listed(ratios: Iterable[float]) -> str:
-    *most, last = (f"{ratio:.2f}" for ratio in ratios)
+def _listed(ratios: Iterable[list[float]]) -> str:
+    *most, last = map(_median, ratios)
     return f"{', '.join(most)} and {last}"
+
+
+def _median(values: list[float], style: str = ".2f") -> str:
+    return f"{values[0]:{style}}" if _agree(values) else f"({REFUSED})"
+
+
+def _between(figures: list[list[float]], style: str) -> str:
+    """The least and the most of several medians, of those that are not refused."""
+    medians = [values[0] for values in figures if _agree(values)]
+    if not medians:
+        return f"({REFUSED})"
+    return f"{min(medians):{style}} to {max(medians):{style}}".replace("% to", " to")
 
 
 QUOTES = {

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from era_cnn.errors import DataError
+from era_cnn.errors import DataError, EraCnnError
 
 SILENCE_SECONDS = 30.0
 """How long a server or a proxy may send nothing."""
@@ -56,15 +56,23 @@ PROGRESS_SECONDS = 5.0
 
 @contextmanager
 def one_at_a_time(
-    folder: Path, what: str, doing: str = "downloads", wait_seconds: float | None = None
-) -> Iterator[None]:
+    folder: Path,
+    what: str,
+    doing: str = "downloads",
+    wait_seconds: float | None = None,
+    *,
+    wanted: str = "The data",
+    error: type[EraCnnError] = DataError,
+) -> Iterator[bool]:
     """Waits while another process does the same in a folder, such as a download to it; it need not exist yet.
+
+    Yields whether nobody else does the same now, as far as the file system can tell.
 
     The lock is on the folder itself, or on the nearest parent that exists. So it leaves nothing behind, and no user
     locks out another. It only saves double work, since files are replaced as a whole: some file systems have no locks.
 
     Raises:
-        DataError: If the other process does not end.
+        EraCnnError: If the other process does not end; an `error`, which says that `wanted` is not there.
         OSError: If nothing can be written there.
     """
     place = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
@@ -74,24 +82,30 @@ def one_at_a_time(
         raise PermissionError(errno.EACCES, "The folder can't be written to", str(place))
     descriptor = os.open(place, os.O_RDONLY)
     try:
-        _lock(descriptor, f"{doing} {what} to {folder}", WAIT_SECONDS if wait_seconds is None else wait_seconds)
-        yield
+        is_held = _lock(
+            descriptor,
+            f"{doing} {what} to {folder}",
+            WAIT_SECONDS if wait_seconds is None else wait_seconds,
+            wanted,
+            error,
+        )
+        yield is_held
     finally:
         os.close(descriptor)  # and with it the lock
 
 
-def _lock(descriptor: int, doing: str, wait_seconds: float) -> None:
+def _lock(descriptor: int, doing: str, wait_seconds: float, wanted: str, kind: type[EraCnnError]) -> bool:
     end, is_reported = time.monotonic() + wait_seconds, False
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
+            return True
         except BlockingIOError:
             if time.monotonic() > end:
                 got = f"another process that {doing}, after {wait_seconds:.0f} seconds"
-                raise DataError(f"The data must become available, got {got}. End it, or try again.") from None
+                raise kind(f"{wanted} must become available, got {got}. End it, or try again.") from None
         except OSError:  # the file system has no locks
-            return
+            return False
         if not is_reported:
             _report(f"Waiting for another process that {doing} (for at most {wait_seconds:.0f} seconds)")
             is_reported = True

@@ -69,6 +69,8 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
         "instruction set": ("machine", "cpu_capability"),
         "CUDA": ("machine", "cuda"),
         "compiler": ("machine", "compiler"),
+        "compiler command": ("machine", "compiler_command"),
+        "compiler flags": ("machine", "compiler_flags"),
         "Python": ("python",),
     }
     pairs = [(name, _at(before, path), _at(now, path)) for name, path in names.items()]
@@ -81,8 +83,17 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
     behind_code = list(names).index("code of era_cnn") + 1
     pairs[behind_code:behind_code] = [(f"plugin {name}", *both) for name, *both in _in_section("plugins", before, now)]
     for name, old, new in pairs:
+        if name in ("compiler command", "compiler flags") and None in (old, new):
+            continue  # earlier versions did not record them; whether there is a compiler is said above
+        if name == "compiler flags":
+            old, new = _only_in(old, new), _only_in(new, old)
         if not (is_same_processor(old, new) if name == "processor" else old == new):
             yield f"{name} {_shortened(old)} → {_shortened(new)}"
+
+
+def _only_in(one: object, other: object) -> str:
+    """The words of a string that another one lacks."""
+    return " ".join(word for word in str(one).split() if word not in str(other).split()) or "none"
 
 
 def _in_section(section: str, before: dict[str, Any], now: dict[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
+import shlex
 import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 from era_cnn.data.batches import TrainingBatches
-from era_cnn.data.download import one_at_a_time
+from era_cnn.data.download import one_at_a_time, store
 from era_cnn.errors import ConfigError, StorageError, problem, shortened
 from era_cnn.paths import cache_dir
 from era_cnn.processor import processor_features
@@ -43,74 +45,138 @@ def compile_training(objective: Objective, train: TrainingBatches) -> float:
 
     Raises:
         ConfigError: If the network can't be compiled, such as one with a block of a plugin that looks at its values.
-        StorageError: If the cache can't be written to.
+        StorageError: If the cache can't be written to, or another process does not leave it.
     """
     batch = next(train.epoch(1))
-    with _place(batch.images.device), _quiet():
-        import torch._dynamo  # takes a second, and chooses a place unless there is one
+    with _place(batch.images.device):
+        import torch._dynamo  # takes a second
         from torch._dynamo.exc import TorchDynamoException
 
         torch._dynamo.reset()  # it remembers the networks of earlier runs in this process, and gives up after eight
         try:
             return compile_pass(objective, batch)
         except TorchDynamoException as error:
-            check_compiler(
-                batch.images.device
-            )  # a run that goes on, or is replayed, was checked long ago, or elsewhere
+            # Whether code can be compiled and kept was checked at the start; a resumed run may have started elsewhere.
+            check_compiler(batch.images.device)
             rule = "be false for a network that PyTorch's compiler refuses"
             lines = [line for line in str(error).strip().splitlines() if not line.endswith("raised:")]
             reason = f"true and: {shortened((lines or [type(error).__name__])[0], 200)}"
             raise ConfigError([f"trainer.compile must {rule}, got {reason}. Remove it."]) from error
+        except OSError as error:
+            raise _unusable(os.environ[PLACE], error) from error
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Within the context, the compiler's modules keep their own warnings to themselves."""
+def _place(device: torch.device, what: str = "networks") -> Iterator[None]:
+    """Within the context, the compiler keeps its results in a folder for this machine and these versions.
+
+    The folder is locked, so that other processes wait.
+    """
+    base = _base()
+    with _keeping_in(base):
+        folder = base / _key(device) / what
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = one_at_a_time(
+                folder, "a network", "compiles", WAIT_SECONDS, wanted="Compiled code", error=StorageError
+            )
+            stack.enter_context(_intact(folder, is_alone=stack.enter_context(lock)))
+        except OSError as error:
+            raise _unusable(folder, error) from error
+        with _keeping_in(folder):
+            yield
+
+
+def _base() -> Path:
+    """The folder of all compiled code: in the one that the user chose, or in the user's cache.
+
+    PyTorch sets its own default, in passing, whenever it looks for one: that is no choice. It looks for one as soon as
+    its compiler is imported, which fails if the folder can't be used.
+
+    Raises:
+        StorageError: If nothing can be written there.
+    """
+    if chosen := os.environ.get(PLACE):
+        folder = _usable(Path(chosen).absolute())
+        with _keeping_in(folder):
+            from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+        if chosen != default_cache_dir():
+            return _usable(folder / "era_cnn")
+    return _usable(cache_dir() / "compiled")
+
+
+def _usable(folder: Path) -> Path:
+    """The folder, which is created."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(2**20))
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    return folder
+
+
+def _unusable(folder: str | Path, error: OSError) -> StorageError:
+    rule = "must be a folder that can be written to, since compiled code is kept there"
+    return StorageError(
+        f"{folder} {rule}, got: {error.strerror or error}. Set {PLACE} to another one, or free some space."
+    )
+
+
+@contextmanager
+def _keeping_in(folder: Path) -> Iterator[None]:
+    """Within the context, the compiler keeps what it writes in a folder, and its own warnings to itself."""
     logger = logging.getLogger("torch.utils.cpp_extension")  # it misses a GPU that nobody asked for
-    before = logger.level
+    level, place = logger.level, os.environ.get(PLACE)
     logger.setLevel(logging.ERROR)
+    os.environ[PLACE] = str(folder)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(before)
+        logger.setLevel(level)
+        os.environ.pop(PLACE, None)
+        if place is not None:
+            os.environ[PLACE] = place
 
 
 @contextmanager
-def _place(device: torch.device) -> Iterator[None]:
-    """Within the context, the compiler keeps its results in a folder for this machine and these versions.
+def _intact(folder: Path, *, is_alone: bool) -> Iterator[None]:
+    """Removes damaged files from a folder of compiled code, and what an interrupted process has left half-written.
 
-    The folder is locked, so that other processes wait.
+    PyTorch loads whatever has the right name: a library that is cut short ends the process with a bus error. Within
+    the context, what was removed is compiled again.
     """
-    chosen = _chosen_place()
-    folder = Path(chosen) if chosen else cache_dir() / "compiled" / _key(device)
-    with ExitStack() as lock:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock.enter_context(one_at_a_time(folder, "a network", "compiles", WAIT_SECONDS))
-        except OSError as error:
-            raise StorageError.of(folder, error) from error
-        os.environ[PLACE] = str(folder)
-        try:
-            yield
-        finally:
-            if chosen is None:
-                os.environ.pop(PLACE, None)
+    listed = folder / "sha256.json"
+    try:
+        known = json.loads(listed.read_bytes())
+    except (OSError, ValueError):
+        known = {}
+    for name, sha256 in _digests(folder).items():
+        unlisted = None if is_alone else sha256  # without a lock, another process may be about to write it
+        if known.get(name, unlisted) != sha256:
+            (folder / name).unlink(missing_ok=True)
+    yield
+    with suppress(OSError):  # then all is compiled again
+        store(listed, json.dumps(_digests(folder)).encode())
 
 
-def _chosen_place() -> str | None:
-    """The place that the user chose, if any: PyTorch sets its own default, in passing, whenever it looks for one."""
-    with _quiet():
-        from torch._inductor.runtime.cache_dir_utils import default_cache_dir
-
-    place = os.environ.get(PLACE)
-    return None if place == default_cache_dir() else place
+def _digests(folder: Path) -> dict[str, str]:
+    """The digest of each file of the compiler's, by its path within the folder."""
+    found = {}
+    for path in folder.glob("*/**/*"):
+        with suppress(IsADirectoryError, FileNotFoundError):  # another process has removed it
+            found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
 
 
 def _key(device: torch.device) -> str:
     """A digest of what decides the compiled code and is not in the network."""
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else " ".join(processor_features())
+    with suppress(*_NO_COMPILER):  # then there is nothing to compile
+        where += "\n".join(_compiler())
     text = "\n".join([torch.__version__, str(torch.get_num_threads()), where])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -126,28 +192,46 @@ def check_compiler(device: torch.device) -> None:
         raise ConfigError([f"trainer.compile must {rule}. Install one, such as g++, or set trainer.compile=false."])
 
 
-def compiler_version() -> str:
-    """The C++ compiler and the instructions that it may use, such as `g++ 12.2.0, avx512`."""
-    with _quiet():
-        from torch._inductor.cpp_builder import get_cpp_compiler
+def toolchain(device: torch.device) -> dict[str, str]:
+    """What decides the code that the compiler makes of a network, under the names that provenance.json has for it.
+
+    Such as `g++ 12.2.0, avx512`, with the instructions that may be used; `g++`; `-O3 -mavx512f`.
+    """
+    with _place(device, "instructions"):  # others need not wait for those that compile networks
+        from torch._inductor.cpp_builder import CppTorchDeviceOptions
         from torch._inductor.cpu_vec_isa import pick_vec_isa
 
-        words, instructions = [get_cpp_compiler(), "--version"], pick_vec_isa()
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)
-    return f"{done.stdout.splitlines()[0]}, {instructions}"
+        command, version = _compiler()
+        instructions = pick_vec_isa()
+        options = CppTorchDeviceOptions(vec_isa=instructions, device_type="cpu")
+    words = [*(f"-{flag}" for flag in options.get_cflags()), *options.get_passthrough_args()]
+    flags = " ".join(filter(None, words))
+    return {"compiler": f"{version}, {instructions}", "compiler_command": command, "compiler_flags": flags}
+
+
+def _compiler() -> tuple[str, str]:
+    """The command of the C++ compiler, such as `ccache g++`, and its version."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    command = get_cpp_compiler()
+    done = subprocess.run([*shlex.split(command), "--version"], capture_output=True, text=True, timeout=60, check=True)
+    return command, done.stdout.splitlines()[0]
+
+
+_NO_COMPILER = (OSError, RuntimeError, subprocess.SubprocessError)
+"""What is raised where there is none."""
 
 
 def _complaint() -> str:
     """Why no program can be built, or nothing."""
-    with _quiet():
+    with tempfile.TemporaryDirectory() as folder, _keeping_in(_base()):
         from torch._inductor.cpp_builder import get_cpp_compiler
 
-    with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "sample.cpp")
-        source.write_text(_SAMPLE, encoding="utf-8")
         try:
-            words = [get_cpp_compiler(), "-fopenmp", str(source), "-o", str(source.with_suffix(""))]
+            source.write_text(_SAMPLE, encoding="utf-8")
+            words = [*shlex.split(get_cpp_compiler()), "-fopenmp", str(source), "-o", str(source.with_suffix(""))]
             done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
-        except (OSError, subprocess.TimeoutExpired, RuntimeError) as error:
+        except _NO_COMPILER as error:
             return f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
         return (done.stderr.strip().splitlines() or ["an error"])[0][:200] if done.returncode else ""

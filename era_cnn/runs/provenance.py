@@ -19,7 +19,7 @@ from era_cnn.folders.storage import files_sha256
 from era_cnn.processor import processor_name
 from era_cnn.runs.checkout import read_checkout
 from era_cnn.runs.collector import Collector, NotCollectedError
-from era_cnn.runs.compiler import compiler_version
+from era_cnn.runs.compiler import toolchain
 
 PACKAGE_DIR = Path(era_cnn.__file__).parent
 
@@ -73,7 +73,9 @@ def collect(config: RunConfig, device: torch.device) -> dict[str, Any]:
             "threads": config.threads,
             "device": _device_name(device),
             "cuda": torch.version.cuda if device.type == "cuda" else None,
-            "compiler": collector.get("compiler", compiler_version) if config.trainer.compile else None,
+            **(
+                (collector.get("compiler", toolchain, device) if config.trainer.compile else None) or {"compiler": None}
+            ),
         },
         "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         "not_collected": collector.missing,

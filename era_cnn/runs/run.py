@@ -104,7 +104,9 @@ def run(
         if config.trainer.ema_decay is not None:
             announce_average(console, config.trainer.ema_decay, config.trainer.epochs_to_run * len(parts.train))
         if config.trainer.compile:
-            console.say(f"Compiled the training step in {compile_training(parts.objective, parts.train):.0f} seconds")
+            with stop.at_once():
+                seconds = compile_training(parts.objective, parts.train)
+            console.say(f"Compiled the training step in {seconds:.0f} seconds")
         if initial is not None:
             console.say(f"Weights of {shown(Path(str(config.init_from)))}: {fit_of(parts.state.network, initial)}")
         collected = provenance.collect(config, device)

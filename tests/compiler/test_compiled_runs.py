@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,14 +24,16 @@ from era_cnn.models.build import build_from_config, build_network
 from era_cnn.models.layers import hand_out
 from era_cnn.paths import cache_dir
 from era_cnn.randomness import Stream
-from era_cnn.runs.compiler import PLACE, _place, compile_training
+from era_cnn.runs.compiler import PLACE, _intact, _place, check_compiler, compile_training
 from era_cnn.runs.process import set_up
 from era_cnn.runs.stopping import Interrupted
+from era_cnn.signals import exit_code_of
 from era_cnn.training.compiled import CompiledPass
 from era_cnn.training.objective import Objective
 from tests.conftest import config_of
-from tests.helpers import GREY
+from tests.helpers import GREY, unprivileged
 from tests.portability.trainings import EVERY_BLOCK
+from tests.process import Command
 from tests.runs.test_resume import SMALL, StopAt, assert_same, carry_on
 
 pytestmark = pytest.mark.process
@@ -140,12 +145,107 @@ def test_a_network_that_cannot_be_compiled_is_refused_in_one_message() -> None:
         compile_training(Objective(network, forward=CompiledPass(network, 8)), OneBatch())
 
 
-def test_a_cache_that_cannot_be_written_to_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["/dev/null", "file/cache", "closed", "closed/new"])
+def test_a_cache_that_cannot_be_written_to_is_named(
+    place: str, command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Before anything else is done, and when a run that began elsewhere goes on."""
     (tmp_path / "file").touch()
-    monkeypatch.setenv(PLACE, str(tmp_path / "file" / "cache"))
+    (tmp_path / "closed").mkdir(mode=0o555)
+    monkeypatch.setenv(PLACE, place)
+    said = rf"{tmp_path / place} must be a folder that can be written to, .*, got: .+\. Set {PLACE} to another one, or"
     network = Looking()
-    with pytest.raises(StorageError, match="file/cache must be written, got: Not a directory"):
-        compile_training(Objective(network, forward=CompiledPass(network, 8)), OneBatch())
+    with unprivileged(tmp_path):
+        code, out, err = command(*SMALL, *TINY)
+        with pytest.raises(StorageError, match=said):
+            compile_training(Objective(network, forward=CompiledPass(network, 8)), OneBatch())
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert re.match(said, err)
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_the_user_s_own_cache_is_named_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "era_cnn").touch()
+    monkeypatch.delenv(PLACE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(StorageError, match="era_cnn/compiled must be a folder .* Not a directory"):
+        check_compiler(CPU)
+    assert PLACE not in os.environ
+
+
+def test_compiled_code_that_is_damaged_or_half_written_is_removed(tmp_path: Path) -> None:
+    def found() -> set[str]:
+        return {path.name for path in tmp_path.glob("*/**/*") if path.is_file()}
+
+    names = ("whole", "cut", "changed", "emptied")
+    with _intact(tmp_path, is_alone=True):
+        (tmp_path / "xy" / "z").mkdir(parents=True)
+        for name in names:
+            (tmp_path / "xy" / "z" / name).write_bytes(bytes(10_000))
+    (tmp_path / "xy" / "z" / "cut").write_bytes(bytes(5_000))
+    (tmp_path / "xy" / "z" / "changed").write_bytes(bytes(9_999) + b"1")
+    (tmp_path / "xy" / "z" / "emptied").write_bytes(b"")
+    with suppress(KeyboardInterrupt), _intact(tmp_path, is_alone=True):
+        assert found() == {"whole"}
+        (tmp_path / "xy" / "half-written").touch()
+        raise KeyboardInterrupt
+    with _intact(tmp_path, is_alone=False):
+        assert found() == {"whole", "half-written"}, "where there are no locks, another process may be writing it"
+        (tmp_path / "xy" / "half-written").unlink()
+        (tmp_path / "xy" / "new").touch()
+    with _intact(tmp_path, is_alone=True):
+        assert found() == {"whole", "new"}
+    (tmp_path / "sha256.json").write_text("{", encoding="utf-8")
+    with _intact(tmp_path, is_alone=True):
+        assert found() == set()
+
+
+def test_a_run_repairs_compiled_code_that_was_cut_short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Such as libraries, which would end it with a bus error; and compiles with words behind the compiler's name."""
+    monkeypatch.setenv(PLACE, str(tmp_path / "cache"))
+    monkeypatch.setenv("CXX", "g++ -O1")
+    for name in ("first", "second"):
+        process = Command(*SMALL, *TINY, f"hydra.run.dir={name}")
+        _, err = process.communicate()
+        assert (process.returncode, err) == (0, "")
+        libraries = list(tmp_path.glob("cache/era_cnn/*/networks/*/*.so"))
+        assert len(libraries) > 1
+        for path in tmp_path.glob("cache/era_cnn/*/networks/*/**/*"):
+            if path.is_file():
+                os.truncate(path, path.stat().st_size // 2)
+    one, other = (tmp_path / name / "fingerprints.jsonl" for name in ("first", "second"))
+    assert one.read_bytes() == other.read_bytes()
+    machine = json.loads((tmp_path / "first" / "provenance.json").read_text(encoding="utf-8"))["machine"]
+    assert machine["compiler_command"] == "g++ -O1"
+    assert "-march=native" in machine["compiler_flags"].split()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_wait_for_another_process_that_compiles(
+    number: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(PLACE, str(tmp_path))
+    with set_up(threads=1), _place(CPU):
+        monkeypatch.setenv(PLACE, str(tmp_path))
+        process = Command(*SMALL, *TINY, "hydra.run.dir=run")
+        while b"Waiting" not in os.pread(process._err.fileno(), 1_000, 0) and process.poll() is None:
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == exit_code_of(number)
+    assert re.fullmatch(
+        "Waiting for another process that compiles a network to .*\nInterrupted. To resume: era-cnn resume run\n", err
+    )
+
+
+def test_a_wait_that_is_in_vain_is_not_the_fault_of_the_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(PLACE, str(tmp_path))
+    monkeypatch.setattr("era_cnn.runs.compiler.WAIT_SECONDS", 0.0)
+    said = "Compiled code must become available, got another process that compiles a network to .* after 0 seconds"
+    with _place(CPU):
+        monkeypatch.setenv(PLACE, str(tmp_path))
+        with pytest.raises(StorageError, match=said), _place(CPU):
+            pass
 
 
 def not_found() -> str:
@@ -159,7 +259,7 @@ def test_the_place_that_pytorch_chooses_is_not_the_user_s(
     monkeypatch.setenv(PLACE, str(tmp_path) if is_own else default_cache_dir())
     with _place(CPU):
         place = Path(os.environ[PLACE])
-    assert place == tmp_path if is_own else place.is_relative_to(cache_dir())
+    assert place.is_relative_to(tmp_path / "era_cnn" if is_own else cache_dir())
 
 
 def test_a_compiler_that_is_gone_is_not_the_fault_of_the_network(

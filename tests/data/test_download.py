@@ -124,9 +124,11 @@ def test_a_file_system_without_locks_is_accepted(tmp_path: Path, monkeypatch: py
     def no_locks(descriptor: int, operation: int) -> None:
         raise OSError(9, "Bad file descriptor")
 
+    with one_at_a_time(tmp_path, "mnist") as is_alone:
+        assert is_alone
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    with one_at_a_time(tmp_path, "mnist"):
-        pass
+    with one_at_a_time(tmp_path, "mnist") as is_alone:
+        assert not is_alone
 
 
 def test_a_user_does_not_lock_out_another(tmp_path: Path) -> None:

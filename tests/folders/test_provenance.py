@@ -90,6 +90,20 @@ def test_what_the_version_before_did_not_record_is_no_difference() -> None:
     assert list(differences(before, changed("plugins", "block.squeeze"))) == []
 
 
+@pytest.mark.parametrize(
+    ("key", "now", "said"),
+    [
+        ("compiler_command", "ccache g++", ["compiler command g++ → ccache g++"]),
+        ("compiler_flags", "-O1 -g", ["compiler flags -O2 → -O1"]),
+        ("compiler_flags", 7, ["compiler flags -O2 -g → 7"]),
+        ("compiler_flags", None, []),  # an earlier version
+    ],
+)
+def test_only_the_flags_of_the_compiler_that_differ_are_named(key: str, now: object, said: list[str]) -> None:
+    machine = {**ORIGIN["machine"], "compiler_command": "g++", "compiler_flags": "-O2 -g"}
+    assert list(differences({**ORIGIN, "machine": machine}, {**ORIGIN, "machine": {**machine, key: now}})) == said
+
+
 @pytest.mark.parametrize("machine", [{}, None, "x", []])
 def test_what_is_missing_or_damaged_is_said_as_none(machine: object) -> None:
     said = list(differences({**ORIGIN, "machine": machine}, ORIGIN))

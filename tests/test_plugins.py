@@ -219,3 +219,28 @@ def test_an_edit_within_a_second_is_not_hidden_by_bytecode(tmp_path: Path, monke
             assert float(value) == sys.modules["helper_of_scale"].SCALE
             plugins.forget(path)
     assert not (tmp_path / "__pycache__").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["describe", "model.layers.conv1.out_channels=17", "target.max_params=null"], 0),
+        (["list"], 0),
+        (["--cfg", "job"], 0),
+        ([*SMALL, "optimizer=lyon"], 2),
+    ],
+)
+def test_a_faulty_package_is_named_and_the_rest_works(words: list[str], code: int, command, install) -> None:
+    install("demo", {"blocks.squeeze": "demo_nowhere", "optimizer.lion": "demo_nowhere"})
+    install("demo2", {"optimizer.lion": "demo_other", "block.wide": "demo_other"})
+    got, _, err = command(*words)
+    first, *rest = err.splitlines()
+    assert (got, len(rest)) == (code, 1 if code else 0), err
+    assert first.startswith("The entry point blocks.squeeze of the package demo must be called KIND.NAME, ")
+    assert all("Did you mean lion?" in line for line in rest)
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--shell-completion", "install=bash"], ["-sc", "install=bash"]])
+def test_what_looks_at_no_plugin_says_nothing_of_them(words: list[str], command, install) -> None:
+    install("demo", {"blocks.squeeze": "demo_nowhere"})
+    assert command(*words)[2] == ""

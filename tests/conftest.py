@@ -29,7 +29,7 @@ from era_cnn.runs.checkout import read_checkout
 from era_cnn.runs.collector import Collector
 from era_cnn.runs.provenance import PACKAGE_DIR
 from era_cnn.use.catalogue import describe
-from tests.helpers import forget_entry_points
+from tests.helpers import forget_entry_points, nothing_stays_registered
 from tests.process import REPORTERS
 
 CONF_DIR = Path(__file__).parents[1] / "conf"
@@ -232,7 +232,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
 
 
 @pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Makes a distribution appear as installed: its modules, and its entry points by name."""
     site = tmp_path / "site"
     site.mkdir()
@@ -249,4 +249,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
             (site / f"{module}.py").write_text(text, encoding="utf-8")
         forget_entry_points()
 
-    return make
+    modules = set(sys.modules)
+    with nothing_stays_registered():
+        yield make
+    for name in sys.modules.keys() - modules:
+        if name.startswith("demo_"):
+            del sys.modules[name]

@@ -203,7 +203,24 @@ def test_groups_that_a_plugin_brings_are_found_from_anywhere(command, tmp_path: 
     write("elsewhere/brings_nothing.py", 'CONFIG_DIR = "nowhere"\n')
     code, _, err = command("--plugin", "elsewhere/brings_nothing.py", "models")
     assert code == 2
-    assert "CONFIG_DIR of a plugin must be a folder, got '" in err
+    assert f"In the plugin {tmp_path}/elsewhere/brings_nothing.py: CONFIG_DIR must be a folder, got '" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("CONFIG_DIR = 5", "CONFIG_DIR must be the path of a folder, got 5. "),
+        ("CONFIG_DIR = ['conf']", "CONFIG_DIR must be the path of a folder, got ['conf']. "),
+        ("CONFIG_DIR = ''", "CONFIG_DIR must be the path of a folder, got ''. "),
+        ("CONFIG_DIR = False", "CONFIG_DIR must be the path of a folder, got false. "),
+        ("@era_cnn.block\nclass X: ...", "era_cnn.block must be called with a name, as a string, got <class "),
+        ("@era_cnn.optimizer(5)\ndef f(): ...", "era_cnn.optimizer must be called with a name, as a string, got 5. "),
+    ],
+)
+def test_what_is_written_wrongly_in_a_file_is_named(text: str, message: str, command) -> None:
+    code, _, err = command("--plugin", write("shapes.py", f"import era_cnn\n{text}\n"), "describe")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"shapes.py: {message}" in err
 
 
 def test_an_edit_within_a_second_is_not_hidden_by_bytecode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,9 @@ class Registry(Mapping[str, E], Generic[E]):
             ConfigError: If the name is taken or invalid. In an interactive session, a class that is defined again
                 replaces the earlier one.
         """
+        if not isinstance(name, str):
+            advice = f'Write @era_cnn.{self.kind}("NAME").'
+            raise ConfigError([problem(f"era_cnn.{self.kind}", "be called with a name, as a string", name, advice)])
         if not re.fullmatch(plugins.NAME, name) or hasattr(BaseModel, name) or name == "chosen":
             rule = "be lower-case letters, digits and _, and no method of pydantic's"
             raise ConfigError([problem(f"The name of a {self.kind}", rule, name, "Rename it.")])

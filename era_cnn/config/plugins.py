@@ -66,11 +66,11 @@ def config_folders() -> list[str]:
     Raises:
         ConfigError: If a `CONFIG_DIR` is not a folder.
     """
-    folders = [plugin.config_dir for plugin in imported() if plugin.config_dir]
+    folders = {plugin.config_dir: plugin.name for plugin in imported() if plugin.config_dir}
     of_configs = [point for points in entry_points(CONFIG).values() for point in points]
-    for folder in folders:
+    for folder, name in folders.items():
         if not Path(folder).is_dir():
-            raise ConfigError([problem("CONFIG_DIR of a plugin", "be a folder", folder, "Create it.")])
+            raise ConfigError([f"In the plugin {name}: {problem('CONFIG_DIR', 'be a folder', folder, 'Create it.')}"])
     packages = sorted({point.value for point in of_configs if _is_importable(point)})
     return [*(f"file://{Path(folder).resolve()}" for folder in folders), *(f"pkg://{name}" for name in packages)]
 
@@ -244,6 +244,9 @@ def _note(name: str, module: ModuleType) -> None:
     for file in files:
         digest.update(f"{Path(file).name}\0".encode() + Path(file).read_bytes())
     folder = getattr(module, "CONFIG_DIR", None)
+    if folder is not None and not (isinstance(folder, str | Path) and str(folder)):
+        advice = 'Write CONFIG_DIR = "conf", relative to the file.'
+        raise ConfigError([problem("CONFIG_DIR", "be the path of a folder", folder, advice)])
     config_dir = str(Path(module.__file__ or "").parent / folder) if folder else None
     _imported[name] = Plugin(name, digest.hexdigest(), frozenset(files), config_dir)
 

@@ -482,6 +482,11 @@ def test_a_broken_file_is_named_and_the_others_are_listed(own: Path, command) ->
     assert (code, "mine" in out) == (2, True)
 
 
+def test_an_experiment_that_was_removed_is_no_file_that_is_wrong(own: Path, command) -> None:
+    err = refused(command, "~experiment", "seeed=1")
+    assert err == "seeed must be a key of the config, got 1. Did you mean seed?\n"
+
+
 def test_hidden_names_are_no_options_of_a_source(own: Path) -> None:
     write(own, "model/._mine.yaml", "x")
     write(own, "model/mine.yaml", TINY)

@@ -93,6 +93,23 @@ def left(tmp_path: Path) -> set[str]:
     return {path.name for path in tmp_path.iterdir()} - {"shapes.py", "scale.py", "helper_of_scale.py", "__pycache__"}
 
 
+@pytest.mark.parametrize("helper", ["helper_of_scale.py", "helper_of_scale/__init__.py"])
+def test_a_file_is_told_how_to_import_its_neighbour(helper: str, command, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "sub" / helper).parent.mkdir(parents=True)
+    write(f"sub/{helper}", "SCALE = 2.0\n")
+    words = ["--plugin", write("sub/scale.py", SCALE), "--cfg", "job", "-p", "seed"]
+    code, _, err = command(*words)
+    assert code == 2
+    advice = (
+        f"helper_of_scale is beside it, where Python does not search: set PYTHONPATH={tmp_path}/sub, or install it.\n"
+    )
+    assert err.endswith(f"got ModuleNotFoundError: No module named 'helper_of_scale'. {advice}")
+    monkeypatch.syspath_prepend(str(tmp_path / "sub"))
+    assert command(*words)[0] == 0
+    (plugin,) = plugins.imported()
+    assert str(tmp_path / "sub" / helper) in plugin.files
+
+
 def test_a_data_set_without_a_file_of_its_own_is_an_option_of_its_group(command) -> None:
     plugin = shapes()
     code, out, err = command("--plugin", plugin, "--cfg", "job", "-p", "data", "data=shapes")

@@ -90,6 +90,19 @@ def _reason(error: BaseException) -> str:
     return shortened(" ".join(f"{type(error).__name__}: {error}".split()), 400).rstrip(".")
 
 
+def _advice(name: str, error: BaseException) -> str:
+    """What to do about a plugin that can't be imported.
+
+    The folder of a file is not searched for what it imports, as it is for a script: a `random.py` in it would replace
+    the one of Python for the whole process.
+    """
+    missing = (getattr(error, "name", None) or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    folder = Path(name).parent
+    if missing and Path(name).is_absolute() and ((folder / f"{missing}.py").exists() or (folder / missing).is_dir()):
+        return f"{missing} is beside it, where Python does not search: set PYTHONPATH={folder}, or install it."
+    return "Fix it, or leave it out."
+
+
 def import_file(path: Path) -> None:
     """Imports a Python file, once.
 
@@ -226,7 +239,7 @@ def _importing(name: str, module: Callable[[], ModuleType], title: str | None = 
     except (Exception, SystemExit) as error:
         _forget_since(known)
         rule = f"The plugin {title or name} must be importable"
-        raise ConfigError([f"{rule}, got {_reason(error)}. Fix it, or leave it out."]) from error
+        raise ConfigError([f"{rule}, got {_reason(error)}. {_advice(name, error)}"]) from error
     finally:
         sys.dont_write_bytecode = before
 

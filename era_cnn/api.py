@@ -1,7 +1,9 @@
 """The Python API: what the commands do, for use in a notebook, a thread or a script.
 
 The functions restore whatever they change in the process: signal handlers, OmegaConf's resolvers, thread counts and
-random state.
+random state. What libraries set for the whole process when they are imported stays, since they rely on it later:
+scikit-learn, which `data=digits` imports, the environment variables KMP_DUPLICATE_LIB_OK and KMP_INIT_AT_FORK, and
+PyTorch's compiler TORCHINDUCTOR_CACHE_DIR.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
 
 from era_cnn.config.schema import RunConfig
 from era_cnn.errors import ConfigError, problem
@@ -63,10 +67,9 @@ def train(
         KeyboardInterrupt: If the run was interrupted. It was saved first; `resume` continues it.
     """
     if isinstance(config, RunConfig):
-        if config_dir is not None:
-            raise ConfigError([problem("config_dir", "go with overrides", str(config_dir), "Give it to compose.")])
+        _refuse_config_dir(config_dir)
         now = datetime.now()
-        settled, wanted = config, f"outputs/{now:%Y-%m-%d}/{now:%H-%M-%S}_{config.name}"
+        settled, wanted = _checked(config), f"outputs/{now:%Y-%m-%d}/{now:%H-%M-%S}_{config.name}"
         files: Callable[[Path], Mapping[str, str]] | None = None
         command = ["era_cnn.train"]
     else:
@@ -75,7 +78,8 @@ def train(
         words = _words(config, config_dir)
         planned = composition.plan_run(words, composition.compose(words))
         settled, wanted, files = planned.config, planned.folder, planned.hydra_files
-        command = ["era_cnn.train", *config]
+        command = ["era_cnn.train", *words.overrides]
+    place = wanted if folder is None else typed_path("folder", str(folder))
     _import_torch(portable=settled.portable)
     from era_cnn.runs.start import start
 
@@ -83,7 +87,7 @@ def train(
     claimed: list[Path] = []
     start(
         settled,
-        Path(typed_path("folder", str(folder)) if folder else wanted),
+        Path(place),
         command,
         hydra_files=files,
         listeners=listeners,
@@ -128,6 +132,7 @@ def find_lr(
     end: float = 10.0,
     steps: int = 200,
     seeds: int = 1,
+    config_dir: str | Path | None = None,
 ) -> LrTest:
     """Suggests a learning rate by a range test (Smith 2015, arXiv 1506.01186), as the command does.
 
@@ -137,6 +142,7 @@ def find_lr(
         end: The last one.
         steps: The updates of a test.
         seeds: The number of tests, with the seed of the config and those after it.
+        config_dir: A folder with your own config groups, for overrides.
 
     Returns:
         The outcome: its `suggestion` and `override` are None, with a `problem`, if there is nothing to suggest.
@@ -144,10 +150,15 @@ def find_lr(
     Raises:
         EraCnnError: If the config or the range is wrong, or the data is missing.
     """
-    from era_cnn.compose.composition import compose_lr_test
+    typed: list[str] = []
+    if isinstance(config, RunConfig):
+        _refuse_config_dir(config_dir)
+        recipe = _checked(config)
+    else:
+        from era_cnn.compose.composition import compose_lr_test
 
-    typed = [] if isinstance(config, RunConfig) else list(config)
-    recipe = config if isinstance(config, RunConfig) else compose_lr_test(_words(typed, None))
+        words = _words(config, config_dir)
+        recipe, typed = compose_lr_test(words), words.overrides
     _import_torch(portable=recipe.portable)
     from era_cnn.runs.find_lr import find_lr as find
 
@@ -215,6 +226,28 @@ def _import_torch(*, portable: bool | None = None) -> None:
         os.environ.pop("GOMP_SPINCOUNT", None)
 
 
+def _checked(config: RunConfig) -> RunConfig:
+    """The config, validated again: `model_copy(update=…)` validates nothing.
+
+    Raises:
+        ConfigError: If it is wrong; lists every problem.
+    """
+    from era_cnn.config.parsing import parse
+
+    return parse(_plain(config))
+
+
+def _plain(value: object) -> object:
+    """The values of a config, those of unknown keys among them, which `model_dump` leaves out."""
+    values = vars(value) if isinstance(value, BaseModel) else value
+    return {key: _plain(each) for key, each in values.items()} if isinstance(values, dict) else values
+
+
+def _refuse_config_dir(config_dir: str | Path | None) -> None:
+    if config_dir is not None:
+        raise ConfigError([problem("config_dir", "go with overrides", str(config_dir), "Give it to compose.")])
+
+
 def _check_listeners(listeners: Sequence[Listener]) -> None:
     from era_cnn.training.listeners import Listener
 
@@ -228,7 +261,8 @@ def _check_listeners(listeners: Sequence[Listener]) -> None:
 def _words(overrides: Sequence[str], config_dir: str | Path | None) -> Words:
     from era_cnn.compose.words import Words
 
-    if isinstance(overrides, str) or not all(isinstance(each, str) for each in overrides or ()):
+    are_listed = overrides is None or (isinstance(overrides, Sequence) and not isinstance(overrides, str))
+    if not are_listed or not all(isinstance(each, str) for each in overrides or ()):
         raise ConfigError([problem("overrides", "be a list of strings", overrides, "Put it into brackets.")])
     current_folder()  # fails at once if it was removed
     own_folder = None if config_dir is None else expanded(str(config_dir))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from era_cnn.errors import ClosedOutputError
+from era_cnn.output import complain
 from era_cnn.paths import current_folder
 from era_cnn.portable import TooLateError, are_made, start_again
 from era_cnn.terminal import Terminated, flushed, own_the_process, report
@@ -35,6 +36,9 @@ VERBS: dict[str, Callable[[Line], int]] = {
 QUESTIONS = {"models", "describe", "data", "list", "compare", "--help", "--version"}
 """The words that only ask: that their answer is not read to its end is no failure to speak of."""
 
+WITHOUT_PLUGINS = {"note", "new", "--version", "--shell-completion", "-sc"}
+"""The words that look at no installed plugin, or whose answer a shell reads."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `era-cnn` or `python -m era_cnn`; returns the exit code.
@@ -56,6 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             from era_cnn.config.choices import load_plugins  # and with it pydantic
 
             load_plugins(line.plugins)
+        if not {line.verb, *line.words} & WITHOUT_PLUGINS:
+            from era_cnn.config.plugins import faults
+
+            for fault in faults():
+                complain(fault)
         code = VERBS.get(line.verb, training.train)(line)
     except (KeyboardInterrupt, Terminated, Exception) as error:
         if argv is None and isinstance(error, TooLateError) and not are_made():  # a plugin has imported torch

@@ -5,6 +5,7 @@ Every message has one form: `<key> must <rule>, got <value>. <What to do.>`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 MAX_PROBLEMS = 20
@@ -22,7 +23,7 @@ class EraCnnError(ValueError):
 
     def __str__(self) -> str:
         """The message on one line, without terminal commands: it may quote text from outside."""
-        return harmless(super().__str__())
+        return harmless(_with_single_stops(super().__str__()))
 
 
 class ConfigError(EraCnnError):
@@ -37,7 +38,7 @@ class ConfigError(EraCnnError):
 
     def __str__(self) -> str:
         """A line for each problem, without terminal commands."""
-        lines = [harmless(shortened(each, MAX_LENGTH)) for each in self.problems[:MAX_PROBLEMS]]
+        lines = [harmless(shortened(_with_single_stops(each), MAX_LENGTH)) for each in self.problems[:MAX_PROBLEMS]]
         more = len(self.problems) - MAX_PROBLEMS
         return "\n".join([*lines, f"There are {more:,} more problems."] if more > 0 else lines)
 
@@ -118,6 +119,11 @@ def show(value: object) -> str:
     except ValueError:  # Python refuses to print integers with more than 4,300 digits
         text = "a number with thousands of digits"
     return shortened(text, 80)
+
+
+def _with_single_stops(text: str) -> str:
+    """The sentences without the full stop of what they quote, if that comes right before their own."""
+    return re.sub(r"(?<=[^\s.])\.\.(?= |$)", ".", text)
 
 
 def shortened(text: str, length: int) -> str:

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -19,6 +20,7 @@ from omegaconf import grammar_parser
 from era_cnn.cli import main
 from era_cnn.compose.composition import compose, validated
 from era_cnn.compose.words import Words
+from era_cnn.config import plugins
 from era_cnn.config.choices import REGISTRIES, is_own
 from era_cnn.config.schema import RunConfig
 from era_cnn.folders.storage import files_sha256
@@ -27,6 +29,7 @@ from era_cnn.runs.checkout import read_checkout
 from era_cnn.runs.collector import Collector
 from era_cnn.runs.provenance import PACKAGE_DIR
 from era_cnn.use.catalogue import describe
+from tests.helpers import forget_entry_points, nothing_stays_registered
 from tests.process import REPORTERS
 
 CONF_DIR = Path(__file__).parents[1] / "conf"
@@ -226,3 +229,29 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
         return code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Makes a distribution appear as installed: its modules, and its entry points by name."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def make(name: str, points: dict[str, str], **modules: str) -> None:
+        folder = site / f"{name}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
+        lines = [f"[{plugins.GROUP}]", *(f"{point} = {value}" for point, value in points.items())]
+        (folder / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        for module, text in modules.items():
+            (site / f"{module}.py").write_text(text, encoding="utf-8")
+        forget_entry_points()
+
+    modules = set(sys.modules)
+    with nothing_stays_registered():
+        yield make
+    for name in sys.modules.keys() - modules:
+        if name.startswith("demo_"):
+            del sys.modules[name]

@@ -89,7 +89,7 @@ def nothing_stays_registered() -> Iterator[None]:
     """Takes back what is registered or imported as a plugin within."""
     before = {kind: registry.imported() for kind, registry in REGISTRIES.items()}
     imported = dict(plugins._imported)
-    plugins._all_entry_points.cache_clear()
+    forget_entry_points()
     try:
         yield
     finally:
@@ -97,7 +97,13 @@ def nothing_stays_registered() -> Iterator[None]:
             registry.restore(before[kind])
         plugins._imported.clear()
         plugins._imported.update(imported)
-        plugins._all_entry_points.cache_clear()
+        forget_entry_points()
+
+
+def forget_entry_points() -> None:
+    """Lets the installed plugins be looked for again."""
+    plugins._all_entry_points.cache_clear()
+    plugins._is_importable.cache_clear()
 
 
 FOR_COLOUR = {"greyscale", "hue", "saturation"}

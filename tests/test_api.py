@@ -18,7 +18,9 @@ import torch
 from omegaconf import OmegaConf
 
 import era_cnn
+from era_cnn.api import _checked
 from era_cnn.config.parsing import parse
+from tests.conftest import config_of
 from tests.helpers import nothing_stays_registered
 
 SMALL = [
@@ -157,11 +159,70 @@ def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path) -> None:
         (["experiment=model_3"], {"config_dir": "nowhere"}, "config_dir must be a folder, got 'nowhere'"),
         ("experiment=model_3", {}, "overrides must be a list of strings"),
         ([1], {}, "overrides must be a list of strings"),
+        (5, {}, "overrides must be a list of strings, got 5"),
+        ({"seed": 1}, {}, "overrides must be a list of strings, got {'seed': 1}"),
     ],
 )
 def test_wrong_arguments_have_a_message(arguments: Any, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(era_cnn.ConfigError, match=message):
-        era_cnn.compose(arguments, **options)
+    for function in (era_cnn.compose, era_cnn.train, era_cnn.find_lr):
+        with pytest.raises(era_cnn.ConfigError, match=message):
+            function(arguments, **options)
+
+
+def wrong_changes() -> dict[str, Any]:
+    """What `model_copy` may do to a config, by what is wrong with it."""
+    trainer = era_cnn.compose(SMALL).trainer
+    return {
+        "type": {"seed": "x"},
+        "range": {"seed": -1},
+        "unknown": {"nope": 3},
+        "unknown within": {"trainer": trainer.model_copy(update={"nope": 3})},
+        "between keys": {"trainer": trainer.model_copy(update={"epochs": 200})},
+        "plain values": {"optimizer": {"name": "sgd", "lr": -1}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("type", "seed must be a whole number, got 'x'."),
+        ("range", "seed must be at least 0, got -1."),
+        ("unknown", r"nope must be a key of the config \(name, "),
+        ("unknown within", r"trainer\.nope must be a key of trainer \("),
+        ("between keys", r"trainer\.epochs must be at most 15, the target of model_4, got 200"),
+        ("plain values", r"optimizer\.lr must be greater than 0, got -1"),
+    ],
+)
+def test_a_config_that_was_changed_is_checked_before_anything_begins(change: str, message: str, tmp_path: Path) -> None:
+    config = era_cnn.compose(SMALL).model_copy(update=wrong_changes()[change])
+    for function in (era_cnn.train, era_cnn.find_lr):
+        with pytest.raises(era_cnn.ConfigError, match=f"^{message}"):
+            function(config)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["model_1", "model_4", "model_5", "cifar10_resnet9"])
+def test_a_checked_config_is_the_same_config(name: str) -> None:
+    config = config_of(f"experiment={name}")
+    checked = _checked(config)
+    assert (checked, checked.model_dump_json()) == (config, config.model_dump_json())
+
+
+@pytest.mark.parametrize("folder", ["", " "])
+def test_an_empty_folder_is_not_that_of_the_config(folder: str, tmp_path: Path) -> None:
+    with pytest.raises(era_cnn.ConfigError, match=f"^folder must be a path .*, got '{folder}'"):
+        era_cnn.train(SMALL, folder=folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_config_folder_goes_with_overrides(tmp_path: Path) -> None:
+    (tmp_path / "own" / "optimizer").mkdir(parents=True)
+    (tmp_path / "own" / "optimizer" / "mine.yaml").write_text("name: sgd\nlr: -3.0\n", encoding="utf-8")
+    for function in (era_cnn.train, era_cnn.find_lr):
+        with pytest.raises(era_cnn.ConfigError, match="config_dir must go with overrides, got 'own'"):
+            function(era_cnn.compose(SMALL), config_dir="own")
+        with pytest.raises(era_cnn.ConfigError, match=r"^optimizer\.lr must be greater than 0, got -3"):
+            function([*SMALL, "optimizer=mine"], config_dir="own")
 
 
 def test_listeners_are_checked_before_a_folder_is_made(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 from era_cnn import terminal
 from era_cnn.cli import VERBS
 from era_cnn.compose.complaints import COMMANDS
+from era_cnn.folders.run import RunFolder
 from era_cnn.runs.carry_out import find_lr_of
 from era_cnn.runs.listeners.console import Console
 from era_cnn.sweeps.sweep import Drive
@@ -234,15 +235,19 @@ def test_a_diverging_run_ends_with_code_1_and_no_traceback(command, tmp_path: Pa
 @pytest.mark.parametrize(
     ("command", "suggested"),
     [
-        (["era-cnn"], "era-cnn find-lr"),
-        (["era-cnn", "seed=1", "optimizer.lr=3", "hydra.run.dir=a b"], "era-cnn find-lr seed=1"),
-        (["era-cnn", "name=a b"], "era-cnn find-lr 'name=a b'"),
-        (["era-cnn", "resume", "outputs/a=b"], "era-cnn find-lr …"),
-        (["era-cnn", "-m", "seed=1,2"], "era-cnn find-lr …"),
+        (["era-cnn", "seed=1", "optimizer.lr=3"], "era-cnn find-lr seed=1 'name=a b'"),
+        (["era-cnn", "resume", "run", "--plugin=b.py"], "era-cnn find-lr --plugin=b.py seed=1 'name=a b'"),
+        (["era-cnn", "-cd", "own", "-m", "seed=1,2"], "era-cnn find-lr -cd own seed=1 'name=a b'"),
     ],
 )
-def test_a_diverged_run_suggests_the_test_of_its_own_config(command: list[str], suggested: str) -> None:
-    assert find_lr_of(command) == suggested
+def test_a_diverged_run_suggests_the_test_of_its_own_config(command, suggested: str, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    in_words = "era-cnn find-lr with the overrides of this run, or era_cnn.find_lr(config)"
+    assert find_lr_of(folder, command) == in_words
+    (tmp_path / ".hydra").mkdir()
+    recorded = "hydra: {job: {}, overrides: {task: [seed=1, optimizer.lr=3, 'name=a b']}}"
+    (tmp_path / ".hydra" / "hydra.yaml").write_text(recorded, encoding="utf-8")
+    assert find_lr_of(folder, command) == suggested
 
 
 def test_a_folder_with_any_name_will_do(command, tmp_path: Path) -> None:

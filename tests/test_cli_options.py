@@ -17,6 +17,7 @@ from era_cnn.sweeps.executor import Manner
 from era_cnn.sweeps.worker import do_job
 from era_cnn.verbs.line import read_line
 
+COMPLETED = Path(__file__).parent / "folders" / "schema_1" / "completed"
 SMALL = ["data=digits", "trainer=smoke", "threads=1", "trainer.limit_train_images=64", "trainer.limit_test_images=50"]
 
 
@@ -82,9 +83,47 @@ def test_a_folder_of_ones_own_counts_for_each_verb(command, own: Path, tmp_path:
     assert command("-cd", "own", "describe", "experiment=mine")[0] == 0
     assert command("data", "digits", "experiment=mine", "-cd", "own")[0] == 0
     assert command(*SMALL, "experiment=mine", "hydra.run.dir=run", "-cd", "own")[0] == 0
-    for verb in ("resume", "replay", "compare"):
-        assert command("-cd", "own", verb, "run")[0] == 0
+    assert command("-cd", "own", "eval", "run", "--data", "digits")[0] == 0
     assert json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))["experiment"] == "mine"
+
+
+TAKEN_BY = {
+    **dict.fromkeys(VERBS, ("--config-dir", "--plugin")),
+    **dict.fromkeys(("replay", "predict", "explain", "export", "report", "compare", "list"), ("--plugin",)),
+    **dict.fromkeys(("note", "new"), ()),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(("option", "value"), [("--config-dir", "own"), ("--plugin", "blocks.py")])
+def test_an_option_without_effect_is_refused_and_not_in_the_help(verb, option, value, own, command, capsys) -> None:
+    with pytest.raises(SystemExit):
+        command(verb, "--help")
+    takes = option in TAKEN_BY[verb]
+    assert (f"{option} " in capsys.readouterr().out) == takes
+    code, _, err = command(option, value, verb, "--nonsense")
+    assert code == 2
+    assert err.startswith(f"{option} must go with a command that ") == (not takes), err
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["resume", "run", "-cd", "own"], "--config-dir must go with a sweep, got a run, which has its config."),
+        (["eval", "run", "-cd", "own"], "--config-dir must go with --data, got none. Leave it out."),
+        (["data", "digits", "--verify"], "--verify must go with a folder of images, whose cache it checks, got 'digits'."),
+        (["compare", "run", "--format=csv", "--baseline=optimizer.lr=1"], "--baseline must go with a format that has "),
+        (["compare", "run", "--baseline", "seed=1"], "--baseline must choose one of the settings, got seed=1, which fits"),
+    ],
+)  # fmt: skip
+def test_an_option_that_has_no_effect_here_is_refused(typed: list[str], message: str, own: Path, command) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(COMPLETED.parent)
+        option = [str(own) if word == "own" else "completed" if word == "run" else word for word in typed]
+        code, _, err = command(*option)
+    assert code == 2
+    assert err.startswith(message)
+    assert err.count("\n") == 1
 
 
 @pytest.mark.slow

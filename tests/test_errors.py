@@ -28,6 +28,20 @@ def test_a_config_error_holds_every_problem() -> None:
     assert str(ConfigError(["a", "b"])) == "a\nb"
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("x must be y, got: It ends. with a stop.. Fix it.", "x must be y, got: It ends. with a stop. Fix it."),
+        ("x must be y, got it..", "x must be y, got it."),
+        ("x must be in .., got '..' and ../b and a...b, and so on... Fix it.", None),
+        ("cd .. goes up", None),
+    ],
+)
+def test_a_sentence_has_one_full_stop_whatever_it_quotes(said: str, shown: str | None) -> None:
+    for error in (ConfigError([said]), RunFolderError(said)):
+        assert str(error) == (shown or said)
+
+
 @pytest.mark.parametrize(("number", "text"), [(0, "0 epochs"), (1, "1 epoch"), (2, "2 epochs"), (7616, "7,616 epochs")])
 def test_an_amount_is_singular_or_plural(number: int, text: str) -> None:
     assert amount(number, "epoch") == text

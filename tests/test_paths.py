@@ -73,7 +73,7 @@ def test_every_path_of_a_run_may_begin_with_a_tilde(command, home: Path, tmp_pat
     assert code == 0, err
     assert {path.name for path in home.iterdir()} - {"__pycache__"} == {"own", "mine.py", "runs"}
     for verb in ("resume", "replay", "compare"):
-        assert command(verb, "~/runs/first", "--config-dir=~/own")[0] == 0
+        assert command(verb, "~/runs/first", "--plugin=~/mine.py")[0] == 0
     assert not list(tmp_path.glob("~*"))
 
 

@@ -93,6 +93,23 @@ def left(tmp_path: Path) -> set[str]:
     return {path.name for path in tmp_path.iterdir()} - {"shapes.py", "scale.py", "helper_of_scale.py", "__pycache__"}
 
 
+@pytest.mark.parametrize("helper", ["helper_of_scale.py", "helper_of_scale/__init__.py"])
+def test_a_file_is_told_how_to_import_its_neighbour(helper: str, command, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "sub" / helper).parent.mkdir(parents=True)
+    write(f"sub/{helper}", "SCALE = 2.0\n")
+    words = ["--plugin", write("sub/scale.py", SCALE), "--cfg", "job", "-p", "seed"]
+    code, _, err = command(*words)
+    assert code == 2
+    advice = (
+        f"helper_of_scale is beside it, where Python does not search: set PYTHONPATH={tmp_path}/sub, or install it.\n"
+    )
+    assert err.endswith(f"got ModuleNotFoundError: No module named 'helper_of_scale'. {advice}")
+    monkeypatch.syspath_prepend(str(tmp_path / "sub"))
+    assert command(*words)[0] == 0
+    (plugin,) = plugins.imported()
+    assert str(tmp_path / "sub" / helper) in plugin.files
+
+
 def test_a_data_set_without_a_file_of_its_own_is_an_option_of_its_group(command) -> None:
     plugin = shapes()
     code, out, err = command("--plugin", plugin, "--cfg", "job", "-p", "data", "data=shapes")
@@ -203,7 +220,24 @@ def test_groups_that_a_plugin_brings_are_found_from_anywhere(command, tmp_path: 
     write("elsewhere/brings_nothing.py", 'CONFIG_DIR = "nowhere"\n')
     code, _, err = command("--plugin", "elsewhere/brings_nothing.py", "models")
     assert code == 2
-    assert "CONFIG_DIR of a plugin must be a folder, got '" in err
+    assert f"In the plugin {tmp_path}/elsewhere/brings_nothing.py: CONFIG_DIR must be a folder, got '" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("CONFIG_DIR = 5", "CONFIG_DIR must be the path of a folder, got 5. "),
+        ("CONFIG_DIR = ['conf']", "CONFIG_DIR must be the path of a folder, got ['conf']. "),
+        ("CONFIG_DIR = ''", "CONFIG_DIR must be the path of a folder, got ''. "),
+        ("CONFIG_DIR = False", "CONFIG_DIR must be the path of a folder, got false. "),
+        ("@era_cnn.block\nclass X: ...", "era_cnn.block must be called with a name, as a string, got <class "),
+        ("@era_cnn.optimizer(5)\ndef f(): ...", "era_cnn.optimizer must be called with a name, as a string, got 5. "),
+    ],
+)
+def test_what_is_written_wrongly_in_a_file_is_named(text: str, message: str, command) -> None:
+    code, _, err = command("--plugin", write("shapes.py", f"import era_cnn\n{text}\n"), "describe")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"shapes.py: {message}" in err
 
 
 def test_an_edit_within_a_second_is_not_hidden_by_bytecode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,3 +253,28 @@ def test_an_edit_within_a_second_is_not_hidden_by_bytecode(tmp_path: Path, monke
             assert float(value) == sys.modules["helper_of_scale"].SCALE
             plugins.forget(path)
     assert not (tmp_path / "__pycache__").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["describe", "model.layers.conv1.out_channels=17", "target.max_params=null"], 0),
+        (["list"], 0),
+        (["--cfg", "job"], 0),
+        ([*SMALL, "optimizer=lyon"], 2),
+    ],
+)
+def test_a_faulty_package_is_named_and_the_rest_works(words: list[str], code: int, command, install) -> None:
+    install("demo", {"blocks.squeeze": "demo_nowhere", "optimizer.lion": "demo_nowhere"})
+    install("demo2", {"optimizer.lion": "demo_other", "block.wide": "demo_other"})
+    got, _, err = command(*words)
+    first, *rest = err.splitlines()
+    assert (got, len(rest)) == (code, 1 if code else 0), err
+    assert first.startswith("The entry point blocks.squeeze of the package demo must be called KIND.NAME, ")
+    assert all("Did you mean lion?" in line for line in rest)
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--shell-completion", "install=bash"], ["-sc", "install=bash"]])
+def test_what_looks_at_no_plugin_says_nothing_of_them(words: list[str], command, install) -> None:
+    install("demo", {"blocks.squeeze": "demo_nowhere"})
+    assert command(*words)[2] == ""

@@ -135,6 +135,7 @@ def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str
             yield from found
             if not found and not override.is_sweep_override():
                 sound.append(override.input_line or "")
+            if not (found or override.is_sweep_override() or override.is_delete()):
                 value = override.value()
                 chosen[override.key_or_group] = list(map(str, value)) if isinstance(value, list) else [str(value)]
         else:

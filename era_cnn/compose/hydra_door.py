@@ -58,6 +58,9 @@ from era_cnn.errors import ConfigError
 Composed = DictConfig
 """A composed config, including the `hydra` node, before it is typed."""
 
+PLUGIN = "plugin"
+"""What Hydra records as the provider of a plugin's configs."""
+
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 """The default values of `hydra.launcher._target_` and `hydra.sweeper._target_`."""
@@ -488,10 +491,25 @@ class _Repository(ConfigRepository):
         return super().get_group_options(group_name, results_filter) if self._can_be_found(group_name) else []
 
 
+FOUNDATIONS = {
+    "config": "Rename it, and add --config-name=NAME to begin with it.",
+    "hydra/config": "Rename or remove it.",
+    "hydra/launcher/basic": "Rename it, and choose it with hydra/launcher=NAME.",
+    "hydra/sweeper/basic": "Rename it, and choose it with hydra/sweeper=NAME.",
+}
+"""The configs that all others build on, with what to do with a user's own file that would take the place of one."""
+
+
 class PackagedFiles(ImportlibResourcesConfigSource):
     """Hydra's config source for a package. A process parses each file once: that takes a quarter of a composition."""
 
     _parsed: ClassVar[dict[tuple[object, ...], bytes]] = {}
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether there is such a file; that of a plugin can't replace one that all others build on."""
+        is_hidden = self.provider == PLUGIN and config_path.removesuffix(".yaml") in FOUNDATIONS
+        found: bool = not is_hidden and super().is_config(config_path)
+        return found
 
     def _read_config(self, res: Any) -> ConfigResult:
         if not isinstance(res, Path):  # within an archive
@@ -570,7 +588,7 @@ def search_path_of(package: str, own_folder: str | None, of_plugins: Sequence[st
     if own_folder is not None:
         search_path.prepend(provider="command-line", path=f"file://{own_folder}", anchor=anchor)
     for path in of_plugins:
-        search_path.prepend(provider="plugin", path=path, anchor=anchor)
+        search_path.prepend(provider=PLUGIN, path=path, anchor=anchor)
     return search_path
 
 

@@ -12,13 +12,16 @@ from typing import Any
 from hydra.core.object_type import ObjectType
 from omegaconf import OmegaConf
 
-from era_cnn.compose.hydra_door import Composed, FileSource, Part
+from era_cnn.compose.hydra_door import FOUNDATIONS, Composed, FileSource, Part
 from era_cnn.config.yamltext import parse_yaml
 from era_cnn.errors import ConfigError
 
 MAX_BYTES = 65_536
 MAX_NAME = 250
 """The most bytes in a name: file systems allow 255, including the suffix .yaml."""
+
+SUFFIXES = (".yaml", ".yml")
+"""What the names of configs end in, and of those that are meant as one."""
 
 
 def can_be_found(config_path: str) -> bool:
@@ -35,7 +38,7 @@ def _is_visible(config_path: str) -> bool:
 def _check_file(entry: os.DirEntry[str]) -> None:
     """Raises a `ConfigError` if an entry of a folder looks like a config and isn't one."""
     suffix = os.path.splitext(entry.name)[1]
-    if suffix.lower() not in (".yaml", ".yml"):
+    if suffix.lower() not in SUFFIXES:
         return
     if suffix != ".yaml":
         advice = f"Rename it to {os.path.splitext(entry.name)[0]}.yaml."
@@ -69,11 +72,16 @@ class OwnFiles(FileSource):
         Raises:
             ConfigError: If its folder can't be read, or holds a file that looks like a config but can't be used.
         """
-        group, _, name = config_path.removesuffix(".yaml").rpartition("/")
+        config_path = config_path.removesuffix(".yaml")
+        group, _, name = config_path.rpartition("/")
         entries = self._entries(group) if _is_visible(config_path) else None
         # The folder itself may be one with other files, such as mkdocs.yml; in a group, every file is a config.
         for entry in entries or ():
-            if group or Path(entry.name).stem == name:
+            is_meant = Path(entry.name).stem == name
+            if is_meant and config_path in FOUNDATIONS and entry.name.lower().endswith(SUFFIXES):
+                rule = "be under another name, since all configs build on one of this name"
+                raise ConfigError([f"{entry.path} must {rule}, got {entry.name}. {FOUNDATIONS[config_path]}"])
+            if group or is_meant:
                 _check_file(entry)
         return any(entry.name == f"{name}.yaml" for entry in entries or ())
 

@@ -74,7 +74,10 @@ class Registry(Mapping[str, E], Generic[E]):
             ConfigError: If the name is taken or invalid. In an interactive session, a class that is defined again
                 replaces the earlier one.
         """
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or hasattr(BaseModel, name) or name == "chosen":
+        if not isinstance(name, str):
+            advice = f'Write @era_cnn.{self.kind}("NAME").'
+            raise ConfigError([problem(f"era_cnn.{self.kind}", "be called with a name, as a string", name, advice)])
+        if not re.fullmatch(plugins.NAME, name) or hasattr(BaseModel, name) or name == "chosen":
             rule = "be lower-case letters, digits and _, and no method of pydantic's"
             raise ConfigError([problem(f"The name of a {self.kind}", rule, name, "Rename it.")])
 
@@ -93,15 +96,16 @@ class Registry(Mapping[str, E], Generic[E]):
 
     def __getitem__(self, name: str) -> E:
         importlib.import_module(self._built_in)
-        point = plugins.entry_points(self.kind).get(name)
+        point = plugins.entry_point(self.kind, name)
         if name in self._entries and point and point.module != self._entries[name].__module__:
-            both = f"{_place(self._entries[name])} and {point.value}"
-            raise ConfigError([f"{self.kind}.{name} must be registered once, got {both}. Uninstall the plugin."])
+            package = plugins.package_of(point)
+            both = f"{_place(self._entries[name])} and {point.value} of {package}"
+            raise ConfigError([f"{self.kind}.{name} must be registered once, got {both}. Uninstall {package}."])
         if name not in self._entries and point:
             with _all_or_nothing():
                 plugins.import_entry_point(point)
             if name not in self._entries:
-                got = f"{point.value}, which does not"
+                got = f"{point.value} of {plugins.package_of(point)}, which does not"
                 raise ConfigError([f"The plugin of {self.kind}.{name} must register it, got {got}. Uninstall it."])
         return self._entries[name]
 
@@ -124,6 +128,12 @@ class Registry(Mapping[str, E], Generic[E]):
             ConfigError: If it comes from a plugin that can't be imported, or a field has no range.
         """
         return _section(self.kind, self.base, self.given, name, self[name])
+
+    def built_in_sections(self) -> dict[str, type[Section]]:
+        """The schemas of the built-in entries by name, whatever plugins are installed."""
+        importlib.import_module(self._built_in)
+        own = {name: entry for name, entry in sorted(self._entries.items()) if is_own(entry)}
+        return {name: _section(self.kind, self.base, self.given, name, entry) for name, entry in own.items()}
 
     def check(self, name: str, section: Section) -> None:
         """Raises a `FieldError` if the fields of an entry contradict each other."""

@@ -55,12 +55,13 @@ def _elsewhere(name: str, schema: type[BaseModel]) -> str:
 
 def of_other_choices(key: str, name: str) -> str:
     """Suggests the choices that have a field which the chosen one lacks, as only one_cycle has scheduler.pct_start."""
-    from era_cnn.config.choices import OPTIMIZERS, SCHEDULERS, is_own  # imports this module
+    from era_cnn.config.choices import OPTIMIZERS, SCHEDULERS  # imports this module
 
     registry = {f"optimizer.{name}": OPTIMIZERS, f"scheduler.{name}": SCHEDULERS}.get(key)
-    own = [each for each in registry or () if registry is not None and is_own(registry[each])]
-    found = [each for each in own if registry is not None and name in registry.section(each).model_fields]
-    if registry is None or not found:
+    if registry is None:
+        return ""
+    found = [each for each, section in registry.built_in_sections().items() if name in section.model_fields]
+    if not found:
         return ""
     choices = " or ".join(f"{registry.kind}={each}" for each in found)
     return f"It belongs to {', '.join(found)}: choose {choices}."

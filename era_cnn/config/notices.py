@@ -25,7 +25,10 @@ def notices(config: RunConfig) -> list[str]:
             advice = "The learning rate is never reduced: lower it, or train longer."
             found.append(problem("scheduler.patience", f"fit into {length}", patience, advice))
     elif scheduler.name != "constant" and _is_constant(config):
-        got, advice = described_values(scheduler), "The learning rate never changes: change a key, or train longer."
+        got, advice = (
+            described_values(scheduler) or "a constant one",
+            "The learning rate never changes: change a key, or train longer.",
+        )
         found.append(f"scheduler={scheduler.name} must change within {length}, got {got}. {advice}")
     stopping = trainer.early_stopping
     for key, value, most in (

@@ -1,7 +1,8 @@
 """Code from outside the package: files named on the command line, and installed packages with entry points.
 
 A config never imports anything. An entry point is in the group `era_cnn.plugins`, has the name `kind.name` (such as
-`block.squeeze`), and is imported when that name is used. `config.NAME` names a package of config groups.
+`block.squeeze`), and is imported when that name is used. `config.NAME` names a package of config groups. An entry point
+that can't be used is ignored with a notice, and one name of two packages is refused where it is used: the rest works.
 """
 
 from __future__ import annotations
@@ -20,9 +21,20 @@ from importlib import metadata, util
 from pathlib import Path
 from types import ModuleType
 
+from era_cnn.config.groups import KINDS
 from era_cnn.errors import ConfigError, EraCnnError, problem, shortened
+from era_cnn.output import complain
 
 GROUP = "era_cnn.plugins"
+CONFIG = "config"
+POINT_KINDS = ("block", *KINDS.values(), CONFIG)
+"""The kinds of entry points: those of entries, and that of config groups."""
+
+ADVICE = "update the package, or uninstall it."
+
+NAME = "[a-z][a-z0-9_]*"
+"""What an entry may be called: it is typed in YAML and on the command line."""
+
 PREFIX = "era_cnn_plugin_"
 """The prefix of the names of modules that come from a file."""
 
@@ -49,15 +61,46 @@ def imported() -> tuple[Plugin, ...]:
 def config_folders() -> list[str]:
     """Hydra's search paths to the config groups of plugins: the `CONFIG_DIR` of each file, and packages.
 
+    A package that can't be imported gets one notice: what names none of its configs works without it.
+
     Raises:
         ConfigError: If a `CONFIG_DIR` is not a folder.
     """
-    folders = [plugin.config_dir for plugin in imported() if plugin.config_dir]
-    for folder in folders:
+    folders = {plugin.config_dir: plugin.name for plugin in imported() if plugin.config_dir}
+    of_configs = [point for points in entry_points(CONFIG).values() for point in points]
+    for folder, name in folders.items():
         if not Path(folder).is_dir():
-            raise ConfigError([problem("CONFIG_DIR of a plugin", "be a folder", folder, "Create it.")])
-    packages = [point.value for point in entry_points("config").values()]
+            raise ConfigError([f"In the plugin {name}: {problem('CONFIG_DIR', 'be a folder', folder, 'Create it.')}"])
+    packages = sorted({point.value for point in of_configs if _is_importable(point)})
     return [*(f"file://{Path(folder).resolve()}" for folder in folders), *(f"pkg://{name}" for name in packages)]
+
+
+@functools.cache
+def _is_importable(point: metadata.EntryPoint) -> bool:
+    try:
+        importlib.import_module(point.value)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - Hydra would ignore some, and fail for others
+        groups = f"The config groups {point.value} of {package_of(point)}"
+        complain(f"{groups} must be importable, got {_reason(error)}. They are ignored: {ADVICE}")
+        return False
+    return True
+
+
+def _reason(error: BaseException) -> str:
+    return shortened(" ".join(f"{type(error).__name__}: {error}".split()), 400).rstrip(".")
+
+
+def _advice(name: str, error: BaseException) -> str:
+    """What to do about a plugin that can't be imported.
+
+    The folder of a file is not searched for what it imports, as it is for a script: a `random.py` in it would replace
+    the one of Python for the whole process.
+    """
+    missing = (getattr(error, "name", None) or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    folder = Path(name).parent
+    if missing and Path(name).is_absolute() and ((folder / f"{missing}.py").exists() or (folder / missing).is_dir()):
+        return f"{missing} is beside it, where Python does not search: set PYTHONPATH={folder}, or install it."
+    return "Fix it, or leave it out."
 
 
 def import_file(path: Path) -> None:
@@ -90,7 +133,7 @@ def import_entry_point(point: metadata.EntryPoint) -> None:
         ConfigError: If it can't be imported.
     """
     if point.module not in _imported:
-        with _importing(point.module, lambda: sys.modules[point.module]):
+        with _importing(point.module, lambda: sys.modules[point.module], f"{point.module} of {package_of(point)}"):
             importlib.import_module(point.module)
 
 
@@ -99,22 +142,70 @@ def forget(path: Path) -> None:
     _imported.pop(str(path.resolve()), None)
 
 
-def entry_points(kind: str) -> dict[str, metadata.EntryPoint]:
-    """The entry points of installed plugins for one kind, by name; nothing is imported.
+def entry_points(kind: str) -> dict[str, list[metadata.EntryPoint]]:
+    """The usable entry points of installed plugins for one kind, by name; nothing is imported.
 
-    Raises:
-        ConfigError: If two of them have the same name.
+    A name has several if different packages have it.
     """
-    found: dict[str, metadata.EntryPoint] = {}
+    found: dict[str, list[metadata.EntryPoint]] = {}
     for point in _all_entry_points():
         of_kind, _, name = point.name.partition(".")
-        if of_kind != kind or not name:
-            continue
-        if name in found and found[name].value != point.value:
-            both = f"{found[name].value} and {point.value}"
-            raise ConfigError([f"{point.name} must be registered once, got {both}. Uninstall one of the two."])
-        found[name] = point
+        if of_kind == kind and _fault(point) is None:
+            same = found.setdefault(name, [])
+            same += [point] if point.value not in [each.value for each in same] else []
     return found
+
+
+def entry_point(kind: str, name: str) -> metadata.EntryPoint | None:
+    """The entry point of that name, if there is one.
+
+    Raises:
+        ConfigError: If several packages have it.
+    """
+    points = entry_points(kind).get(name, [])
+    if len(points) > 1:
+        got = " and ".join(f"{point.value} of {package_of(point)}" for point in points)
+        raise ConfigError([f"{kind}.{name} must be registered once, got {got}. Uninstall all but one."])
+    return points[0] if points else None
+
+
+def package_of(point: metadata.EntryPoint) -> str:
+    """The installed package that has an entry point, as pip calls it."""
+    return f"the package {point.dist.name}" if point.dist else "an unknown package"
+
+
+def faults() -> list[str]:
+    """A notice for each entry point that can't be used; nothing is imported."""
+    found = [(point, fault) for point in _all_entry_points() if (fault := _fault(point))]
+    return [
+        f"The entry point {point.name} of {package_of(point)} must {fault}. It is ignored: {ADVICE}"
+        for point, fault in found
+    ]
+
+
+def _fault(point: metadata.EntryPoint) -> str | None:
+    """What an entry point must be and is not, with what it is; None if it can be used."""
+    kind, _, name = point.name.partition(".")
+    if kind not in POINT_KINDS or not name:
+        return f"be called KIND.NAME, with one of the kinds {', '.join(POINT_KINDS)}, got {point.name!r}"
+    if kind != CONFIG and not re.fullmatch(NAME, name):
+        return f"have a name of lower-case letters, digits and _, got {name!r}"
+    if not point.pattern.match(point.value):
+        return f"name a module, got {point.value!r}"
+    if kind == CONFIG and not _is_package(point.value):
+        return f"name a package of config groups, got {point.value!r}"
+    return None
+
+
+def _is_package(name: str) -> bool:
+    """Whether there is such a package; nothing is imported."""
+    top, *inner = name.split(".")
+    try:
+        spec = util.find_spec(top)
+    except (ImportError, ValueError):
+        return False
+    places = [Path(place) for place in (spec and spec.submodule_search_locations) or ()]
+    return any(place.joinpath(*inner).is_dir() or not place.is_dir() for place in places)  # a place may be an archive
 
 
 @functools.cache
@@ -123,8 +214,13 @@ def _all_entry_points() -> tuple[metadata.EntryPoint, ...]:
 
 
 @contextmanager
-def _importing(name: str, module: Callable[[], ModuleType]) -> Iterator[None]:
+def _importing(name: str, module: Callable[[], ModuleType], title: str | None = None) -> Iterator[None]:
     """Turns what an import raises into one message, and notes what was imported.
+
+    Args:
+        name: The absolute path of a file, or the name of a module.
+        module: Gives the module once it is imported.
+        title: What a message calls it; None for its name.
 
     Raises:
         ConfigError: If it fails. Modules that came with it are then imported again the next time.
@@ -139,11 +235,11 @@ def _importing(name: str, module: Callable[[], ModuleType]) -> Iterator[None]:
     except EraCnnError as error:
         _forget_since(known)
         problems = getattr(error, "problems", (str(error),))
-        raise ConfigError([f"In the plugin {name}: {each}" for each in problems]) from error
+        raise ConfigError([f"In the plugin {title or name}: {each}" for each in problems]) from error
     except (Exception, SystemExit) as error:
         _forget_since(known)
-        reason = shortened(" ".join(f"{type(error).__name__}: {error}".split()), 400)
-        raise ConfigError([f"The plugin {name} must be importable, got {reason}. Fix it, or leave it out."]) from error
+        rule = f"The plugin {title or name} must be importable"
+        raise ConfigError([f"{rule}, got {_reason(error)}. {_advice(name, error)}"]) from error
     finally:
         sys.dont_write_bytecode = before
 
@@ -161,6 +257,9 @@ def _note(name: str, module: ModuleType) -> None:
     for file in files:
         digest.update(f"{Path(file).name}\0".encode() + Path(file).read_bytes())
     folder = getattr(module, "CONFIG_DIR", None)
+    if folder is not None and not (isinstance(folder, str | Path) and str(folder)):
+        advice = 'Write CONFIG_DIR = "conf", relative to the file.'
+        raise ConfigError([problem("CONFIG_DIR", "be the path of a folder", folder, advice)])
     config_dir = str(Path(module.__file__ or "").parent / folder) if folder else None
     _imported[name] = Plugin(name, digest.hexdigest(), frozenset(files), config_dir)
 

@@ -88,6 +88,12 @@ OWN_FILES = ("--config-dir", "-cd", "--plugin")
 """The options of a command that name files of one's own."""
 
 
+def own_files(command: Sequence[str]) -> list[str]:
+    """The words of a command that name a config folder and plugins of one's own."""
+    pairs = zip(("", *command), command, strict=False)
+    return [word for last, word in pairs if word.partition("=")[0] in OWN_FILES or last in OWN_FILES]
+
+
 @dataclass(frozen=True)
 class RecordedRun:
     """A run of a record.
@@ -121,12 +127,7 @@ class RecordedRun:
     @property
     def own_files(self) -> list[str]:
         """The words of its command that name a config folder and plugins of one's own."""
-        before = ("", *self.command)
-        return [
-            word
-            for last, word in zip(before, self.command, strict=False)
-            if word.partition("=")[0] in OWN_FILES or last in OWN_FILES
-        ]
+        return own_files(self.command)
 
     @property
     def epochs(self) -> int:

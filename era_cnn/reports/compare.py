@@ -41,6 +41,8 @@ def compare(paths: Sequence[Path], *, output_format: str = "table", baseline: Se
         RunFolderError: If a folder is missing, holds no run, or is damaged itself; raised after the others are printed.
     """
     typed = conditions("--baseline", baseline)
+    if typed and output_format == "csv":
+        raise ConfigError(["--baseline must go with a format that has comparisons, got --format csv. Choose another."])
     paths = [path.absolute() for path in paths]
     rows, problems = _read(paths)
     if rows:
@@ -98,7 +100,7 @@ def _baseline(found: Sequence[Group], rows: Sequence[Row], typed: Sequence[Condi
     fitting = [group for group in found if all(_fits(group, condition) for condition in typed)]
     if typed and len(fitting) != 1:
         keys = keys_of_settings(rows)
-        known = "; ".join(setting_text(keys, group) for group in found)
+        known = "; ".join(setting_text(keys, group) for group in found) or "there is only one"
         raise ConfigError([
             f"--baseline must choose one of the settings, got {' '.join(map(str, typed))}, which fits "
             f"{len(fitting) or 'none'} of them. The settings: {known}."

@@ -61,7 +61,7 @@ def try_to_report(write: Callable[[], Path], folder: Path, *, quiet: bool = Fals
     try:
         path = write()
     except Exception as error:  # noqa: BLE001 - fonts, libraries and disks fail in many ways
-        reason = error if isinstance(error, EraCnnError) else f"{type(error).__name__}: {error}"
+        reason = (str(error) if isinstance(error, EraCnnError) else f"{type(error).__name__}: {error}").rstrip(".")
         again = f"era-cnn report {shlex.quote(str(shown(folder)))}"
         complain(f"The report must be written, got: {reason}. To try again: {again}")
         return

@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from era_cnn.config.schema import RunConfig
-from era_cnn.errors import EraCnnError, OutputError, StorageError, TrainingError, block
+from era_cnn.errors import EraCnnError, OutputError, RunFolderError, StorageError, TrainingError, block
+from era_cnn.folders.record import own_files
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_config
 from era_cnn.output import say, shown
@@ -84,13 +85,14 @@ def _report(folder: RunFolder, *, quiet: bool) -> None:
     try_to_report(lambda: write_run_report(folder), folder.path, quiet=quiet)
 
 
-def find_lr_of(command: Sequence[str]) -> str:
-    """The command that tests learning rates for the config of a run, if that was typed."""
-    words = command[1:]
-    if not all("=" in word and not word.startswith("-") for word in words):  # a resumed run, or a job of a sweep
-        return "era-cnn find-lr …"
-    kept = [word for word in words if not word.startswith(("hydra", "optimizer.lr="))]
-    return shlex.join(["era-cnn", "find-lr", *kept])
+def find_lr_of(folder: RunFolder, command: Sequence[str]) -> str:
+    """The command that tests learning rates for the config of a run; in words, if its overrides are not recorded."""
+    try:
+        overrides = folder.read_hydra().task
+    except RunFolderError:  # its config was made in Python, for example
+        return "era-cnn find-lr with the overrides of this run, or era_cnn.find_lr(config)"
+    kept = [word for word in overrides if not word.startswith("optimizer.lr=")]
+    return shlex.join(["era-cnn", "find-lr", *own_files(command), *kept])
 
 
 def _quoted(folder: RunFolder) -> str:
@@ -139,7 +141,7 @@ def _recorded(folder: RunFolder, console: Console, command: Sequence[str], *, ra
             raise
         then = f" Then resume: {to_resume}" if isinstance(error, StorageError | OutputError) else ""
         if isinstance(error, TrainingError):
-            then = f"\nRun folder: {shown(folder.path)}\nTo try other learning rates: {find_lr_of(command)}"
+            then = f"\nRun folder: {shown(folder.path)}\nTo try other learning rates: {find_lr_of(folder, command)}"
         end("failed", str(error), error.exit_code, f"{error}{then}")
         if raises:
             raise

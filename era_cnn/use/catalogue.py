@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import era_cnn
 from era_cnn.compose.words import CONFIG_MODULE, Words
-from era_cnn.config.plugins import config_folders
+from era_cnn.config.plugins import GROUP, config_folders
 from era_cnn.errors import ConfigError, StorageError, harmless
 from era_cnn.folders.storage import files_sha256, write_atomically
 from era_cnn.paths import cache_dir
@@ -94,11 +94,12 @@ def catalogue(words: Words, *, is_check: bool = False) -> Catalogue:
 
 
 def _digest() -> str:
-    """The digest of all that the catalogue depends on: the code, the configs, and the packages that it uses."""
+    """The digest of all that the catalogue depends on: code, configs, the packages that it uses, and entry points."""
     versions = [metadata.version(name) for name in ("torch", "torchinfo", "hydra-core", "omegaconf", "pydantic")]
+    points = [f"{point.name}={point.value}" for point in metadata.entry_points(group=GROUP)]
     code = files_sha256(Path(era_cnn.__file__).parent, "*.py")
     configs = files_sha256(Path(*import_module(CONFIG_MODULE).__path__), "*.yaml")
-    return hashlib.sha256("\0".join([*versions, code, configs]).encode()).hexdigest()
+    return hashlib.sha256("\0".join([*versions, *points, code, configs]).encode()).hexdigest()
 
 
 def _entries(words: Words) -> Catalogue:

@@ -14,7 +14,7 @@ from era_cnn.config.description import read_from
 from era_cnn.config.sections import FieldError
 from era_cnn.data.arrays import Arrays, check_against, digests_of
 from era_cnn.data.own import ImageFolder
-from era_cnn.errors import ConfigError
+from era_cnn.errors import ConfigError, problem
 
 SHOWN = 10
 """Files of a kind that the text lists; the JSON object lists all."""
@@ -120,13 +120,16 @@ def examine(section: DataSection, *, verify: bool = False) -> Report:
         verify: Whether to decode images again that are in the cache, and compare them.
 
     Raises:
-        ConfigError: If its fields do not fit its files.
+        ConfigError: If its fields do not fit its files, or it has no cache to verify.
         DataError: If files are missing or, unless it is a folder of images, damaged.
     """
     entry = DATASETS.make(section.name, section)
     try:
         if isinstance(entry, ImageFolder):
             return _examine_folder(section.name, entry, verify)
+        if verify:
+            rule = "go with a folder of images, whose cache it checks"
+            raise ConfigError([problem("--verify", rule, section.name, "Leave it out: other data is always verified.")])
         arrays = read_from(entry, section.name)
     except FieldError as error:
         raise ConfigError([error.at("data")]) from error

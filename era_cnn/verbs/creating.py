@@ -13,7 +13,7 @@ def new(line: Line) -> int:
     """Creates a project of your own: config groups, a block, a test, a Makefile and a CI file."""
     parser = Parser(line, new)
     parser.add_argument("folder", metavar="FOLDER", help="a new or empty folder; model and experiment get its name")
-    args = parsed(parser, line)
+    args = parsed(parser, line, composes=False, uses_code=False)
     from era_cnn.use.project import create, is_local, requirement
 
     folder = Path(expanded(args.folder))

@@ -62,6 +62,12 @@ class Line:
         return words.in_folder(self.config_dir)
 
 
+def refuse_config_dir(line: Line, needed: str, got: str) -> None:
+    """Raises a `ConfigError` if a folder of config groups is given where it would have no effect."""
+    if line.config_dir is not None:
+        raise ConfigError([f"--config-dir must go with {needed}, got {got}. Leave it out."])
+
+
 REPEATABLE = ("--plugin", "--baseline", "--where", "--tag")
 """The options that may be given more than once."""
 
@@ -124,14 +130,31 @@ class Parser(argparse.ArgumentParser):
         raise ConfigError([refusal(message, self.prog)])
 
 
-def parsed(parser: argparse.ArgumentParser, line: Line) -> argparse.Namespace:
-    """Parses the words after a verb; the verb's help also lists the options that may appear anywhere.
+def parsed(
+    parser: argparse.ArgumentParser, line: Line, *, composes: bool = True, uses_code: bool = True
+) -> argparse.Namespace:
+    """Parses the words after a verb; the verb's help also lists the options that may appear before it.
+
+    Args:
+        parser: What the verb itself takes.
+        line: The command line.
+        composes: Whether the verb composes configs, from a folder of the user's own as well.
+        uses_code: Whether it reads configs, which may name what a plugin has.
 
     Raises:
-        ConfigError: If the words are wrong; if there is no such option, a key of the config may be meant.
+        ConfigError: If the words are wrong, or an option has no effect; if there is no such option, a key of the config
+            may be meant.
     """
-    parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder with your own config groups")
-    parser.add_argument("--plugin", metavar="FILE", action="append", help="a file with your own code; repeatable")
+    if composes:
+        parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder with your own config groups")
+    else:
+        refuse_config_dir(line, "a command that composes configs", f"era-cnn {line.verb}")
+    if uses_code:
+        parser.add_argument("--plugin", metavar="FILE", action="append", help="a file with your own code; repeatable")
+    elif line.plugins:
+        raise ConfigError(
+            [f"--plugin must go with a command that reads configs, got era-cnn {line.verb}. Leave it out."]
+        )
     args, unknown = parser.parse_known_intermixed_args(line.words)
     if unknown and not hasattr(args, "overrides"):
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")

@@ -22,7 +22,7 @@ def compare(line: Line) -> int:
         "the setting that the others are compared with, such as optimizer.lr=0.01; repeatable. Default: the first one"
     )
     parser.add_argument("--baseline", action="append", default=[], metavar="KEY=VALUE", help=help_)
-    args = parsed(parser, line)
+    args = parsed(parser, line, composes=False)
     from era_cnn.reports.compare import compare as compare_runs
 
     return compare_runs(
@@ -41,7 +41,7 @@ def list_(line: Line) -> int:
     help_ = "sort by such a key, or by when, best or final, so that the newest or highest is last"
     parser.add_argument("--sort", metavar="KEY", help=help_)
     parser.add_argument("--json", action="store_true", help="print a JSON list of objects instead of a table")
-    args = parsed(parser, line)
+    args = parsed(parser, line, composes=False)
     from era_cnn.reports.listing import list_runs
 
     folder = None if args.folder is None else Path(expanded(args.folder))
@@ -54,7 +54,7 @@ def note(line: Line) -> int:
     parser.add_argument("path", metavar="RUN_OR_SWEEP", help="the folder of a run or sweep; its notes.md is written")
     parser.add_argument("text", nargs="*", default=[], metavar="TEXT", help="the note; it gets the date")
     parser.add_argument("--tag", action="append", default=[], metavar="NAME", help="a word to find it by; repeatable")
-    args = parsed(parser, line)
+    args = parsed(parser, line, composes=False, uses_code=False)
     from era_cnn.folders.notes import add_note
     from era_cnn.folders.run import reports_about
 
@@ -73,7 +73,7 @@ def report(line: Line) -> int:
     parser.add_argument("paths", nargs="+", metavar="RUN_OR_SWEEP", help="the folder of a run or sweep")
     help_ = "of several: a new folder for the page that shows them side by side; default: reports/<date>/<time>"
     parser.add_argument("--to", metavar="FOLDER", help=help_)
-    args = parsed(parser, line)
+    args = parsed(parser, line, composes=False)
     from era_cnn.reports.report import write_reports
 
     to = None if args.to is None else Path(typed_path("--to", args.to))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from era_cnn.output import complain, say
 from era_cnn.paths import expanded
-from era_cnn.verbs.line import Line, Parser, parsed
+from era_cnn.verbs.line import Line, Parser, parsed, refuse_config_dir
 
 
 def train(line: Line) -> int:
@@ -92,6 +92,7 @@ def resume(line: Line) -> int:
         return resume_sweep(path, args.overrides, line.command, args.data_root, line.composing([]))
     if args.overrides:
         parser.error(f"a run's config must stay as it was, got {' '.join(args.overrides)}")
+    refuse_config_dir(line, "a sweep", "a run, which has its config")
     folder = run_folder(path)
     line.prepare_to_compute(portable=is_portable(folder))
     from era_cnn.runs.carry_out import carry_out
@@ -105,7 +106,7 @@ def replay(line: Line) -> int:
     parser.add_argument("run", metavar="RUN", help="the folder of a run; it is only read")
     parser.add_argument("--epochs", type=int, metavar="N", help="compare the first N epochs only")
     parser.add_argument("--data-root", metavar="FOLDER", help="where the data is now, if it was moved")
-    args = parsed(parser, line)
+    args = parsed(parser, line, composes=False)
     from era_cnn.folders.stored import is_portable, run_folder
 
     line.prepare_to_compute(portable=is_portable(run_folder(Path(args.run))))

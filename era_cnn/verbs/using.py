@@ -10,7 +10,7 @@ from era_cnn.errors import ConfigError, problem
 from era_cnn.output import say, shown
 from era_cnn.paths import expanded, typed_path
 from era_cnn.portable import prefer_arithmetic
-from era_cnn.verbs.line import Line, Parser, parsed
+from era_cnn.verbs.line import Line, Parser, parsed, refuse_config_dir
 
 
 def eval_(line: Line) -> int:
@@ -29,6 +29,8 @@ def eval_(line: Line) -> int:
     parser.add_argument("--json", action="store_true", help="print a JSON object instead of text")
     args = parsed(parser, line)
     _check_overrides(args.overrides, args.data)
+    if args.data is None:
+        refuse_config_dir(line, "--data", "none")
     to = None if args.to is None else Path(typed_path("--to", args.to))
     _prepare(line, args.run)
     from era_cnn.use.evaluate import evaluate
@@ -59,7 +61,7 @@ def predict(line: Line) -> int:
     formats.add_argument("--csv", action="store_true", help="print CSV instead of a table")
     formats.add_argument("--json", action="store_true", help="print a JSON object instead of a table")
     parser.add_argument("--save", metavar="FOLDER", help="a new folder for what the network saw, as PNG")
-    args = parsed(parser, line)
+    args = parsed(parser, line, composes=False)
     _prepare(line, args.run)
     from era_cnn.use.network import Run
     from era_cnn.use.predict import predict_files
@@ -81,7 +83,7 @@ def explain(line: Line) -> int:
     _add_images(parser)
     parser.add_argument("--class", dest="class_name", metavar="NAME", help="the class; default: the predicted one")
     parser.add_argument("--to", metavar="FOLDER", help="a new folder; default: explained/<date>/<time>_<experiment>")
-    args = parsed(parser, line)
+    args = parsed(parser, line, composes=False)
     _prepare(line, args.run)
     from era_cnn.use.explain import explain_files
     from era_cnn.use.network import Run
@@ -105,7 +107,7 @@ def export(line: Line) -> int:
     parser.add_argument("--format", choices=("onnx", "torch"), help=help_)
     parser.add_argument("--opset", type=int, metavar="N", help="the version of ONNX's operators, 18 to 23; default: 20")
     parser.add_argument("--data-root", metavar="FOLDER", help="where the data is now, if it was moved")
-    args = parsed(parser, line)
+    args = parsed(parser, line, composes=False)
     to = None if args.to is None else typed_path("--to", args.to)
     _prepare(line, args.run)
     from era_cnn.use.network import Run

@@ -345,8 +345,35 @@ def test_only_the_folder_itself_may_hold_other_files(own: Path, command) -> None
     write(own, "README.md", "x\n")
     write(own, "model/README.md", "x\n")
     assert command("--config-dir", "own", "--cfg", "job")[0] == 0
-    path = write(own, "config.yml", "seed: 2\n")
-    assert f"{path} must end in .yaml" in refused(command)
+
+
+@pytest.mark.parametrize("words", [[], ["-m", "seed=1,2"], ["describe"], ["--cfg", "job"], ["models"]], ids=str)
+@pytest.mark.parametrize("name", ["config.yaml", "config.yml", "hydra/config.yaml"])
+def test_a_file_that_would_replace_what_all_configs_build_on_is_refused(name, words, own: Path, command) -> None:
+    path = write(own, name, "seed: 2\n")
+    rule = f"be under another name, since all configs build on one of this name, got {path.name}. "
+    err = refused(command, *words)
+    assert err.startswith(f"{path} must {rule}"), err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("group", ["hydra/launcher", "hydra/sweeper"])
+def test_a_basic_launcher_or_sweeper_of_ones_own_is_refused(group: str, own: Path, command) -> None:
+    path = write(own, f"{group}/basic.yaml", "n_jobs: 1\n")
+    err = refused(command, "-m", "seed=1,2")
+    assert err.startswith(f"{path} must be under another name, since "), err
+    assert err.endswith(f"got basic.yaml. Rename it, and choose it with {group}=NAME.\n")
+
+
+def test_a_package_of_config_groups_replaces_nothing_that_all_configs_build_on(install, tmp_path: Path) -> None:
+    groups = tmp_path / "site" / "demo_groups"
+    for name in ("config.yaml", "hydra/config.yaml", "hydra/launcher/basic.yaml"):
+        write(groups, name, "seed: 2\n")
+    write(groups, "__init__.py", "")
+    write(groups, "model/mine.yaml", TINY)
+    install("demo", {"config.mine": "demo_groups"})
+    assert compose(Words(["model=mine", "~experiment"])).model.name == "tiny"
+    assert compose(Words()).seed == 1
 
 
 HIDDEN = ("._model_4.yaml", ".#model_4.yaml", ".hidden/model_4.yaml", ".model_4.yml")
@@ -453,6 +480,11 @@ def test_a_broken_file_is_named_and_the_others_are_listed(own: Path, command) ->
     assert wrong.startswith("In experiment wrong: sede must be a key of the config")
     code, out, _ = command("--config-dir", "own", "models")
     assert (code, "mine" in out) == (2, True)
+
+
+def test_an_experiment_that_was_removed_is_no_file_that_is_wrong(own: Path, command) -> None:
+    err = refused(command, "~experiment", "seeed=1")
+    assert err == "seeed must be a key of the config, got 1. Did you mean seed?\n"
 
 
 def test_hidden_names_are_no_options_of_a_source(own: Path) -> None:

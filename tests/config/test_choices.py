@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
-from era_cnn.compose.composition import compose_sweep
+from era_cnn.compose.composition import compose, compose_sweep, validated
 from era_cnn.compose.launchers import launcher_of
 from era_cnn.compose.words import Words
 from era_cnn.config import choices, plugins
@@ -604,27 +604,6 @@ def test_what_was_registered_by_hand_has_the_digest_of_its_source() -> None:
 # Entry points
 
 
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes a distribution appear as installed: its modules, and its entry points by name."""
-    site = tmp_path / "site"
-    site.mkdir()
-    monkeypatch.syspath_prepend(str(site))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-
-    def make(name: str, points: dict[str, str], **modules: str) -> None:
-        folder = site / f"{name}-1.0.dist-info"
-        folder.mkdir()
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n", encoding="utf-8")
-        lines = [f"[{plugins.GROUP}]", *(f"{point} = {value}" for point, value in points.items())]
-        (folder / "entry_points.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        for module, text in modules.items():
-            (site / f"{module}.py").write_text(text, encoding="utf-8")
-        plugins._all_entry_points.cache_clear()
-
-    return make
-
-
 def test_an_installed_plugin_is_listed_without_being_imported(install: Callable[..., None]) -> None:
     install(
         "demo", {"block.squeeze": "demo_blocks", "transform.wobble": "demo_blocks:wobble"}, demo_blocks="raise OSError"
@@ -651,7 +630,9 @@ def test_an_installed_plugin_is_imported_when_it_is_used_and_no_other_is(install
     assert "demo_other" not in sys.modules
     assert plugin_digests().keys() == {"block.squeeze"}
     (said,) = refused(lambda: BLOCKS["other"])
-    assert said.startswith("The plugin demo_other must be importable, got RuntimeError: 1. Fix it, or leave it out.")
+    assert said == (
+        "The plugin demo_other of the package demo2 must be importable, got RuntimeError: 1. Fix it, or leave it out."
+    )
     assert "squeeze" in BLOCKS
 
 
@@ -665,7 +646,7 @@ def test_an_installed_plugin_that_fails_leaves_nothing(install: Callable[..., No
 def test_a_plugin_that_does_not_register_its_name_is_refused(install: Callable[..., None]) -> None:
     install("demo", {"optimizer.lion": "demo_blocks"}, demo_blocks=PLUGIN)
     assert refused(lambda: config_of("optimizer.name=lion")) == (
-        "The plugin of optimizer.lion must register it, got demo_blocks, which does not. Uninstall it.",
+        "The plugin of optimizer.lion must register it, got demo_blocks of the package demo, which does not. Uninstall it.",
     )
 
 
@@ -674,20 +655,44 @@ def test_a_plugin_that_takes_a_built_in_name_is_refused_when_it_is_used(install:
     install("demo", {"block.squeeze": "demo_blocks"}, demo_blocks=text)
     (said,) = refused(lambda: BLOCKS["squeeze"])
     assert said.startswith(
-        "In the plugin demo_blocks: block.conv must be registered once, got era_cnn.models.blocks.convolutions.Conv"
+        "In the plugin demo_blocks of the package demo: block.conv must be registered once, got era_cnn.models.blocks.convolutions.Conv"
     )
     assert "squeeze" not in BLOCKS.imported()
 
 
-def test_two_installed_plugins_of_one_name_are_refused(install: Callable[..., None]) -> None:
+def test_a_name_of_two_installed_plugins_is_refused_where_it_is_used(install: Callable[..., None]) -> None:
     install("demo", {"block.squeeze": "demo_blocks"}, demo_blocks=PLUGIN)
-    install("demo2", {"block.squeeze": "demo_other"}, demo_other=PLUGIN)
-    (said,) = refused(lambda: list(BLOCKS))
+    install("demo2", {"block.squeeze": "demo_other", "block.other": "demo_other"}, demo_other=PLUGIN)
+    assert list(BLOCKS) == sorted([*BUILT_IN["block"], "other", "squeeze"])
+    assert BLOCKS["conv"]
+    (said,) = refused(lambda: BLOCKS["squeeze"])
     assert said.startswith("block.squeeze must be registered once, got demo_")
-    assert said.endswith(". Uninstall one of the two.")
-    assert "demo_blocks" in said
-    assert "demo_other" in said
-    assert list(TRANSFORMS) == BUILT_IN["transform"]
+    assert said.endswith(". Uninstall all but one.")
+    assert "demo_blocks of the package demo and " in said or said.endswith("demo. Uninstall all but one.")
+    assert "demo_other of the package demo2" in said
+    assert {"demo_blocks", "demo_other"}.isdisjoint(sys.modules)
+
+
+def test_an_installed_plugin_of_a_built_in_name_is_refused_where_it_is_used(install: Callable[..., None]) -> None:
+    install("demo", {"optimizer.adam": "demo_adam"})
+    assert config_of("optimizer=sgd", "seed=2")
+    assert refused(lambda: parse({**config_of().model_dump(), "optimizer": {"name": "adam"}})) == (
+        "optimizer.adam must be registered once, got era_cnn.training.optimizers.adam and demo_adam of the package demo. "
+        "Uninstall the package demo.",
+    )
+
+
+def test_a_slip_in_a_key_is_not_blamed_on_an_installed_plugin(install: Callable[..., None]) -> None:
+    install("demo", {"optimizer.lion": "demo_gone", "optimizer.adam": "demo_gone", "scheduler.mine": "demo_gone"})
+    install("demo2", {"optimizer.lion": "demo_other"})
+    for key, message in {
+        "optimizer.lrr": "optimizer.lrr must be a key of the config, got 1. Did you mean optimizer.lr?",
+        "scheduler.pct_start": "scheduler.pct_start must be a key of the config, got 1. It belongs to one_cycle: "
+        "choose scheduler=one_cycle.",
+        "optimizer.betas": "optimizer.betas must be a key of the config, got 1. It belongs to adam, adamw, muon, nadam, "
+        "radam: choose optimizer=adam or optimizer=adamw or optimizer=muon or optimizer=nadam or optimizer=radam.",
+    }.items():
+        assert refused(lambda key=key: config_of(f"{key}=1")) == (message,)
 
 
 def test_an_installed_plugin_that_is_there_twice_is_one(install: Callable[..., None]) -> None:
@@ -696,10 +701,59 @@ def test_an_installed_plugin_that_is_there_twice_is_one(install: Callable[..., N
     assert BLOCKS["squeeze"].__name__ == "Squeeze"
 
 
-@pytest.mark.parametrize("point", ["squeeze", "blocks.squeeze", "Block.squeeze", "config.mine", "block"])
-def test_an_entry_point_of_no_kind_names_nothing(point: str, install: Callable[..., None]) -> None:
-    install("demo", {point: "demo_blocks"}, demo_blocks=PLUGIN)
-    assert registered() == BUILT_IN
+KINDS = ", ".join(plugins.POINT_KINDS)
+
+
+def test_entry_points_have_the_kinds_of_registries() -> None:
+    assert set(plugins.POINT_KINDS) == {*REGISTRIES, "config"}
+
+
+@pytest.mark.parametrize(
+    ("point", "value", "fault"),
+    [
+        ("squeeze", "demo_blocks", f"be called KIND.NAME, with one of the kinds {KINDS}, got 'squeeze'"),
+        ("blocks.squeeze", "demo_blocks", f"be called KIND.NAME, with one of the kinds {KINDS}, got 'blocks.squeeze'"),
+        ("Block.squeeze", "demo_blocks", f"be called KIND.NAME, with one of the kinds {KINDS}, got 'Block.squeeze'"),
+        ("block", "demo_blocks", f"be called KIND.NAME, with one of the kinds {KINDS}, got 'block'"),
+        ("block.", "demo_blocks", f"be called KIND.NAME, with one of the kinds {KINDS}, got 'block.'"),
+        ("block.Bad-Name", "demo_blocks", "have a name of lower-case letters, digits and _, got 'Bad-Name'"),
+        ("transform.a.b", "demo_blocks", "have a name of lower-case letters, digits and _, got 'a.b'"),
+        ("block.squeeze", "no module", "name a module, got 'no module'"),
+        ("config.mine", "demo_blocks", "name a package of config groups, got 'demo_blocks'"),
+        ("config.mine", "demo_nowhere.conf", "name a package of config groups, got 'demo_nowhere.conf'"),
+        ("config.mine", "tests.nowhere", "name a package of config groups, got 'tests.nowhere'"),
+    ],
+)
+def test_an_entry_point_that_can_not_be_used_is_ignored_with_a_notice(
+    point: str, value: str, fault: str, install: Callable[..., None]
+) -> None:
+    install("demo", {point: value, "transform.wobble": "demo_blocks"}, demo_blocks="raise OSError")
+    ignored = "It is ignored: update the package, or uninstall it."
+    assert plugins.faults() == [f"The entry point {point} of the package demo must {fault}. {ignored}"]
+    assert registered() == {**BUILT_IN, "transform": sorted([*BUILT_IN["transform"], "wobble"])}
+    assert plugins.config_folders() == []
+    assert "demo_blocks" not in sys.modules
+
+
+def test_packages_of_config_groups_are_searched_in_the_order_of_their_names(install: Callable[..., None]) -> None:
+    install("demo", {"config.mine": "tests.sweeps"})
+    install("demo2", {"config.mine": "tests.folders", "config.other": "tests.sweeps", "launcher.mine": "demo"})
+    assert plugins.faults() == []
+    assert plugins.config_folders() == ["pkg://tests.folders", "pkg://tests.sweeps"]
+
+
+@pytest.mark.parametrize("text", ["import demo_missing", "raise OSError('no')", "raise SystemExit(3)"])
+def test_config_groups_that_can_not_be_imported_are_ignored_with_one_notice(
+    text: str, install: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "site" / "demo_groups" / "conf").mkdir(parents=True)
+    (tmp_path / "site" / "demo_groups" / "__init__.py").write_text(text, encoding="utf-8")
+    install("demo", {"config.mine": "demo_groups.conf"})
+    for _ in range(2):
+        assert validated(compose(Words()))
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("The config groups demo_groups.conf of the package demo must be importable, got ")
+    assert said.endswith(". They are ignored: update the package, or uninstall it.")
 
 
 def test_a_package_counts_with_all_of_its_files(install: Callable[..., None], tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ import pytest
 
 from era_cnn.compose.composition import experiments
 from era_cnn.compose.words import Words
+from era_cnn.config.choices import SCHEDULERS
 from era_cnn.config.notices import notices
 from era_cnn.errors import ConfigError
 from tests.conftest import config_of
+from tests.helpers import nothing_stays_registered
 
 SHORT = ("experiment=model_4_digits", "trainer.epochs=5")
 EARLY = ("trainer.watch=train_loss", "scheduler=constant")
@@ -59,6 +61,14 @@ def test_what_never_acts_gets_one_notice(words: tuple[str, ...], expected: str) 
 def test_a_point_or_phase_beyond_the_training_is_refused(words: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match=r"^scheduler\.\w+ must (be shorter than|lie within|end within)"):
         config_of(*SHORT, *words)
+
+
+def test_a_schedule_without_fields_is_called_a_constant_one() -> None:
+    with nothing_stays_registered():
+        SCHEDULERS.register("flat")(lambda: lambda step: 1.0)
+        (said,) = notices(config_of("~experiment", "scheduler=flat", "trainer.epochs=5"))
+    config_of.cache_clear()
+    assert said.startswith("scheduler=flat must change within 5 epochs to have an effect, got a constant one. ")
 
 
 def test_no_experiment_has_a_notice() -> None:

@@ -27,11 +27,13 @@ import functools
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, BeforeValidator, Field, create_model
@@ -39,12 +41,20 @@ from pydantic.fields import FieldInfo
 
 from era_cnn.config import plugins
 from era_cnn.config.groups import KINDS
+from era_cnn.config.schedule import Schedule
 from era_cnn.config.sections import Choice, Section
 from era_cnn.config.synonyms import suggestion
-from era_cnn.errors import ConfigError, one_of, problem
+from era_cnn.errors import ConfigError, PluginError, described, one_of, problem
 
 E = TypeVar("E", bound=Callable[..., Any])
 Check = Callable[[Any], None]
+
+
+class Made(NamedTuple):
+    """What the entries of one kind make, in words, and whether something is that; no class is."""
+
+    what: str
+    holds: Callable[[Any], bool]
 
 
 class Registry(Mapping[str, E], Generic[E]):
@@ -55,10 +65,13 @@ class Registry(Mapping[str, E], Generic[E]):
         built_in: The module that registers the built-in entries.
         base: The section that the schemas of entries extend.
         given: What the program gives an entry by position, by name.
+        made: What an entry makes of its fields; None for anything.
     """
 
-    def __init__(self, kind: str, built_in: str, base: type[Section], given: tuple[str, ...] = ()) -> None:
-        self.kind, self.base, self.given = kind, base, given
+    def __init__(
+        self, kind: str, built_in: str, base: type[Section], given: tuple[str, ...] = (), made: Made | None = None
+    ) -> None:
+        self.kind, self.base, self.given, self._made = kind, base, given, made
         self._built_in = built_in
         self._entries: dict[str, E] = {}
         self._checks: dict[tuple[str, E], Check | None] = {}  # so that a check goes with its entry
@@ -138,10 +151,26 @@ class Registry(Mapping[str, E], Generic[E]):
         return problem(key, one_of(known), name, near)
 
     def make(self, name: str, section: Section, **given: Any) -> Any:
-        """Calls an entry with the fields of its section and with those of `given` that it takes."""
+        """Calls an entry with the fields of its section and with those of `given` that it takes.
+
+        Raises:
+            ConfigError: If it makes something else than its kind does.
+        """
         entry = self[name]
         wanted = {parameter: given[parameter] for parameter in given_parameters(entry) if parameter in given}
-        return entry(**wanted, **section.model_dump(include={each.name for each in keyword_parameters(entry)}))
+        made = entry(**wanted, **section.model_dump(include={each.name for each in keyword_parameters(entry)}))
+        if self._made and (isinstance(made, type) or not self._made.holds(made)):
+            raise ConfigError([self.fault(name, f"make {self._made.what}", made)])
+        return made
+
+    def fault(self, name: str, rule: str, got: object) -> str:
+        """The message about an entry whose code breaks a rule, with the file to fix."""
+        return f"{self.kind}.{name} must {rule}, got {described(got)}. {self.where_to_fix(name)}"
+
+    def where_to_fix(self, name: str) -> str:
+        """The advice about an entry whose code is wrong."""
+        file = file_of(self[name])
+        return f"Fix {self.kind}.{name}{f' in {file}' if file else ''}."
 
     def imported(self) -> dict[str, E]:
         """The entries that are registered so far; imports no plugin."""
@@ -163,6 +192,20 @@ def _is_redefinition(before: Any, entry: Any) -> bool:
 def is_own(entry: Any) -> bool:
     """Whether an entry is built in."""
     return bool(entry.__module__.startswith("era_cnn."))
+
+
+def file_of(entry: Any) -> str:
+    """The file of an entry; empty if it was typed at a prompt."""
+    return getattr(sys.modules.get(entry.__module__), "__file__", None) or ""
+
+
+@contextmanager
+def before_training() -> Iterator[None]:
+    """Turns the fault of a plugin into a fault of the config that names it: within the context, nothing trains yet."""
+    try:
+        yield
+    except PluginError as error:
+        raise ConfigError([str(error)]) from error
 
 
 def _place(entry: Any) -> str:
@@ -315,21 +358,81 @@ class SchedulerSection(Choice):
     )
 
 
+def _has(*methods: str) -> Callable[[Any], bool]:
+    return lambda made: all(callable(getattr(made, each, None)) for each in methods)
+
+
+def _is_transform(made: Any) -> bool:
+    num_draws = getattr(made, "num_draws", None)
+    has_form = is_dataclass(made) and hasattr(made, "is_last") and _has("change")(made)
+    return has_form and isinstance(num_draws, int) and num_draws >= 0
+
+
+def _is_optimizer(made: Any) -> bool:
+    if not _has("step", "state_dict", "load_state_dict")(made) or not hasattr(made, "state"):
+        return False
+    try:
+        inspect.signature(made.step).bind()
+    except TypeError:  # as LBFGS, whose step() takes a closure
+        return False
+    groups = getattr(made, "param_groups", None)
+    return isinstance(groups, list) and all(isinstance(each, dict) and {"params", "lr"} <= {*each} for each in groups)
+
+
+def _is_schedule(made: Any) -> bool:
+    first, *others = (made.lr, made.momentum, made.after) if isinstance(made, Schedule) else (made,)
+    return callable(first) and all(each is None or callable(each) for each in others)
+
+
 BLOCKS: Registry[Any] = Registry(
     "block",
     "era_cnn.models.blocks",
     Section,
     ("in_channels", "in_size", "in_shape", "in_shapes", "num_classes"),
+    # A module has `training` once super().__init__() was called.
+    Made("an nn.Module, by super().__init__()", lambda made: hasattr(made, "training") and _has("forward")(made)),
 )
-DATASETS: Registry[Any] = Registry("dataset", "era_cnn.data.sets", DataSection)
-TRANSFORMS: Registry[Any] = Registry("transform", "era_cnn.data.transforms", TransformSection, ("info", "mean"))
-OPTIMIZERS: Registry[Any] = Registry("optimizer", "era_cnn.training.optimizers", Choice, ("parameters",))
+DATASETS: Registry[Any] = Registry(
+    "dataset",
+    "era_cnn.data.sets",
+    DataSection,
+    made=Made("a data set with info() and read()", _has("info", "read")),
+)
+TRANSFORMS: Registry[Any] = Registry(
+    "transform",
+    "era_cnn.data.transforms",
+    TransformSection,
+    ("info", "mean"),
+    Made("a Transform or a Mix of a number of draws and a function", _is_transform),
+)
+OPTIMIZERS: Registry[Any] = Registry(
+    "optimizer",
+    "era_cnn.training.optimizers",
+    Choice,
+    ("parameters",),
+    Made("an optimizer as PyTorch's, with an lr in each group and a step() without arguments", _is_optimizer),
+)
 SCHEDULERS: Registry[Any] = Registry(
-    "scheduler", "era_cnn.training.schedulers", SchedulerSection, ("epochs", "steps_per_epoch", "watch")
+    "scheduler",
+    "era_cnn.training.schedulers",
+    SchedulerSection,
+    ("epochs", "steps_per_epoch", "watch"),
+    Made("a Schedule of functions, or a function of the step", _is_schedule),
 )
-LAUNCHERS: Registry[Any] = Registry("launcher", "era_cnn.sweeps.launchers", Choice, ("sweep_dir",))
-
-LOGGERS: Registry[Any] = Registry("logger", "era_cnn.runs.loggers", Section, ("run",))
+LAUNCHERS: Registry[Any] = Registry(
+    "launcher",
+    "era_cnn.sweeps.launchers",
+    Choice,
+    ("sweep_dir",),
+    Made("a dict with a _target_", lambda made: isinstance(made, Mapping) and "_target_" in made),
+)
+LOGGERS: Registry[Any] = Registry(
+    "logger",
+    "era_cnn.runs.loggers",
+    Section,
+    ("run",),
+    Made("a Sink", _has("logged_epochs", "log", "finish", "fail", "close")),
+)
 
 REGISTRIES: dict[str, Registry[Any]] = {
     registry.kind: registry for registry in (BLOCKS, DATASETS, TRANSFORMS, OPTIMIZERS, SCHEDULERS, LAUNCHERS, LOGGERS)

@@ -29,7 +29,9 @@ from era_cnn.config.code_digests import plugin_digests
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.groups import LISTED
 from era_cnn.config.parsing import parse
+from era_cnn.config.schedule import Schedule
 from era_cnn.config.sections import Choice, FieldError, Section
+from era_cnn.data.transforms import Transform
 from era_cnn.errors import ConfigError
 from era_cnn.models.build import check_network, layer_problems
 from tests.conftest import config_of
@@ -276,13 +278,13 @@ def test_an_annotation_that_names_nothing_is_refused() -> None:
 
 
 def test_what_is_given_by_the_program_needs_no_annotation_that_can_be_resolved() -> None:
-    def entry(parameters: Nowhere, *, flag: bool = False) -> tuple[object, bool]:  # noqa: F821
-        return parameters, flag
+    def entry(epochs: Nowhere, *, flag: bool = False) -> Schedule:  # noqa: F821
+        return Schedule(lambda step: (epochs, flag))
 
-    section = register(entry, OPTIMIZERS)
-    assert list(section.model_fields) == ["name", "flag"]
-    made = OPTIMIZERS.make("mine", section(name="mine", flag=True), parameters=[1], epochs=2)
-    assert made == ([1], True)
+    section = register(entry, SCHEDULERS)
+    assert section.model_fields.keys() == {"name", "update", "flag"}
+    made = SCHEDULERS.make("mine", section(name="mine", flag=True), epochs=2, parameters=[1])
+    assert made.lr(0) == (2, True)
 
 
 def test_a_field_is_not_converted_and_nothing_unknown_is_taken() -> None:
@@ -300,7 +302,8 @@ def test_a_check_of_an_entry_is_reported_at_its_field() -> None:
         raise FieldError("size", "be odd", section.size, "Change it.")
 
     @TRANSFORMS.register("wobble", check=no)
-    def wobble(*, size: Annotated[int, Field(ge=1, le=9)]) -> None: ...
+    def wobble(*, size: Annotated[int, Field(ge=1, le=9)]) -> Transform:
+        return Transform(size, lambda images, draws: images)
 
     values = config_of().model_dump()
     values["augmentation"] = {"wobble": {"size": 2}}

@@ -14,6 +14,7 @@ import pytest
 
 from era_cnn.config import plugins
 from era_cnn.config.choices import BLOCKS, REGISTRIES
+from era_cnn.config.schedule import Schedule
 from era_cnn.errors import ConfigError
 from tests.helpers import nothing_stays_registered
 
@@ -406,3 +407,51 @@ def test_an_edit_within_a_second_is_not_hidden_by_bytecode(tmp_path: Path, monke
             assert float(value) == sys.modules["helper_of_scale"].SCALE
             plugins.forget(path)
     assert not (tmp_path / "__pycache__").exists()
+
+
+FACTORS = ["None", "'x'", "[1.0]", "-1.0", "float('nan')", "float('inf')", "10**400", "1j"]
+SCHEDULES = [
+    *(f"lambda step: {factor}" for factor in FACTORS),
+    *(f"era_cnn.Schedule(lambda step: 1.0, after=lambda watched: {factor})" for factor in FACTORS),
+    *(f"era_cnn.Schedule(lambda step: 1.0, lambda step: {momentum})" for momentum in [*FACTORS, "1.0"]),
+    "lambda step: 1.0 - step",
+    "era_cnn.Schedule(lambda step: 1.0, lambda step: step / 2)",
+]
+
+
+@pytest.mark.parametrize("made", SCHEDULES)
+@pytest.mark.parametrize("update", ["step", "epoch"])
+def test_a_schedule_gives_factors_and_momenta_in_range_or_is_refused(
+    made: str, update: str, command, tmp_path: Path
+) -> None:
+    text = (HEAD + textwrap.dedent(PARTS["scheduler"])).replace("MADE", made)
+    plugin = write("shapes.py", text)
+    words = [*SMALL, "scheduler=bad", f"scheduler.update={update}", "optimizer.momentum=0.9", "trainer.epochs=3"]
+    watch = ["trainer.watch=train_loss"] if "after" in made else []
+    code, _, err = command("--plugin", plugin, *words, *watch)
+    assert (code, err.count("\n")) == (2, 1), err
+    rule = "a momentum in [0, 1)" if "1.0, lambda" in made else "a finite factor of the learning rate, at least 0"
+    assert err.startswith(f"scheduler.bad must give {rule}, got ")
+    assert err.endswith(f". Fix scheduler.bad in {Path(plugin).resolve()}.\n")
+    assert left(tmp_path) == set()
+
+
+def test_a_factor_that_only_the_training_shows_fails_the_run_in_one_message(command, tmp_path: Path) -> None:
+    made = "era_cnn.Schedule(lambda step: 1.0, after=lambda watched: -1.0 if watched else 1.0)"
+    plugin = write("shapes.py", (HEAD + textwrap.dedent(PARTS["scheduler"])).replace("MADE", made))
+    words = [*SMALL, "scheduler=bad", "trainer.limit_epochs=2", "trainer.watch=train_loss", "report=false"]
+    code, _, err = command("--plugin", plugin, *words, "hydra.run.dir=run")
+    assert (code, err.count("\n")) == (1, 1), err
+    assert "scheduler.bad must give a finite factor of the learning rate, at least 0, got -1.0. Fix" in err
+    assert json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))["state"] == "failed"
+
+
+@pytest.mark.parametrize("factor", ["0", "1", "np.float32(0.5)", "np.int64(1)", "torch.tensor(0.5)"])
+def test_a_factor_is_used_as_it_is_given(factor: str) -> None:
+    import numpy as np
+    import torch
+
+    value = eval(factor, {"np": np, "torch": torch})
+    schedule = Schedule(lambda step: value, lambda step: 0, lambda watched: value).checked(lambda rule, got: ValueError)
+    assert schedule.lr(0) is schedule.after([]) is value
+    assert schedule.momentum(0) == 0

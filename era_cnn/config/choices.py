@@ -26,6 +26,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +37,7 @@ from types import SimpleNamespace
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, BeforeValidator, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from era_cnn.config import plugins
@@ -242,13 +243,15 @@ def _section(
             raise ConfigError([f"{kind}.{name} must have no field called {parameter.name}, got one. Rename it."])
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[parameter.name] = (_annotation(entry, parameter), default)
+    if not is_own(entry) and (problems := list(_unbounded(kind, name, {key: of[0] for key, of in fields.items()}))):
+        raise ConfigError(problems)  # first, since pydantic names no field where it refuses a range
     try:
         title = f"{name}_{kind}".title().replace("_", "")
         section = create_model(title, __base__=base, __doc__=inspect.getdoc(entry), **fields)
     except Exception as error:  # pydantic raises various types for a plugin's annotations
         reason = " ".join(str(error).split())
         raise ConfigError([f"{kind}.{name} must have annotated fields, got: {reason}. Fix them."]) from error
-    if not is_own(entry) and (problems := list(_unbounded(kind, name, section))):
+    if not is_own(entry) and (problems := list(_wrong_defaults(kind, name, section))):
         raise ConfigError(problems)
     return section
 
@@ -274,27 +277,47 @@ def _annotation(entry: Any, parameter: inspect.Parameter) -> Any:
         raise ConfigError([f"{_place(entry)} must have an annotation for {parameter.name}, got: {got}"]) from error
 
 
-def _unbounded(kind: str, name: str, section: type[Section]) -> Iterator[str]:
-    """The numeric fields of a plugin's entry that have no range."""
-    for field_name, field in section.model_fields.items():
-        types = set(_unbounded_types(field.annotation, field.metadata))
+def _unbounded(kind: str, name: str, annotations: Mapping[str, Any]) -> Iterator[str]:
+    """The numeric fields of a plugin's entry that have no range, or one without an end."""
+    for field_name, annotation in annotations.items():
+        types = set(_unbounded_types(annotation))
         if types:
             advice = "Write it as Annotated[float, Field(ge=0, le=1, description=…)]."
             got = ", ".join(sorted(each.__name__ for each in types))
-            yield f"{kind}.{name} must state the range of its field {field_name}, got {got} alone. {advice}"
+            yield f"{kind}.{name} must state a finite range of its field {field_name}, got {got} without one. {advice}"
 
 
-def _unbounded_types(annotation: Any, constraints: Sequence[object]) -> Iterator[type]:
+def _wrong_defaults(kind: str, name: str, section: type[Section]) -> Iterator[str]:
+    """The defaults that their own fields refuse: nobody could write them in a config."""
+    for field_name, field in section.model_fields.items():
+        if field.is_required():
+            continue
+        annotation: Any = Annotated[field.annotation, field]
+        try:
+            TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(field.default)
+        except ValidationError:
+            rule = f"give its field {field_name} a default of its own type and range"
+            yield problem(f"{kind}.{name}", rule, field.default, "Change the default, or the annotation.")
+
+
+def _unbounded_types(annotation: Any, constraints: Sequence[object] = ()) -> Iterator[type]:
     """The numeric types, at any depth of an annotation, that have no range."""
     if get_origin(annotation) is Annotated:
         annotation, *own = get_args(annotation)
         flat = [each for info in own for each in (info.metadata if isinstance(info, FieldInfo) else [info])]
         constraints = [*constraints, *flat]
-    bounds = {type(each) for each in constraints}
-    if annotation in (int, float) and not (bounds & {Ge, Gt} and bounds & {Le, Lt}):
+    if annotation in (int, float) and not (
+        _ends(constraints, {Ge: "ge", Gt: "gt"}) and _ends(constraints, {Le: "le", Lt: "lt"})
+    ):
         yield annotation
     for member in get_args(annotation):
         yield from _unbounded_types(member, constraints)
+
+
+def _ends(constraints: Sequence[object], bounds: Mapping[type, str]) -> bool:
+    """Whether a constraint is one of these bounds, by type and attribute, and finite: -inf and inf bound nothing."""
+    values = [getattr(each, bounds[type(each)]) for each in constraints if type(each) in bounds]
+    return any(-math.inf < value < math.inf for value in values)
 
 
 # The kinds. A module with built-in entries is imported only when one of its entries is named.

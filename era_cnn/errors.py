@@ -6,6 +6,7 @@ Every message has one form: `<key> must <rule>, got <value>. <What to do.>`
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterable, Sequence
 
 MAX_PROBLEMS = 20
@@ -57,6 +58,12 @@ class RunFolderError(EraCnnError):
 
 class TrainingError(EraCnnError):
     """The training can't continue: a loss or a weight is no longer finite."""
+
+    exit_code = 1
+
+
+class PluginError(EraCnnError):
+    """The code of a plugin returns something that nobody can use, found while a run trains."""
 
     exit_code = 1
 
@@ -124,6 +131,13 @@ def show(value: object) -> str:
 def _with_single_stops(text: str) -> str:
     """The sentences without the full stop of what they quote, if that comes right before their own."""
     return re.sub(r"(?<=[^\s.])\.\.(?= |$)", ".", text)
+
+
+def described(value: object) -> str:
+    """What code returned, on one line: tensors and arrays by their type and shape."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{type(value).__name__} of {value.dtype}, shape {tuple(value.shape)}"
+    return shortened(" ".join(reprlib.repr(value).split()), 80)  # of a long list, repr would take gigabytes
 
 
 def shortened(text: str, length: int) -> str:

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from era_cnn.config import plugins
-from era_cnn.config.choices import BLOCKS
+from era_cnn.config.choices import BLOCKS, REGISTRIES
+from era_cnn.config.schedule import Schedule
+from era_cnn.errors import ConfigError
 from tests.helpers import nothing_stays_registered
 
 SMALL = [
@@ -167,6 +169,192 @@ def test_a_signature_that_nobody_can_call_is_refused(text: str, message: str, co
     assert left(tmp_path) == set()
 
 
+PARTS = {
+    "block": """
+        @era_cnn.block("bad")
+        def bad():
+            class Bad(nn.Module):
+                def forward(self, images):
+                    return GIVEN
+            return MADE
+        """,
+    "transform": """
+        from era_cnn.data.transforms import Mix
+
+        @era_cnn.transform("bad")
+        def bad():
+            def change(images, *draws):
+                return GIVEN
+            return MADE
+        """,
+    "optimizer": """
+        @era_cnn.optimizer("bad")
+        def bad(parameters):
+            return MADE
+        """,
+    "scheduler": """
+        @era_cnn.scheduler("bad")
+        def bad():
+            return MADE
+        """,
+    "dataset": """
+        @era_cnn.dataset("bad")
+        def bad():
+            class Bad:
+                def info(self):
+                    return era_cnn.DataInfo((1, 28, 28), tuple("0123456789"), 80, 60)
+                def read(self):
+                    images, labels = np.zeros((80, 28, 28), np.uint8), np.arange(80) % 10
+                    return GIVEN
+            return MADE
+        """,
+    "logger": """
+        @era_cnn.logger("bad")
+        def bad(run):
+            return MADE
+        """,
+}
+WITH = {
+    "block": ["+model.layers.bad={block: bad}", "~model.layers.gap", "+model.layers.end={block: gap_head}"],
+    "transform": ["augmentation=bad"],
+    "optimizer": ["optimizer=bad"],
+    "scheduler": ["scheduler=bad"],
+    "dataset": ["data=bad", "data.mean=[0]", "data.std=[1]"],
+    "logger": ["logger=bad"],
+}
+
+
+def use_bad(kind: str, command, made: str, given: str = "images") -> tuple[int, str, str]:
+    """The exit code, what was said, and the file; it is the entry `bad` of that kind that a run of that kind uses."""
+    text = textwrap.dedent(HEAD) + "import torch\n" + textwrap.dedent(PARTS[kind])
+    plugin = write("shapes.py", text.replace("MADE", made).replace("GIVEN", given))
+    words = [*SMALL[kind == "dataset" :], *WITH[kind]]
+    code, _, err = command("--plugin", plugin, *words, "report=false", "hydra.run.dir=run")
+    return code, err, str(Path(plugin).resolve())
+
+
+NOT_MADE = {
+    "block": ["None", "Bad", "object()", "lambda images: images", "Bad.__new__(Bad)"],
+    "transform": ["None", "'x'", "change", "era_cnn.Transform", "era_cnn.Transform(-1, change)", "Mix(1, None)"],
+    "optimizer": [
+        "None",
+        "'x'",
+        "torch.optim.SGD",
+        "[torch.optim.SGD(parameters, lr=1)]",
+        "torch.optim.LBFGS(parameters)",
+        "torch.optim.Optimizer(parameters, {})",
+    ],
+    "scheduler": ["None", "'x'", "True", "[1.0]", "1.0", "era_cnn.Schedule", "era_cnn.Schedule(None)"],
+    "dataset": ["None", "Bad", "object()"],
+}
+
+
+@pytest.mark.parametrize(("kind", "made"), [(kind, made) for kind, each in NOT_MADE.items() for made in each])
+def test_an_entry_that_makes_something_else_is_named_with_its_file(
+    kind: str, made: str, command, tmp_path: Path
+) -> None:
+    code, said, file = use_bad(kind, command, made)
+    assert (code, said.count("\n")) == (2, 1), said
+    assert said.startswith(f"{kind}.bad must make a")
+    assert said.endswith(f". Fix {kind}.bad in {file}.\n")
+    assert left(tmp_path) == set()
+
+
+@pytest.mark.parametrize("kind", REGISTRIES)
+def test_the_program_relies_on_what_entries_of_every_kind_make(kind: str) -> None:
+    registry = REGISTRIES[kind]
+    registry.register("bad")(lambda: None)
+    section = registry.section("bad").model_construct(name="bad")
+    with pytest.raises(ConfigError, match=rf"{kind}.bad must make a.*, got None\. Fix {kind}.bad in .*\.py\."):
+        registry.make("bad", section)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "code"),
+    [
+        ("block", "None", 2),
+        ("block", "(images, images)", 2),
+        ("block", "[images]", 2),
+        ("block", "images.numpy()", 2),
+        ("block", "images.mean()", 2),
+        ("block", "images.sum((1, 2, 3))", 2),
+        ("block", "images.new_zeros(2, *images.shape[1:])", 2),
+        ("block", "torch.cat([images, images])", 2),  # known once there is an image
+        ("dataset", "None", 3),
+        ("dataset", "[images, labels, images[:60], labels[:60]]", 3),
+        ("dataset", "era_cnn.Arrays", 3),
+        ("dataset", "era_cnn.Arrays(images / 255, labels, images[:60], labels[:60])", 3),
+        ("dataset", "era_cnn.Arrays(images, list(labels), images[:60], labels[:60])", 3),
+        ("dataset", "era_cnn.Arrays(images, labels, images[:60], labels[:60] + 1)", 3),
+        ("dataset", "era_cnn.Arrays(images, labels, images, labels)", 3),
+    ],
+)
+def test_what_an_entry_returns_is_refused_before_the_run_begins(
+    kind: str, given: str, code: int, command, tmp_path: Path
+) -> None:
+    got, said, file = use_bad(kind, command, "Bad()", given)
+    assert (got, said.count("\n")) == (code, 1), said
+    assert " must " in said
+    assert ", got " in said
+    assert said.endswith(f". Fix {kind}.bad in {file}.\n")
+    assert left(tmp_path) == set()
+
+
+def test_what_a_data_set_reads_is_looked_at_before_its_mean_is_computed(command, tmp_path: Path) -> None:
+    given = "era_cnn.Arrays(images / 255, labels, images[:60], labels[:60])"
+    text = (HEAD + textwrap.dedent(PARTS["dataset"])).replace("MADE", "Bad()").replace("GIVEN", given)
+    code, _, err = command("--plugin", write("shapes.py", text), "data=bad", "trainer=smoke")
+    assert code == 3
+    assert err.startswith("dataset.bad must read training images of uint8, got float64. Fix dataset.bad in ")
+    assert left(tmp_path) == set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "made", "given"),
+    [
+        ("block", "Bad()", "images if not len(images) or not self.training else (images,)"),
+        ("block", "Bad()", "images[:1]"),
+        ("transform", "era_cnn.Transform(1, change)", "None"),
+        ("transform", "era_cnn.Transform(1, change)", "images.float()"),
+        ("transform", "era_cnn.Transform(1, change)", "images[:, :, 1:]"),
+        ("transform", "era_cnn.Transform(1, change)", "images.numpy()"),
+        ("transform", "Mix(1, change)", "images"),
+        ("transform", "Mix(1, change)", "(images, draws[-1][0] + 5)"),
+        ("transform", "Mix(1, change)", "(images[:1], draws[-1][0])"),
+    ],
+)
+def test_what_an_entry_returns_in_training_fails_the_run_in_one_message(
+    kind: str, made: str, given: str, command, tmp_path: Path
+) -> None:
+    code, said, file = use_bad(kind, command, made, given)
+    assert (code, said.count("\n")) == (1, 1), said
+    assert said.startswith(f"{kind}.bad must return a tensor ")
+    assert said.endswith(f". Fix {kind}.bad in {file}.\n")
+    status = json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))
+    assert (status["state"], status.get("traceback", "")) == ("failed", "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "made", "given"),
+    [
+        ("block", "Bad()", "images if not self.training else {}['mine']"),
+        ("block", "Bad()", "images if not len(images) else {}['mine']"),
+        ("transform", "era_cnn.Transform(1, change)", "{}['mine']"),
+        ("optimizer", "{}['mine']", ""),
+        ("dataset", "Bad()", "{}['mine']"),
+    ],
+)
+def test_what_the_code_of_an_entry_raises_in_a_run_keeps_its_traceback(
+    kind: str, made: str, given: str, command, tmp_path: Path
+) -> None:
+    code, said, file = use_bad(kind, command, made, given)
+    assert code == 1
+    assert f'File "{file}", line ' in said
+    status = json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))
+    assert status["message"] == "KeyError: 'mine'"
+    assert f'File "{file}", line ' in status["traceback"]
+
+
 @pytest.mark.slow
 def test_an_edited_helper_is_noticed_by_replay_and_reuse(command, tmp_path: Path) -> None:
     plugin = scale("2.0")
@@ -278,3 +466,51 @@ def test_a_faulty_package_is_named_and_the_rest_works(words: list[str], code: in
 def test_what_looks_at_no_plugin_says_nothing_of_them(words: list[str], command, install) -> None:
     install("demo", {"blocks.squeeze": "demo_nowhere"})
     assert command(*words)[2] == ""
+
+
+FACTORS = ["None", "'x'", "[1.0]", "-1.0", "float('nan')", "float('inf')", "10**400", "1j"]
+SCHEDULES = [
+    *(f"lambda step: {factor}" for factor in FACTORS),
+    *(f"era_cnn.Schedule(lambda step: 1.0, after=lambda watched: {factor})" for factor in FACTORS),
+    *(f"era_cnn.Schedule(lambda step: 1.0, lambda step: {momentum})" for momentum in [*FACTORS, "1.0"]),
+    "lambda step: 1.0 - step",
+    "era_cnn.Schedule(lambda step: 1.0, lambda step: step / 2)",
+]
+
+
+@pytest.mark.parametrize("made", SCHEDULES)
+@pytest.mark.parametrize("update", ["step", "epoch"])
+def test_a_schedule_gives_factors_and_momenta_in_range_or_is_refused(
+    made: str, update: str, command, tmp_path: Path
+) -> None:
+    text = (HEAD + textwrap.dedent(PARTS["scheduler"])).replace("MADE", made)
+    plugin = write("shapes.py", text)
+    words = [*SMALL, "scheduler=bad", f"scheduler.update={update}", "optimizer.momentum=0.9", "trainer.epochs=3"]
+    watch = ["trainer.watch=train_loss"] if "after" in made else []
+    code, _, err = command("--plugin", plugin, *words, *watch)
+    assert (code, err.count("\n")) == (2, 1), err
+    rule = "a momentum in [0, 1)" if "1.0, lambda" in made else "a finite factor of the learning rate, at least 0"
+    assert err.startswith(f"scheduler.bad must give {rule}, got ")
+    assert err.endswith(f". Fix scheduler.bad in {Path(plugin).resolve()}.\n")
+    assert left(tmp_path) == set()
+
+
+def test_a_factor_that_only_the_training_shows_fails_the_run_in_one_message(command, tmp_path: Path) -> None:
+    made = "era_cnn.Schedule(lambda step: 1.0, after=lambda watched: -1.0 if watched else 1.0)"
+    plugin = write("shapes.py", (HEAD + textwrap.dedent(PARTS["scheduler"])).replace("MADE", made))
+    words = [*SMALL, "scheduler=bad", "trainer.limit_epochs=2", "trainer.watch=train_loss", "report=false"]
+    code, _, err = command("--plugin", plugin, *words, "hydra.run.dir=run")
+    assert (code, err.count("\n")) == (1, 1), err
+    assert "scheduler.bad must give a finite factor of the learning rate, at least 0, got -1.0. Fix" in err
+    assert json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))["state"] == "failed"
+
+
+@pytest.mark.parametrize("factor", ["0", "1", "np.float32(0.5)", "np.int64(1)", "torch.tensor(0.5)"])
+def test_a_factor_is_used_as_it_is_given(factor: str) -> None:
+    import numpy as np
+    import torch
+
+    value = eval(factor, {"np": np, "torch": torch})
+    schedule = Schedule(lambda step: value, lambda step: 0, lambda watched: value).checked(lambda rule, got: ValueError)
+    assert schedule.lr(0) is schedule.after([]) is value
+    assert schedule.momentum(0) == 0

@@ -26,25 +26,36 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import math
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, BeforeValidator, Field, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from era_cnn.config import plugins
 from era_cnn.config.groups import KINDS
+from era_cnn.config.schedule import Schedule
 from era_cnn.config.sections import Choice, Section
 from era_cnn.config.synonyms import suggestion
-from era_cnn.errors import ConfigError, one_of, problem
+from era_cnn.errors import ConfigError, PluginError, described, one_of, problem
 
 E = TypeVar("E", bound=Callable[..., Any])
 Check = Callable[[Any], None]
+
+
+class Made(NamedTuple):
+    """What the entries of one kind make, in words, and whether something is that; no class is."""
+
+    what: str
+    holds: Callable[[Any], bool]
 
 
 class Registry(Mapping[str, E], Generic[E]):
@@ -55,10 +66,13 @@ class Registry(Mapping[str, E], Generic[E]):
         built_in: The module that registers the built-in entries.
         base: The section that the schemas of entries extend.
         given: What the program gives an entry by position, by name.
+        made: What an entry makes of its fields; None for anything.
     """
 
-    def __init__(self, kind: str, built_in: str, base: type[Section], given: tuple[str, ...] = ()) -> None:
-        self.kind, self.base, self.given = kind, base, given
+    def __init__(
+        self, kind: str, built_in: str, base: type[Section], given: tuple[str, ...] = (), made: Made | None = None
+    ) -> None:
+        self.kind, self.base, self.given, self._made = kind, base, given, made
         self._built_in = built_in
         self._entries: dict[str, E] = {}
         self._checks: dict[tuple[str, E], Check | None] = {}  # so that a check goes with its entry
@@ -148,10 +162,26 @@ class Registry(Mapping[str, E], Generic[E]):
         return problem(key, one_of(known), name, near)
 
     def make(self, name: str, section: Section, **given: Any) -> Any:
-        """Calls an entry with the fields of its section and with those of `given` that it takes."""
+        """Calls an entry with the fields of its section and with those of `given` that it takes.
+
+        Raises:
+            ConfigError: If it makes something else than its kind does.
+        """
         entry = self[name]
         wanted = {parameter: given[parameter] for parameter in given_parameters(entry) if parameter in given}
-        return entry(**wanted, **section.model_dump(include={each.name for each in keyword_parameters(entry)}))
+        made = entry(**wanted, **section.model_dump(include={each.name for each in keyword_parameters(entry)}))
+        if self._made and (isinstance(made, type) or not self._made.holds(made)):
+            raise ConfigError([self.fault(name, f"make {self._made.what}", made)])
+        return made
+
+    def fault(self, name: str, rule: str, got: object) -> str:
+        """The message about an entry whose code breaks a rule, with the file to fix."""
+        return f"{self.kind}.{name} must {rule}, got {described(got)}. {self.where_to_fix(name)}"
+
+    def where_to_fix(self, name: str) -> str:
+        """The advice about an entry whose code is wrong."""
+        file = file_of(self[name])
+        return f"Fix {self.kind}.{name}{f' in {file}' if file else ''}."
 
     def imported(self) -> dict[str, E]:
         """The entries that are registered so far; imports no plugin."""
@@ -173,6 +203,20 @@ def _is_redefinition(before: Any, entry: Any) -> bool:
 def is_own(entry: Any) -> bool:
     """Whether an entry is built in."""
     return bool(entry.__module__.startswith("era_cnn."))
+
+
+def file_of(entry: Any) -> str:
+    """The file of an entry; empty if it was typed at a prompt."""
+    return getattr(sys.modules.get(entry.__module__), "__file__", None) or ""
+
+
+@contextmanager
+def before_training() -> Iterator[None]:
+    """Turns the fault of a plugin into a fault of the config that names it: within the context, nothing trains yet."""
+    try:
+        yield
+    except PluginError as error:
+        raise ConfigError([str(error)]) from error
 
 
 def _place(entry: Any) -> str:
@@ -209,13 +253,15 @@ def _section(
             raise ConfigError([f"{kind}.{name} must have no field called {parameter.name}, got one. Rename it."])
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[parameter.name] = (_annotation(entry, parameter), default)
+    if not is_own(entry) and (problems := list(_unbounded(kind, name, {key: of[0] for key, of in fields.items()}))):
+        raise ConfigError(problems)  # first, since pydantic names no field where it refuses a range
     try:
         title = f"{name}_{kind}".title().replace("_", "")
         section = create_model(title, __base__=base, __doc__=inspect.getdoc(entry), **fields)
     except Exception as error:  # pydantic raises various types for a plugin's annotations
         reason = " ".join(str(error).split())
         raise ConfigError([f"{kind}.{name} must have annotated fields, got: {reason}. Fix them."]) from error
-    if not is_own(entry) and (problems := list(_unbounded(kind, name, section))):
+    if not is_own(entry) and (problems := list(_wrong_defaults(kind, name, section))):
         raise ConfigError(problems)
     return section
 
@@ -241,27 +287,47 @@ def _annotation(entry: Any, parameter: inspect.Parameter) -> Any:
         raise ConfigError([f"{_place(entry)} must have an annotation for {parameter.name}, got: {got}"]) from error
 
 
-def _unbounded(kind: str, name: str, section: type[Section]) -> Iterator[str]:
-    """The numeric fields of a plugin's entry that have no range."""
-    for field_name, field in section.model_fields.items():
-        types = set(_unbounded_types(field.annotation, field.metadata))
+def _unbounded(kind: str, name: str, annotations: Mapping[str, Any]) -> Iterator[str]:
+    """The numeric fields of a plugin's entry that have no range, or one without an end."""
+    for field_name, annotation in annotations.items():
+        types = set(_unbounded_types(annotation))
         if types:
             advice = "Write it as Annotated[float, Field(ge=0, le=1, description=…)]."
             got = ", ".join(sorted(each.__name__ for each in types))
-            yield f"{kind}.{name} must state the range of its field {field_name}, got {got} alone. {advice}"
+            yield f"{kind}.{name} must state a finite range of its field {field_name}, got {got} without one. {advice}"
 
 
-def _unbounded_types(annotation: Any, constraints: Sequence[object]) -> Iterator[type]:
+def _wrong_defaults(kind: str, name: str, section: type[Section]) -> Iterator[str]:
+    """The defaults that their own fields refuse: nobody could write them in a config."""
+    for field_name, field in section.model_fields.items():
+        if field.is_required():
+            continue
+        annotation: Any = Annotated[field.annotation, field]
+        try:
+            TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(field.default)
+        except ValidationError:
+            rule = f"give its field {field_name} a default of its own type and range"
+            yield problem(f"{kind}.{name}", rule, field.default, "Change the default, or the annotation.")
+
+
+def _unbounded_types(annotation: Any, constraints: Sequence[object] = ()) -> Iterator[type]:
     """The numeric types, at any depth of an annotation, that have no range."""
     if get_origin(annotation) is Annotated:
         annotation, *own = get_args(annotation)
         flat = [each for info in own for each in (info.metadata if isinstance(info, FieldInfo) else [info])]
         constraints = [*constraints, *flat]
-    bounds = {type(each) for each in constraints}
-    if annotation in (int, float) and not (bounds & {Ge, Gt} and bounds & {Le, Lt}):
+    if annotation in (int, float) and not (
+        _ends(constraints, {Ge: "ge", Gt: "gt"}) and _ends(constraints, {Le: "le", Lt: "lt"})
+    ):
         yield annotation
     for member in get_args(annotation):
         yield from _unbounded_types(member, constraints)
+
+
+def _ends(constraints: Sequence[object], bounds: Mapping[type, str]) -> bool:
+    """Whether a constraint is one of these bounds, by type and attribute, and finite: -inf and inf bound nothing."""
+    values = [getattr(each, bounds[type(each)]) for each in constraints if type(each) in bounds]
+    return any(-math.inf < value < math.inf for value in values)
 
 
 # The kinds. A module with built-in entries is imported only when one of its entries is named.
@@ -325,21 +391,81 @@ class SchedulerSection(Choice):
     )
 
 
+def _has(*methods: str) -> Callable[[Any], bool]:
+    return lambda made: all(callable(getattr(made, each, None)) for each in methods)
+
+
+def _is_transform(made: Any) -> bool:
+    num_draws = getattr(made, "num_draws", None)
+    has_form = is_dataclass(made) and hasattr(made, "is_last") and _has("change")(made)
+    return has_form and isinstance(num_draws, int) and num_draws >= 0
+
+
+def _is_optimizer(made: Any) -> bool:
+    if not _has("step", "state_dict", "load_state_dict")(made) or not hasattr(made, "state"):
+        return False
+    try:
+        inspect.signature(made.step).bind()
+    except TypeError:  # as LBFGS, whose step() takes a closure
+        return False
+    groups = getattr(made, "param_groups", None)
+    return isinstance(groups, list) and all(isinstance(each, dict) and {"params", "lr"} <= {*each} for each in groups)
+
+
+def _is_schedule(made: Any) -> bool:
+    first, *others = (made.lr, made.momentum, made.after) if isinstance(made, Schedule) else (made,)
+    return callable(first) and all(each is None or callable(each) for each in others)
+
+
 BLOCKS: Registry[Any] = Registry(
     "block",
     "era_cnn.models.blocks",
     Section,
     ("in_channels", "in_size", "in_shape", "in_shapes", "num_classes"),
+    # A module has `training` once super().__init__() was called.
+    Made("an nn.Module, by super().__init__()", lambda made: hasattr(made, "training") and _has("forward")(made)),
 )
-DATASETS: Registry[Any] = Registry("dataset", "era_cnn.data.sets", DataSection)
-TRANSFORMS: Registry[Any] = Registry("transform", "era_cnn.data.transforms", TransformSection, ("info", "mean"))
-OPTIMIZERS: Registry[Any] = Registry("optimizer", "era_cnn.training.optimizers", Choice, ("parameters",))
+DATASETS: Registry[Any] = Registry(
+    "dataset",
+    "era_cnn.data.sets",
+    DataSection,
+    made=Made("a data set with info() and read()", _has("info", "read")),
+)
+TRANSFORMS: Registry[Any] = Registry(
+    "transform",
+    "era_cnn.data.transforms",
+    TransformSection,
+    ("info", "mean"),
+    Made("a Transform or a Mix of a number of draws and a function", _is_transform),
+)
+OPTIMIZERS: Registry[Any] = Registry(
+    "optimizer",
+    "era_cnn.training.optimizers",
+    Choice,
+    ("parameters",),
+    Made("an optimizer as PyTorch's, with an lr in each group and a step() without arguments", _is_optimizer),
+)
 SCHEDULERS: Registry[Any] = Registry(
-    "scheduler", "era_cnn.training.schedulers", SchedulerSection, ("epochs", "steps_per_epoch", "watch")
+    "scheduler",
+    "era_cnn.training.schedulers",
+    SchedulerSection,
+    ("epochs", "steps_per_epoch", "watch"),
+    Made("a Schedule of functions, or a function of the step", _is_schedule),
 )
-LAUNCHERS: Registry[Any] = Registry("launcher", "era_cnn.sweeps.launchers", Choice, ("sweep_dir",))
-
-LOGGERS: Registry[Any] = Registry("logger", "era_cnn.runs.loggers", Section, ("run",))
+LAUNCHERS: Registry[Any] = Registry(
+    "launcher",
+    "era_cnn.sweeps.launchers",
+    Choice,
+    ("sweep_dir",),
+    Made("a dict with a _target_", lambda made: isinstance(made, Mapping) and "_target_" in made),
+)
+LOGGERS: Registry[Any] = Registry(
+    "logger",
+    "era_cnn.runs.loggers",
+    Section,
+    ("run",),
+    Made("a Sink", _has("logged_epochs", "log", "finish", "fail", "close")),
+)
 
 REGISTRIES: dict[str, Registry[Any]] = {
     registry.kind: registry for registry in (BLOCKS, DATASETS, TRANSFORMS, OPTIMIZERS, SCHEDULERS, LAUNCHERS, LOGGERS)

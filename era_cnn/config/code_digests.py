@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import sys
 from types import CodeType
 from typing import Any
 
 from era_cnn.config import plugins
-from era_cnn.config.choices import REGISTRIES, is_own
+from era_cnn.config.choices import REGISTRIES, file_of, is_own
 
 
 def plugin_digests() -> dict[str, str]:
@@ -19,15 +18,11 @@ def plugin_digests() -> dict[str, str]:
     """
     by_file = {file: plugin.sha256 for plugin in plugins.imported() for file in plugin.files}
     return {
-        f"{kind}.{name}": by_file.get(_file_of(entry)) or hashlib.sha256(_source_of(entry).encode()).hexdigest()
+        f"{kind}.{name}": by_file.get(file_of(entry)) or hashlib.sha256(_source_of(entry).encode()).hexdigest()
         for kind, registry in REGISTRIES.items()
         for name, entry in registry.imported().items()
         if not is_own(entry)
     }
-
-
-def _file_of(entry: Any) -> str:
-    return getattr(sys.modules.get(entry.__module__), "__file__", None) or ""
 
 
 def _source_of(entry: Any) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from era_cnn.config.choices import DATASETS, DataSection
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.sections import FieldError
-from era_cnn.errors import ConfigError, DataError, EraCnnError, problem
+from era_cnn.errors import ConfigError, DataError, EraCnnError
 
 if TYPE_CHECKING:
     from era_cnn.data.arrays import Arrays
@@ -30,9 +30,10 @@ def info_of(data: DataSection) -> DataInfo:
         raise
     except Exception as error:  # whatever the code of a plugin raises
         got = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
-        raise ConfigError([f"dataset.{data.name} must describe itself, got {got}. Fix its info()."]) from error
+        advice = DATASETS.where_to_fix(data.name)
+        raise ConfigError([f"dataset.{data.name} must describe itself, got {got}. {advice}"]) from error
     if not isinstance(info, DataInfo):
-        raise ConfigError([problem(f"dataset.{data.name}", "return a DataInfo from info()", info, "Fix it.")])
+        raise ConfigError([DATASETS.fault(data.name, "return a DataInfo from info()", info)])
     return info
 
 
@@ -69,15 +70,20 @@ def read_from(entry: Dataset, name: str) -> Arrays:
 
     Raises:
         FieldError: If its fields do not fit its files.
-        DataError: If the files are missing or damaged.
+        DataError: If the files are missing or damaged, or what is read are no images and labels.
     """
     try:
-        return entry.read()
+        arrays = entry.read()
     except (EraCnnError, FieldError):
         raise
     except (OSError, ValueError) as error:  # of a plugin
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise DataError(f"The data set {name} must be readable, got {reason}. Check its files.") from error
+    if isinstance(arrays, type) or not hasattr(arrays, "faults"):
+        raise DataError(DATASETS.fault(name, "return Arrays from read()", arrays))
+    for fault in arrays.faults():
+        raise DataError(f"dataset.{name} must read {fault}. {DATASETS.where_to_fix(name)}")
+    return arrays
 
 
 _remembered: ContextVar[dict[str, DataSection]] = ContextVar("remembered")

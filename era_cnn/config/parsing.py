@@ -16,7 +16,16 @@ from era_cnn.config.description import described, info_of, is_described
 from era_cnn.config.groups import LISTED
 from era_cnn.config.messages import field_problems
 from era_cnn.config.network import ModelConfig, is_order
-from era_cnn.config.schema import Augmentation, Loggers, RunConfig, Target, make_schedule, num_train_images, watchers
+from era_cnn.config.schema import (
+    Augmentation,
+    Loggers,
+    RunConfig,
+    Target,
+    check_schedule,
+    make_schedule,
+    num_train_images,
+    watchers,
+)
 from era_cnn.config.sections import Choice, FieldError, Section, values_of
 from era_cnn.config.trainer import EarlyStopping, TrainerConfig
 from era_cnn.errors import ConfigError, amount, problem
@@ -64,7 +73,10 @@ def parse(values: Any, *, is_stored: bool = False) -> RunConfig:
             problems += error.problems
     if problems:
         raise ConfigError(problems)
-    return config.model_copy(update={"data": data})
+    config = config.model_copy(update={"data": data})
+    if not is_stored:
+        check_schedule(config)
+    return config
 
 
 def parse_data(values: Any) -> DataSection:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,22 @@ class Schedule:
     momentum: Callable[[int], float] | None = None
     after: Callable[[Sequence[float]], float] | None = None
 
+    def checked(self, fault: Callable[[str, object], Exception]) -> Schedule:
+        """The same schedule, which raises a fault, made of a rule and a value, instead of returning a wrong value."""
+
+        def within(rule: str, end: float, function: Callable[[Any], float] | None) -> Any:
+            def value_at(position: Any) -> float:
+                value = function(position)  # type: ignore[misc]
+                if not _is_number(value, end):
+                    raise fault(rule, value)
+                return value
+
+            return function and value_at
+
+        factor = "give a finite factor of the learning rate, at least 0"
+        momentum = within("give a momentum in [0, 1)", 1.0, self.momentum)
+        return Schedule(within(factor, math.inf, self.lr), momentum, within(factor, math.inf, self.after))
+
     def each_epoch(self, steps_per_epoch: int) -> Schedule:
         """The same schedule, its steps taken as epochs: nothing changes within an epoch."""
 
@@ -26,6 +44,14 @@ class Schedule:
             return lambda step: of_epoch(step // steps_per_epoch)
 
         return Schedule(held(self.lr), held(self.momentum) if self.momentum else None, self.after)
+
+
+def _is_number(value: Any, end: float) -> bool:
+    """Whether a value is a number in [0, end); one of NumPy or a tensor will do."""
+    try:
+        return math.isfinite(value) and bool(0 <= value < end)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # RuntimeError: of a tensor with several values
+        return False
 
 
 def is_loss(watch: str) -> bool:

@@ -11,14 +11,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from era_cnn.config.choices import SCHEDULERS, DataSection, SchedulerSection, TransformSection, entry_of
+from era_cnn.config.choices import (
+    SCHEDULERS,
+    DataSection,
+    SchedulerSection,
+    TransformSection,
+    before_training,
+    entry_of,
+)
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.description import info_of
 from era_cnn.config.network import ModelConfig
 from era_cnn.config.schedule import Schedule
 from era_cnn.config.sections import Choice, Count, Name, NoEffect, Section
 from era_cnn.config.trainer import TrainerConfig
-from era_cnn.errors import ConfigError, problem
+from era_cnn.errors import ConfigError, PluginError, problem
 from era_cnn.paths import typed_path
 
 Requirement = Literal["norm", "dropout", "gap", "depthwise", "dilation", "no_max_pool", "no_linear"]
@@ -179,12 +186,33 @@ def make_schedule(
 
     Raises:
         FieldError: If its fields do not fit the training.
+        PluginError: By the schedule, where it gives no factor or momentum that could be used.
     """
     by_epoch = scheduler.update == "epoch"
     given = {"epochs": epochs, "steps_per_epoch": 1 if by_epoch else steps_per_epoch, "watch": watch}
     made = SCHEDULERS.make(scheduler.name, scheduler, **given)
     schedule = made if isinstance(made, Schedule) else Schedule(made)
+    schedule = schedule.checked(lambda rule, got: PluginError(SCHEDULERS.fault(scheduler.name, rule, got)))
     return schedule.each_epoch(steps_per_epoch) if by_epoch else schedule
+
+
+MAX_CHECKED_STEPS = 1_000
+"""The most steps at which a schedule is checked beforehand: less than a millisecond for each job of a sweep."""
+
+
+def check_schedule(config: RunConfig) -> None:
+    """Raises a `ConfigError` if a schedule gives no factor or momentum that could be used; not all steps are tried."""
+    trainer, num_steps = config.trainer, config.trainer.epochs * config.steps_per_epoch
+    schedule = make_schedule(
+        config.scheduler, epochs=trainer.epochs, steps_per_epoch=config.steps_per_epoch, watch=trainer.watch
+    )
+    with before_training():
+        for step in range(0, num_steps, max(1, num_steps // MAX_CHECKED_STEPS)):
+            schedule.lr(step)
+            if schedule.momentum is not None:
+                schedule.momentum(step)
+        if schedule.after is not None:
+            schedule.after([])  # as before the first epoch
 
 
 def watchers(schedule: Schedule, trainer: TrainerConfig) -> list[str]:

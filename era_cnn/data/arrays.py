@@ -6,6 +6,7 @@ Shapes: N images in a split, C channels, H×W pixels.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from era_cnn.config.choices import DATASETS, is_own
 from era_cnn.config.data_info import DataInfo
-from era_cnn.errors import DataError
+from era_cnn.errors import DataError, described
 
 Images = NDArray[np.uint8]
 Labels = NDArray[Any]
@@ -58,6 +60,20 @@ class Arrays:
         if self.val_images is not None and self.val_labels is not None:
             yield "validation", self.val_images, self.val_labels
         yield "test", self.test_images, self.test_labels
+
+    def faults(self) -> Iterator[str]:
+        """What is wrong with the arrays whatever the data set is, as what they should be and what they are."""
+        if (self.val_images is None) != (self.val_labels is None):
+            yield "validation images with their labels, got one of the two"
+        for split, images, labels in self.splits():
+            if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+                got = str(images.dtype) if isinstance(images, np.ndarray) else described(images)
+                yield f"{split} images of uint8, got {got}"
+            elif images.ndim not in (3, 4) or not len(images):
+                yield f"{split} images of shape (N, C, H, W) or (N, H, W), got {images.shape}"
+            elif not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "iu":
+                got = f"{labels.shape} of {labels.dtype}" if isinstance(labels, np.ndarray) else described(labels)
+                yield f"{split} labels of shape (N,), whole numbers, got {got}"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -128,8 +144,10 @@ def _with_channels(images: Images) -> tuple[int, ...]:
 
 def check_against(arrays: Arrays, info: DataInfo, name: str) -> None:
     """Raises a `DataError` if the arrays do not match the description of the data set."""
-    for problem in _contradictions(arrays, info):
-        raise DataError(f"The data set {name} must match its description: {problem}. Fix the data set.")
+    for problem in itertools.chain(arrays.faults(), _contradictions(arrays, info)):
+        is_known = name in DATASETS.imported() and not is_own(DATASETS[name])
+        advice = DATASETS.where_to_fix(name) if is_known else "Fix the data set."
+        raise DataError(f"The data set {name} must match its description: {problem}. {advice}")
 
 
 def _contradictions(arrays: Arrays, info: DataInfo) -> Iterator[str]:
@@ -141,11 +159,9 @@ def _contradictions(arrays: Arrays, info: DataInfo) -> Iterator[str]:
     for split, images, labels in arrays.splits():
         size = sizes[split]
         expected = (size, *info.shape)
-        if images.dtype != np.uint8:
-            yield f"{split} images of uint8, got {images.dtype}"
-        elif _with_channels(images) != expected:
+        if _with_channels(images) != expected:
             yield f"{split} images of shape {expected}, got {images.shape}"
-        elif labels.shape != (size,) or labels.dtype.kind not in "iu":
+        elif labels.shape != (size,):
             yield f"{split} labels of shape ({size},), whole numbers, got {labels.shape} of {labels.dtype}"
         elif not 0 <= int(labels.min()) <= int(labels.max()) < info.num_classes:
             got = f"{int(labels.min())} to {int(labels.max())}"

@@ -8,9 +8,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from era_cnn import randomness
@@ -53,8 +54,8 @@ class Split:
         """
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nobody writes to it
-            tensor = torch.from_numpy(images)
-            int64_labels = torch.from_numpy(labels.astype("int64", copy=False))
+            tensor = torch.from_numpy(_ascending(images))
+            int64_labels = torch.from_numpy(_ascending(labels).astype("int64", copy=False))
         return cls((tensor if tensor.dim() == 4 else tensor.unsqueeze(1)).to(device), int64_labels.to(device))
 
     def __len__(self) -> int:
@@ -76,6 +77,11 @@ class Split:
         if isinstance(indices, slice):
             return Split(self.base[indices], self.labels[indices])
         return Split(self.base, self.labels[indices], indices)
+
+
+def _ascending(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, or a copy of one that is read backwards, as PyTorch can't."""
+    return array.copy() if min(array.strides) < 0 else array
 
 
 def split_off_val(train: Split, val_size: int, *, seed: int) -> tuple[Split, Split]:

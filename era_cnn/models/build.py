@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from era_cnn.config.choices import BLOCKS, given_parameters
+from era_cnn.config.choices import BLOCKS, before_training, given_parameters, is_own
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.network import ModelConfig
 from era_cnn.config.schema import RunConfig
 from era_cnn.config.sections import FieldError, values_of
-from era_cnn.errors import ConfigError, problem
+from era_cnn.errors import ConfigError, PluginError, problem
 from era_cnn.models.network import IMAGE, Graph, Network
 from era_cnn.models.options import apply_options, unused_options
 from era_cnn.models.shapes import output_shape, pass_empty
@@ -70,7 +71,8 @@ def _build(layers: Layers, inherited: Mapping[str, Any], seed: int, info: DataIn
         try:
             layer = _construct(spec, inherited, in_shapes, num_classes)
             _check_size(layer)
-            shapes[name] = output_shape(layer, list(in_shapes.values()))
+            with before_training():
+                shapes[name] = output_shape(layer, list(in_shapes.values()))
         except FieldError as error:
             field = f"{LAYERS}.{name}.{_own_name(error.field, spec)}"
             raise ConfigError([problem(field, error.rule, error.got, error.advice)]) from error
@@ -128,7 +130,16 @@ def _construct(
         num_classes=num_classes,
     )
     apply_options(layer, own_options(spec), inherited)
+    if not is_own(BLOCKS[block]):
+        layer.register_forward_hook(partial(_check_output, block))
     return layer
+
+
+def _check_output(block: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+    """Raises a `PluginError` unless a layer returns a tensor of as many images as it was given, in training, too."""
+    if not isinstance(output, Tensor) or output.dim() < 2 or len(output) != len(inputs[0]):
+        rule = f"return a tensor (B, …) from forward() for inputs of shape {tuple(inputs[0].shape)}"
+        raise PluginError(BLOCKS.fault(block, rule, output))
 
 
 def _check_size(layer: nn.Module) -> None:

@@ -10,6 +10,7 @@ import torch
 import torchinfo
 from torch import nn
 
+from era_cnn.config.choices import before_training
 from era_cnn.config.data_info import DataInfo
 from era_cnn.errors import harmless
 from era_cnn.models.network import Graph
@@ -75,10 +76,19 @@ class Summary:
 
 
 def summarise(network: nn.Module, image_shape: tuple[int, int, int]) -> Summary:
-    """Summarises a network, with torchinfo, for one image of shape (C, H, W)."""
+    """Summarises a network, with torchinfo, for one image of shape (C, H, W).
+
+    Raises:
+        ConfigError: If a block of a plugin can't be used.
+    """
     fields, local_field = receptive_fields(network, image_shape)
     device = next(network.parameters()).device
-    info = torchinfo.summary(network, input_data=torch.zeros(1, *image_shape, device=device), verbose=0, device=device)
+    image = torch.zeros(1, *image_shape, device=device)
+    with before_training():
+        try:
+            info = torchinfo.summary(network, input_data=image, verbose=0, device=device)
+        except RuntimeError as error:  # torchinfo's own, whatever a layer has raised
+            raise error.__cause__ or error from None
     names = {id(module): name for name, module in network.named_modules()}
     rows = [
         Row(

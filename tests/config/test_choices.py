@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import inspect
+import math
 import subprocess
 import sys
 import textwrap
@@ -29,8 +31,10 @@ from era_cnn.config.code_digests import plugin_digests
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.groups import LISTED
 from era_cnn.config.parsing import parse
+from era_cnn.config.schedule import Schedule
 from era_cnn.config.sections import Choice, FieldError, Section
-from era_cnn.errors import ConfigError
+from era_cnn.data.transforms import Transform
+from era_cnn.errors import ConfigError, show
 from era_cnn.models.build import check_network, layer_problems
 from tests.conftest import config_of
 from tests.helpers import nothing_stays_registered
@@ -120,7 +124,9 @@ def test_every_entry_describes_itself_and_its_fields(kind: str) -> None:
 @pytest.mark.parametrize("kind", BUILT_IN)
 def test_the_numbers_of_every_built_in_entry_have_ranges_as_those_of_plugins_must(kind: str) -> None:
     for name in BUILT_IN[kind]:
-        assert list(choices._unbounded(kind, name, REGISTRIES[kind].section(name))) == []
+        fields = REGISTRIES[kind].section(name).model_fields
+        annotations = {key: Annotated[field.annotation, field] for key, field in fields.items()}
+        assert list(choices._unbounded(kind, name, annotations)) == []
 
 
 def test_a_taken_name_is_refused() -> None:
@@ -202,6 +208,11 @@ def register(entry: Any, registry: Registry[Any] = BLOCKS, name: str = "mine") -
         (Annotated[int, Field(ge=1)] | None, "int"),
         (Annotated[list[int], Field(min_length=2, max_length=2)], "int"),
         (Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=2)], "float"),
+        (Annotated[float, Field(ge=-math.inf, le=math.inf)], "float"),
+        (Annotated[float, Field(gt=-math.inf, lt=1)], "float"),
+        (Annotated[float, Field(ge=0, le=math.nan)], "float"),
+        (Annotated[int, Field(ge=0, lt=math.inf)] | None, "int"),
+        (list[Annotated[float, Field(ge=math.nan, le=1)]], "float"),
     ],
 )
 def test_a_number_of_a_plugin_without_a_range_is_refused(annotation: Any, types: str) -> None:
@@ -210,14 +221,12 @@ def test_a_number_of_a_plugin_without_a_range_is_refused(annotation: Any, types:
     entry.__annotations__["size"] = annotation
     (said,) = refused(lambda: register(_with(entry, annotation)))
     assert said.startswith(
-        f"block.mine must state the range of its field size, got {types} alone. Write it as Annotated["
+        f"block.mine must state a finite range of its field size, got {types} without one. Write it as Annotated["
     )
 
 
 def _with(entry: Any, annotation: Any) -> Any:
     """With that annotation itself; here they are strings."""
-    import inspect
-
     parameter = inspect.Parameter("size", inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
     entry.__signature__ = inspect.Signature([parameter])
     return entry
@@ -237,12 +246,62 @@ def _with(entry: Any, annotation: Any) -> Any:
         Annotated[int | None, Field(ge=1, le=2)],
         Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2)],
         list[Annotated[int, Field(ge=0, lt=9)]],
+        Annotated[int, Field(ge=0, le=10**400)],
     ],
 )
 def test_a_field_with_a_range_or_without_need_of_one_is_taken(annotation: Any) -> None:
     def entry(*, size: Any) -> None: ...
 
     assert list(register(_with(entry, annotation)).model_fields) == ["size"]
+
+
+def with_default(annotation: Any, default: Any) -> Any:
+    def entry(*, size: Any) -> None: ...
+
+    parameter = inspect.Parameter("size", inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
+    _with(entry, annotation).__signature__ = inspect.Signature([parameter])
+    return entry
+
+
+SIZE = Annotated[float, Field(ge=1, le=9)]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default"),
+    [
+        (SIZE, 0.0),
+        (SIZE, 10),
+        (SIZE, math.nan),
+        (SIZE, None),
+        (SIZE, "x"),
+        (SIZE | None, 99.0),
+        (list[SIZE], [1.0, 10.0]),
+        (Annotated[list[SIZE], Field(min_length=2)], [1.0]),
+        (list[SIZE], (1.0, 2.0)),
+        (Annotated[int, Field(ge=1, le=9)], "2"),
+        (Annotated[str, Field(min_length=1)], ""),
+        (Literal["a", "b"], "c"),
+        (bool, "maybe"),
+    ],
+)
+def test_a_default_that_its_own_field_refuses_is_refused(annotation: Any, default: Any) -> None:
+    (said,) = refused(lambda: register(with_default(annotation, default)))
+    rule = "give its field size a default of its own type and range"
+    assert said == f"block.mine must {rule}, got {show(default)}. Change the default, or the annotation."
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default"),
+    [(SIZE, 1), (SIZE, 9.0), (SIZE | None, None), (list[SIZE], [1.0, 2.0]), (Literal["a", "b"], "b"), (bool, True)],
+)
+def test_a_default_that_its_own_field_takes_is_taken(annotation: Any, default: Any) -> None:
+    assert register(with_default(annotation, default))().model_dump() == {"size": default}
+
+
+@pytest.mark.parametrize("kind", BUILT_IN)
+def test_the_defaults_of_every_built_in_entry_are_as_those_of_plugins_must_be(kind: str) -> None:
+    for name in BUILT_IN[kind]:
+        assert list(choices._wrong_defaults(kind, name, REGISTRIES[kind].section(name))) == []
 
 
 def test_all_numbers_without_a_range_are_said_at_once() -> None:
@@ -276,13 +335,13 @@ def test_an_annotation_that_names_nothing_is_refused() -> None:
 
 
 def test_what_is_given_by_the_program_needs_no_annotation_that_can_be_resolved() -> None:
-    def entry(parameters: Nowhere, *, flag: bool = False) -> tuple[object, bool]:  # noqa: F821
-        return parameters, flag
+    def entry(epochs: Nowhere, *, flag: bool = False) -> Schedule:  # noqa: F821
+        return Schedule(lambda step: (epochs, flag))
 
-    section = register(entry, OPTIMIZERS)
-    assert list(section.model_fields) == ["name", "flag"]
-    made = OPTIMIZERS.make("mine", section(name="mine", flag=True), parameters=[1], epochs=2)
-    assert made == ([1], True)
+    section = register(entry, SCHEDULERS)
+    assert section.model_fields.keys() == {"name", "update", "flag"}
+    made = SCHEDULERS.make("mine", section(name="mine", flag=True), epochs=2, parameters=[1])
+    assert made.lr(0) == (2, True)
 
 
 def test_a_field_is_not_converted_and_nothing_unknown_is_taken() -> None:
@@ -300,7 +359,8 @@ def test_a_check_of_an_entry_is_reported_at_its_field() -> None:
         raise FieldError("size", "be odd", section.size, "Change it.")
 
     @TRANSFORMS.register("wobble", check=no)
-    def wobble(*, size: Annotated[int, Field(ge=1, le=9)]) -> None: ...
+    def wobble(*, size: Annotated[int, Field(ge=1, le=9)]) -> Transform:
+        return Transform(size, lambda images, draws: images)
 
     values = config_of().model_dump()
     values["augmentation"] = {"wobble": {"size": 2}}
@@ -463,7 +523,7 @@ FAILURES = {
     "def f(:": "must be importable, got SyntaxError: ",
     "x = '\\0'.encode(1)": "must be importable, got TypeError: ",
     "BLOCKS.register('Wrong Name')": "The name of a block must be lower-case letters, digits and _",
-    "@TRANSFORMS.register('wobble')\ndef wobble(*, size: int): ...": "transform.wobble must state the range of its field size, got int alone.",
+    "@TRANSFORMS.register('wobble')\ndef wobble(*, size: int): ...": "transform.wobble must state a finite range of its field size, got int without one.",
     "@TRANSFORMS.register('wobble')\ndef wobble(*, size): ...": "transform.wobble must have annotated fields, got: ",
 }  # fmt: skip
 
@@ -488,7 +548,7 @@ def test_of_a_plugin_that_fails_nothing_stays_and_it_can_be_fixed(end: str) -> N
 def test_a_plugin_that_fails_first_of_all_takes_nothing_of_the_package_with_it() -> None:
     program = """
 from era_cnn.config.choices import REGISTRIES, load_plugins
-from era_cnn.errors import ConfigError
+from era_cnn.errors import ConfigError, show
 try:
     load_plugins(["mine.py"])
 except ConfigError:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from era_cnn.config.choices import DATASETS
 from era_cnn.config.data_info import DataInfo
@@ -61,11 +62,16 @@ WRONG = {
     "channels last": ({"train_images": IMAGES.transpose(0, 2, 3, 1)}, f"{SHAPE} (7, 4, 6, 3)"),
     "turned": ({"train_images": IMAGES.transpose(0, 1, 3, 2)}, f"{SHAPE} (7, 3, 6, 4)"),
     "grey": ({"train_images": IMAGES[:, 0]}, f"{SHAPE} (7, 4, 6)"),
-    "flat": ({"train_images": IMAGES.reshape(7, -1)}, f"{SHAPE} (7, 72)"),
+    "flat": ({"train_images": IMAGES.reshape(7, -1)}, "training images of shape (N, C, H, W) or (N, H, W), got (7, 72)"),
+    "lists": ({"train_images": IMAGES.tolist()}, "training images of uint8, got [[["),
+    "no images": ({"test_images": None}, "test images of uint8, got None"),
+    "a tensor": ({"train_images": torch.zeros(7)}, "training images of uint8, got Tensor of torch.float32, shape (7,)"),
+    "a list of labels": ({"train_labels": [0, 1]}, f"training {WHOLE.format('N')} [0, 1]"),
+    "images without labels": ({"val_images": TEST_IMAGES}, "validation images with their labels, got one of the two"),
     "fewer labels": ({"train_labels": LABELS[:-1]}, f"training {WHOLE.format(7)} (6,) of int64"),
-    "one-hot labels": ({"train_labels": np.eye(7, dtype=np.int64)}, f"training {WHOLE.format(7)} (7, 7) of int64"),
-    "float labels": ({"train_labels": LABELS.astype(float)}, f"training {WHOLE.format(7)} (7,) of float64"),
-    "bool labels": ({"test_labels": TEST_LABELS > 0}, f"test {WHOLE.format(3)} (3,) of bool"),
+    "one-hot labels": ({"train_labels": np.eye(7, dtype=np.int64)}, f"training {WHOLE.format('N')} (7, 7) of int64"),
+    "float labels": ({"train_labels": LABELS.astype(float)}, f"training {WHOLE.format('N')} (7,) of float64"),
+    "bool labels": ({"test_labels": TEST_LABELS > 0}, f"test {WHOLE.format('N')} (3,) of bool"),
     "labels from 1": ({"train_labels": LABELS + 1}, "training labels from 0 to 2, one for each class, got 1 to 3"),
     "a negative label": ({"train_labels": LABELS - 1}, "training labels from 0 to 2, one for each class, got -1 to 1"),
     "a label too large": ({"test_labels": np.array([0, 1, 3])}, "test labels from 0 to 2, one for each class, got 0 to 3"),

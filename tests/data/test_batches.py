@@ -237,3 +237,10 @@ def test_images_may_be_read_only_as_those_of_a_file_that_is_mapped(tmp_path: Pat
     images = np.load(tmp_path / "images.npy", mmap_mode="r")
     split = Split.on(torch.device("cpu"), images, np.array([0, 1]))
     assert split.images[1, 2].tolist() == [[20, 21], [22, 23]]
+
+
+def test_images_that_are_read_backwards_are_taken() -> None:
+    images, labels = np.arange(24, dtype=np.uint8).reshape(4, 2, 3), np.arange(4)
+    split = Split.on(torch.device("cpu"), images[::-1], labels[::-1])
+    assert torch.equal(split.images[:, 0], torch.from_numpy(images).flip(0))
+    assert split.labels.tolist() == [3, 2, 1, 0]

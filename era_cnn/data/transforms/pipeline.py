@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from era_cnn.config.choices import TRANSFORMS, TransformSection, entry_of
+from era_cnn.config.choices import TRANSFORMS, TransformSection, entry_of, is_own
 from era_cnn.config.data_info import DataInfo
+from era_cnn.errors import PluginError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,13 +95,44 @@ def make_pipeline(chosen: Mapping[str, TransformSection], info: DataInfo, mean: 
     Raises:
         FieldError: If a transform does not fit the images.
     """
-    made = [
-        (TRANSFORMS.make(entry_of(name, section), section, info=info, mean=mean), section)
-        for name, section in chosen.items()
-    ]
+    made = [(_made(entry_of(name, section), section, info, mean), section) for name, section in chosen.items()]
     assert not any(each.is_last for each, _ in made[:-1]), "the rules of the config say so"
     mix = replace(made[-1][0], probability=made[-1][1].probability) if made and made[-1][0].is_last else None
     return Pipeline([sometimes(each, section.probability) for each, section in made if not each.is_last], mix)
+
+
+def _made(kind: str, section: TransformSection, info: DataInfo, mean: Sequence[float]) -> Any:
+    """A transform; what that of a plugin returns is checked before it is used."""
+    made = TRANSFORMS.make(kind, section, info=info, mean=mean)
+    if is_own(TRANSFORMS[kind]):
+        return made
+
+    def change(images: Tensor, *given: Tensor) -> Any:
+        changed = made.change(images, *given)
+        if not (_is_mixed if made.is_last else _is_like)(images, changed):
+            shares = ", and shares in [0, 1] of shape (B,)" if made.is_last else ""
+            rule = f"return a tensor of {images.dtype}, shape {tuple(images.shape)}{shares}"
+            raise PluginError(TRANSFORMS.fault(kind, rule, changed))
+        return changed
+
+    return replace(made, change=change)
+
+
+def _is_like(images: Tensor, changed: Any) -> bool:
+    return isinstance(changed, type(images)) and all(
+        getattr(changed, each) == getattr(images, each) for each in ("dtype", "shape", "device")
+    )
+
+
+def _is_mixed(images: Tensor, changed: Any) -> bool:
+    if not isinstance(changed, tuple) or len(changed) != 2 or not _is_like(images, changed[0]):
+        return False
+    shares = changed[1]
+    return (
+        isinstance(shares, type(images))
+        and shares.shape == images.shape[:1]
+        and bool(((shares >= 0) & (shares <= 1)).all())
+    )
 
 
 def sometimes(transform: Transform, probability: float) -> Transform:

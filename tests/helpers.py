@@ -27,6 +27,7 @@ from era_cnn.config.data_info import DataInfo
 from era_cnn.config.schedule import Schedule
 from era_cnn.config.schema import make_schedule
 from era_cnn.config.sections import Choice
+from era_cnn.data.arrays import Arrays
 from era_cnn.data.transforms import Pipeline, make_pipeline
 
 
@@ -120,6 +121,9 @@ def data_for(transform: str) -> Iterator[list[str]]:
     class Colours:
         def info(self) -> DataInfo:
             return replace(GREY, shape=(3, 28, 28))
+
+        def read(self) -> Arrays:
+            raise AssertionError("it is only described")
 
     with nothing_stays_registered():
         DATASETS.register("colours")(Colours)

@@ -18,8 +18,8 @@ def test_the_runs_of_a_process_share_a_data_set() -> None:
 
 
 def test_a_data_set_is_the_same_however_its_root_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = []
-    monkeypatch.setattr("era_cnn.data.idx.read_idx_data", lambda name, root: read.append((name, root)))
+    read, arrays = [], read_data(config_of("data=digits"))
+    monkeypatch.setattr("era_cnn.data.idx.read_idx_data", lambda *place: read.append(place) or arrays)
     monkeypatch.setattr(parts, "check_against", lambda arrays, info, name: None)
     parts._shared.cache_clear()
     for root in ("data", "./data", str(tmp_path / "data")):

@@ -130,7 +130,7 @@ def show(value: object) -> str:
 
 def _with_single_stops(text: str) -> str:
     """The sentences without the full stop of what they quote, if that comes right before their own."""
-    return re.sub(r"(?<=[^\s.])\.\.(?= |$)", ".", text)
+    return re.sub(r"(?<=[^\s./\\])\.\.(?= |$)", ".", text)
 
 
 def described(value: object) -> str:

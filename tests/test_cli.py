@@ -233,20 +233,26 @@ def test_a_diverging_run_ends_with_code_1_and_no_traceback(command, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("command", "suggested"),
+    ("first", "command", "suggested"),
     [
-        (["era-cnn", "seed=1", "optimizer.lr=3"], "era-cnn find-lr seed=1 'name=a b'"),
-        (["era-cnn", "resume", "run", "--plugin=b.py"], "era-cnn find-lr --plugin=b.py seed=1 'name=a b'"),
-        (["era-cnn", "-cd", "own", "-m", "seed=1,2"], "era-cnn find-lr -cd own seed=1 'name=a b'"),
+        (["era-cnn", "seed=1", "optimizer.lr=3"], None, "era-cnn find-lr seed=1 'name=a b'"),
+        (["era-cnn", "-cd", "own", "-m", "seed=1,2"], None, "era-cnn find-lr -cd own seed=1 'name=a b'"),
+        (
+            ["era-cnn", "--plugin", "a.py", "-cd", "own", "seed=1"],
+            ["era-cnn", "resume", "run", "--plugin=b.py"],
+            "era-cnn find-lr -cd own --plugin=b.py seed=1 'name=a b'",
+        ),
     ],
 )
-def test_a_diverged_run_suggests_the_test_of_its_own_config(command, suggested: str, tmp_path: Path) -> None:
+def test_a_diverged_run_suggests_the_test_of_its_own_config(first, command, suggested: str, tmp_path: Path) -> None:
+    command = command or first
     folder = RunFolder(tmp_path)
     in_words = "era-cnn find-lr with the overrides of this run, or era_cnn.find_lr(config)"
     assert find_lr_of(folder, command) == in_words
     (tmp_path / ".hydra").mkdir()
     recorded = "hydra: {job: {}, overrides: {task: [seed=1, optimizer.lr=3, 'name=a b']}}"
     (tmp_path / ".hydra" / "hydra.yaml").write_text(recorded, encoding="utf-8")
+    folder.write_json("provenance.json", {"command": first})
     assert find_lr_of(folder, command) == suggested
 
 

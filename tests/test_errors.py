@@ -35,6 +35,7 @@ def test_a_config_error_holds_every_problem() -> None:
         ("x must be y, got it..", "x must be y, got it."),
         ("x must be in .., got '..' and ../b and a...b, and so on... Fix it.", None),
         ("cd .. goes up", None),
+        ("x/.. must hold runs, got none.", None),
     ],
 )
 def test_a_sentence_has_one_full_stop_whatever_it_quotes(said: str, shown: str | None) -> None:

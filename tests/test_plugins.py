@@ -485,7 +485,7 @@ def test_a_schedule_gives_factors_and_momenta_in_range_or_is_refused(
 ) -> None:
     text = (HEAD + textwrap.dedent(PARTS["scheduler"])).replace("MADE", made)
     plugin = write("shapes.py", text)
-    words = [*SMALL, "scheduler=bad", f"scheduler.update={update}", "optimizer.momentum=0.9", "trainer.epochs=3"]
+    words = [*SMALL, "scheduler=bad", f"scheduler.update={update}", "optimizer.momentum=0.9", "trainer.limit_epochs=3"]
     watch = ["trainer.watch=train_loss"] if "after" in made else []
     code, _, err = command("--plugin", plugin, *words, *watch)
     assert (code, err.count("\n")) == (2, 1), err
@@ -503,6 +503,60 @@ def test_a_factor_that_only_the_training_shows_fails_the_run_in_one_message(comm
     assert (code, err.count("\n")) == (1, 1), err
     assert "scheduler.bad must give a finite factor of the learning rate, at least 0, got -1.0. Fix" in err
     assert json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))["state"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("function", "code"),
+    [("[1.0, 0.9].__getitem__", 0), ("lambda step: 1 / (1 - step)", 1), ("lambda step: [][step]", 1)],
+)
+def test_a_schedule_is_asked_only_for_steps_that_are_trained(function: str, code: int, command, tmp_path: Path) -> None:
+    plugin = write("shapes.py", (HEAD + textwrap.dedent(PARTS["scheduler"])).replace("MADE", function))
+    words = [*SMALL, "scheduler=bad", "trainer.batch_size=32", "trainer.limit_epochs=1", "report=false"]
+    got, _, err = command("--plugin", plugin, *words, "hydra.run.dir=run")
+    assert got == code
+    state = json.loads((tmp_path / "run" / "status.json").read_text(encoding="utf-8"))["state"]
+    assert state == ("failed" if code else "completed")
+    assert ("Traceback" in err) == bool(code), "what the code of a plugin raises keeps its place"
+
+
+MADE_TRANSFORMS = {
+    "an int of NumPy": ("np.int64(1)", "era_cnn.Transform(NUMBER, change)", "images"),
+    "a class of its own": ("1", "Own()", "images"),
+    "a list": ("1", "Mix(NUMBER, change)", "[images, torch.ones(len(images), dtype=torch.float64)]"),
+}
+
+
+@pytest.mark.parametrize(("number", "made", "given"), MADE_TRANSFORMS.values(), ids=MADE_TRANSFORMS)
+def test_a_transform_may_be_made_in_other_ways(number: str, made: str, given: str, command) -> None:
+    text = (
+        textwrap.dedent(HEAD)
+        + textwrap.dedent("""
+        import dataclasses
+        import torch
+
+        @dataclasses.dataclass(frozen=True)
+        class Own:
+            num_draws: int = 1
+            is_last = False
+            def change(self, images, draws):
+                return images
+        """)
+        + textwrap.dedent(PARTS["transform"])
+    )
+    plugin = write("shapes.py", text.replace("MADE", made).replace("GIVEN", given).replace("NUMBER", number))
+    code, _, err = command("--plugin", plugin, *SMALL, "augmentation=bad", "report=false")
+    assert (code, err) == (0, "")
+
+
+@pytest.mark.slow
+def test_a_network_with_a_block_of_a_plugin_is_exported(command, tmp_path: Path) -> None:
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package, reason="the extra export is not installed")
+    plugin = write("sq.py", SCALE.replace("from helper_of_scale import SCALE", "SCALE = 2"))
+    assert command("--plugin", plugin, *SCALED, "report=false", "hydra.run.dir=run")[0] == 0
+    code, out, err = command("--plugin", plugin, "export", "run")
+    assert (code, err) == (0, "")
+    assert out.count("0 predictions changed") == 2
 
 
 @pytest.mark.parametrize("factor", ["0", "1", "np.float32(0.5)", "np.int64(1)", "torch.tensor(0.5)"])

@@ -32,20 +32,22 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
+from numbers import Integral
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, Generic, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Le, Lt
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from annotated_types import Ge, GroupedMetadata, Gt, Le, Lt
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticSerializationError, to_json
 
 from era_cnn.config import plugins
 from era_cnn.config.groups import KINDS
 from era_cnn.config.schedule import Schedule
 from era_cnn.config.sections import Choice, Section
 from era_cnn.config.synonyms import suggestion
-from era_cnn.errors import ConfigError, PluginError, described, one_of, problem
+from era_cnn.errors import ConfigError, EraCnnError, PluginError, described, one_of, problem
 
 E = TypeVar("E", bound=Callable[..., Any])
 Check = Callable[[Any], None]
@@ -219,6 +221,17 @@ def before_training() -> Iterator[None]:
         raise ConfigError([str(error)]) from error
 
 
+@contextmanager
+def leaving_to_the_run() -> Iterator[None]:
+    """Ends the context where the code of a plugin raises something of its own: the run records that with its place."""
+    try:
+        yield
+    except EraCnnError:
+        raise
+    except Exception:  # noqa: BLE001 - it is raised again when the run comes to it
+        return
+
+
 def _place(entry: Any) -> str:
     return f"{entry.__module__}.{entry.__qualname__}"
 
@@ -253,7 +266,7 @@ def _section(
             raise ConfigError([f"{kind}.{name} must have no field called {parameter.name}, got one. Rename it."])
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[parameter.name] = (_annotation(entry, parameter), default)
-    if not is_own(entry) and (problems := list(_unbounded(kind, name, {key: of[0] for key, of in fields.items()}))):
+    if not is_own(entry) and (problems := list(_unbounded(kind, name, fields))):
         raise ConfigError(problems)  # first, since pydantic names no field where it refuses a range
     try:
         title = f"{name}_{kind}".title().replace("_", "")
@@ -287,10 +300,10 @@ def _annotation(entry: Any, parameter: inspect.Parameter) -> Any:
         raise ConfigError([f"{_place(entry)} must have an annotation for {parameter.name}, got: {got}"]) from error
 
 
-def _unbounded(kind: str, name: str, annotations: Mapping[str, Any]) -> Iterator[str]:
-    """The numeric fields of a plugin's entry that have no range, or one without an end."""
-    for field_name, annotation in annotations.items():
-        types = set(_unbounded_types(annotation))
+def _unbounded(kind: str, name: str, fields: Mapping[str, tuple[Any, Any]]) -> Iterator[str]:
+    """The numeric fields of a plugin's entry, given as type and default, that have no range, or one without an end."""
+    for field_name, (annotation, default) in fields.items():
+        types = set(_unbounded_types(annotation, [default] if isinstance(default, FieldInfo) else ()))
         if types:
             advice = "Write it as Annotated[float, Field(ge=0, le=1, description=…)]."
             got = ", ".join(sorted(each.__name__ for each in types))
@@ -302,20 +315,21 @@ def _wrong_defaults(kind: str, name: str, section: type[Section]) -> Iterator[st
     for field_name, field in section.model_fields.items():
         if field.is_required():
             continue
-        annotation: Any = Annotated[field.annotation, field]
+        default = field.get_default(call_default_factory=True)
+        value: Any = (Annotated[field.annotation, field], ...)
+        alone = create_model(name, __config__=ConfigDict(strict=True, allow_inf_nan=False), value=value)
         try:
-            TypeAdapter(annotation, config=ConfigDict(strict=True, allow_inf_nan=False)).validate_python(field.default)
-        except ValidationError:
+            alone.model_validate_json(to_json({"value": default}))  # as text, where a tuple is a list
+        except (ValidationError, PydanticSerializationError):
             rule = f"give its field {field_name} a default of its own type and range"
-            yield problem(f"{kind}.{name}", rule, field.default, "Change the default, or the annotation.")
+            yield problem(f"{kind}.{name}", rule, default, "Change the default, or the annotation.")
 
 
 def _unbounded_types(annotation: Any, constraints: Sequence[object] = ()) -> Iterator[type]:
     """The numeric types, at any depth of an annotation, that have no range."""
     if get_origin(annotation) is Annotated:
         annotation, *own = get_args(annotation)
-        flat = [each for info in own for each in (info.metadata if isinstance(info, FieldInfo) else [info])]
-        constraints = [*constraints, *flat]
+        constraints = [*constraints, *own]
     if annotation in (int, float) and not (
         _ends(constraints, {Ge: "ge", Gt: "gt"}) and _ends(constraints, {Le: "le", Lt: "lt"})
     ):
@@ -326,7 +340,9 @@ def _unbounded_types(annotation: Any, constraints: Sequence[object] = ()) -> Ite
 
 def _ends(constraints: Sequence[object], bounds: Mapping[type, str]) -> bool:
     """Whether a constraint is one of these bounds, by type and attribute, and finite: -inf and inf bound nothing."""
-    values = [getattr(each, bounds[type(each)]) for each in constraints if type(each) in bounds]
+    flat = [each for info in constraints for each in (info.metadata if isinstance(info, FieldInfo) else [info])]
+    flat = [each for info in flat for each in (info if isinstance(info, GroupedMetadata) else [info])]
+    values = [getattr(each, bounds[type(each)]) for each in flat if type(each) in bounds]
     return any(-math.inf < value < math.inf for value in values)
 
 
@@ -398,7 +414,7 @@ def _has(*methods: str) -> Callable[[Any], bool]:
 def _is_transform(made: Any) -> bool:
     num_draws = getattr(made, "num_draws", None)
     has_form = is_dataclass(made) and hasattr(made, "is_last") and _has("change")(made)
-    return has_form and isinstance(num_draws, int) and num_draws >= 0
+    return has_form and isinstance(num_draws, Integral) and int(num_draws) >= 0
 
 
 def _is_optimizer(made: Any) -> bool:

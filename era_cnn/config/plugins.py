@@ -100,7 +100,7 @@ def _advice(name: str, error: BaseException) -> str:
     folder = Path(name).parent
     if missing and Path(name).is_absolute() and ((folder / f"{missing}.py").exists() or (folder / missing).is_dir()):
         return f"{missing} is beside it, where Python does not search: set PYTHONPATH={folder}, or install it."
-    return "Fix it, or leave it out."
+    return "Fix it, or leave it out." if Path(name).is_absolute() else f"{ADVICE[0].upper()}{ADVICE[1:]}"
 
 
 def import_file(path: Path) -> None:

@@ -19,6 +19,7 @@ from era_cnn.config.choices import (
     before_training,
     entry_of,
     is_own,
+    leaving_to_the_run,
 )
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.description import info_of
@@ -204,15 +205,16 @@ MAX_CHECKED_STEPS = 1_000
 def check_schedule(config: RunConfig) -> None:
     """Raises a `ConfigError` if a plugin's schedule gives a factor or momentum that can't be used; not all are tried.
 
-    Those of era_cnn, which the ranges of their fields keep within theirs, cost a large sweep no time.
+    Those of era_cnn, which the ranges of their fields keep within theirs, cost a large sweep no time. What the code of
+    a plugin raises is left to the run, which ends with its traceback.
     """
     if is_own(SCHEDULERS[config.scheduler.name]):
         return
-    trainer, num_steps = config.trainer, config.trainer.epochs * config.steps_per_epoch
+    trainer, num_steps = config.trainer, config.trainer.epochs_to_run * config.steps_per_epoch
     schedule = make_schedule(
         config.scheduler, epochs=trainer.epochs, steps_per_epoch=config.steps_per_epoch, watch=trainer.watch
     )
-    with before_training():
+    with before_training(), leaving_to_the_run():
         for step in range(0, num_steps, max(1, num_steps // MAX_CHECKED_STEPS)):
             schedule.lr(step)
             if schedule.momentum is not None:

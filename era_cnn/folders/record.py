@@ -84,14 +84,15 @@ class Part:
         return packages if portable else (*packages, self.processor, self.cpu_capability, self.threads)
 
 
-OWN_FILES = ("--config-dir", "-cd", "--plugin")
+CONFIG_DIR, PLUGIN = ("--config-dir", "-cd"), ("--plugin",)
+OWN_FILES = (*CONFIG_DIR, *PLUGIN)
 """The options of a command that name files of one's own."""
 
 
-def own_files(command: Sequence[str]) -> list[str]:
-    """The words of a command that name a config folder and plugins of one's own."""
+def own_files(command: Sequence[str], options: Sequence[str] = OWN_FILES) -> list[str]:
+    """The words of a command that name a config folder and plugins of one's own, or one of these with their options."""
     pairs = zip(("", *command), command, strict=False)
-    return [word for last, word in pairs if word.partition("=")[0] in OWN_FILES or last in OWN_FILES]
+    return [word for last, word in pairs if word.partition("=")[0] in options or last in options]
 
 
 @dataclass(frozen=True)

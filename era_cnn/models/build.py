@@ -137,7 +137,7 @@ def _construct(
 
 def _check_output(block: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
     """Raises a `PluginError` unless a layer returns a tensor of as many images as it was given, in training, too."""
-    if not isinstance(output, Tensor) or output.dim() < 2 or len(output) != len(inputs[0]):
+    if not isinstance(output, Tensor) or output.dim() < 2 or output.shape[0] != inputs[0].shape[0]:
         rule = f"return a tensor (B, …) from forward() for inputs of shape {tuple(inputs[0].shape)}"
         raise PluginError(BLOCKS.fault(block, rule, output))
 

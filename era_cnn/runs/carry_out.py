@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from era_cnn.config.schema import RunConfig
 from era_cnn.errors import EraCnnError, OutputError, RunFolderError, StorageError, TrainingError, block
-from era_cnn.folders.record import own_files
+from era_cnn.folders.record import CONFIG_DIR, PLUGIN, own_files
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_config
 from era_cnn.output import say, shown
@@ -89,10 +89,12 @@ def find_lr_of(folder: RunFolder, command: Sequence[str]) -> str:
     """The command that tests learning rates for the config of a run; in words, if its overrides are not recorded."""
     try:
         overrides = folder.read_hydra().task
+        first = folder.read_json("provenance.json").get("command") or []
     except RunFolderError:  # its config was made in Python, for example
         return "era-cnn find-lr with the overrides of this run, or era_cnn.find_lr(config)"
     kept = [word for word in overrides if not word.startswith("optimizer.lr=")]
-    return shlex.join(["era-cnn", "find-lr", *own_files(command), *kept])
+    files = [*own_files(first, CONFIG_DIR), *own_files(command, PLUGIN)]  # of one that goes on, each has one of the two
+    return shlex.join(["era-cnn", "find-lr", *files, *kept])
 
 
 def _quoted(folder: RunFolder) -> str:

@@ -45,8 +45,24 @@ def prepare(modules: Sequence[str] = ()) -> None:
         with _signals_blocked(), _same_modules():  # a closed terminal must not end it
             resource_tracker.ensure_running()
         _CONTEXT.set_forkserver_preload(["era_cnn.runs.carry_out", "era_cnn.sweeps.reuse", *modules])
-        with _signals_blocked(), _same_modules(), _short_temporary_folder():  # blocked again: the start unblocked some
+        # Blocked again, since the start unblocked some.
+        with _signals_blocked(), _same_modules(), _short_temporary_folder(), _in_root():
             forkserver.ensure_running()
+
+
+@contextmanager
+def _in_root() -> Iterator[None]:
+    """Within the context, the current directory is the root, which nobody removes; workers change to that of the sweep.
+
+    MKL ends a process whose directory is gone when it first computes.
+    """
+    before = os.open(".", os.O_PATH)
+    try:
+        os.chdir("/")
+        yield
+    finally:
+        os.fchdir(before)
+        os.close(before)
 
 
 @contextmanager

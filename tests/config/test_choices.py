@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import annotated_types
 import pytest
-from pydantic import Field
+from pydantic import Field, conint
+from pydantic.fields import FieldInfo
 
 from era_cnn.compose.composition import compose, compose_sweep, validated
 from era_cnn.compose.launchers import launcher_of
@@ -125,8 +127,8 @@ def test_every_entry_describes_itself_and_its_fields(kind: str) -> None:
 def test_the_numbers_of_every_built_in_entry_have_ranges_as_those_of_plugins_must(kind: str) -> None:
     for name in BUILT_IN[kind]:
         fields = REGISTRIES[kind].section(name).model_fields
-        annotations = {key: Annotated[field.annotation, field] for key, field in fields.items()}
-        assert list(choices._unbounded(kind, name, annotations)) == []
+        declared = {key: (Annotated[field.annotation, field], field.default) for key, field in fields.items()}
+        assert list(choices._unbounded(kind, name, declared)) == []
 
 
 def test_a_taken_name_is_refused() -> None:
@@ -247,6 +249,8 @@ def _with(entry: Any, annotation: Any) -> Any:
         Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2)],
         list[Annotated[int, Field(ge=0, lt=9)]],
         Annotated[int, Field(ge=0, le=10**400)],
+        Annotated[float, annotated_types.Interval(ge=0, lt=1)],
+        conint(ge=1, le=2),
     ],
 )
 def test_a_field_with_a_range_or_without_need_of_one_is_taken(annotation: Any) -> None:
@@ -277,7 +281,8 @@ SIZE = Annotated[float, Field(ge=1, le=9)]
         (SIZE | None, 99.0),
         (list[SIZE], [1.0, 10.0]),
         (Annotated[list[SIZE], Field(min_length=2)], [1.0]),
-        (list[SIZE], (1.0, 2.0)),
+        (list[SIZE], (1.0, 10.0)),
+        (int, Field(0, ge=1, le=9)),
         (Annotated[int, Field(ge=1, le=9)], "2"),
         (Annotated[str, Field(min_length=1)], ""),
         (Literal["a", "b"], "c"),
@@ -287,15 +292,31 @@ SIZE = Annotated[float, Field(ge=1, le=9)]
 def test_a_default_that_its_own_field_refuses_is_refused(annotation: Any, default: Any) -> None:
     (said,) = refused(lambda: register(with_default(annotation, default)))
     rule = "give its field size a default of its own type and range"
-    assert said == f"block.mine must {rule}, got {show(default)}. Change the default, or the annotation."
+    got = show(default.default if isinstance(default, FieldInfo) else default)
+    assert said == f"block.mine must {rule}, got {got}. Change the default, or the annotation."
 
 
 @pytest.mark.parametrize(
     ("annotation", "default"),
-    [(SIZE, 1), (SIZE, 9.0), (SIZE | None, None), (list[SIZE], [1.0, 2.0]), (Literal["a", "b"], "b"), (bool, True)],
+    [
+        (SIZE, 1),
+        (SIZE, 9.0),
+        (SIZE | None, None),
+        (list[SIZE], [1.0, 2.0]),
+        (tuple[SIZE, ...], (1.0, 2.0)),
+        (Literal["a", "b"], "b"),
+        (bool, True),
+    ],
 )
 def test_a_default_that_its_own_field_takes_is_taken(annotation: Any, default: Any) -> None:
     assert register(with_default(annotation, default))().model_dump() == {"size": default}
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "size"), [(list[SIZE], (1.0, 2.0), (1.0, 2.0)), (int, Field(4, ge=1, le=9), 4)]
+)
+def test_a_default_may_be_a_tuple_for_a_list_or_stand_with_the_range(annotation: Any, default: Any, size: Any) -> None:
+    assert register(with_default(annotation, default)).model_fields["size"].default == size
 
 
 @pytest.mark.parametrize("kind", BUILT_IN)

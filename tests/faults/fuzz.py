@@ -33,7 +33,6 @@ from omegaconf import OmegaConf
 from era_cnn import cli
 from era_cnn.compose.composition import compose
 from era_cnn.compose.words import Words
-from era_cnn.sweeps import pool
 
 HANG_SECONDS = 10
 SLOW_SECONDS = 2
@@ -372,7 +371,6 @@ def campaign(num_examples: int, first_seed: int) -> dict[str, Any]:
     }
     figures |= {"seed": first_seed, "slowest_seconds": 0.0, "slowest": "", "failures": []}
     try_out(Example(["data=digits"]))  # imports torch
-    pool.prepare()  # the process that workers are forked from would begin in the folder of an example, which is removed
 
     @seed(first_seed)
     @settings(

@@ -142,6 +142,25 @@ def test_jobs_at_once_see_a_gpu_each(sweep, monkeypatch: pytest.MonkeyPatch) -> 
     assert states("again") == ["reused"] * 2  # which of them it was changes nothing
 
 
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they are not forked")
+def test_workers_can_be_forked_though_the_folder_where_that_was_prepared_is_gone(tmp_path: Path) -> None:
+    code = f"""
+import os
+from era_cnn.cli import main
+from era_cnn.sweeps import pool
+os.mkdir("gone")
+os.chdir("gone")
+pool.prepare()
+os.chdir("..")
+os.rmdir("gone")
+raise SystemExit(main(["-m", *{SMALL}, "seed=0,1", "hydra.sweep.dir=sweep", "hydra/launcher=local"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert states() == ["completed"] * 2
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere they are not forked")
 def test_jobs_outlive_the_process_that_they_were_forked_from(sabotaged, tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def _made(kind: str, section: TransformSection, info: DataInfo, mean: Sequence[f
             raise PluginError(TRANSFORMS.fault(kind, rule, changed))
         return changed
 
-    return replace(made, change=change)
+    return Mix(made.num_draws, change, made.per) if made.is_last else Transform(made.num_draws, change)
 
 
 def _is_like(images: Tensor, changed: Any) -> bool:
@@ -125,7 +125,7 @@ def _is_like(images: Tensor, changed: Any) -> bool:
 
 
 def _is_mixed(images: Tensor, changed: Any) -> bool:
-    if not isinstance(changed, tuple) or len(changed) != 2 or not _is_like(images, changed[0]):
+    if not isinstance(changed, (tuple, list)) or len(changed) != 2 or not _is_like(images, changed[0]):
         return False
     shares = changed[1]
     return (

@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -200,14 +202,15 @@ def test_compiled_code_that_is_damaged_or_half_written_is_removed(tmp_path: Path
         assert found() == set()
 
 
+@pytest.mark.process  # PyTorch reads CXX when it is imported
 def test_a_run_repairs_compiled_code_that_was_cut_short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Such as libraries, which would end it with a bus error; and compiles with words behind the compiler's name."""
     monkeypatch.setenv(PLACE, str(tmp_path / "cache"))
     monkeypatch.setenv("CXX", "g++ -O1")
     for name in ("first", "second"):
-        process = Command(*SMALL, *TINY, f"hydra.run.dir={name}")
-        _, err = process.communicate()
-        assert (process.returncode, err) == (0, "")
+        words = [sys.executable, "-m", "era_cnn", *SMALL, *TINY, f"hydra.run.dir={name}"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
         libraries = list(tmp_path.glob("cache/era_cnn/*/networks/*/*.so"))
         assert len(libraries) > 1
         for path in tmp_path.glob("cache/era_cnn/*/networks/*/**/*"):

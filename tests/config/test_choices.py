@@ -712,7 +712,7 @@ def test_an_installed_plugin_is_imported_when_it_is_used_and_no_other_is(install
     assert plugin_digests().keys() == {"block.squeeze"}
     (said,) = refused(lambda: BLOCKS["other"])
     assert said == (
-        "The plugin demo_other of the package demo2 must be importable, got RuntimeError: 1. Fix it, or leave it out."
+        "The plugin demo_other of the package demo2 must be importable, got RuntimeError: 1. Update the package, or uninstall it."
     )
     assert "squeeze" in BLOCKS
 

@@ -47,7 +47,7 @@ from era_cnn.config.groups import KINDS
 from era_cnn.config.schedule import Schedule
 from era_cnn.config.sections import Choice, Section
 from era_cnn.config.synonyms import suggestion
-from era_cnn.errors import ConfigError, EraCnnError, PluginError, described, one_of, problem
+from era_cnn.errors import ConfigError, PluginError, described, one_of, problem
 
 E = TypeVar("E", bound=Callable[..., Any])
 Check = Callable[[Any], None]
@@ -219,17 +219,6 @@ def before_training() -> Iterator[None]:
         yield
     except PluginError as error:
         raise ConfigError([str(error)]) from error
-
-
-@contextmanager
-def leaving_to_the_run() -> Iterator[None]:
-    """Ends the context where the code of a plugin raises something of its own: the run records that with its place."""
-    try:
-        yield
-    except EraCnnError:
-        raise
-    except Exception:  # noqa: BLE001 - it is raised again when the run comes to it
-        return
 
 
 def _place(entry: Any) -> str:

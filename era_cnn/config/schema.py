@@ -16,10 +16,8 @@ from era_cnn.config.choices import (
     DataSection,
     SchedulerSection,
     TransformSection,
-    before_training,
     entry_of,
     is_own,
-    leaving_to_the_run,
 )
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.description import info_of
@@ -214,13 +212,17 @@ def check_schedule(config: RunConfig) -> None:
     schedule = make_schedule(
         config.scheduler, epochs=trainer.epochs, steps_per_epoch=config.steps_per_epoch, watch=trainer.watch
     )
-    with before_training(), leaving_to_the_run():
+    try:
         for step in range(0, num_steps, max(1, num_steps // MAX_CHECKED_STEPS)):
             schedule.lr(step)
             if schedule.momentum is not None:
                 schedule.momentum(step)
         if schedule.after is not None:
             schedule.after([])  # as before the first epoch
+    except PluginError as error:
+        raise ConfigError([str(error)]) from error
+    except Exception:  # noqa: BLE001 - of the plugin's own: the run comes to it, and records where it was raised
+        return
 
 
 def watchers(schedule: Schedule, trainer: TrainerConfig) -> list[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import time
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from era_cnn.compose.composition import Planned
@@ -49,17 +51,13 @@ class Search:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._optuna, self._options, self._planner, self._sweep, self._epochs = optuna, options, planner, sweep, epochs
         self._space = Space(planner.task)
-        # Not opened by a URL, in which ? and % have a special meaning.
-        creator = {"creator": lambda: open_database(sweep.study)}
         self._looked_at = 0.0
         self._again: deque[Job] = deque()
         known = {job.number: job for job in jobs}
         try:
-            self._storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs=creator)
-            self._study = self._open()
-            trials = self._study.get_trials()
-            self._reopen(trials, known)
-            for number in range(len(trials), max(known, default=-1) + 1):
+            self._storage, self._study = self._open(sweep.study)
+            self._reopen(known)
+            for number in range(len(self._study.get_trials(deepcopy=False)), max(known, default=-1) + 1):
                 self._add(known.get(number))
             self._take_up(known)
         except EraCnnError:
@@ -70,31 +68,55 @@ class Search:
                 f"{sweep.study} must hold the study, got: {reason}. Remove it; it is rebuilt from the jobs."
             ) from error
 
-    def _open(self) -> optuna.study.Study:
-        return self._optuna.create_study(
-            storage=self._storage,
+    def _open(self, path: Path) -> tuple[optuna.storages.RDBStorage, optuna.study.Study]:
+        # Not opened by a URL, in which ? and % have a special meaning.
+        creator = {"creator": lambda: open_database(path)}
+        storage = self._optuna.storages.RDBStorage("sqlite://", engine_kwargs=creator)
+        study = self._optuna.create_study(
+            storage=storage,
             study_name="era_cnn",
             direction="maximize",
             load_if_exists=True,
             pruner=_pruner(self._options),
         )
+        return storage, study
 
-    def _reopen(self, trials: Sequence[optuna.trial.FrozenTrial], known: dict[int, Job]) -> None:
-        """Rebuilds the study if ended trials may continue, since Optuna can't reopen a trial."""
+    def _reopen(self, known: dict[int, Job]) -> None:
+        """Rebuilds the study if ended trials may continue, or the last one has no values for some keys.
+
+        Optuna can neither reopen a trial nor remove one, and stores a proposal key by key: a kill can tear it.
+        """
         states = self._optuna.trial.TrialState
+        trials = self._study.get_trials()
         ended = [trial for trial in trials if trial.number in known and trial.state.is_finished()]
         again = [
             trial
             for trial in ended
             if trial.state == states.FAIL or self._sweep.outcome(known[trial.number]).state not in DONE
         ]
-        if not again:
-            return
         for trial in again:
             trial.state, trial.values, trial.datetime_complete = states.RUNNING, None, None
-        self._optuna.delete_study(study_name="era_cnn", storage=self._storage)
-        self._study = self._open()
-        self._study.add_trials(trials)
+        torn = [trial for trial in trials[-1:] if trial.number not in known and self._is_torn(trial)]
+        if again or torn:
+            self._rebuild(trials[: len(trials) - len(torn)])
+
+    def _is_torn(self, trial: optuna.trial.FrozenTrial) -> bool:
+        is_running = trial.state == self._optuna.trial.TrialState.RUNNING
+        return is_running and trial.params.keys() != self._space.distributions.keys()
+
+    def _rebuild(self, trials: Sequence[optuna.trial.FrozenTrial]) -> None:
+        """Replaces the study by one with these trials, at once: a kill leaves either of them."""
+        path = self._sweep.study
+        fresh = path.with_name(f"{path.name}.new")
+        for file in (fresh, fresh.with_name(f"{fresh.name}-journal")):
+            file.unlink(missing_ok=True)
+        storage, study = self._open(fresh)
+        study.add_trials(trials)
+        for each in (storage, self._storage):
+            each.remove_session()
+            each.engine.dispose()
+        os.replace(fresh, path)
+        self._storage, self._study = self._open(path)
 
     def _take_up(self, known: dict[int, Job]) -> None:
         """Reports to Optuna the trials that ended in the meantime, and queues those that are not done."""
@@ -107,6 +129,8 @@ class Search:
                     self.tell(job, outcome)
                 else:
                     self._again.append(job)
+            elif self._is_torn(trial):
+                raise ValueError(f"no values for some keys of trial {trial.number}")
             elif proposed := self._job(trial.number, trial.params):  # killed between the proposal and its folder
                 self._again.append(proposed)
 

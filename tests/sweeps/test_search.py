@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.storages._cached_storage import _CachedStorage
 
 from era_cnn.compose.composition import compose_typed
 from era_cnn.compose.planner import Planner
@@ -40,7 +41,7 @@ FEW = [word.replace("n_trials=5", "n_trials=3") for word in SEARCH]
         "UPDATE trial_params SET param_value = 1e300",
         "UPDATE trials SET state = 'NOPE'",
         "DELETE FROM trial_values",
-        "INSERT INTO trials(number, study_id, state) VALUES (3, 1, 'RUNNING')",
+        "INSERT INTO trials(number, study_id, state) VALUES (3, 1, 'RUNNING'), (4, 1, 'RUNNING')",
     ],
 )
 def test_a_study_that_no_search_writes_is_refused_and_can_be_rebuilt(change: str, fake_sweep, tmp_path: Path) -> None:
@@ -243,6 +244,59 @@ def test_a_proposal_that_has_no_folder_yet_is_taken_up(
     assert fake_sweep("resume", "sweep").returncode == 0
     assert choices() == undisturbed
     assert [outcome.number for outcome in outcomes_of()] == list(range(3))
+
+
+class KilledError(BaseException):
+    """Nothing catches it, as nothing catches a kill."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "stored"), [(0, 0), (0, 1), (1, 2), (2, 1)])
+def test_a_proposal_that_was_torn_is_made_again(
+    number: int, stored: int, fake_sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the driver is killed while Optuna stores the values of a trial, each by itself."""
+    assert fake_sweep(*FEW).returncode == 0
+    undisturbed = choices()
+    shutil.rmtree("sweep")
+    store, left = _CachedStorage.set_trial_param, iter(range(3 * number + stored))
+
+    def die(*args: Any) -> None:
+        if next(left, None) is None:
+            raise KilledError
+        store(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_CachedStorage, "set_trial_param", die)
+        with pytest.raises(KilledError):
+            fake_sweep(*FEW)
+    assert [len(trial.params) for trial in trials()] == [3] * number + [stored]
+    assert fake_sweep("resume", "sweep").returncode == 0
+    assert choices() == undisturbed
+    assert [trial.value for trial in trials()] == [outcome.result["final_val_accuracy"] for outcome in outcomes_of()]
+
+
+@pytest.mark.slow
+def test_a_kill_while_the_study_is_rebuilt_loses_nothing(fake_sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert fake_sweep(*FEW).returncode == 0
+    undisturbed = choices()
+    (outcomes_of()[1].folder / "result.json").unlink()
+    replace = os.replace
+
+    def die(source: str | Path, target: str | Path) -> None:
+        if str(target).endswith("study.db"):
+            raise KilledError
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", die)
+        with pytest.raises(KilledError):
+            fake_sweep("resume", "sweep")
+    assert choices() == undisturbed
+    assert fake_sweep("resume", "sweep").returncode == 0
+    assert choices() == undisturbed
+    assert [trial.value for trial in trials()] == [outcome.result["final_val_accuracy"] for outcome in outcomes_of()]
+    assert not Path("sweep/study.db.new").exists()
 
 
 @pytest.mark.slow

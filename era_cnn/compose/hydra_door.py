@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -125,12 +126,16 @@ class Part:
         if not f"{key}.".startswith(f"{self.package}." if self.package else ""):
             return None
         inner = key[len(self.package) :].lstrip(".")
-        found: Any = OmegaConf.to_container(self.content, resolve=False)
+        found = self._plain
         for name in inner.split(".") if inner else ():
             if isinstance(found, list):
                 found = {str(number): value for number, value in enumerate(found)}
             found = found.get(name) if isinstance(found, dict) else None
         return found
+
+    @cached_property
+    def _plain(self) -> Any:
+        return OmegaConf.to_container(self.content, resolve=False)
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from era_cnn.cli import main
 from era_cnn.compose.composition import compose, validated
 from era_cnn.compose.words import Words
 from era_cnn.config import plugins
-from era_cnn.config.choices import REGISTRIES, is_own
+from era_cnn.config.choices import REGISTRIES
 from era_cnn.config.schema import RunConfig
+from era_cnn.config.signatures import is_own
 from era_cnn.folders.storage import files_sha256
 from era_cnn.models.summary import Summary
 from era_cnn.runs.checkout import read_checkout

@@ -8,7 +8,8 @@ from types import CodeType
 from typing import Any
 
 from era_cnn.config import plugins
-from era_cnn.config.choices import REGISTRIES, file_of, is_own
+from era_cnn.config.choices import REGISTRIES, file_of
+from era_cnn.config.signatures import is_own
 
 
 def plugin_digests() -> dict[str, str]:

@@ -11,19 +11,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from era_cnn.config.choices import (
-    SCHEDULERS,
-    DataSection,
-    SchedulerSection,
-    TransformSection,
-    entry_of,
-    is_own,
-)
+from era_cnn.config.choices import SCHEDULERS, DataSection, SchedulerSection, TransformSection, entry_of
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.description import info_of
 from era_cnn.config.network import ModelConfig
 from era_cnn.config.schedule import Schedule
 from era_cnn.config.sections import Choice, Count, Name, NoEffect, Section
+from era_cnn.config.signatures import is_own
 from era_cnn.config.trainer import TrainerConfig
 from era_cnn.errors import ConfigError, PluginError, problem
 from era_cnn.paths import typed_path

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from era_cnn.config.choices import DATASETS, is_own
+from era_cnn.config.choices import DATASETS
 from era_cnn.config.data_info import DataInfo
+from era_cnn.config.signatures import is_own
 from era_cnn.errors import DataError, described
 
 Images = NDArray[np.uint8]

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from era_cnn.config.choices import BLOCKS, before_training, given_parameters, is_own
+from era_cnn.config.choices import BLOCKS, before_training
 from era_cnn.config.data_info import DataInfo
 from era_cnn.config.network import ModelConfig
 from era_cnn.config.schema import RunConfig
 from era_cnn.config.sections import FieldError, values_of
+from era_cnn.config.signatures import given_parameters, is_own
 from era_cnn.errors import ConfigError, PluginError, problem
 from era_cnn.models.network import IMAGE, Graph, Network
 from era_cnn.models.options import apply_options, unused_options

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from era_cnn.config.choices import BLOCKS, given_parameters
+from era_cnn.config.choices import BLOCKS
+from era_cnn.config.signatures import given_parameters
 from era_cnn.errors import one_of, problem
 from era_cnn.models.network import IMAGE
 from era_cnn.nearest import did_you_mean

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import torch
 
-from era_cnn.config.choices import BLOCKS, DATASETS, LOGGERS, is_own, keyword_parameters
+from era_cnn.config.choices import BLOCKS, DATASETS, LOGGERS
 from era_cnn.config.description import read_from
 from era_cnn.config.schedule import Schedule
 from era_cnn.config.schema import RunConfig, make_schedule
 from era_cnn.config.sections import FieldError
+from era_cnn.config.signatures import is_own, keyword_parameters
 from era_cnn.data.arrays import Arrays, check_against
 from era_cnn.data.batches import EvaluationBatches, Normalise, Split, TrainingBatches, split_off_val
 from era_cnn.data.sets import Dataset

@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from era_cnn.compose.composition import compose, compose_sweep, validated
 from era_cnn.compose.launchers import launcher_of
 from era_cnn.compose.words import Words
-from era_cnn.config import choices, plugins
+from era_cnn.config import plugins, signatures
 from era_cnn.config.choices import (
     BLOCKS,
     DATASETS,
@@ -128,7 +128,7 @@ def test_the_numbers_of_every_built_in_entry_have_ranges_as_those_of_plugins_mus
     for name in BUILT_IN[kind]:
         fields = REGISTRIES[kind].section(name).model_fields
         declared = {key: (Annotated[field.annotation, field], field.default) for key, field in fields.items()}
-        assert list(choices._unbounded(kind, name, declared)) == []
+        assert list(signatures.unbounded(kind, name, declared)) == []
 
 
 def test_a_taken_name_is_refused() -> None:
@@ -322,7 +322,7 @@ def test_a_default_may_be_a_tuple_for_a_list_or_stand_with_the_range(annotation:
 @pytest.mark.parametrize("kind", BUILT_IN)
 def test_the_defaults_of_every_built_in_entry_are_as_those_of_plugins_must_be(kind: str) -> None:
     for name in BUILT_IN[kind]:
-        assert list(choices._wrong_defaults(kind, name, REGISTRIES[kind].section(name))) == []
+        assert list(signatures.wrong_defaults(kind, name, REGISTRIES[kind].section(name))) == []
 
 
 def test_all_numbers_without_a_range_are_said_at_once() -> None:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from era_cnn.config.choices import TRANSFORMS, TransformSection, entry_of, is_own
+from era_cnn.config.choices import TRANSFORMS, TransformSection, entry_of
 from era_cnn.config.data_info import DataInfo
+from era_cnn.config.signatures import is_own
 from era_cnn.errors import PluginError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from era_cnn.config.schema import RunConfig
     from era_cnn.config.sections import FieldError
     from era_cnn.data.arrays import Arrays
-    from era_cnn.data.transforms import Transform
+    from era_cnn.data.transforms import Mix, Transform
     from era_cnn.errors import ConfigError, DataError, EraCnnError, RunFolderError, TrainingError
     from era_cnn.runs.loggers.sink import LoggedRun, Sink
     from era_cnn.training.listeners import Listener
@@ -36,6 +36,7 @@ _PLACES = {
     "FieldError": "config.sections",
     "Listener": "training.listeners",
     "Member": "training.state",
+    "Mix": "data.transforms",
     "Run": "use.network",
     "RunConfig": "config.schema",
     "Schedule": "config.schedule",
@@ -68,6 +69,7 @@ __all__ = [
     "Listener",
     "LoggedRun",
     "Member",
+    "Mix",
     "Run",
     "RunConfig",
     "RunFolderError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -45,10 +46,9 @@ def blocks_of(language: str) -> list[str]:
 
 
 COMMANDS = sorted({line for block in blocks_of("bash") for line in block.splitlines() if line.startswith("era-cnn ")})
-BLOCK = next(each for each in blocks_of("python") if "@era_cnn.block" in each)
-PATTERN = r'```yaml title="my_conf/(\S+)"\n(.*?)```'
+PATTERN = r'```(?:python|yaml) title="(\S+)"\n(.*?)```'
 FILES = {path: text for page in TEXTS.values() for path, text in re.findall(PATTERN, page, re.DOTALL)}
-"""The files of the reader's own folder, by their paths in it."""
+"""The files that the reader writes, by their paths."""
 
 
 def test_the_readme_is_short() -> None:
@@ -80,9 +80,8 @@ def test_links_lead_to_files_that_exist(page: str) -> None:
 
 
 def test_every_file_on_a_page_has_its_name() -> None:
-    assert sum(text.count("```yaml") for text in TEXTS.values()) == sum(
-        len(re.findall(PATTERN, text, re.DOTALL)) for text in TEXTS.values()
-    )
+    titled = [path for text in TEXTS.values() for path, _ in re.findall(PATTERN, text, re.DOTALL)]
+    assert sum(text.count("```yaml") for text in TEXTS.values()) == sum(path.endswith(".yaml") for path in titled)
 
 
 @pytest.mark.parametrize("start", ["README.md", "docs/index.md"])
@@ -125,9 +124,8 @@ def test_every_command_is_understood(line: str, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(launchers, "SLURM_QUESTION", ("true",))
     make_folder(Path("my_images"), TWO_SPLITS)
     for path, text in FILES.items():
-        (file := Path("my_conf", path)).parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    Path("my_blocks.py").write_text(BLOCK, encoding="utf-8")
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(text, encoding="utf-8")
     typed = read_line(shlex.split(line, comments=True)[1:], VERBS)
     if (typed.verb and typed.verb != "describe") or "--help" in typed.words:
         return  # tested where they are
@@ -153,9 +151,26 @@ def check_command(typed: Line) -> None:
 
 def test_the_block_of_the_page_can_be_registered_and_used() -> None:
     with nothing_stays_registered():
-        exec(BLOCK, {"__name__": "of_the_page"})
+        exec(FILES["my_blocks.py"], {"__name__": "of_the_page"})
         layers = {"first": {"block": "squeeze", "ratio": 1}, "gap": {"block": "gap_head", "projection": "conv"}}
         assert build_network(layers, INHERITED, seed=1, info=GREY)(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
+
+
+def test_the_other_entries_of_the_page_train(command, tmp_path: Path) -> None:
+    Path("my_parts.py").write_text(FILES["my_parts.py"], encoding="utf-8")
+    (line,) = (line for line in COMMANDS if "my_parts.py" in line)
+    words = [*shlex.split(line)[1:], "trainer.limit_epochs=2", "threads=1", "report=false", "hydra.run.dir=run"]
+    with nothing_stays_registered():
+        code, _, err = command(*words)
+    assert (code, err) == (0, "")
+    result = json.loads((tmp_path / "run" / "result.json").read_text(encoding="utf-8"))
+    assert result["final_test_accuracy"] > 0.5, "chance is 0.1"
+
+
+def test_the_listener_of_the_page_listens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = (each for each in blocks_of("python") if "era_cnn.Listener" in each)
+    exec(code, {"__name__": "of_the_page"})
+    assert re.search(r"^Epoch 1: \d\.\d{4}\n.*^Epoch 2: ", capsys.readouterr().out, re.MULTILINE | re.DOTALL)
 
 
 def test_the_table_of_the_networks_is_that_of_the_configs() -> None:

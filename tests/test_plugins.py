@@ -77,6 +77,7 @@ def _forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 
 def write(path: str, text: str) -> str:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(textwrap.dedent(text), encoding="utf-8")
     return path
 
@@ -260,6 +261,21 @@ def test_an_entry_that_makes_something_else_is_named_with_its_file(
     assert left(tmp_path) == set()
 
 
+@pytest.mark.parametrize(
+    ("trained", "got"),
+    [("[torch.zeros(1, requires_grad=True)]", "others"), ("[*parameters, torch.zeros(1)]", "others"), ("[]", "none")],
+)
+def test_an_optimizer_trains_what_it_is_given(trained: str, got: str, command) -> None:
+    made = "torch.optim.SGD([{'params': TRAINED}], lr=1)".replace("TRAINED", trained)
+    code, said, file = use_bad("optimizer", command, made)
+    rule = "train the parameters that it is given, or some of them"
+    assert (code, said) == (2, f"optimizer.bad must {rule}, got {got}. Fix optimizer.bad in {file}.\n")
+
+
+def test_an_optimizer_may_leave_out_parameters(command) -> None:
+    assert use_bad("optimizer", command, "torch.optim.SGD(list(parameters)[:1], lr=1)")[:2] == (0, "")
+
+
 @pytest.mark.parametrize("kind", REGISTRIES)
 def test_the_program_relies_on_what_entries_of_every_kind_make(kind: str) -> None:
     registry = REGISTRIES[kind]
@@ -280,6 +296,7 @@ def test_the_program_relies_on_what_entries_of_every_kind_make(kind: str) -> Non
         ("block", "images.sum((1, 2, 3))", 2),
         ("block", "images.new_zeros(2, *images.shape[1:])", 2),
         ("block", "torch.cat([images, images])", 2),  # known once there is an image
+        ("block", "images.round().long()", 2),
         ("dataset", "None", 3),
         ("dataset", "[images, labels, images[:60], labels[:60]]", 3),
         ("dataset", "era_cnn.Arrays", 3),
@@ -287,6 +304,8 @@ def test_the_program_relies_on_what_entries_of_every_kind_make(kind: str) -> Non
         ("dataset", "era_cnn.Arrays(images, list(labels), images[:60], labels[:60])", 3),
         ("dataset", "era_cnn.Arrays(images, labels, images[:60], labels[:60] + 1)", 3),
         ("dataset", "era_cnn.Arrays(images, labels, images, labels)", 3),
+        ("dataset", "era_cnn.Arrays(images, labels, images[:60], labels[:60], known='x')", 3),
+        ("dataset", "era_cnn.Arrays(images, labels, images[:60], labels[:60], class_names='0123456789')", 3),
     ],
 )
 def test_what_an_entry_returns_is_refused_before_the_run_begins(
@@ -411,6 +430,24 @@ def test_groups_that_a_plugin_brings_are_found_from_anywhere(command, tmp_path: 
     assert f"In the plugin {tmp_path}/elsewhere/brings_nothing.py: CONFIG_DIR must be a folder, got '" in err
 
 
+def test_a_config_that_two_places_bring_is_refused_unless_the_own_folder_has_it(command) -> None:
+    network = "name: mine\nlayers:\n  gap: {block: gap_head, projection: conv}\n"
+    for folder, name in (("one", "mine"), ("two", "mine"), ("two", "model_3"), ("own", "mine")):
+        write(f"{folder}/model/{name}.yaml", network)
+    one, two = (write(f"{folder}.py", f"CONFIG_DIR = '{folder}'\n") for folder in ("one", "two"))
+    describe = ["describe", "~experiment", "data=digits"]
+    assert command("--plugin", one, *describe, "model=mine")[0] == 0
+    both = ["--plugin", one, "--plugin", two, *describe]
+    code, _, err = command(*both, "model=mine")
+    places = f"{Path('one').resolve()} and {Path('two').resolve()}"
+    assert (code, err) == (2, f"model/mine must come from one place, got {places}. Rename one of the two.\n")
+    code, _, err = command(*both, "model=model_3")
+    places = f"{Path('two').resolve()} and era_cnn.conf"
+    assert (code, err) == (2, f"model/model_3 must come from one place, got {places}. Rename one of the two.\n")
+    assert command(*both, "--config-dir", "own", "model=mine")[0] == 0
+    assert command(*both, "model=model_4")[0] == 0
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -468,7 +505,9 @@ def test_what_looks_at_no_plugin_says_nothing_of_them(words: list[str], command,
     assert command(*words)[2] == ""
 
 
-FACTORS = ["None", "'x'", "[1.0]", "-1.0", "float('nan')", "float('inf')", "10**400", "1j"]
+FACTORS = [
+    "None", "'x'", "[1.0]", "-1.0", "float('nan')", "float('inf')", "10**400", "1j", "__import__('decimal').Decimal(0)",
+]  # fmt: skip
 SCHEDULES = [
     *(f"lambda step: {factor}" for factor in FACTORS),
     *(f"era_cnn.Schedule(lambda step: 1.0, after=lambda watched: {factor})" for factor in FACTORS),

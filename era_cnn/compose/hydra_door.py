@@ -490,7 +490,15 @@ class _Repository(ConfigRepository):
                 self.sources[number] = PackagedFiles(source.provider, source.full_path())
 
     def _find_object_source(self, config_path: str, object_type: ObjectType | None) -> ConfigSource | None:
-        return super()._find_object_source(config_path, object_type) if self._can_be_found(config_path) else None
+        if not self._can_be_found(config_path):
+            return None
+        source = super()._find_object_source(config_path, object_type)
+        if source is not None and source.provider == PLUGIN and object_type == ObjectType.CONFIG:
+            same = [each for each in self.sources if each.provider in (PLUGIN, "main") and each.is_config(config_path)]
+            if len(places := {each.path: None for each in same}) > 1:
+                name, got = config_path.removesuffix(".yaml"), " and ".join(places)
+                raise ConfigError([f"{name} must come from one place, got {got}. Rename one of the two."])
+        return source
 
     def get_group_options(self, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG) -> list[str]:
         return super().get_group_options(group_name, results_filter) if self._can_be_found(group_name) else []

@@ -111,7 +111,8 @@ class Registry(Mapping[str, E], Generic[E]):
         if name in self._entries and point and point.module != self._entries[name].__module__:
             package = plugins.package_of(point)
             both = f"{place_of(self._entries[name])} and {point.value} of {package}"
-            raise ConfigError([f"{self.kind}.{name} must be registered once, got {both}. Uninstall {package}."])
+            advice = f"{'U' if is_own(self._entries[name]) else 'Rename one of the two, or u'}ninstall {package}."
+            raise ConfigError([f"{self.kind}.{name} must be registered once, got {both}. {advice}"])
         if name not in self._entries and point:
             with _all_or_nothing():
                 plugins.import_entry_point(point)

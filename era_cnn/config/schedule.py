@@ -47,9 +47,9 @@ class Schedule:
 
 
 def _is_number(value: Any, end: float) -> bool:
-    """Whether a value is a number in [0, end); one of NumPy or a tensor will do."""
+    """Whether a value is a number in [0, end) that can be multiplied by a float; one of NumPy or a tensor will do."""
     try:
-        return math.isfinite(value) and bool(0 <= value < end)
+        return math.isfinite(1.0 * value) and bool(0 <= value < end)
     except (TypeError, ValueError, OverflowError, RuntimeError):  # RuntimeError: of a tensor with several values
         return False
 

@@ -66,6 +66,11 @@ class Arrays:
         """What is wrong with the arrays whatever the data set is, as what they should be and what they are."""
         if (self.val_images is None) != (self.val_labels is None):
             yield "validation images with their labels, got one of the two"
+        names = self.class_names
+        if names is not None and not (isinstance(names, tuple) and all(isinstance(name, str) for name in names)):
+            yield f"class_names that are a tuple of strings, got {described(names)}"
+        if not isinstance(self.known, Known | None):
+            yield f"known that is left out, got {described(self.known)}"
         for split, images, labels in self.splits():
             if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
                 got = str(images.dtype) if isinstance(images, np.ndarray) else described(images)

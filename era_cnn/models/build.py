@@ -138,8 +138,9 @@ def _construct(
 
 def _check_output(block: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
     """Raises a `PluginError` unless a layer returns a tensor of as many images as it was given, in training, too."""
-    if not isinstance(output, Tensor) or output.dim() < 2 or output.shape[0] != inputs[0].shape[0]:
-        rule = f"return a tensor (B, …) from forward() for inputs of shape {tuple(inputs[0].shape)}"
+    is_tensor = isinstance(output, Tensor) and output.is_floating_point()
+    if not is_tensor or output.dim() < 2 or output.shape[0] != inputs[0].shape[0]:
+        rule = f"return a tensor (B, …) of floats from forward() for inputs of shape {tuple(inputs[0].shape)}"
         raise PluginError(BLOCKS.fault(block, rule, output))
 
 

@@ -158,8 +158,8 @@ def test_the_block_of_the_page_can_be_registered_and_used() -> None:
 
 def test_the_other_entries_of_the_page_train(command, tmp_path: Path) -> None:
     Path("my_parts.py").write_text(FILES["my_parts.py"], encoding="utf-8")
-    (line,) = (line for line in COMMANDS if "my_parts.py" in line)
-    words = [*shlex.split(line)[1:], "trainer.limit_epochs=2", "threads=1", "report=false", "hydra.run.dir=run"]
+    own = (word for line in COMMANDS if "my_parts.py" in line for word in shlex.split(line)[1:])
+    words = [*dict.fromkeys(own), "trainer.limit_epochs=2", "threads=1", "report=false", "hydra.run.dir=run"]
     with nothing_stays_registered():
         code, _, err = command(*words)
     assert (code, err) == (0, "")

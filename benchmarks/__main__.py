@@ -171,6 +171,7 @@ def crowd(rounds: int) -> dict[str, Any]:
     found = {
         case: {
             "images_per_second": round(statistics.median(values)),
+            "rounds": [round(value, 1) for value in values],
             "ratio": spread([value / one for value, one in zip(values, alone, strict=True)]),
         }
         for case, values in speeds.items()
@@ -376,7 +377,10 @@ def main() -> None:
     for part in parts:
         measured = {} if part in COUNTED else {"rounds": args.rounds, "busy": busy_share()}
         print(part, measured, flush=True)
-        record[part] = {**measured, "found": PARTS[part](args.rounds), **where}
+        found = PARTS[part](args.rounds)
+        if part not in COUNTED:
+            measured["busy"] = [measured["busy"], busy_share()]
+        record[part] = {**measured, "found": found, **where}
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     write_pages(record, ROOT)
 

@@ -71,8 +71,16 @@ def _lines(record: dict[str, Any]) -> Iterator[str]:
 def _origin(part: dict[str, Any]) -> str:
     if "rounds" not in part:
         return f"Code `{part['code']}`, {part['machine']}."
-    busy = f"; others used {part['busy']:.0%} of the processors when it began" if "busy" in part else ""
-    return f"{part['rounds']} rounds, code `{part['code']}`, {part['machine']}{busy}."
+    return f"{part['rounds']} rounds, code `{part['code']}`, {part['machine']}{_others(part.get('busy'))}."
+
+
+def _others(busy: float | list[float] | None) -> str:
+    """How much others used the processors; older records say so only of the beginning."""
+    if busy is None:
+        return ""
+    if isinstance(busy, list):
+        return f"; others used {busy[0]:.0%} of the processors before, and {busy[1]:.0%} after"
+    return f"; others used {busy:.0%} of the processors when it began"
 
 
 def _ratio(values: list[float]) -> str:
@@ -94,8 +102,10 @@ def _agree(values: list[float]) -> bool:
 
 
 def _images(values: dict[str, Any]) -> str:
-    """Images a second; nothing where the ratio of the same rounds is refused."""
-    return f"{values['images_per_second']:,}" if _agree(values["ratio"]) else REFUSED
+    """Images a second; nothing where the rounds disagree. Older records have only the ratio of the same rounds."""
+    rounds = values.get("rounds")
+    found = [statistics.median(rounds), min(rounds), max(rounds)] if rounds else values["ratio"]
+    return f"{values['images_per_second']:,}" if _agree(found) else REFUSED
 
 
 def _beside_plain(name: str, contenders: dict[str, Any]) -> str:

@@ -638,6 +638,35 @@ def test_tab_completion_completes() -> None:
     assert "experiment=model_3_plain" in query.stdout
 
 
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("des", ["describe"]),
+        ("re", ["record", "replay", "report", "report=", "resume"]),
+        ("describe model=model_1", ["model=model_1"]),
+        ("describe --json --config-dir own model=mi", ["model=mine"]),
+        ("--config-dir=own -m model=mi", ["model=mine"]),
+        ("model=mi", []),
+        ("--plugin nowhere.py model=model_1", ["model=model_1"]),
+        ("find-lr --seeds=2 model=model_1", ["model=model_1"]),
+        ("optimizer=adam optimizer.b", ["optimizer.betas."]),
+        ("compare out", []),
+        ("--config-dir ow", []),
+        ("--config-dir ", []),
+        ("--conf", []),
+    ],
+)
+def test_a_line_with_options_and_verbs_is_completed(
+    typed: str, offered: list[str], command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("own/model").mkdir(parents=True)
+    Path("own/model/mine.yaml").write_text("name: mine\n", encoding="utf-8")
+    monkeypatch.setenv("COMP_LINE", f"era-cnn {typed}")
+    code, out, err = command("-sc", "query=bash")
+    assert (code, err, sorted(out.split())) == (0, "", offered)
+    assert os.environ["COMP_LINE"] == f"era-cnn {typed}"
+
+
 def test_a_signal_that_comes_too_late_for_a_run_still_stops_the_sweep(tmp_path: Path) -> None:
     late = (
         "import os, signal\n_replace = os.replace\n"

@@ -244,6 +244,7 @@ NOT_MADE = {
         "[torch.optim.SGD(parameters, lr=1)]",
         "torch.optim.LBFGS(parameters)",
         "torch.optim.Optimizer(parameters, {})",
+        "(lambda made: made.param_groups[0].update(params=None) or made)(torch.optim.SGD(parameters, lr=1))",
     ],
     "scheduler": ["None", "'x'", "True", "[1.0]", "1.0", "era_cnn.Schedule", "era_cnn.Schedule(None)"],
     "dataset": ["None", "Bad", "object()"],
@@ -261,15 +262,21 @@ def test_an_entry_that_makes_something_else_is_named_with_its_file(
     assert left(tmp_path) == set()
 
 
-@pytest.mark.parametrize(
-    ("trained", "got"),
-    [("[torch.zeros(1, requires_grad=True)]", "others"), ("[*parameters, torch.zeros(1)]", "others"), ("[]", "none")],
-)
-def test_an_optimizer_trains_what_it_is_given(trained: str, got: str, command) -> None:
-    made = "torch.optim.SGD([{'params': TRAINED}], lr=1)".replace("TRAINED", trained)
-    code, said, file = use_bad("optimizer", command, made)
-    rule = "train the parameters that it is given, or some of them"
-    assert (code, said) == (2, f"optimizer.bad must {rule}, got {got}. Fix optimizer.bad in {file}.\n")
+def test_a_layer_may_return_complex_numbers_if_the_next_one_takes_them(command) -> None:
+    text = textwrap.dedent(HEAD) + "import torch\n" + textwrap.dedent(PARTS["block"])
+    text += textwrap.dedent("""
+        @era_cnn.block("back")
+        class Back(nn.Module):
+            def __init__(self):
+                super().__init__()
+            def forward(self, images):
+                return images.abs()
+        """)
+    plugin = write("shapes.py", text.replace("MADE", "Bad()").replace("GIVEN", "torch.complex(images, images)"))
+    layers = ["+model.layers.bad={block: bad}", "+model.layers.back={block: back}"]
+    words = [*SMALL, *layers, *WITH["block"][1:], "report=false"]
+    code, _, err = command("--plugin", plugin, *words)
+    assert (code, err) == (0, "")
 
 
 def test_an_optimizer_may_leave_out_parameters(command) -> None:
@@ -296,7 +303,6 @@ def test_the_program_relies_on_what_entries_of_every_kind_make(kind: str) -> Non
         ("block", "images.sum((1, 2, 3))", 2),
         ("block", "images.new_zeros(2, *images.shape[1:])", 2),
         ("block", "torch.cat([images, images])", 2),  # known once there is an image
-        ("block", "images.round().long()", 2),
         ("dataset", "None", 3),
         ("dataset", "[images, labels, images[:60], labels[:60]]", 3),
         ("dataset", "era_cnn.Arrays", 3),
@@ -437,15 +443,33 @@ def test_a_config_that_two_places_bring_is_refused_unless_the_own_folder_has_it(
     one, two = (write(f"{folder}.py", f"CONFIG_DIR = '{folder}'\n") for folder in ("one", "two"))
     describe = ["describe", "~experiment", "data=digits"]
     assert command("--plugin", one, *describe, "model=mine")[0] == 0
+    link = write("link.py", "CONFIG_DIR = 'linked'\n")
+    Path("linked").symlink_to("one")
+    assert command("--plugin", one, "--plugin", link, *describe, "model=mine")[0] == 0
     both = ["--plugin", one, "--plugin", two, *describe]
     code, _, err = command(*both, "model=mine")
     places = f"{Path('one').resolve()} and {Path('two').resolve()}"
-    assert (code, err) == (2, f"model/mine must come from one place, got {places}. Rename one of the two.\n")
+    assert (code, err) == (
+        2,
+        f"model/mine must come from one place, got {places}. Rename one, or use one of the two.\n",
+    )
     code, _, err = command(*both, "model=model_3")
     places = f"{Path('two').resolve()} and era_cnn.conf"
-    assert (code, err) == (2, f"model/model_3 must come from one place, got {places}. Rename one of the two.\n")
+    assert (code, err) == (2, f"model/model_3 must come from one place, got {places}. Rename the plugin's.\n")
     assert command(*both, "--config-dir", "own", "model=mine")[0] == 0
     assert command(*both, "model=model_4")[0] == 0
+
+
+def test_every_fault_of_a_file_is_named_in_order(command) -> None:
+    parts = "".join(f"@era_cnn.block('{name}')\nclass {name}(nn.Module): ...\n" for name in ("c", "a", "b"))
+    file = str(Path(write("shapes.py", f"{HEAD}{parts}")).absolute())
+    code, _, err = command("--plugin", file, "describe")
+    rule = "take any of in_channels, in_size, in_shape, in_shapes, num_classes by position, and its fields behind a *"
+    faults = [
+        f"In the plugin {file}: block.{name} must {rule}, got the parameter *args: Any. Write an __init__ for it."
+        for name in ("c", "a", "b")
+    ]
+    assert (code, err.splitlines()) == (2, faults)
 
 
 @pytest.mark.parametrize(

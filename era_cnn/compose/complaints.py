@@ -7,8 +7,8 @@ by itself, so that every mistake is reported, with the known names and the close
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -25,7 +25,7 @@ from era_cnn.compose.hydra_door import child_of
 from era_cnn.compose.interpolation import refusal_in
 from era_cnn.compose.words import Words, load, loader_of, options_of
 from era_cnn.config.synonyms import THEIRS, plain, suggestion
-from era_cnn.errors import ConfigError, one_of, problem, shortened
+from era_cnn.errors import ConfigError, DataError, one_of, problem, shortened
 from era_cnn.nearest import asked, did_you_mean, nearest
 
 COMMANDS = (
@@ -36,8 +36,16 @@ COMMANDS = (
 
 
 @contextmanager
-def explained(words: Words, mode: RunMode = RunMode.RUN) -> Iterator[None]:
-    """Turns whatever Hydra raises within the context into a `ConfigError` that names every wrong override."""
+def explained(
+    words: Words, mode: RunMode = RunMode.RUN, check: Callable[[DictConfig], object] | None = None
+) -> Iterator[None]:
+    """Turns whatever Hydra raises within the context into a `ConfigError` that names every wrong override.
+
+    Args:
+        words: What the config is composed from.
+        mode: Whether it is that of a single run or of a sweep.
+        check: Raises a `ConfigError` if a composed config is wrong; called without the keys that there are not.
+    """
     try:
         yield
     except (ConfigError, BrokenPipeError):
@@ -46,7 +54,7 @@ def explained(words: Words, mode: RunMode = RunMode.RUN) -> Iterator[None]:
         if refused := refusal_in(error):
             raise refused from error
         with loader_of(words) as loader:
-            problems = list(_problems(loader, words, mode))
+            problems = list(_problems(loader, words, mode, check))
         raise ConfigError(problems or [_about(error)]) from error
 
 
@@ -106,8 +114,10 @@ def reason_of(error: BaseException) -> str:
     return ": ".join(dict.fromkeys(message for message in messages if message)) or type(error).__name__
 
 
-def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str]:
-    """A message for each override that can't be composed."""
+def _problems(
+    loader: ConfigLoader, words: Words, mode: RunMode, check: Callable[[DictConfig], object] | None
+) -> Iterator[str]:
+    """A message for each override that can't be composed, and what `check` says of the others."""
     parser = OverridesParser.create(loader)
     parsed = []
     for text in words.overrides:
@@ -148,9 +158,19 @@ def _problems(loader: ConfigLoader, words: Words, mode: RunMode) -> Iterator[str
         composed = load(loader, words, sound, RunMode.MULTIRUN)
     except Exception:  # noqa: BLE001 - a config file is broken: the caller reports that error
         return
-    groups = loader.list_groups("")
+    groups, num_known = loader.list_groups(""), len(sound)
     for override in others:
-        yield from _key_problems(override, composed, groups)
+        found = list(_key_problems(override, composed, groups))
+        yield from found
+        if not (found or override.is_sweep_override()):
+            sound.append(override.input_line or "")
+    is_rest_known = num_known + len(others) == len(words.overrides)  # else the choices are others than those meant
+    if check is not None and is_rest_known:
+        with suppress(HydraException, OmegaConfBaseException, DataError):
+            try:
+                check(load(loader, words, sound, mode))
+            except ConfigError as error:
+                yield from error.problems
 
 
 def _about_a_word(word: str, loader: ConfigLoader) -> str:

@@ -43,7 +43,8 @@ def compose(words: Words, mode: RunMode = RunMode.RUN) -> Composed:
     Raises:
         ConfigError: If Hydra can't compose it; lists every wrong override.
     """
-    with loader_of(words) as loader, explained(words, mode):
+    check = validated if mode == RunMode.RUN else None
+    with loader_of(words) as loader, explained(words, mode, check):
         composed = load(loader, words, words.overrides, mode)
     require_checked(composed)
     return composed

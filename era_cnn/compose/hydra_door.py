@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -495,13 +496,21 @@ class _Repository(ConfigRepository):
         source = super()._find_object_source(config_path, object_type)
         if source is not None and source.provider == PLUGIN and object_type == ObjectType.CONFIG:
             same = [each for each in self.sources if each.provider in (PLUGIN, "main") and each.is_config(config_path)]
-            if len(places := {each.path: None for each in same}) > 1:
-                name, got = config_path.removesuffix(".yaml"), " and ".join(places)
-                raise ConfigError([f"{name} must come from one place, got {got}. Rename one of the two."])
+            if len(places := {_file_of(each, config_path): each.path for each in same}) > 1:
+                name, got = config_path.removesuffix(".yaml"), " and ".join(places.values())
+                advice = "Rename the plugin's." if same[-1].provider == "main" else "Rename one, or use one of the two."
+                raise ConfigError([f"{name} must come from one place, got {got}. {advice}"])
         return source
 
     def get_group_options(self, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG) -> list[str]:
         return super().get_group_options(group_name, results_filter) if self._can_be_found(group_name) else []
+
+
+def _file_of(source: ConfigSource, config_path: str) -> str:
+    """The file of a config: a plugin file and an entry point may name the same folder."""
+    name = source._normalize_file_name(config_path)
+    is_package = source.scheme() == PackagedFiles.scheme()
+    return os.path.realpath(str(resources.files(source.path) / name) if is_package else Path(source.path, name))
 
 
 FOUNDATIONS = {

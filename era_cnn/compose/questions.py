@@ -15,6 +15,7 @@ from contextlib import contextmanager, redirect_stdout
 from hydra.types import RunMode
 
 from era_cnn.compose.complaints import explained
+from era_cnn.compose.completion import complete, typed_folder
 from era_cnn.compose.hydra_door import Application, arguments_parser
 from era_cnn.compose.words import Words, hydra_of
 from era_cnn.errors import ConfigError
@@ -35,6 +36,8 @@ def answer(words: Words, args: argparse.Namespace) -> int:
     if not (args.help or args.hydra_help):
         _check_alone(args)
     try:
+        if args.shell_completion:
+            words = words.in_folder(typed_folder())
         mode = RunMode.MULTIRUN if args.multirun else RunMode.RUN
         with _harmlessly(), explained(words, mode), hydra_of(words) as hydra, _in_a_process_of_hydras():
             _answer(hydra, words.config_name, args)
@@ -62,7 +65,7 @@ def _answer(hydra: Application, config_name: str, args: argparse.Namespace) -> N
         hydra.is_sweep = args.multirun
         hydra.show_cfg(config_name, args.overrides, args.cfg, args.package, args.resolve)
     elif args.shell_completion:
-        hydra.shell_completion(config_name, args.overrides)
+        complete(hydra, config_name, args.overrides)
     else:
         hydra.show_info(args.info, config_name, args.overrides)
 

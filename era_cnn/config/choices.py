@@ -291,7 +291,9 @@ def _is_optimizer(made: Any) -> bool:
     except TypeError:  # as LBFGS, whose step() takes a closure
         return False
     groups = getattr(made, "param_groups", None)
-    return isinstance(groups, list) and all(isinstance(each, dict) and {"params", "lr"} <= {*each} for each in groups)
+    return isinstance(groups, list) and all(
+        isinstance(each, dict) and {"params", "lr"} <= {*each} and isinstance(each["params"], list) for each in groups
+    )
 
 
 def _is_schedule(made: Any) -> bool:
@@ -391,7 +393,14 @@ def _all_or_nothing() -> Iterator[dict[str, dict[str, Any]]]:
 
 
 def _check_sections(before: Mapping[str, Mapping[str, Any]]) -> None:
+    problems: list[str] = []
     for kind, registry in REGISTRIES.items():
-        for name in registry.imported().keys() - before[kind].keys():
-            if registry.imported()[name].__module__.startswith(plugins.PREFIX):
+        for name, entry in registry.imported().items():
+            if name in before[kind] or not entry.__module__.startswith(plugins.PREFIX):
+                continue
+            try:
                 registry.section(name)
+            except ConfigError as error:
+                problems += error.problems
+    if problems:
+        raise ConfigError(problems)

@@ -78,7 +78,9 @@ def _check_parameters(name: str, given: tuple[str, ...], entry: Callable[..., An
         if not (is_given or each.kind is each.KEYWORD_ONLY):
             known = f"any of {', '.join(given)}" if given else "nothing"
             rule = f"take {known} by position, and its fields behind a *"
-            raise ConfigError([f"{name} must {rule}, got the parameter {each}. Change its signature."])
+            has_none = isinstance(entry, type) and "__init__" not in vars(entry)
+            advice = "Write an __init__ for it." if has_none else "Change its signature."
+            raise ConfigError([f"{name} must {rule}, got the parameter {each}. {advice}"])
 
 
 def _annotation(entry: Any, parameter: inspect.Parameter) -> Any:

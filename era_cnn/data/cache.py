@@ -11,7 +11,8 @@ import json
 import os
 import secrets
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import PIL
@@ -70,7 +71,7 @@ def build(path: Path, listing: Listing, decoder: Decoder) -> Entry:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with one_at_a_time(path.parent, "images", "decodes", WAIT_SECONDS):
-            if entry := _opened(path, listing):
+            if entry := _opened(path, listing, complain=lambda said: None):  # said before, if it is damaged
                 return entry
             for left in path.parent.glob(".*"):  # of killed processes: nobody else builds now
                 shutil.rmtree(left, ignore_errors=True)
@@ -79,6 +80,8 @@ def build(path: Path, listing: Listing, decoder: Decoder) -> Entry:
                 partial.mkdir()
                 write_entry(partial, listing, decoder)
                 shutil.rmtree(path, ignore_errors=True)
+                if os.path.lexists(path):
+                    path.unlink()  # it is no folder
                 partial.rename(path)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
@@ -100,25 +103,32 @@ def _key(listing: Listing, decoder: Decoder) -> str:
     return digest.hexdigest()[:32]
 
 
-def _opened(path: Path, listing: Listing) -> Entry | None:
-    """The entry, if it exists and is whole."""
+def _opened(path: Path, listing: Listing, complain: Callable[[str], object] = complain) -> Entry | None:
+    """The entry, if it exists and is whole: its pixels are read once a process, since a run records their digest."""
     try:
         index = json.loads((path / "index.json").read_bytes())
-        known = Known(index["sha256"], Statistics(*index["statistics"]))
+        known = Known(index["sha256"], Statistics(*(list(map(float, each)) for each in index["statistics"])))
         splits = {
             split: (mapped(path / split, (len(labels), *index["shape"])), labels)
             for split in listing.splits
             for labels in [labels_of(listing, split, index["damaged"])]
         }
-        return Entry(
-            arrays_of(splits, listing, known), path, *(dict(index[key]) for key in ("damaged", "sizes", "notes"))
-        )
+        arrays = arrays_of(splits, listing, known)
+        stamp = (known.sha256, *((path / split).stat().st_mtime_ns for split in splits))
+        if stamp not in _INTACT and replace(arrays, known=None).sha256 != known.sha256:
+            raise ValueError("its pixels were changed")
+        _INTACT.add(stamp)
+        return Entry(arrays, path, *(dict(index[key]) for key in ("damaged", "sizes", "notes")))
     except OSError:
         if os.path.isdir(path):
             complain(f"{path} is damaged (a file is missing), and is built again")
     except (ValueError, KeyError, TypeError) as error:
         complain(f"{path} is damaged ({' '.join(str(error).split())}), and is built again")
     return None
+
+
+_INTACT: set[tuple[object, ...]] = set()
+"""The digests of entries whose pixels this process has compared with them, and when their files were changed last."""
 
 
 def verify(entry: Entry, listing: Listing, decoder: Decoder) -> list[str]:

@@ -95,6 +95,8 @@ def build_from_config(config: RunConfig, *, may_miss_target: bool = False) -> Ne
     """
     network = build_network(config.model.layers, config.model.inherited(), seed=config.seed, info=config.info)
     problems = [*_unused_fields(config.model), *unused_options(config.model, network), *_starved_norms(network, config)]
+    if not count_params(network):
+        problems.append(problem(LAYERS, "have parameters to train", 0, "Add a layer such as conv or linear."))
     if not problems and not may_miss_target:
         problems = list(target_problems(network, config))
     if problems:
@@ -138,9 +140,8 @@ def _construct(
 
 def _check_output(block: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
     """Raises a `PluginError` unless a layer returns a tensor of as many images as it was given, in training, too."""
-    is_tensor = isinstance(output, Tensor) and output.is_floating_point()
-    if not is_tensor or output.dim() < 2 or output.shape[0] != inputs[0].shape[0]:
-        rule = f"return a tensor (B, …) of floats from forward() for inputs of shape {tuple(inputs[0].shape)}"
+    if not isinstance(output, Tensor) or output.dim() < 2 or output.shape[0] != inputs[0].shape[0]:
+        rule = f"return a tensor (B, …) from forward() for inputs of shape {tuple(inputs[0].shape)}"
         raise PluginError(BLOCKS.fault(block, rule, output))
 
 

@@ -59,11 +59,19 @@ def compile_training(objective: Objective, train: TrainingBatches) -> float:
             # Whether code can be compiled and kept was checked at the start; a resumed run may have started elsewhere.
             check_compiler(batch.images.device)
             rule = "be false for a network that PyTorch's compiler refuses"
-            lines = [line for line in str(error).strip().splitlines() if not line.endswith("raised:")]
-            reason = f"true and: {shortened((lines or [type(error).__name__])[0], 200)}"
-            raise ConfigError([f"trainer.compile must {rule}, got {reason}. Remove it."]) from error
+            raise ConfigError([f"trainer.compile must {rule}, got true and: {_reason(error)}. Remove it."]) from error
         except OSError as error:
             raise _unusable(os.environ[PLACE], error) from error
+
+
+def _reason(error: Exception) -> str:
+    """Why the compiler refuses a network, and the line of code that it was at, as far as it says so."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.endswith("raised:")]
+    details = [line.partition(": ")[2] for line in lines if line.startswith("Developer debug context: ")]
+    frames = getattr(error, "real_stack", None) or []
+    places = [f"at {frame.filename}:{frame.lineno}" for frame in frames[-1:]]
+    said = [*(lines or [type(error).__name__])[:1], *details[:1]]
+    return ", ".join([*(shortened(each.rstrip("."), 200) for each in said), *places])
 
 
 @contextmanager
@@ -127,16 +135,20 @@ def _unusable(folder: str | Path, error: OSError) -> StorageError:
 @contextmanager
 def _keeping_in(folder: Path) -> Iterator[None]:
     """Within the context, the compiler keeps what it writes in a folder, and its own warnings to itself."""
-    logger = logging.getLogger("torch.utils.cpp_extension")  # it misses a GPU that nobody asked for
-    level, place = logger.level, os.environ.get(PLACE)
-    logger.setLevel(logging.ERROR)
+    # The first misses a GPU that nobody asked for, and the second shows a traceback where the disk is full: what is not
+    # kept is compiled again.
+    loggers = [logging.getLogger(f"torch.{name}") for name in ("utils.cpp_extension", "_inductor.codecache")]
+    levels, place = [logger.level for logger in loggers], os.environ.get(PLACE)
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     os.environ[PLACE] = str(folder)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         os.environ.pop(PLACE, None)
         if place is not None:
             os.environ[PLACE] = place
@@ -187,6 +199,10 @@ def check_compiler(device: torch.device) -> None:
         raise ConfigError([problem("trainer.compile", "be false on mps", True, "Remove it.")])
     if device.type == "cuda" and find_spec("triton") is None:
         raise ConfigError([problem("trainer.compile", "have Triton on cuda", True, "Install it: pip install triton")])
+    for name in ("TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE"):
+        if os.environ.get(name) == "1":
+            rule = f"be used without {name}=1, which switches PyTorch's compiler off"
+            raise ConfigError([problem("trainer.compile", rule, True, "Unset the variable.")])
     if complaint := _complaint():
         rule = f"have a C++ compiler with OpenMP, got {complaint}"
         raise ConfigError([f"trainer.compile must {rule}. Install one, such as g++, or set trainer.compile=false."])

@@ -103,15 +103,16 @@ def run(
             console.warn(notice)
         if config.trainer.ema_decay is not None:
             announce_average(console, config.trainer.ema_decay, config.trainer.epochs_to_run * len(parts.train))
+        collected = provenance.collect(config, device)
         if config.trainer.compile:
+            console.say("Compiling the training step, unless it was done before: this can take a minute")
             with stop.at_once():
                 seconds = compile_training(parts.objective, parts.train)
             console.say(f"Compiled the training step in {seconds:.0f} seconds")
         if initial is not None:
             console.say(f"Weights of {shown(Path(str(config.init_from)))}: {fit_of(parts.state.network, initial)}")
-        collected = provenance.collect(config, device)
-        if collected["not_collected"]:
-            console.warn(f"Not collected for provenance.json: {'; '.join(collected['not_collected'])}.")
+        if missing := [each.rstrip(".") for each in collected["not_collected"]]:
+            console.warn(f"Not collected for provenance.json: {'; '.join(missing)}.")
         write_origin(folder, {"command": list(command), **origin, **collected}, console.say)
 
         # The listeners are called in this order.

@@ -67,8 +67,16 @@ def _input_shapes(network: nn.Module, layers: list[Dropout], images: Tensor) -> 
 
 
 def compile_pass(objective: Objective, batch: Batch) -> float:
-    """Compiles the passes of an objective for batches like this one; returns the seconds that this took."""
+    """Compiles the passes of an objective for batches like this one; returns the seconds that this took.
+
+    The second pass must find what the first one compiled: a block that counts its calls in Python, for example, would
+    be compiled again at each step, until the compiler gives up.
+    """
+    from torch._dynamo import config
+
     started = time.perf_counter()
     with kept(objective.network, batch.images.device):
         objective.backward(batch)
+        with config.patch(error_on_recompile=True):
+            objective.backward(batch)
     return time.perf_counter() - started

@@ -15,7 +15,6 @@ from pydantic import Field
 
 from era_cnn.config.choices import OPTIMIZERS, optimizer
 from era_cnn.config.sections import Choice, FieldError
-from era_cnn.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -234,14 +233,8 @@ def make_optimizer(section: Choice, parameters: Iterable[nn.Parameter]) -> torch
 
     Raises:
         FieldError: If the fields of the section contradict each other.
-        ConfigError: If it has none of the parameters, or others.
     """
-    given = list(parameters)
-    made: torch.optim.Optimizer = OPTIMIZERS.make(section.name, section, parameters=iter(given))
-    own = {id(parameter) for group in made.param_groups for parameter in group["params"]}
-    if not own or own - {id(parameter) for parameter in given}:
-        rule = f"train the parameters that it is given, or some of them, got {'others' if own else 'none'}"
-        raise ConfigError([f"optimizer.{section.name} must {rule}. {OPTIMIZERS.where_to_fix(section.name)}"])
+    made: torch.optim.Optimizer = OPTIMIZERS.make(section.name, section, parameters=parameters)
     return made
 
 

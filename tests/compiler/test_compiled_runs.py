@@ -139,12 +139,47 @@ class OneBatch:
         yield Batch(torch.randn(8, 1, 2, 2), torch.arange(8))
 
 
-def test_a_network_that_cannot_be_compiled_is_refused_in_one_message() -> None:
-    network = Looking()
-    with pytest.raises(
-        ConfigError, match=r"trainer\.compile must be false for a network .* got true and: .+ Remove it"
-    ):
+class Counting(Looking):
+    """Does something else at each call, so that it is compiled again and again."""
+
+    number = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.number += 1
+        return self.linear(images.flatten(1)) * (1 + 0.001 * self.number)
+
+
+class Raising(Looking):
+    """Fails without the compiler, too."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        raise ValueError("on purpose")
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [(Looking, "[Bb]ranch"), (Counting, "[Rr]ecompil"), (Raising, "ValueError.*on purpose")]
+)
+def test_a_network_that_cannot_be_compiled_is_refused_in_one_message(kind: type[nn.Module], reason: str) -> None:
+    network = kind()
+    with pytest.raises(ConfigError) as caught:
         compile_training(Objective(network, forward=CompiledPass(network, 8)), OneBatch())
+    (message,) = caught.value.problems
+    assert re.fullmatch(
+        rf"trainer\.compile must be false for a network .* got true and: .*{reason}.*\. Remove it\.", message
+    )
+    assert "\n" not in message
+    assert kind is Counting or __file__ in message
+
+
+@pytest.mark.parametrize("name", ["TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE"])
+def test_a_compiler_that_is_switched_off_is_named(
+    name: str, command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(name, "1")
+    code, out, err = command(*SMALL, *TINY)
+    rule = f"be used without {name}=1, which switches PyTorch's compiler off"
+    assert (code, out, err) == (2, "", f"trainer.compile must {rule}, got true. Unset the variable.\n")
+    assert not (tmp_path / "outputs").exists()
 
 
 @pytest.mark.parametrize("place", ["/dev/null", "file/cache", "closed", "closed/new"])

@@ -90,6 +90,25 @@ def test_every_override_at_fault_is_named() -> None:
     assert [problem.split()[0] for problem in caught.value.problems] == ["optimizer", "sede"]
 
 
+@pytest.mark.parametrize(
+    ("words", "keys"),
+    [
+        (["sede=1", "optimizer.lr=-1", "seed=x"], ["sede", "seed", "optimizer.lr"]),
+        (
+            ["sede=1", "optimizer=adam", "optimizer.lr=-1", "scheduler.nope=1"],
+            ["sede", "scheduler.nope", "optimizer.lr"],
+        ),
+        (["sede=1", "optimizer=sdg", "optimizer.lr=-1"], ["optimizer", "sede"]),  # another one is meant
+        (["sede=1", "data=image_folder"], ["sede", "data.root"]),
+        (["sede=1", "seed=1,2", "optimizer.lr=-1"], ["seed", "sede", "optimizer.lr"]),
+    ],
+)
+def test_a_key_that_there_is_not_hides_no_wrong_value(words: list[str], keys: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_of(*words)
+    assert [problem.split()[0] for problem in caught.value.problems] == keys
+
+
 def test_a_primary_config_that_is_not_there() -> None:
     with pytest.raises(ConfigError, match="The config must compose, got: Cannot find primary config 'nope'"):
         compose(Words(config_name="nope"))

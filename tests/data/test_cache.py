@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -242,6 +243,42 @@ def test_a_damaged_entry_is_built_again(
     assert len(decoded) == 34
     assert f"{entry} is damaged (" in capsys.readouterr().err
     assert list(images_dir.iterdir()) == [entry]
+
+
+@pytest.mark.parametrize("name", ["train", "test", "val"])
+def test_an_entry_whose_pixels_were_changed_is_built_again(
+    name: str, root: Path, images_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [np.array(images) for _, images, _ in read(root).splits()]
+    (entry,) = images_dir.iterdir()
+    pixels = bytearray((entry / name).read_bytes())
+    pixels[-1] ^= 1
+    (entry / name).write_bytes(pixels)
+    capsys.readouterr()
+    after = [images for _, images, _ in read(root).splits()]
+    assert all(map(np.array_equal, before, after))
+    said = f"{entry} is damaged (its pixels were changed), and is built again\nDecoding the images in "
+    assert capsys.readouterr().err.startswith(said)
+
+
+@pytest.mark.parametrize("change", [{"shape": [1, 8, 24]}, {"statistics": [["x"], [1]]}, {"sha256": ["x"]}])
+def test_an_index_with_other_values_is_built_again(change: dict[str, object], root: Path, images_dir: Path) -> None:
+    before = read(root)
+    (entry,) = images_dir.iterdir()
+    index = json.loads((entry / "index.json").read_bytes())
+    (entry / "index.json").write_text(json.dumps({**index, **change}), encoding="utf-8")
+    after = read(root)
+    assert (after.shape, after.sha256, after.statistics) == (before.shape, before.sha256, before.statistics)
+    assert json.loads((entry / "index.json").read_bytes()) == index
+
+
+def test_a_file_in_the_place_of_an_entry_is_replaced(root: Path, images_dir: Path) -> None:
+    before = read(root).sha256
+    (entry,) = images_dir.iterdir()
+    shutil.rmtree(entry)
+    entry.touch()
+    assert read(root).sha256 == before
+    assert entry.is_dir()
 
 
 def test_an_open_entry_keeps_its_pixels_while_it_is_replaced(root: Path, images_dir: Path) -> None:

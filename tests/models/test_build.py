@@ -6,6 +6,7 @@ import torch
 from era_cnn.config.data_info import DataInfo
 from era_cnn.errors import ConfigError
 from era_cnn.models.build import build_from_config, build_network, check_network
+from era_cnn.models.network import Network
 from era_cnn.models.summary import summarise
 from tests.conftest import EXPERIMENTS, config_of
 from tests.models.test_blocks import INHERITED
@@ -139,3 +140,9 @@ def test_the_smaller_side_bounds_a_kernel() -> None:
     layers = {**LAYERS, "conv1": {"block": "conv", "out_channels": 8, "kernel_size": 21}}
     with pytest.raises(ConfigError, match="conv1.kernel_size must be at most 20: its input is 20 px high or wide"):
         build_network(layers, INHERITED, seed=1, info=COLOUR)
+
+
+def test_a_network_without_parameters_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("era_cnn.models.build.build_network", lambda *_, **__: Network())
+    with pytest.raises(ConfigError, match=r"^model\.layers must have parameters to train, got 0\. Add a layer such as"):
+        build_from_config(config_of())

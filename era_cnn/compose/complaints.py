@@ -165,12 +165,17 @@ def _problems(
         if not (found or override.is_sweep_override()):
             sound.append(override.input_line or "")
     is_rest_known = num_known + len(others) == len(words.overrides)  # else the choices are others than those meant
-    if check is not None and is_rest_known:
-        with suppress(HydraException, OmegaConfBaseException, DataError):
-            try:
-                check(load(loader, words, sound, mode))
-            except ConfigError as error:
-                yield from error.problems
+    if check is None or not is_rest_known:
+        return
+    try:
+        rest = load(loader, words, sound, mode)
+    except Exception:  # noqa: BLE001 - for something else, which the caller reports
+        return
+    with suppress(DataError):
+        try:
+            check(rest)
+        except ConfigError as error:
+            yield from error.problems
 
 
 def _about_a_word(word: str, loader: ConfigLoader) -> str:

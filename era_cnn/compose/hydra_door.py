@@ -495,12 +495,17 @@ class _Repository(ConfigRepository):
             return None
         source = super()._find_object_source(config_path, object_type)
         if source is not None and source.provider == PLUGIN and object_type == ObjectType.CONFIG:
-            same = [each for each in self.sources if each.provider in (PLUGIN, "main") and each.is_config(config_path)]
-            if len(places := {_file_of(each, config_path): each.path for each in same}) > 1:
-                name, got = config_path.removesuffix(".yaml"), " and ".join(places.values())
-                advice = "Rename the plugin's." if same[-1].provider == "main" else "Rename one, or use one of the two."
-                raise ConfigError([f"{name} must come from one place, got {got}. {advice}"])
+            self._check_only_one_has(config_path)
         return source
+
+    def _check_only_one_has(self, config_path: str) -> None:
+        """Raises a `ConfigError` if a plugin's config would silently take the place of another's, or of our own."""
+        same = [each for each in self.sources if each.provider in (PLUGIN, "main") and each.is_config(config_path)]
+        places = {_file_of(each, config_path): each.path for each in same}
+        if len(places) > 1:
+            name, got = config_path.removesuffix(".yaml"), " and ".join(places.values())
+            advice = "Rename the plugin's." if same[-1].provider == "main" else "Rename one, or use one of the two."
+            raise ConfigError([f"{name} must come from one place, got {got}. {advice}"])
 
     def get_group_options(self, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG) -> list[str]:
         return super().get_group_options(group_name, results_filter) if self._can_be_found(group_name) else []

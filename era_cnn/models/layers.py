@@ -85,8 +85,9 @@ class _BatchNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.set_materialize_grads(False)  # the moments have no gradient
         output = torch.empty_like(images, memory_format=torch.channels_last)
-        rows, out, count = _rows(images), _rows(output), images.numel() // len(weight)
+        rows, out, count = _rows(images), _rows(output), float(images.numel() // len(weight))
         mean = _sum(rows, images).div_(count)
         squares = torch.mul(rows, rows, out=out)  # where the output will be: memory that is at hand
         var = _sum(squares, images).div_(count).addcmul_(mean, mean, value=-1).clamp_min_(0)
@@ -102,7 +103,7 @@ class _BatchNorm(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         rows, scale, mean, inverse_std = ctx.saved_tensors
         output = torch.empty_like(gradient, memory_format=torch.channels_last)
-        slopes, out, count = _rows(gradient), _rows(output), rows.numel() // len(scale)
+        slopes, out, count = _rows(gradient), _rows(output), float(rows.numel() // len(scale))
         bias_gradient, product = _sum(slopes, gradient), _sum(torch.mul(slopes, rows, out=out), gradient)
         weight_gradient = product.addcmul_(mean, bias_gradient, value=-1).mul_(inverse_std)
         # The gradient of an activation is scale · slope + b · activation + c, with these for each channel:
@@ -153,7 +154,8 @@ def _per_channel(values: Tensor) -> Tensor:
 def _rows(images: Tensor) -> Tensor:
     """(B, C, H, W) to (B·H, W·C); not a copy if the images are stored channels last."""
     count, channels, height, width = images.shape
-    return images.permute(0, 2, 3, 1).reshape(count * height, width * channels)
+    images = images.contiguous(memory_format=torch.channels_last)
+    return images.as_strided((count * height, width * channels), (width * channels, 1))
 
 
 def _sum(rows: Tensor, images: Tensor) -> Tensor:
@@ -164,7 +166,8 @@ def _sum(rows: Tensor, images: Tensor) -> Tensor:
 
 def _along(rows: Tensor, values: Tensor) -> Tensor:
     """(C,) to (W·C): each value at the pixels of its channel."""
-    return values.float().expand(rows.shape[1] // len(values), -1).reshape(-1)
+    line = torch.empty((rows.shape[1] // len(values), len(values)), dtype=torch.float32)
+    return line.copy_(values).view(-1)
 
 
 class Dropout(nn.Dropout):
@@ -204,7 +207,8 @@ class Dropout(nn.Dropout):
         least, scale = self._least_kept()
         numbers = self.stream.int16(images.numel())
         mask = torch.empty_like(images, dtype=torch.float32, memory_format=torch.channels_last)
-        torch.ge(numbers.view(_rows(mask).shape), least, out=_rows(mask)).mul_(scale)
+        rows = _rows(mask)
+        torch.ge(numbers.view(rows.shape), least, out=rows).mul_(scale)
         return images * mask.to(images.dtype)
 
     def _least_kept(self) -> tuple[int, float]:

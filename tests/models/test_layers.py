@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from era_cnn import randomness
@@ -35,7 +36,7 @@ def pair(channels: int) -> tuple[nn.BatchNorm2d, nn.BatchNorm2d]:
 
 def through(norm: nn.Module, images: Tensor, slopes: Tensor) -> dict[str, Tensor]:
     """The output, the gradients and the buffers after one batch."""
-    images = images.clone(memory_format=torch.preserve_format).requires_grad_()
+    images = images.detach().requires_grad_()
     output = norm(images)
     output.backward(slopes)
     gradients = {name: parameter.grad for name, parameter in norm.named_parameters()}
@@ -72,6 +73,48 @@ def test_batch_norm_keeps_the_layout() -> None:
     output.sum().backward()
     assert output.is_contiguous(memory_format=torch.channels_last)
     assert images.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+LAYOUTS = {
+    "cut from a batch": lambda images: torch.cat([images, images])[32:],
+    "every second one": lambda images: images.repeat_interleave(2, 0)[::2],
+    "cut from wider ones": lambda images: F.pad(images, (1, 1))[..., 1:-1],
+    "transposed": lambda images: images.transpose(2, 3).clone(memory_format=torch.channels_last).transpose(2, 3),
+    "planes": lambda images: images.contiguous(),
+}
+
+
+@pytest.mark.parametrize("is_slope", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_batch_norm_has_the_same_bits_wherever_its_values_lie(layout: str, is_slope: bool) -> None:
+    images, slopes = activations(8), activations(8, mean=-1.0)
+    moved = [LAYOUTS[layout](each) if is_slope == number else each for number, each in enumerate((images, slopes))]
+    assert all(map(torch.equal, moved, (images, slopes)))
+    found, usual = through(pair(8)[0], *moved), through(pair(8)[0], images, slopes)
+    assert all(torch.equal(found[name], value) for name, value in usual.items())
+
+
+def test_batch_norm_takes_a_gradient_that_repeats_one_value() -> None:
+    images = activations(8)
+    found = through(pair(8)[0], images, torch.ones(1).expand(images.shape))
+    usual = through(pair(8)[0], images, torch.ones_like(images))
+    assert all(torch.equal(found[name], value) for name, value in usual.items())
+
+
+def test_batch_norm_calls_few_operators() -> None:
+    """Of so small a network's step, starting them is a good part; PyTorch counts those within others, too."""
+    norm, images = layers.BatchNorm2d(8), activations(8).requires_grad_()
+
+    def step() -> None:
+        norm.zero_grad()
+        norm(images).sum().backward()
+
+    step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiled:
+        step()
+    calls = [event.name for event in profiled.events() if event.name.startswith("aten::")]
+    assert 60 < len(calls) < 150, len(calls)
+    assert calls.count("aten::_to_copy") <= 16, "a division by a whole number converts it, for example"
 
 
 @pytest.mark.parametrize(

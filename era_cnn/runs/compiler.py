@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,8 +38,10 @@ int main() { return std::vector<int>(1, omp_get_max_threads()).empty(); }
 """
 
 
-def compile_training(objective: Objective, train: TrainingBatches) -> float:
-    """Compiles the training step for full batches, or reads it from the user's cache; returns the seconds it took.
+def compile_training(
+    objective: Objective, train: TrainingBatches, say: Callable[[str], None] = lambda message: None
+) -> None:
+    """Compiles the training step for full batches, or reads it from the user's cache; says so, and how long it took.
 
     Of several processes, such as the jobs of a sweep, one compiles and the others read what it has left.
 
@@ -47,6 +49,7 @@ def compile_training(objective: Objective, train: TrainingBatches) -> float:
         ConfigError: If the network can't be compiled, such as one with a block of a plugin that looks at its values.
         StorageError: If the cache can't be written to, or another process does not leave it.
     """
+    say("Compiling the training step, unless it was done before: this can take a minute")
     batch = next(train.epoch(1))
     with _place(batch.images.device):
         import torch._dynamo  # takes a second
@@ -54,7 +57,7 @@ def compile_training(objective: Objective, train: TrainingBatches) -> float:
 
         torch._dynamo.reset()  # it remembers the networks of earlier runs in this process, and gives up after eight
         try:
-            return compile_pass(objective, batch)
+            seconds = compile_pass(objective, batch)
         except TorchDynamoException as error:
             # Whether code can be compiled and kept was checked at the start; a resumed run may have started elsewhere.
             check_compiler(batch.images.device)
@@ -62,6 +65,7 @@ def compile_training(objective: Objective, train: TrainingBatches) -> float:
             raise ConfigError([f"trainer.compile must {rule}, got true and: {_reason(error)}. Remove it."]) from error
         except OSError as error:
             raise _unusable(os.environ[PLACE], error) from error
+    say(f"Compiled the training step in {seconds:.0f} seconds")
 
 
 def _reason(error: Exception) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -74,6 +74,7 @@ def find_lr(
     end: float = 10.0,
     steps: int = 200,
     seeds: int = 1,
+    say: Callable[[str], None] = lambda message: None,
 ) -> LrTest:
     """Makes the tests in a new folder, `outputs/<date>/<time>_find_lr_<experiment>`.
 
@@ -84,6 +85,7 @@ def find_lr(
         end: The last one.
         steps: The updates of a test.
         seeds: The number of tests, with the seed of the config and those after it.
+        say: Told when the training step is compiled, and how long that took.
 
     Raises:
         EraCnnError: If the config or the range is wrong, the data is missing, or a file can't be written; then the
@@ -100,7 +102,7 @@ def find_lr(
         with set_up(config.threads):
             curves = {
                 seed: _curve(
-                    config.model_copy(update={"seed": seed}), arrays, RangeTest(start=start, end=end, steps=steps)
+                    config.model_copy(update={"seed": seed}), arrays, RangeTest(start=start, end=end, steps=steps), say
                 )
                 for seed in range(config.seed, config.seed + seeds)
             }
@@ -136,11 +138,11 @@ def _check_range(config: RunConfig, *, start: float, end: float, steps: int, see
         raise ConfigError(problems)
 
 
-def _curve(config: RunConfig, arrays: Arrays, test: RangeTest) -> Curve:
+def _curve(config: RunConfig, arrays: Arrays, test: RangeTest, say: Callable[[str], None]) -> Curve:
     """Makes the test with one seed."""
     parts = make_parts(config, arrays, torch.device(config.device), initial_weights(config))
     if config.trainer.compile:
-        compile_training(parts.objective, parts.train)
+        compile_training(parts.objective, parts.train, say)
     training = fit(
         parts.state,
         test.schedule(_lr(config), _peak(config)[1]),

@@ -47,6 +47,9 @@ ENVIRONMENT = (
 No others are recorded, since they may hold secrets.
 """
 
+COMPILER_ENVIRONMENT = re.compile(r"TORCH(INDUCTOR|DYNAMO|_COMPILE)_(?!\w*(DIR|PATH)$)\w+")
+"""The settings of PyTorch's compiler, recorded if it is used; not the folders in which it works."""
+
 
 def collect(config: RunConfig, device: torch.device) -> dict[str, Any]:
     """The code and the machine that a result of a config may depend on, as plain values.
@@ -77,7 +80,11 @@ def collect(config: RunConfig, device: torch.device) -> dict[str, Any]:
                 (collector.get("compiler", toolchain, device) if config.trainer.compile else None) or {"compiler": None}
             ),
         },
-        "environment": {name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+        "environment": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name in ENVIRONMENT or (config.trainer.compile and COMPILER_ENVIRONMENT.fullmatch(name))
+        },
         "not_collected": collector.missing,
     }
 

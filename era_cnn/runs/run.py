@@ -105,10 +105,8 @@ def run(
             announce_average(console, config.trainer.ema_decay, config.trainer.epochs_to_run * len(parts.train))
         collected = provenance.collect(config, device)
         if config.trainer.compile:
-            console.say("Compiling the training step, unless it was done before: this can take a minute")
             with stop.at_once():
-                seconds = compile_training(parts.objective, parts.train)
-            console.say(f"Compiled the training step in {seconds:.0f} seconds")
+                compile_training(parts.objective, parts.train, console.say)
         if initial is not None:
             console.say(f"Weights of {shown(Path(str(config.init_from)))}: {fit_of(parts.state.network, initial)}")
         if missing := [each.rstrip(".") for each in collected["not_collected"]]:

@@ -67,7 +67,7 @@ def find_lr(line: Line) -> int:
     line.prepare_to_compute(portable=config.portable)
     from era_cnn.runs.find_lr import find_lr as find
 
-    test = find(config, line.command, start=args.start, end=args.end, steps=args.steps, seeds=args.seeds)
+    test = find(config, line.command, start=args.start, end=args.end, steps=args.steps, seeds=args.seeds, say=say)
     say(*test.lines())
     if test.problem:
         complain(test.problem)

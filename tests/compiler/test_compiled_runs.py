@@ -65,6 +65,15 @@ def test_a_compiled_run_goes_on_to_the_same_bits_and_is_replayed(command, tmp_pa
     assert list(cache_dir().glob("compiled/*/*")), "so that the next process finds it"
 
 
+def test_find_lr_says_how_long_it_compiled(command, tmp_path: Path) -> None:
+    words = [word for word in SMALL if not word.startswith("trainer.limit")]
+    code, out, err = command("find-lr", *words, *TINY, "--steps", "40", "--seeds", "2")
+    assert (code, err) == (0, "")
+    said = re.findall(r"(?m)^Compiled the training step in \d+ seconds$", out)
+    assert len(said) == 2  # the second time, it is read
+    assert out.index("Compiling") < out.index("Compiled") < out.index("Suggested")
+
+
 def test_a_process_trains_more_compiled_runs_than_the_compiler_remembers(command, tmp_path: Path) -> None:
     words = ["trainer.limit_epochs=1" if "epochs" in word else word for word in SMALL]
     code, _, err = command("-m", *words, *TINY, "seed=range(1,11)", "hydra.sweep.dir=sweep")

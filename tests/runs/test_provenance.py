@@ -60,3 +60,22 @@ def test_an_editors_lock_is_no_part_of_the_code(tmp_path: Path, monkeypatch: pyt
     (tmp_path / ".#a.py").symlink_to("somebody@somewhere.1234")
     (tmp_path / "folder.py").mkdir()
     assert provenance.code_sha256() == before
+
+
+@pytest.mark.parametrize("is_compiled", [False, True])
+def test_settings_of_the_compiler_are_recorded_if_it_is_used(
+    is_compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"TORCHINDUCTOR_MAX_AUTOTUNE": "1", "TORCHDYNAMO_SUPPRESS_ERRORS": "1", "TORCH_COMPILE_DEBUG": "0"}
+    others = (
+        "TORCHINDUCTOR_CACHE_DIR",
+        "TORCH_COMPILE_DEBUG_DIR",
+        "TORCHINDUCTOR_WORKER_LOGPATH",
+        "MY_TORCHINDUCTOR_X",
+    )
+    for name, value in {**settings, **dict.fromkeys(others, "secret")}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(provenance, "toolchain", lambda device: {})
+    config = config_of("experiment=model_4_digits", f"trainer.compile={is_compiled}")
+    found = provenance.collect(config, torch.device("cpu"))["environment"]
+    assert {name: value for name, value in found.items() if "TORCH" in name} == (settings if is_compiled else {})

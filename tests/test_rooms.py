@@ -25,6 +25,7 @@ BELOW_ALL = {
     "processor",
     "output",
     "paths",
+    "sharing",
     "signals",
 }
 MAY_IMPORT = {

@@ -20,11 +20,11 @@ import PIL
 from era_cnn.data.arrays import Arrays, Known, Statistics, digests_of
 from era_cnn.data.building import arrays_of, labels_of, mapped, write_entry
 from era_cnn.data.decoding import Decoder
-from era_cnn.data.download import one_at_a_time
 from era_cnn.data.listing import Listing, rows_of
-from era_cnn.errors import StorageError
+from era_cnn.errors import DataError, StorageError
 from era_cnn.output import complain
 from era_cnn.paths import cache_dir
+from era_cnn.sharing import one_at_a_time
 
 FORMAT = 1
 """The version of the entries; raised when decoding gives other pixels, or the files hold something else."""
@@ -70,7 +70,10 @@ def build(path: Path, listing: Listing, decoder: Decoder) -> Entry:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with one_at_a_time(path.parent, "images", "decodes", WAIT_SECONDS):
+        lock = one_at_a_time(
+            path.parent, "decodes images", wait_seconds=WAIT_SECONDS, wanted="The data", error=DataError
+        )
+        with lock:
             if entry := _opened(path, listing, complain=lambda said: None):  # said before, if it is damaged
                 return entry
             for left in path.parent.glob(".*"):  # of killed processes: nobody else builds now

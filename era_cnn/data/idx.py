@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from era_cnn.data.arrays import Arrays, Images
-from era_cnn.data.download import fetch, one_at_a_time, store
+from era_cnn.data.download import fetch, one_download_at_a_time
 from era_cnn.data.scattered import find, unpacked
 from era_cnn.errors import DataError
 from era_cnn.paths import without_waiting
+from era_cnn.sharing import store
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,7 @@ def _download(name: str, source: IdxSource, root: Path) -> None:
     """Downloads the missing files; nothing is created before all of them are verified."""
     raw_dir = root / source.folder / "raw"
     try:
-        with one_at_a_time(raw_dir, name):
+        with one_download_at_a_time(raw_dir, name):
             missing = [file for file in source.files if not _present(raw_dir, file)]  # another process may be done
             for file, content in [(file, _fetched(file, source)) for file in missing]:
                 store(raw_dir / f"{file.name}.gz", content)

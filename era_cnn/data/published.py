@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from era_cnn.data.download import fetch, one_at_a_time, store
+from era_cnn.data.download import fetch, one_download_at_a_time
 from era_cnn.errors import DataError
 from era_cnn.paths import without_waiting
+from era_cnn.sharing import store
 
 REMEDY = "Delete the file, and it is downloaded again; or copy it from elsewhere."
 
@@ -72,7 +73,7 @@ def obtain(name: str, files: Sequence[PublishedFile], folders: Sequence[Path]) -
     found = [file.read(folders) for file in files]
     if any(content is None for content in found):
         try:
-            with one_at_a_time(folders[0], name):
+            with one_download_at_a_time(folders[0], name):
                 found = [file.read(folders) or _downloaded(file, folders[0]) for file in files]
         except OSError as error:
             first = next(file for file, content in zip(files, found, strict=True) if content is None)

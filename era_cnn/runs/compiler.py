@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 
 from era_cnn.data.batches import TrainingBatches
-from era_cnn.data.download import one_at_a_time, store
 from era_cnn.errors import ConfigError, StorageError, problem, shortened
 from era_cnn.paths import cache_dir
 from era_cnn.processor import processor_features
+from era_cnn.sharing import one_at_a_time, store
 from era_cnn.training.compiled import compile_pass
 from era_cnn.training.objective import Objective
 
@@ -91,7 +91,11 @@ def _place(device: torch.device, what: str = "networks") -> Iterator[None]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = one_at_a_time(
-                folder, "a network", "compiles", WAIT_SECONDS, wanted="Compiled code", error=StorageError
+                folder,
+                "compiles a network",
+                wait_seconds=WAIT_SECONDS,
+                wanted="Compiled code",
+                error=StorageError,
             )
             stack.enter_context(_intact(folder, is_alone=stack.enter_context(lock)))
         except OSError as error:

@@ -45,7 +45,7 @@ SLOW = {"torch", "scipy", "sklearn", "torchvision", "torchinfo", *COMPILER}
 
 QUESTIONS = [("--help",), ("--hydra-help",), ("--cfg", "job"), ("list",)]
 WRONG = [
-    ("optimizer.lr=-1",), ("optimizr.lr=1",), ("optimizer.lrr=1",), ("model=model_9",), ("-m", "optimizer.lr=-1,-2"),
+    ("optimizer.lr=-1",), ("optimizr.lr=1",), ("optimizer.lrr=1",), ("model=model_99",), ("-m", "optimizer.lr=-1,-2"),
     ("-m", "seed=x"), ("describe", "sede=1"), ("data", "minst"), ("nonsense",),
 ]  # fmt: skip
 

@@ -118,55 +118,77 @@ def _problems(
     loader: ConfigLoader, words: Words, mode: RunMode, check: Callable[[DictConfig], object] | None
 ) -> Iterator[str]:
     """A message for each override that can't be composed, and what `check` says of the others."""
-    parser = OverridesParser.create(loader)
-    parsed = []
-    for text in words.overrides:
+    parsed, malformed = _parsed(loader, words.overrides)
+    yield from malformed
+    choices, others = [], []
+    for override in parsed:
+        options = options_of(loader, override.key_or_group)
+        if not options:
+            others.append(override)
+        elif found := list(_group_problems(override, options)):
+            yield from found
+        elif not override.is_sweep_override():
+            choices.append(override)
+        if override.is_sweep_override():
+            yield from _problems_of_sweep(override, mode)
+
+    # The choices decide which keys there are.
+    sound = [override.input_line or "" for override in choices]
+    try:
+        yield from list(problems_of_defaults(loader, words.config_name, _chosen(choices)))
+        composed = load(loader, words, sound, RunMode.MULTIRUN)
+    except Exception:  # noqa: BLE001 - a config file is broken: the caller reports that error
+        return
+    groups = loader.list_groups("")
+    for override in others:
+        if found := list(_key_problems(override, composed, groups)):
+            yield from found
+        elif not override.is_sweep_override():
+            sound.append(override.input_line or "")
+    if check is not None and len(choices) + len(others) == len(words.overrides):  # else others than those meant
+        yield from _problems_of_values(loader, words, sound, mode, check)
+
+
+def _parsed(loader: ConfigLoader, overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
+    """The overrides that have Hydra's grammar, and a message for each of the others."""
+    parser, parsed, problems = OverridesParser.create(loader), [], []
+    for text in overrides:
         try:
             parsed.append(parser.parse_override(text))
         except Exception as error:  # noqa: BLE001 - the parser also raises ValueError
             reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
             if "=~" in text and "~" in reason:
                 key, _, path = text.partition("=")
-                yield problem(key, "have its ~ in quotes", path, f"""Type "{key}='{path}'", or $HOME instead of ~.""")
-                continue
-            if "=" not in text and not text.startswith("~"):
-                yield _about_a_word(text, loader)
+                advice = f"""Type "{key}='{path}'", or $HOME instead of ~."""
+                problems.append(problem(key, "have its ~ in quotes", path, advice))
+            elif "=" not in text and not text.startswith("~"):
+                problems.append(_about_a_word(text, loader))
             else:
-                yield f"{shortened(text, 200)} must be key=value, got: {reason}. See era-cnn --help."
-    sound: list[str] = []  # the valid overrides that choose groups: they decide which keys exist
-    chosen: dict[str, list[str]] = {}
-    others: list[Override] = []
-    for override in parsed:
-        options = options_of(loader, override.key_or_group)
-        if override.is_hydra_override() and override.is_sweep_override():
-            yield one_for_all_jobs(override)
-        elif options:
-            found = list(_group_problems(override, options))
-            yield from found
-            if not found and not override.is_sweep_override():
-                sound.append(override.input_line or "")
-            if not (found or override.is_sweep_override() or override.is_delete()):
-                value = override.value()
-                chosen[override.key_or_group] = list(map(str, value)) if isinstance(value, list) else [str(value)]
-        else:
-            others.append(override)
-        if mode == RunMode.RUN and override.is_sweep_override():
-            key, got = override.key_or_group, shortened((override.input_line or "").partition("=")[2], 80)
-            yield f"{shortened(key, 80)} must have one value in a single run, got {got}. To sweep over it, use -m."
-    try:
-        yield from list(problems_of_defaults(loader, words.config_name, chosen))
-        composed = load(loader, words, sound, RunMode.MULTIRUN)
-    except Exception:  # noqa: BLE001 - a config file is broken: the caller reports that error
-        return
-    groups, num_known = loader.list_groups(""), len(sound)
-    for override in others:
-        found = list(_key_problems(override, composed, groups))
-        yield from found
-        if not (found or override.is_sweep_override()):
-            sound.append(override.input_line or "")
-    is_rest_known = num_known + len(others) == len(words.overrides)  # else the choices are others than those meant
-    if check is None or not is_rest_known:
-        return
+                problems.append(f"{shortened(text, 200)} must be key=value, got: {reason}. See era-cnn --help.")
+    return parsed, problems
+
+
+def _problems_of_sweep(override: Override, mode: RunMode) -> Iterator[str]:
+    """The messages about an override with several values where one is wanted."""
+    if override.is_hydra_override():
+        yield one_for_all_jobs(override)
+    if mode == RunMode.RUN:
+        key, got = override.key_or_group, shortened((override.input_line or "").partition("=")[2], 80)
+        yield f"{shortened(key, 80)} must have one value in a single run, got {got}. To sweep over it, use -m."
+
+
+def _chosen(choices: Iterable[Override]) -> dict[str, list[str]]:
+    """The names of the options that overrides choose, by group."""
+    values = {each.key_or_group: each.value() for each in choices if not each.is_delete()}
+    return {
+        group: list(map(str, value)) if isinstance(value, list) else [str(value)] for group, value in values.items()
+    }
+
+
+def _problems_of_values(
+    loader: ConfigLoader, words: Words, sound: list[str], mode: RunMode, check: Callable[[DictConfig], object]
+) -> Iterator[str]:
+    """What `check` says of the config that the sound overrides make."""
     try:
         rest = load(loader, words, sound, mode)
     except Exception:  # noqa: BLE001 - for something else, which the caller reports

@@ -28,7 +28,7 @@ def jobs_of(*overrides: str) -> list[RunConfig]:
         ("optimizer=null", "optimizer must be one of adadelta, adagrad, adam, adamw, muon, nadam, radam, rmsprop, sgd, got null. Choose one: optimizer=adadelta"),
         ("augmentation=null", "got null. Choose one: augmentation=none"),
         ("experiment=null", "got null. To remove it, write ~experiment."),
-        ("model=model_9", "got 'model_9'. One of your own is a file model/NAME.yaml in the folder"),
+        ("model=lenet", "got 'lenet'. One of your own is a file model/NAME.yaml in the folder"),
         ("optimizer=3", "optimizer must be one of adadelta, adagrad, adam, adamw, muon, nadam, radam, rmsprop, sgd, got 3."),
         ("experiment=model3", "experiment must be one of cifar10_dilated,"),
         ("experiment=model3", "got 'model3'. Did you mean model_3?"),

@@ -599,10 +599,10 @@ def test_a_page_that_differs_from_its_records_is_found_and_written_again(
     overviewed: Path, tmp_path: Path, command: Command
 ) -> None:
     page = tmp_path / "PAGE.md"
-    page.write_text(f"Claims.\n\n{block('networks', 'model_9 reaches 100%.')}\n", encoding="utf-8")
+    page.write_text(f"Claims.\n\n{block('networks', 'model_99 reaches 100%.')}\n", encoding="utf-8")
     paths = [str(overviewed.parent), str(page)]
     assert command("record", "--update", *paths)[0] == 0
-    assert "model_9" not in page.read_text(encoding="utf-8")
+    assert "model_99" not in page.read_text(encoding="utf-8")
     code, out, _ = command("record", "--check", *paths)
     assert (code, out.splitlines()[-1]) == (0, "1 record: all pages are current.")
     assert command("record", "--update", *paths)[1] == "Nothing to write: all pages are current.\n"

@@ -70,7 +70,7 @@ def test_json_has_everything_and_null_for_what_is_missing(outputs: Path, command
     [
         (["experiment=model_a"], "a c"),
         (["experiment=model_a", "state=completed"], "a"),
-        (["experiment=model_9"], ""),
+        (["experiment=model_99"], ""),
         (["state=failed"], "c"),
         (["tag=x"], "b"),
         (["tag=good", "tag=x"], "b"),

@@ -266,10 +266,11 @@ def _operations(found: dict[str, Any]) -> Iterator[str]:
     )
 
 
-def _seeds(found: dict[str, Any]) -> Iterator[str]:
-    def spread(accuracies: list[float]) -> str:
-        return f"{100 * statistics.mean(accuracies):.2f} ± {100 * statistics.stdev(accuracies):.2f}%"
+def _spread(accuracies: list[float]) -> str:
+    return f"{100 * statistics.mean(accuracies):.2f} ± {100 * statistics.stdev(accuracies):.2f}%"
 
+
+def _seeds(found: dict[str, Any]) -> Iterator[str]:
     yield "## The same statistics"
     yield ""
     yield "Model-4 whole, two trainings at a time with a thread each: test accuracy,"
@@ -277,7 +278,7 @@ def _seeds(found: dict[str, Any]) -> Iterator[str]:
     yield from _table(
         "path | n | best | final",
         (
-            (CONTENDERS[contender], str(len(own["best"])), spread(own["best"]), spread(own["final"]))
+            (CONTENDERS[contender], str(len(own["best"])), _spread(own["best"]), _spread(own["final"]))
             for contender, path in (("era_cnn", "fast"), ("compiled", "compiled"), ("plain", "plain"))
             if (own := found.get(path))
         ),
@@ -338,6 +339,17 @@ def _compiler(record: dict[str, Any]) -> str:
     )
 
 
+def _accuracy(record: dict[str, Any]) -> str:
+    """How well compiled networks and others are trained."""
+    seeds = record["seeds"]
+    compiled, default, plain = (_spread(seeds["found"][path]["final"]) for path in ("compiled", "fast", "plain"))
+    return (
+        f"Final test accuracy of Model-4 on MNIST, mean ± sd over {seeds['rounds']} seeds: {compiled} compiled, "
+        f"{default} by default, {plain} in the plain loop, on {seeds['machine'].split(', Python')[0]} "
+        f"(`python -m benchmarks --rounds {seeds['rounds']} seeds`)."
+    )
+
+
 def _threads(record: dict[str, Any]) -> str:
     """What several jobs at once gain."""
     gain = _median(record["sweeps"]["found"]["local beside basic, 1 thread a job"])
@@ -369,7 +381,7 @@ def _between(figures: list[list[float]], style: str) -> str:
 
 
 QUOTES = {
-    "explain/fast.md": {"steps": _steps, "compiler": _compiler},
+    "explain/fast.md": {"steps": _steps, "compiler": _compiler, "accuracy": _accuracy},
     "tasks/sweep.md": {"threads": _threads},
 }
 """The parts of pages of the documentation that are sentences of figures, each between two marks."""

@@ -73,8 +73,8 @@ def test_no_page_has_a_figure_whose_rounds_disagree(tmp_path: Path) -> None:
     def spoilt(values: Any) -> Any:
         if isinstance(values, dict):
             return {key: spoilt(value) for key, value in values.items()}
-        is_spread = isinstance(values, list) and len(values) == 3
-        return [7.77, 1.11, 9.99] if is_spread else values
+        is_spread = isinstance(values, list) and len(values) >= 3  # a figure with its range, or its rounds
+        return [[7.77, 1.11, 9.99][number % 3] for number in range(len(values))] if is_spread else values
 
     for page in ("benchmarks/README.md", *(f"docs/{name}" for name in QUOTES)):
         (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)

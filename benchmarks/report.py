@@ -317,7 +317,7 @@ def _steps(record: dict[str, Any]) -> str:
     shared = f"convolutions are {_between([*floor.values()], '.0%')} of that time"
     if len(floor) < len(found):
         shared += (
-            f" for {', '.join(floor).replace('model_', 'Model-')} (the rounds of the others disagree)" if floor else ""
+            f" for {' and '.join(floor).replace('model_', 'Model-')} (elsewhere the rounds disagree)" if floor else ""
         )
     own, held = (large["anonymous_bytes"][way] / 2**20 for way in ("mapped", "memory"))
     times = _listed(values["plain"]["ratio"] for values in found.values())
@@ -339,8 +339,8 @@ def _compiler(record: dict[str, Any]) -> str:
     references = _between([times[model] for model in REFERENCES], ".2f")
     machine = speed["machine"].split(", Python")[0]
     return (
-        f"On {machine}, compiled steps are {references} times as fast as the default "
-        f"for the reference networks, and {_median(times['cifar10_dilated'])} times for `cifar10_dilated`."
+        f"On {machine}, compiled steps are {references} times as fast as the default (medians of {speed['rounds']} "
+        f"rounds) for the reference networks, and {_median(times['cifar10_dilated'])} times for `cifar10_dilated`."
     )
 
 

@@ -28,7 +28,7 @@ def one_at_a_time(
 
     Args:
         folder: Where it is done.
-        doing: What the other process does, such as "downloads mnist".
+        doing: What the other process does, such as "downloads mnist to", in front of the folder.
         wait_seconds: How long to wait for it.
         wanted: What is missing until then, such as "The data".
         error: What is raised if it takes longer.
@@ -44,9 +44,9 @@ def one_at_a_time(
         raise PermissionError(errno.EACCES, "The folder can't be written to", str(place))
     descriptor = os.open(place, os.O_RDONLY)
     try:
-        holder = f"another process that {doing} to {folder}"
+        holder = f"another process that {doing} {folder}"
         end, is_reported = time.monotonic() + wait_seconds, False
-        while (is_alone := _is_locked(descriptor)) is None:
+        while (is_alone := _lock(descriptor)) is None:
             if time.monotonic() > end:
                 got = f"{holder}, after {wait_seconds:.0f} seconds"
                 raise error(f"{wanted} must become available, got {got}. End it, or try again.")
@@ -59,7 +59,7 @@ def one_at_a_time(
         os.close(descriptor)  # and with it the lock
 
 
-def _is_locked(descriptor: int) -> bool | None:
+def _lock(descriptor: int) -> bool | None:
     """Locks an open folder; None while another process holds it, False if the file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

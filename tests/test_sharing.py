@@ -16,7 +16,7 @@ from tests.helpers import unprivileged
 
 
 def alone_in(folder: Path, wait_seconds: float = 600.0) -> AbstractContextManager[bool]:
-    return one_at_a_time(folder, "bakes bread", wait_seconds=wait_seconds, wanted="Bread", error=DataError)
+    return one_at_a_time(folder, "bakes bread in", wait_seconds=wait_seconds, wanted="Bread", error=DataError)
 
 
 def test_a_lock_of_another_process_is_reported_once_and_waited_for(
@@ -35,12 +35,12 @@ def test_a_lock_of_another_process_is_reported_once_and_waited_for(
     with alone_in(tmp_path / "new" / "raw"):
         assert list(tmp_path.iterdir()) == []
     assert len(waits) == 3
-    reported = f"Waiting for another process that bakes bread to {tmp_path}/new/raw (for at most 600 seconds)\n"
+    reported = f"Waiting for another process that bakes bread in {tmp_path}/new/raw (for at most 600 seconds)\n"
     assert capsys.readouterr().err == reported
 
 
 def test_a_lock_that_is_never_released_ends_with_a_message(tmp_path: Path) -> None:
-    refusal = pytest.raises(DataError, match="Bread must become available, got another process that bakes bread to")
+    refusal = pytest.raises(DataError, match="Bread must become available, got another process that bakes bread in")
     with alone_in(tmp_path), refusal, alone_in(tmp_path, wait_seconds=0.0):
         pass
 

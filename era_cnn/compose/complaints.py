@@ -122,6 +122,9 @@ def _problems(
     yield from malformed
     choices, others = [], []
     for override in parsed:
+        if override.is_hydra_override() and override.is_sweep_override():
+            yield one_for_all_jobs(override)
+            continue
         options = options_of(loader, override.key_or_group)
         if not options:
             others.append(override)
@@ -129,8 +132,9 @@ def _problems(
             yield from found
         elif not override.is_sweep_override():
             choices.append(override)
-        if override.is_sweep_override():
-            yield from _problems_of_sweep(override, mode)
+        if override.is_sweep_override() and mode == RunMode.RUN:
+            key, got = override.key_or_group, shortened((override.input_line or "").partition("=")[2], 80)
+            yield f"{shortened(key, 80)} must have one value in a single run, got {got}. To sweep over it, use -m."
 
     # The choices decide which keys there are.
     sound = [override.input_line or "" for override in choices]
@@ -166,15 +170,6 @@ def _parsed(loader: ConfigLoader, overrides: Sequence[str]) -> tuple[list[Overri
             else:
                 problems.append(f"{shortened(text, 200)} must be key=value, got: {reason}. See era-cnn --help.")
     return parsed, problems
-
-
-def _problems_of_sweep(override: Override, mode: RunMode) -> Iterator[str]:
-    """The messages about an override with several values where one is wanted."""
-    if override.is_hydra_override():
-        yield one_for_all_jobs(override)
-    if mode == RunMode.RUN:
-        key, got = override.key_or_group, shortened((override.input_line or "").partition("=")[2], 80)
-        yield f"{shortened(key, 80)} must have one value in a single run, got {got}. To sweep over it, use -m."
 
 
 def _chosen(choices: Iterable[Override]) -> dict[str, list[str]]:

@@ -71,7 +71,7 @@ def build(path: Path, listing: Listing, decoder: Decoder) -> Entry:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = one_at_a_time(
-            path.parent, "decodes images", wait_seconds=WAIT_SECONDS, wanted="The data", error=DataError
+            path.parent, "decodes images to", wait_seconds=WAIT_SECONDS, wanted="The data", error=DataError
         )
         with lock:
             if entry := _opened(path, listing, complain=lambda said: None):  # said before, if it is damaged

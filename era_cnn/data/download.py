@@ -57,4 +57,4 @@ def one_download_at_a_time(folder: Path, name: str) -> AbstractContextManager[bo
         DataError: If it does not end.
         OSError: If nothing can be written there.
     """
-    return one_at_a_time(folder, f"downloads {name}", wait_seconds=WAIT_SECONDS, wanted="The data", error=DataError)
+    return one_at_a_time(folder, f"downloads {name} to", wait_seconds=WAIT_SECONDS, wanted="The data", error=DataError)

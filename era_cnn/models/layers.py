@@ -85,7 +85,6 @@ class _BatchNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.set_materialize_grads(False)  # the moments have no gradient
         output = torch.empty_like(images, memory_format=torch.channels_last)
         rows, out, count = _rows(images), _rows(output), float(images.numel() // len(weight))
         mean = _sum(rows, images).div_(count)
@@ -166,7 +165,7 @@ def _sum(rows: Tensor, images: Tensor) -> Tensor:
 
 def _along(rows: Tensor, values: Tensor) -> Tensor:
     """(C,) to (W·C): each value at the pixels of its channel."""
-    line = torch.empty((rows.shape[1] // len(values), len(values)), dtype=torch.float32)
+    line = torch.empty((rows.shape[1] // len(values), len(values)), dtype=torch.float32, device=values.device)
     return line.copy_(values).view(-1)
 
 

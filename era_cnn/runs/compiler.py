@@ -92,7 +92,7 @@ def _place(device: torch.device, what: str = "networks") -> Iterator[None]:
             folder.mkdir(parents=True, exist_ok=True)
             lock = one_at_a_time(
                 folder,
-                "compiles a network",
+                "compiles a network in",
                 wait_seconds=WAIT_SECONDS,
                 wanted="Compiled code",
                 error=StorageError,

@@ -66,6 +66,10 @@ class LrTest:
         return [*lines, f"Folder: {shown(self.path)}"]
 
 
+def silent(message: str) -> None:
+    """Says nothing."""
+
+
 def find_lr(
     config: RunConfig,
     command: Sequence[str],
@@ -74,7 +78,7 @@ def find_lr(
     end: float = 10.0,
     steps: int = 200,
     seeds: int = 1,
-    say: Callable[[str], None] = lambda message: None,
+    say: Callable[[str], None] = silent,
 ) -> LrTest:
     """Makes the tests in a new folder, `outputs/<date>/<time>_find_lr_<experiment>`.
 
@@ -102,7 +106,10 @@ def find_lr(
         with set_up(config.threads):
             curves = {
                 seed: _curve(
-                    config.model_copy(update={"seed": seed}), arrays, RangeTest(start=start, end=end, steps=steps), say
+                    config.model_copy(update={"seed": seed}),
+                    arrays,
+                    RangeTest(start=start, end=end, steps=steps),
+                    say if seed == config.seed else silent,
                 )
                 for seed in range(config.seed, config.seed + seeds)
             }

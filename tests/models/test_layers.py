@@ -101,6 +101,32 @@ def test_batch_norm_takes_a_gradient_that_repeats_one_value() -> None:
     assert all(torch.equal(found[name], value) for name, value in usual.items())
 
 
+class Stopped(torch.autograd.Function):
+    """Passes no gradient on."""
+
+    @staticmethod
+    def forward(ctx, images: Tensor) -> Tensor:
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> None:
+        return None
+
+
+@pytest.mark.parametrize("kind", [layers.BatchNorm2d, layers.GhostBatchNorm2d])
+def test_batch_norm_takes_a_gradient_that_is_none(kind: type[layers.BatchNorm2d]) -> None:
+    norm, images = kind(8), activations(8).requires_grad_()
+    Stopped.apply(norm(images)).sum().backward()
+    assert all(not gradient.any() for gradient in (images.grad, norm.weight.grad, norm.bias.grad))
+
+
+def test_batch_norm_stays_on_the_device_of_its_images() -> None:
+    norm, images = layers.BatchNorm2d(8), activations(8)
+    usual = norm(images)
+    with torch.device("meta"):
+        assert torch.equal(norm(images), usual)
+
+
 def test_batch_norm_calls_few_operators() -> None:
     """Of so small a network's step, starting them is a good part; PyTorch counts those within others, too."""
     norm, images = layers.BatchNorm2d(8), activations(8).requires_grad_()

@@ -47,11 +47,17 @@ ENVIRONMENT = (
 No others are recorded, since they may hold secrets.
 """
 
-COMPILER_ENVIRONMENT = tuple(
-    f"TORCHINDUCTOR_{name}"
-    for name in ["COMPREHENSIVE_PADDING", "COOPERATIVE_REDUCTIONS", "COORDINATE_DESCENT_TUNING", "CPP_DYNAMIC_THREADS", "CPP_ENABLE_FLOATING_POINT_CONTRACT_FLAG", "CPP_ENABLE_TILING_HEURISTIC", "CPP_ENABLE_UNSAFE_MATH_OPT_FLAG", "CPP_MARCH", "CPP_MAX_HORIZONTAL_FUSION_SIZE", "CPP_MIN_CHUNK_SIZE", "CPP_NO_REDUNDANT_LOOPS", "CPP_USE_DECOMPOSE_TANH", "CPP_WEIGHT_PREPACK", "CPP_WRAPPER", "DETERMINISTIC", "DISABLED_PASSES", "EMULATE_DIVISION_ROUNDING", "EMULATE_PRECISION_CASTS", "FORCE_LAYOUT_OPT", "FREEZING", "LAYOUT_OPTIMIZATION", "LOOP_ORDERING_AFTER_FUSION", "MAX_AUTOTUNE", "MAX_AUTOTUNE_CONV_BACKENDS", "MAX_AUTOTUNE_GEMM", "MAX_AUTOTUNE_GEMM_BACKENDS", "MAX_AUTOTUNE_POINTWISE", "MULTI_KERNEL", "NUMERICS", "PERMUTE_FUSION", "PERSISTENT_REDUCTIONS", "SHAPE_PADDING", "SPLIT_REDUCTIONS", "USE_FAST_MATH", "VEC_ISA_OK"]
-)
-"""The settings of PyTorch's compiler that change what it makes of a network, recorded if it is used.
+COMPILER_ENVIRONMENT = (
+    "COMPREHENSIVE_PADDING", "COOPERATIVE_REDUCTIONS", "COORDINATE_DESCENT_TUNING", "CPP_DYNAMIC_THREADS",
+    "CPP_ENABLE_FLOATING_POINT_CONTRACT_FLAG", "CPP_ENABLE_TILING_HEURISTIC", "CPP_ENABLE_UNSAFE_MATH_OPT_FLAG",
+    "CPP_MARCH", "CPP_MAX_HORIZONTAL_FUSION_SIZE", "CPP_MIN_CHUNK_SIZE", "CPP_NO_REDUNDANT_LOOPS",
+    "CPP_USE_DECOMPOSE_TANH", "CPP_WEIGHT_PREPACK", "CPP_WRAPPER", "DETERMINISTIC", "DISABLED_PASSES",
+    "EMULATE_DIVISION_ROUNDING", "EMULATE_PRECISION_CASTS", "FORCE_LAYOUT_OPT", "FREEZING", "LAYOUT_OPTIMIZATION",
+    "LOOP_ORDERING_AFTER_FUSION", "MAX_AUTOTUNE", "MAX_AUTOTUNE_CONV_BACKENDS", "MAX_AUTOTUNE_GEMM",
+    "MAX_AUTOTUNE_GEMM_BACKENDS", "MAX_AUTOTUNE_POINTWISE", "MULTI_KERNEL", "NUMERICS", "PERMUTE_FUSION",
+    "PERSISTENT_REDUCTIONS", "SHAPE_PADDING", "SPLIT_REDUCTIONS", "USE_FAST_MATH", "VEC_ISA_OK",
+)  # fmt: skip
+"""The settings of PyTorch's compiler that change what it makes of a network, behind TORCHINDUCTOR_. Recorded if used.
 
 There are 200 more, most of them about where it works and what it shows; one is an address with a password.
 """
@@ -63,6 +69,7 @@ def collect(config: RunConfig, device: torch.device) -> dict[str, Any]:
     What can't be collected is None; `not_collected` lists it, with the reasons.
     """
     used, collector = used_entries(config), Collector()
+    compiler_settings = {f"TORCHINDUCTOR_{name}" for name in COMPILER_ENVIRONMENT if config.trainer.compile}
     return {
         "numerics": NUMERICS,
         "plugins": {name: sha256 for name, sha256 in sorted(plugin_digests().items()) if name in used},
@@ -87,9 +94,7 @@ def collect(config: RunConfig, device: torch.device) -> dict[str, Any]:
             ),
         },
         "environment": {
-            name: value
-            for name, value in sorted(os.environ.items())
-            if name in ENVIRONMENT or (config.trainer.compile and name in COMPILER_ENVIRONMENT)
+            name: value for name, value in sorted(os.environ.items()) if name in compiler_settings.union(ENVIRONMENT)
         },
         "not_collected": collector.missing,
     }

@@ -315,10 +315,8 @@ def _steps(record: dict[str, Any]) -> str:
     found = {model: speed["found"][model] for model in REFERENCES}
     floor = {model: values["floor"]["ratio"] for model, values in found.items() if _agree(values["floor"]["ratio"])}
     shared = f"convolutions are {_between([*floor.values()], '.0%')} of that time"
-    if len(floor) < len(found):
-        shared += (
-            f" for {' and '.join(floor).replace('model_', 'Model-')} (elsewhere the rounds disagree)" if floor else ""
-        )
+    if 0 < len(floor) < len(found):
+        shared += f" for {' and '.join(floor).replace('model_', 'Model-')} (elsewhere the rounds disagree)"
     own, held = (large["anonymous_bytes"][way] / 2**20 for way in ("mapped", "memory"))
     times = _listed(values["plain"]["ratio"] for values in found.values())
     return (

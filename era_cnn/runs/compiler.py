@@ -38,9 +38,11 @@ int main() { return std::vector<int>(1, omp_get_max_threads()).empty(); }
 """
 
 
-def compile_training(
-    objective: Objective, train: TrainingBatches, say: Callable[[str], None] = lambda message: None
-) -> None:
+def silent(message: str) -> None:
+    """Says nothing."""
+
+
+def compile_training(objective: Objective, train: TrainingBatches, say: Callable[[str], None] = silent) -> None:
     """Compiles the training step for full batches, or reads it from the user's cache; says so, and how long it took.
 
     Of several processes, such as the jobs of a sweep, one compiles and the others read what it has left.

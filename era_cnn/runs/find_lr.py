@@ -26,7 +26,7 @@ from era_cnn.folders.run import LR_TEST, RunFolder
 from era_cnn.output import shown
 from era_cnn.reports.lr_chart import lr_chart
 from era_cnn.runs import provenance
-from era_cnn.runs.compiler import compile_training
+from era_cnn.runs.compiler import compile_training, silent
 from era_cnn.runs.initial import initial_weights
 from era_cnn.runs.parts import check, make_parts, read_data, settled
 from era_cnn.runs.process import device_of, set_up
@@ -64,10 +64,6 @@ class LrTest:
         if self.suggestion is not None:
             lines += [f"Suggested highest learning rate: {self.suggestion:g}", f"To use it: {self.override}"]
         return [*lines, f"Folder: {shown(self.path)}"]
-
-
-def silent(message: str) -> None:
-    """Says nothing."""
 
 
 def find_lr(

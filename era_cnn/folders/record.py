@@ -31,6 +31,9 @@ RECORD = "record.json"
 MOST_BYTES = 2**24
 """More than a record of a thousand runs takes."""
 
+COMPUTED_BY = ("device", "trainer.cuda_graphs")
+"""The keys in which runs of one record may differ: other devices compute other bits, but the same statistics."""
+
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
 Text = Annotated[str, Field(max_length=4_000)]
 
@@ -172,7 +175,8 @@ class Record:
             ConfigError: If it is wrong, or names an entry of a plugin that is not loaded.
             ValueError: If a newer version wrote it.
         """
-        return parse({**upgraded(self.config), "seed": self.runs[0].seed}, is_stored=True)
+        seed = self.runs[0].seed if self.runs else 0  # while it is being made it has no runs yet
+        return parse({**upgraded(self.config), "seed": seed}, is_stored=True)
 
     @property
     def portable(self) -> bool:

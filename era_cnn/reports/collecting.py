@@ -15,7 +15,7 @@ from era_cnn.config.settings import setting_of
 from era_cnn.config.versions import digest_without_seed, numbered
 from era_cnn.errors import ConfigError, RunFolderError, shortened
 from era_cnn.folders.description import parse_description
-from era_cnn.folders.record import OWN_FILES, SCHEMA, Part, Record, RecordedRun, best_of, contradiction
+from era_cnn.folders.record import COMPUTED_BY, OWN_FILES, SCHEMA, Part, Record, RecordedRun, best_of, contradiction
 from era_cnn.folders.run import RunFolder
 from era_cnn.folders.stored import read_config
 from era_cnn.output import shown
@@ -28,8 +28,10 @@ Compose = Callable[[Sequence[str]], RunConfig]
 _NO_SETTING = re.compile(r"[+~]*(seed|data\.root|report|init_from(_checkpoint)?|logger|sweep|hydra)([./=@].*)?$")
 """The overrides that are no part of a setting: the seed, and where and how a run was made."""
 
-_PLACE = re.compile(r"[+~]*(data\.root|hydra\.(run|sweep)\.(sub)?dir|sweep\.reuse_from)=")
-"""The words of a command that name a folder of one machine."""
+_PLACE = re.compile(
+    r"[+~]*(data\.root|hydra\.((run|sweep)\.(sub)?dir|searchpath|sweeper\.storage)|sweep\.reuse_from|logger[./].*)="
+)
+"""The words of a command that name a folder of one machine, or an address that may hold a password."""
 
 
 def collected(paths: Sequence[Path], compose: Compose) -> Record:
@@ -39,7 +41,7 @@ def collected(paths: Sequence[Path], compose: Compose) -> Record:
         ConfigError: If their settings differ, or their command no longer composes their config.
         RunFolderError: If a run is incomplete, was limited, is damaged, or can't be repeated by its command alone.
     """
-    rows = list({row.outcome.folder: row for path in paths for row in rows_of(path.absolute())}.values())
+    rows = list({row.outcome.folder: row for path in paths for row in _rows(path)}.values())
     for row in rows:
         _check_complete(row)
         _check_repeatable(row)
@@ -52,6 +54,13 @@ def collected(paths: Sequence[Path], compose: Compose) -> Record:
         advice = "Give their --config-dir and --plugin, or train them again."
         raise ConfigError([f"RUN_OR_SWEEP must {rule}, got other values: {why}. {advice}"])
     return record
+
+
+def _rows(path: Path) -> list[Row]:
+    if rows := rows_of(path.absolute()):
+        return rows
+    rule = "hold complete runs"
+    raise RunFolderError(f"{shown(path)} must {rule}, got a sweep without any. Resume it, and record it then.")
 
 
 def merged(record: Record, runs: Sequence[RecordedRun]) -> Record:
@@ -78,11 +87,11 @@ def merged(record: Record, runs: Sequence[RecordedRun]) -> Record:
 
 
 def check_same(one: Mapping[str, str], other: Mapping[str, str], which: str) -> None:
-    """Raises a `ConfigError` that names the keys in which two settings differ."""
+    """Raises a `ConfigError` that names the keys in which two settings differ, except for what computed them."""
     differing = [
         f"{key} {shortened(one.get(key, 'none'), 40)} and {shortened(other.get(key, 'none'), 40)}"
         for key in dict.fromkeys([*one, *other])
-        if one.get(key) != other.get(key)
+        if one.get(key) != other.get(key) and key not in COMPUTED_BY
     ]
     if differing:
         advice = "Record each setting in a folder of its own."

@@ -6,8 +6,9 @@ The page of its parent folder, if it has the marks of `overview`, shows all reco
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +113,7 @@ def check(paths: Sequence[Path], compose: Compose) -> int:
         RunFolderError: If a page of several records is damaged.
     """
     files, damaged = _generated(paths, compose)
-    changed = [path for path in _differing(files) if path.suffix != ".svg" or not path.exists()]
+    changed = [path for path, content in _differing(files).items() if not _shows_the_same(path, content)]
     say(*(f"Not current: {shown(path)}" for path in changed))
     say(*(line for path in files if path.name == RECORD for line in _unwritten(path.parent)))
     if changed:
@@ -139,9 +140,10 @@ def record_folders(paths: Sequence[Path]) -> list[Path]:
 
 
 def _added(before: Record, record: Record, to: Path) -> Record:
-    """The new record with the runs of the one in its folder, which come first where a seed has several."""
+    """The record in its folder, with the runs of the new one; its own come first where a seed has several."""
     check_same(before.effective, record.effective, f"{shown(to)} and the runs")
-    return merged(replace(record, runs=before.runs), record.runs)
+    current = replace(record, runs=before.runs) if before.superseded else before
+    return merged(current, record.runs)
 
 
 def _check_free(to: Path) -> None:
@@ -233,8 +235,19 @@ def _files_of(folder: Path, record: Record) -> Files:
     return {
         folder / RECORD: record.to_text().encode(),
         page: record_page(record, page, before).encode(),
-        folder / "curves.svg": record_charts.curves(record).svg_on_white(),
+        folder / "curves.svg": _signed(record_charts.curves(record).svg_on_white(), [record]),
     }
+
+
+def _signed(picture: bytes, records: Iterable[Record]) -> bytes:
+    """An SVG that says of what it was drawn: its own bytes depend on the fonts and packages of a machine."""
+    sha256 = hashlib.sha256("".join(record.to_text() for record in records).encode()).hexdigest()
+    return picture.rstrip() + f"\n<!-- drawn from records with the SHA-256 {sha256} -->\n".encode()
+
+
+def _shows_the_same(path: Path, content: bytes) -> bool:
+    """Whether a file that differs is a picture that was drawn from the same records, on another machine."""
+    return path.suffix == ".svg" and path.is_file() and path.read_bytes().splitlines()[-1:] == content.splitlines()[-1:]
 
 
 def _files_beside(folder: Path, records: Mapping[str, Record]) -> Files:
@@ -247,7 +260,8 @@ def _files_beside(folder: Path, records: Mapping[str, Record]) -> Files:
     check_blocks(page, text, texts)
     files = {page: replaced(text, texts).encode()}
     if "frontier" in blocks_in(text):
-        files[folder / "frontier.svg"] = record_charts.frontier(on_mnist(records), public_runs()).svg_on_white()
+        picture = record_charts.frontier(on_mnist(records), public_runs()).svg_on_white()
+        files[folder / "frontier.svg"] = _signed(picture, records.values())
     return files
 
 

@@ -10,7 +10,7 @@ from era_cnn.errors import amount
 from era_cnn.folders.record import Record
 from era_cnn.reports.formats import markdown, markdown_table
 from era_cnn.reports.record_charts import MOST_PARAMETERS
-from era_cnn.reports.record_page import command_of
+from era_cnn.reports.record_page import commands_of
 from era_cnn.reports.recorded import counted, gained_by_choosing, is_met, public_runs, reference_of, spread
 from era_cnn.reports.run_report import percent
 
@@ -67,7 +67,8 @@ def _table(records: Mapping[str, Record]) -> str:
             _shown(record, "best_test_accuracy"),
             _shown(record, "final_test_accuracy"),
         ]
-        lines.append(f"| {' | '.join([*cells, _target(record), f'`{_in_cell(command_of(record))}`'])} |")
+        commands = "<br>".join(f"`{_in_cell(command)}`" for command in commands_of(record))
+        lines.append(f"| {' | '.join([*cells, _target(record), commands])} |")
     return "\n".join(lines)
 
 

@@ -9,9 +9,10 @@ from itertools import count
 from pathlib import Path
 
 from era_cnn.errors import amount, harmless
-from era_cnn.folders.record import Part, Record, RecordedRun
+from era_cnn.folders.record import COMPUTED_BY, Part, Record, RecordedRun
 from era_cnn.reports.formats import Table, markdown, markdown_table
 from era_cnn.reports.handin import layers_table, log_table, target_lines
+from era_cnn.reports.inference import t_interval
 from era_cnn.reports.marked import block, check_blocks, replaced
 from era_cnn.reports.recorded import (
     counted,
@@ -53,10 +54,26 @@ def record_page(record: Record, path: Path, before: str | None = None) -> str:
     return replaced(page, texts)
 
 
-def command_of(record: Record) -> str:
-    """The command that trains all seeds of a record again."""
-    seeds = [str(run.seed) for run in counted(record)]
+def commands_of(record: Record) -> list[str]:
+    """The commands that train all seeds of a record again: one for each device, that of its first run first."""
+    own = record.parsed.device
+    seeds: dict[str, list[str]] = {own: []}
+    for run in counted(record):
+        seeds.setdefault(_device(run, own), []).append(str(run.seed))
+    return [_command(record, device, numbers) for device, numbers in seeds.items() if numbers]
+
+
+def _device(run: RecordedRun, own: str) -> str:
+    """What `device=` was for a run. A part names a GPU by its model, and none but a CPU is called cpu."""
+    on_cpu = run.parts[0].device == "cpu"
+    return own if on_cpu == (own == "cpu") else "cpu" if on_cpu else "cuda"
+
+
+def _command(record: Record, device: str, seeds: Sequence[str]) -> str:
     overrides = [re.sub("=(True|False)$", lambda word: word[0].lower(), each) for each in record.overrides]  # of a job
+    if device != record.parsed.device:
+        overrides = [each for each in overrides if each.lstrip("+~").partition("=")[0] not in COMPUTED_BY]
+        overrides += [f"device={device}"]
     words = [*record.runs[0].own_files, *overrides, f"seed={','.join(seeds)}"]
     if len(seeds) == 1:
         return harmless(shlex.join(["era-cnn", *words]))
@@ -75,7 +92,8 @@ def _result(record: Record) -> Iterator[str]:
         yield f"**Superseded**: the command no longer trains these runs, since {markdown(record.superseded)}."
     yield markdown_table(_runs_table(record))
     yield "\n".join(f"- {line}" for line in _sentences(record))
-    yield f"```bash\n{command_of(record)}\n```"
+    commands = "\n".join(commands_of(record))
+    yield f"```bash\n{commands}\n```"
     yield "![Accuracy by epoch](curves.svg)"
 
 
@@ -105,8 +123,8 @@ def _summary(record: Record, name: str) -> dict[str, str]:
     said = {}
     if found is not None and len(found.values) > 1:
         said = {"mean ± sd": str(found), "lowest": percent(min(found.values)), "highest": percent(max(found.values))}
-        if (bounds := one_more_run(found.values)) is not None:
-            said["one more run, 95%"] = percents(bounds)
+        if (bounds := one_more_run(found.values)) is not None and (of_mean := t_interval(found.values)) is not None:
+            said |= {"mean, 95%": percents(of_mean), "one more run, 95%": percents(bounds)}
     return said if reference is None else {**said, "reference": percent(reference)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from era_cnn.reports.inference import LEVEL, Interval, prediction_interval
 
 CERTAIN = 0.99
 """The probability of the band of first-epoch accuracies: a repetition that computes the same rarely misses it."""
+
+_SAME_RECIPE = re.compile(r"[+~]*(experiment|portable|threads|device|trainer\.(cuda_graphs|compile))=")
+"""The overrides that leave a recipe as its experiment has it."""
 
 FEWEST_SEEDS = 3
 """What an interval needs: that of two reaches 15 standard deviations to either side, so that anything lies in it."""
@@ -75,8 +79,9 @@ def is_met(record: Record) -> bool | None:
 
 
 def reference_of(record: Record) -> list[dict[str, float]]:
-    """The curve of the reference run of that name; empty if there is none."""
-    return reference_curve(record.experiment) if record.parsed.data.name == "mnist" else []
+    """The curve of the reference run that a record repeats; empty if there is none, or the recipe was changed."""
+    is_unchanged = all(_SAME_RECIPE.match(word) for word in record.overrides)
+    return reference_curve(record.experiment) if is_unchanged and record.parsed.data.name == "mnist" else []
 
 
 def place_of(reference: float, found: Spread) -> str:

@@ -32,7 +32,7 @@ from era_cnn.reports.evidence import check
 from era_cnn.reports.marked import block, blocks_in, replaced
 from era_cnn.reports.overview import NONE_YET, overview
 from era_cnn.reports.record_charts import curves, frontier
-from era_cnn.reports.record_page import NOT_WRITTEN, command_of, record_page
+from era_cnn.reports.record_page import NOT_WRITTEN, commands_of, record_page
 from era_cnn.reports.recorded import Spread, first_epoch_band, place_of, public_runs, spread
 from era_cnn.verbs import recording
 from era_cnn.verbs.line import read_line
@@ -143,17 +143,21 @@ OWN_COMMANDS = {
 }  # fmt: skip
 
 
-PLACES = ("hydra.sweep.dir=/home/me/x", "data.root=/data", "++data.root=/data", "sweep.reuse_from=[/home/me]")
+PLACES = (
+    "hydra.sweep.dir=/home/me/x", "data.root=/data", "++data.root=/data", "sweep.reuse_from=[/home/me]",
+    "hydra.searchpath=[file:///home/me/conf]", "hydra.sweeper.storage=sqlite:////home/me/study.db",
+    "+logger.mlflow.uri=https://me:secret@host/home", "logger.tensorboard.dir=/home/me/logs",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("case", OWN_COMMANDS)
 def test_the_command_names_files_of_ones_own_but_no_folder_of_the_machine(case: str, record: Record) -> None:
     typed, expected = OWN_COMMANDS[case]
     command = tuple(_without_folders(["era-cnn", *typed, "seed=1,2", *PLACES]))
-    assert not any("/home" in word or "/data" in word for word in command)
+    assert not any("/home" in word or "/data" in word or "secret" in word for word in command)
     own = replace(record, runs=tuple(replace(run, command=command) for run in record.runs))
     end = [*SETTING[:3], "seed=1,2", "hydra/launcher=local"]
-    assert command_of(own).split() == ["era-cnn", "-m", *expected, *end]
+    assert [command.split() for command in commands_of(own)] == [["era-cnn", "-m", *expected, *end]]
 
 
 def test_the_command_has_words_as_a_person_types_them(record: Record) -> None:
@@ -161,9 +165,45 @@ def test_the_command_has_words_as_a_person_types_them(record: Record) -> None:
     written = replace(
         record, overrides=("portable=True", "trainer.compile=False", "name=True_north", "data.root=/True")
     )
-    assert command_of(written).split()[2:6] == [
-        "portable=true", "trainer.compile=false", "name=True_north", "data.root=/True"
+    (command,) = commands_of(written)
+    assert command.split()[2:6] == ["portable=true", "trainer.compile=false", "name=True_north", "data.root=/True"]
+
+
+def of_a_gpu(record: Record, **changes: Any) -> Record:
+    """The same runs, as if a GPU had trained them."""
+    runs = tuple(
+        replace(run, parts=tuple(replace(part, device="NVIDIA H100") for part in run.parts)) for run in record.runs
+    )
+    config = {**record.config, "device": "cuda"}
+    return replace(record, runs=runs, config=config, overrides=("device=cuda", *record.overrides), **changes)
+
+
+def test_seeds_of_another_device_are_added_with_their_own_command(record: Record) -> None:
+    """As Model-6: where no GPU is there any more, a processor trains the seeds that are missing."""
+    gpu = of_a_gpu(record)
+    third = replace(record.runs[1], seed=3, weights_sha256="3" * 64)
+    both = evidence._added(gpu, replace(record, runs=(third,)), Path("digits"))
+    assert (both.overrides, both.parsed.device) == (gpu.overrides, "cuda")
+    words = " ".join(SETTING[:3])
+    assert commands_of(both) == [
+        f"era-cnn -m device=cuda {words} seed=1,2 hydra/launcher=local", f"era-cnn {words} device=cpu seed=3"
     ]  # fmt: skip
+    assert commands_of(evidence._added(record, replace(gpu, runs=gpu.runs[:1]), Path("digits")))[0].endswith(
+        "seed=1,2 hydra/launcher=local"
+    )
+    page = record_page(both, Path("digits/README.md"))
+    assert "\n".join(commands_of(both)) in page
+    assert "<br>" in overview({"digits": both})["table"]
+
+
+def test_a_record_keeps_its_name_when_seeds_are_added(record: Record) -> None:
+    third = replace(record.runs[1], seed=3, weights_sha256="3" * 64)
+    named = replace(record, experiment="mine", overrides=(*record.overrides, "name=mine"), runs=(third,))
+    added = evidence._added(record, named, Path("digits"))
+    assert (added.experiment, added.overrides) == (record.experiment, record.overrides)
+    assert [run.seed for run in added.runs] == [1, 2, 3]
+    renewed = evidence._added(replace(record, superseded="optimizer.lr is now 0.5"), named, Path("digits"))
+    assert (renewed.experiment, renewed.superseded, len(renewed.runs)) == ("mine", None, 3)
 
 
 def test_a_seed_can_be_added_later_and_nothing_is_recorded_twice(runs: Path, made: Path, command: Command) -> None:
@@ -248,6 +288,15 @@ def with_other_data(runs: Path, folder: Path) -> list[Path]:
     return [runs / "sweep"]
 
 
+def without_jobs(runs: Path, folder: Path) -> list[Path]:
+    for path in (runs / "sweep").iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "multirun.yaml":
+            path.unlink()
+    return [runs / "sweep"]
+
+
 REFUSED: dict[str, tuple[Callable[[Path, Path], list[Path]], int, str]] = {
     "incomplete": (incomplete, 4, "must be a complete run, got one that is interrupted. Resume it,"),
     "limited": (lambda runs, folder: [runs / "limited"], 4, "of all epochs, got trainer.limit_train_images=64. Train it"),
@@ -261,6 +310,7 @@ REFUSED: dict[str, tuple[Callable[[Path, Path], list[Path]], int, str]] = {
     "no marks": (without_marks, 4, "README.md must have the lines <!-- records: result, generated by era-cnn record -->"),
     "no record": (without_record, 4, "must be a record, or a new or empty folder, got something else. Give another"),
     "no run": (lambda runs, folder: [folder], 4, "must hold runs or sweeps, got none."),
+    "a sweep without jobs": (without_jobs, 4, "must hold complete runs, got a sweep without any. Resume it, and"),
 }  # fmt: skip
 
 
@@ -458,6 +508,16 @@ def test_a_seed_on_another_kind_of_machine_is_kept_but_not_counted(runs: Path, f
     assert "- Machine B: Another, AVX2" in page
 
 
+def test_two_results_of_one_seed_can_begin_a_record(runs: Path, tmp_path: Path, command: Command) -> None:
+    other = shutil.copytree(runs / "sweep" / HERE, tmp_path / "runs" / "elsewhere")
+    edit(other / "result.json", lambda values: values.update(weights_sha256="0" * 64))
+    code, _, err = command("record", str(runs / "sweep"), str(other), "--to", str(tmp_path / "new"))
+    assert (code, "Seed 1 must have one result on one kind of machine, got the weights " in err) == (4, True)
+    edit(other / "provenance.json", other_machine)
+    assert command("record", str(runs / "sweep"), str(other), "--to", str(tmp_path / "new"))[0] == 0
+    assert [run.seed for run in read_record(tmp_path / "new").runs] == [1, 1, 2]
+
+
 def test_the_parts_of_a_resumed_run_are_counted(runs: Path, command: Command) -> None:
     path = runs / "sweep" / HERE / "provenance.json"
     edit(path, lambda values: values.update(resumed=[{**values}, {**values}]))
@@ -528,7 +588,8 @@ def test_the_target_that_is_reached_is_met(record: Record) -> None:
 def on_mnist(record: Record, **changes: Any) -> Record:
     """The same runs, as if they had been trained on MNIST."""
     data = {"name": "mnist", "root": "data", "mean": [0.1307], "std": [0.3081], "val_size": 0}
-    return replace(record, experiment="model_4", config={**record.config, "data": data}, **changes)
+    changes = {"experiment": "model_4", "overrides": ("experiment=model_4", "threads=1"), **changes}
+    return replace(record, config={**record.config, "data": data}, **changes)
 
 
 def test_the_reference_stands_beside_a_record_of_its_name(record: Record) -> None:
@@ -536,6 +597,23 @@ def test_the_reference_stands_beside_a_record_of_its_name(record: Record) -> Non
     assert "| reference | 99.35% |" in page
     assert "The reference's best test accuracy, 99.35% in one run, lies " in page
     assert "eference" not in record_page(record, Path("digits/README.md"))
+
+
+@pytest.mark.parametrize("word", ["trainer.epochs=2", "name=model_4", "optimizer.lr=0.02"])
+def test_the_reference_does_not_stand_beside_another_recipe(word: str, record: Record) -> None:
+    changed = on_mnist(of_three_seeds(record), overrides=("experiment=model_4", word))
+    assert "eference" not in record_page(changed, Path("model_4/README.md"))
+
+
+def test_the_interval_of_the_mean_stands_beside_that_of_one_more_run(record: Record) -> None:
+    """Student's t of 2 degrees of freedom is 4.303 at 97.5%."""
+    values = spread(three := of_three_seeds(record), "final_test_accuracy")
+    assert values is not None
+    assert values.sd is not None
+    half = 4.302653 * values.sd / 3**0.5
+    page = record_page(three, Path("digits/README.md"))
+    (line,) = [line for line in page.splitlines() if line.startswith("| mean, 95% |")]
+    assert f"{100 * (values.mean - half):.2f} to {100 * (values.mean + half):.2f}%" in line
 
 
 @pytest.mark.parametrize(
@@ -613,6 +691,21 @@ def test_a_page_that_differs_from_its_records_is_found_and_written_again(
         assert code == 1
         assert out.splitlines()[0].removeprefix("Not current: ") in str(changed)
         changed.write_text(whole, encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["digits/curves.svg", "frontier.svg"])
+def test_a_picture_of_other_records_is_found_but_not_one_that_another_machine_drew(
+    name: str, overviewed: Path, command: Command
+) -> None:
+    paths = str(overviewed.parent)
+    assert command("record", "--update", paths)[0] == 0
+    picture = overviewed.parent / name
+    drawn = picture.read_bytes()
+    picture.write_bytes(drawn.replace(b"<svg/>", b"<svg lang='de'/>"))
+    assert command("record", "--check", paths)[0] == 0
+    picture.write_bytes(drawn.replace(drawn[-20:-5], b"0" * 15))
+    code, out, _ = command("record", "--check", paths)
+    assert (code, out.splitlines()[0].endswith(name)) == (1, True)
 
 
 END = "<!-- end of result -->\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import runpy
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,8 +56,7 @@ def test_the_page_of_an_earlier_run_has_its_figures(path: Path) -> None:
 
 
 def test_the_twenty_seeds_on_a_gpu_have_their_figures() -> None:
-    with (EXPERIMENTS / "model_4" / "seeds_cuda.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(EXPERIMENTS / "model_4" / "seeds_cuda.csv")
     assert len(rows) == 20
     page = (EXPERIMENTS / "model_4" / "README.md").read_text(encoding="utf-8").replace("\n", " ")
     for which in ("best", "final"):
@@ -65,8 +65,8 @@ def test_the_twenty_seeds_on_a_gpu_have_their_figures() -> None:
 
 
 def test_the_page_of_the_search_has_the_figures_of_its_runs() -> None:
-    with (EXPERIMENTS / "search" / "candidates.csv").open(encoding="utf-8") as file:
-        runs = {row["experiment"]: row for row in csv.DictReader(file) if row["seed"] == "1"}
+    candidates = rows_of(EXPERIMENTS / "search" / "candidates.csv")
+    runs = {row["experiment"]: row for row in candidates if row["seed"] == "1"}
     page = (EXPERIMENTS / "search" / "README.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:3] == "| `"]
     assert {row[0].strip("`") for row in rows} == runs.keys() - {"r8_smooth"}
@@ -79,6 +79,36 @@ def test_the_page_of_the_search_has_the_figures_of_its_runs() -> None:
         assert figures == [f"{int(run['parameters']):,}", accuracies[0], loss, accuracies[1]]
 
 
+def test_the_page_of_the_search_names_each_experiment_and_those_that_were_not_trained() -> None:
+    folder = EXPERIMENTS / "search"
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    trained = {row["experiment"] for name in ("candidates", "screening") for row in rows_of(folder / f"{name}.csv")}
+    files = {path.stem for path in (folder / "conf" / "experiment").iterdir()}
+    assert trained <= files
+    (line,) = re.findall(r"^- Not trained to the end: (?:.*\n)(?:  .*\n)*", page, re.MULTILINE)
+    assert set(re.findall(r"`(\w+)`", line)) == files - trained
+
+
+def test_the_effects_on_the_page_of_the_search_are_those_of_its_runs() -> None:
+    effects = runpy.run_path(str(EXPERIMENTS / "search" / "effects.py"))
+    page = (EXPERIMENTS / "search" / "README.md").read_text(encoding="utf-8")
+    runs = rows_of(EXPERIMENTS / "search" / "designs.csv")
+    for design in effects["FACTORS"]:
+        assert effects["table"](design, runs) in page
+
+
+def test_the_figures_of_the_screening_are_those_of_its_runs() -> None:
+    rows = rows_of(EXPERIMENTS / "search" / "screening.csv")
+    page = (EXPERIMENTS / "search" / "README.md").read_text(encoding="utf-8").replace("\n", " ")
+    best = {row["seed"]: row for row in rows if row["experiment"] == "r1_wd0"}
+    others = [row for row in rows if row["experiment"] != "r1_wd0" and row["seed"] == "1"]
+    for key, shape in (("train_loss", "{} with seed 1 and {} with seed 2"), ("val_loss", "validation loss {} and {}")):
+        assert shape.format(*(f"{float(best[seed][key]):.3f}" for seed in "12")) in page
+    ranges = [sorted(f"{float(row[key]):.3f}" for row in others) for key in ("train_loss", "val_loss")]
+    assert len(others) == 15
+    assert "range from {} to {} ({} to {})".format(*(losses[i] for losses in ranges for i in (0, -1))) in page
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "path", sorted((EXPERIMENTS / "search" / "conf" / "experiment").iterdir()), ids=lambda path: path.stem
@@ -86,6 +116,11 @@ def test_the_page_of_the_search_has_the_figures_of_its_runs() -> None:
 def test_what_was_searched_still_composes(path: Path) -> None:
     config = era_cnn.compose([f"experiment={path.stem}"], config_dir=EXPERIMENTS / "search" / "conf")
     assert (config.name, config.data.val_size) == (path.stem, 10_000)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def spread(values: list[float]) -> str:

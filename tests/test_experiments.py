@@ -85,6 +85,7 @@ def test_the_page_of_the_search_names_each_experiment_and_those_that_were_not_tr
     trained = {row["experiment"] for name in ("candidates", "screening") for row in rows_of(folder / f"{name}.csv")}
     files = {path.stem for path in (folder / "conf" / "experiment").iterdir()}
     assert trained <= files
+    assert {name for name in files if f"`{name}`" not in page} == {"r8_smooth"}
     (line,) = re.findall(r"^- Not trained to the end: (?:.*\n)(?:  .*\n)*", page, re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", line)) == files - trained
 

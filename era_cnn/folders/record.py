@@ -32,7 +32,7 @@ MOST_BYTES = 2**24
 """More than a record of a thousand runs takes."""
 
 COMPUTED_BY = ("device", "trainer.cuda_graphs")
-"""The keys in which runs of one record may differ: other devices compute other bits, but the same statistics."""
+"""The keys in which runs of one record may differ: devices compute other bits, but expectedly the same statistics."""
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
 Text = Annotated[str, Field(max_length=4_000)]
@@ -124,6 +124,12 @@ class RecordedRun:
     command: Annotated[tuple[Text, ...], Field(max_length=1_000)]
     curves: Annotated[dict[Text, tuple[float | None, ...]], Field(max_length=50)]
 
+    @property
+    def device(self) -> str:
+        """The device as it is typed: parts name a GPU by its model, and nothing else so."""
+        name = self.parts[0].device
+        return name if name in ("cpu", "mps") else "cuda"
+
     def kind(self, *, portable: bool) -> frozenset[tuple[object, ...]]:
         """The kinds of machines that it ran on; see `Part.kind`."""
         return frozenset(part.kind(portable=portable) for part in self.parts)
@@ -149,9 +155,9 @@ class RecordedRun:
 class Record:
     """The content of record.json.
 
-    `overrides` compose the config of the first run, except for its seed; `config` is what they composed. `superseded`
-    says why they no longer do. `config_sha256` is the digest of that config without the seed. `plugins` has the digest
-    of each plugin that the config uses.
+    `overrides` compose the config of the runs that were recorded first, except for the seed; `config` is what they
+    composed. `superseded` says why they no longer do. `config_sha256` is the digest of that config without the seed.
+    `plugins` has the digest of each plugin that the config uses.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -169,7 +175,7 @@ class Record:
 
     @cached_property
     def parsed(self) -> RunConfig:
-        """The config of the first run.
+        """The config of the runs that were recorded first, with the seed of the first run.
 
         Raises:
             ConfigError: If it is wrong, or names an entry of a plugin that is not loaded.

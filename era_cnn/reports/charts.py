@@ -59,13 +59,17 @@ MOST_INSIDE = 6
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart with its name, from which its files are called, a sentence that replaces it, and its size in inches."""
+    """A chart with its name, from which its files are called, a sentence that replaces it, and its size in inches.
+
+    `shows` is what it draws: of charts with the same, only the bytes may differ, which depend on a machine's fonts.
+    """
 
     name: str
     alt: str
     draw: Callable[[Figure], None]
     width: float = 6.0
     height: float = 3.2
+    shows: object = None
 
     def svg(self) -> bytes:
         """The chart as SVG on a transparent ground; written once, as a page and a file may show it."""

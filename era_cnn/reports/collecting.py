@@ -29,9 +29,9 @@ _NO_SETTING = re.compile(r"[+~]*(seed|data\.root|report|init_from(_checkpoint)?|
 """The overrides that are no part of a setting: the seed, and where and how a run was made."""
 
 _PLACE = re.compile(
-    r"[+~]*(data\.root|hydra\.((run|sweep)\.(sub)?dir|searchpath|sweeper\.storage)|sweep\.reuse_from|logger[./].*)="
+    r"[+~]*(data\.root|hydra\.(run|sweep)(\.(sub)?dir)?|sweep\.reuse_from|logger([./].*)?)=|[^=]*=(.*[\[{,:])?(/|~|\w+://)"
 )
-"""The words of a command that name a folder of one machine, or an address that may hold a password."""
+"""The words of a command that name a folder of one machine, or an address, which may hold a password."""
 
 
 def collected(paths: Sequence[Path], compose: Compose) -> Record:
@@ -60,7 +60,7 @@ def _rows(path: Path) -> list[Row]:
     if rows := rows_of(path.absolute()):
         return rows
     rule = "hold complete runs"
-    raise RunFolderError(f"{shown(path)} must {rule}, got a sweep without any. Resume it, and record it then.")
+    raise RunFolderError(f"{shown(path)} must {rule}, got a sweep without any. Resume it before recording.")
 
 
 def merged(record: Record, runs: Sequence[RecordedRun]) -> Record:
@@ -166,8 +166,10 @@ def _without_folders(command: Sequence[str]) -> Iterator[str]:
         option, is_joined, path = word.partition("=")
         if option in OWN_FILES and is_joined:
             yield f"{option}={_relative(path)}"
+        elif last in OWN_FILES or word.startswith(("/", "~/")):
+            yield _relative(word)
         elif not _PLACE.match(word):
-            yield _relative(word) if last in OWN_FILES else word
+            yield word
 
 
 def _relative(path: str) -> str:

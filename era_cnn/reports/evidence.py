@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,7 @@ from era_cnn.folders.run import is_run, is_sweep
 from era_cnn.folders.storage import write_atomically
 from era_cnn.output import complain, say, shown
 from era_cnn.reports import record_charts
+from era_cnn.reports.charts import Chart
 from era_cnn.reports.collecting import Compose, check_same, collected, merged, why_superseded
 from era_cnn.reports.marked import blocks_in, check_blocks, read_page, replaced
 from era_cnn.reports.overview import ANYWHERE, on_mnist, overview
@@ -56,14 +57,14 @@ def record_runs(paths: Sequence[Path], to: Path, compose: Compose) -> int:
     with _alone_in([to.parent]):
         is_there = os.path.lexists(to / RECORD)
         if is_there:
-            record = _added(read_record(to), record, to)
+            record = _added(read_record(to), record, to, compose)
         elif os.path.lexists(to):
             _check_free(to)
         else:
             check_length(to, advice=ELSEWHERE)
         files = _files_of(to, record)
         try:
-            files |= _files_beside(to.parent, {**dict(_records_in(to.parent)), to.name: record})
+            files |= _files_beside(to.parent, dict(sorted({**dict(_records_in(to.parent)), to.name: record}.items())))
         except RunFolderError as error:
             complain(f"{error} {LEFT_ALONE}")
         if not os.path.lexists(to):
@@ -139,11 +140,16 @@ def record_folders(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
-def _added(before: Record, record: Record, to: Path) -> Record:
-    """The record in its folder, with the runs of the new one; its own come first where a seed has several."""
+def _added(before: Record, record: Record, to: Path, compose: Compose) -> Record:
+    """The record in its folder with the runs of a new one, and with its command if its own no longer composes them.
+
+    Where a seed has several runs, those that were there come first.
+    """
     check_same(before.effective, record.effective, f"{shown(to)} and the runs")
-    current = replace(record, runs=before.runs) if before.superseded else before
-    return merged(current, record.runs)
+    is_current = why_superseded(before, compose) is None
+    return merged(
+        replace(before, superseded=None) if is_current else replace(record, runs=before.runs), record.runs
+    )  # fmt: skip
 
 
 def _check_free(to: Path) -> None:
@@ -235,19 +241,22 @@ def _files_of(folder: Path, record: Record) -> Files:
     return {
         folder / RECORD: record.to_text().encode(),
         page: record_page(record, page, before).encode(),
-        folder / "curves.svg": _signed(record_charts.curves(record).svg_on_white(), [record]),
+        folder / "curves.svg": _signed(record_charts.curves(record)),
     }
 
 
-def _signed(picture: bytes, records: Iterable[Record]) -> bytes:
-    """An SVG that says of what it was drawn: its own bytes depend on the fonts and packages of a machine."""
-    sha256 = hashlib.sha256("".join(record.to_text() for record in records).encode()).hexdigest()
-    return picture.rstrip() + f"\n<!-- drawn from records with the SHA-256 {sha256} -->\n".encode()
+def _signed(chart: Chart) -> bytes:
+    """A chart as SVG that says in its last line what it shows."""
+    sha256 = hashlib.sha256(repr(chart.shows).encode()).hexdigest()
+    return chart.svg_on_white().rstrip() + f"\n<!-- SHA-256 of what it shows: {sha256} -->\n".encode()
 
 
 def _shows_the_same(path: Path, content: bytes) -> bool:
-    """Whether a file that differs is a picture that was drawn from the same records, on another machine."""
-    return path.suffix == ".svg" and path.is_file() and path.read_bytes().splitlines()[-1:] == content.splitlines()[-1:]
+    """Whether a file that differs is a picture of the same figures, drawn on another machine."""
+    if path.suffix != ".svg" or not path.is_file():
+        return False
+    here, wanted = path.read_bytes().splitlines(), content.splitlines()
+    return len(here) > 1 and here[-1] == wanted[-1]
 
 
 def _files_beside(folder: Path, records: Mapping[str, Record]) -> Files:
@@ -260,8 +269,7 @@ def _files_beside(folder: Path, records: Mapping[str, Record]) -> Files:
     check_blocks(page, text, texts)
     files = {page: replaced(text, texts).encode()}
     if "frontier" in blocks_in(text):
-        picture = record_charts.frontier(on_mnist(records), public_runs()).svg_on_white()
-        files[folder / "frontier.svg"] = _signed(picture, records.values())
+        files[folder / "frontier.svg"] = _signed(record_charts.frontier(on_mnist(records), public_runs()))
     return files
 
 

@@ -42,7 +42,8 @@ def curves(record: Record) -> Chart:
         in_percent(axes)
         axes.legend(loc="lower right")
 
-    return Chart("curves", f"Training and test accuracy of {amount(len(runs), 'seed')} by epoch.", draw)
+    shows = [[run.curves[key] for run in runs for key in SHOWN.values()], reference]
+    return Chart("curves", f"Training and test accuracy of {amount(len(runs), 'seed')} by epoch.", draw, shows=shows)
 
 
 def frontier(records: Mapping[str, Record], public: Sequence[PublicRun]) -> Chart:
@@ -74,7 +75,8 @@ def frontier(records: Mapping[str, Record], public: Sequence[PublicRun]) -> Char
         axes.legend(loc="lower right")
         write_beside(axes, labels)
 
-    return Chart("frontier", "Final test accuracy on MNIST against parameters.", draw, 8.0, 4.5)
+    ours = [(name, each.network.params, spread(each, "final_test_accuracy")) for name, each in shown.items()]
+    return Chart("frontier", "Final test accuracy on MNIST against parameters.", draw, 8.0, 4.5, [ours, *public])
 
 
 def _floor(runs: Sequence[RecordedRun], reference: Sequence[Mapping[str, float]]) -> float | None:

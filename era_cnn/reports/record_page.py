@@ -55,26 +55,26 @@ def record_page(record: Record, path: Path, before: str | None = None) -> str:
 
 
 def commands_of(record: Record) -> list[str]:
-    """The commands that train all seeds of a record again: one for each device, that of its first run first."""
-    own = record.parsed.device
-    seeds: dict[str, list[str]] = {own: []}
-    for run in counted(record):
-        seeds.setdefault(_device(run, own), []).append(str(run.seed))
-    return [_command(record, device, numbers) for device, numbers in seeds.items() if numbers]
-
-
-def _device(run: RecordedRun, own: str) -> str:
-    """What `device=` was for a run. A part names a GPU by its model, and none but a CPU is called cpu."""
-    on_cpu = run.parts[0].device == "cpu"
-    return own if on_cpu == (own == "cpu") else "cpu" if on_cpu else "cuda"
-
-
-def _command(record: Record, device: str, seeds: Sequence[str]) -> str:
+    """The commands that train all seeds of a record again, one for each device."""
+    runs = counted(record)
     overrides = [re.sub("=(True|False)$", lambda word: word[0].lower(), each) for each in record.overrides]  # of a job
-    if device != record.parsed.device:
-        overrides = [each for each in overrides if each.lstrip("+~").partition("=")[0] not in COMPUTED_BY]
-        overrides += [f"device={device}"]
-    words = [*record.runs[0].own_files, *overrides, f"seed={','.join(seeds)}"]
+    devices = dict.fromkeys(run.device for run in runs)
+    if len(devices) == 1:
+        return [_command(record, overrides, runs)]
+    alike = [each for each in overrides if each.lstrip("+~").partition("=")[0] not in COMPUTED_BY]
+    commands = []
+    for device in devices:
+        computed_by = [f"device={device}"]
+        if record.parsed.trainer.cuda_graphs:
+            computed_by.append(f"trainer.cuda_graphs={'true' if device == 'cuda' else 'false'}")
+        commands.append(_command(record, [*alike, *computed_by], [run for run in runs if run.device == device]))
+    return commands
+
+
+def _command(record: Record, overrides: Sequence[str], runs: Sequence[RecordedRun]) -> str:
+    seeds = [str(run.seed) for run in runs]
+    own_files = next((run.own_files for run in record.runs if run.own_files), [])
+    words = [*own_files, *overrides, f"seed={','.join(seeds)}"]
     if len(seeds) == 1:
         return harmless(shlex.join(["era-cnn", *words]))
     return harmless(shlex.join(["era-cnn", "-m", *words, "hydra/launcher=local"]))

@@ -16,7 +16,9 @@ from era_cnn.reports.inference import LEVEL, Interval, prediction_interval
 CERTAIN = 0.99
 """The probability of the band of first-epoch accuracies: a repetition that computes the same rarely misses it."""
 
-_SAME_RECIPE = re.compile(r"[+~]*(experiment|portable|threads|device|trainer\.(cuda_graphs|compile))=")
+_SAME_RECIPE = re.compile(
+    r"[+~]*(experiment|portable|threads|device|trainer\.(cuda_graphs|compile|profile|checkpoint_every_seconds))="
+)
 """The overrides that leave a recipe as its experiment has it."""
 
 FEWEST_SEEDS = 3
@@ -80,7 +82,7 @@ def is_met(record: Record) -> bool | None:
 
 def reference_of(record: Record) -> list[dict[str, float]]:
     """The curve of the reference run that a record repeats; empty if there is none, or the recipe was changed."""
-    is_unchanged = all(_SAME_RECIPE.match(word) for word in record.overrides)
+    is_unchanged = all(map(_SAME_RECIPE.match, record.overrides)) and not any(run.own_files for run in record.runs)
     return reference_curve(record.experiment) if is_unchanged and record.parsed.data.name == "mnist" else []
 
 

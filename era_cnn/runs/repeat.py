@@ -8,7 +8,7 @@ from pathlib import Path
 
 from era_cnn.config.schema import Loggers, RunConfig
 from era_cnn.errors import ReplayError
-from era_cnn.folders.record import Part, Record, read_record
+from era_cnn.folders.record import Part, Record, RecordedRun, read_record
 from era_cnn.folders.run import RunFolder
 from era_cnn.output import say, shown
 from era_cnn.reports.collecting import Compose, fingerprint_sha256, why_superseded
@@ -21,11 +21,11 @@ NO_BAND = "nothing to compare with: the record has too few seeds to state a band
 
 
 def repeat(path: Path, compose: Compose, command: Sequence[str]) -> int:
-    """Trains the first epoch of the first seed of a record as part of the whole run, and compares.
+    """Trains the first epoch of the first seed that a device of this machine has trained as part of the whole run.
 
     On the same kind of machine all weights, the optimizer and the order of the images must be equal; a portable run
     demands that on every processor. Elsewhere the training accuracy must lie in the band that the record states. Where
-    there is no such device, the fastest one that is there takes its place.
+    there is no such device, the fastest one that is there takes its place, for the first seed.
 
     Args:
         path: The folder of the record; it is only read.
@@ -45,14 +45,15 @@ def repeat(path: Path, compose: Compose, command: Sequence[str]) -> int:
     if why := why_superseded(record, compose):
         say(f"{shown(path)}: superseded, so nothing to repeat: {why}.")
         return 0
-    device: str = record.parsed.device
+    run = next((run for run in record.runs if is_available(run.device)), record.runs[0])
+    device = run.device
     if not is_available(device):
         if first_epoch_band(record) is None:
             say(f"{shown(path)}: this machine has no {device}, and elsewhere {NO_BAND}.")
             return 0
         device = pick_device("auto").type
-        say(f"{shown(path)}: this machine has no {record.parsed.device}, so the epoch is trained on {device}.")
-    config = _first_epoch(record, compose(record.overrides), device)
+        say(f"{shown(path)}: this machine has no {run.device}, so the epoch is trained on {device}.")
+    config = _first_epoch(run, compose(record.overrides), device)
     now = datetime.now()
     wanted = Path("outputs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{config.name}_evidence"
     with new_folder(wanted) as attempt:
@@ -61,25 +62,25 @@ def repeat(path: Path, compose: Compose, command: Sequence[str]) -> int:
         attempt.exit_code = code = carry_out(folder, command, quiet=True)
     if code:
         return code
-    say(f"{shown(path)}: {_compared(record, folder)}")
+    say(f"{shown(path)}: {_compared(record, run, folder)}")
     return 0
 
 
-def _first_epoch(record: Record, config: RunConfig, device: str) -> RunConfig:
-    """The config of the first run, stopped after one epoch; its schedule is that of the whole run."""
+def _first_epoch(run: RecordedRun, config: RunConfig, device: str) -> RunConfig:
+    """The config of a run, stopped after one epoch; its schedule is that of the whole run."""
     graphs = config.trainer.cuda_graphs and device == "cuda"  # they change no bits
     trainer = config.trainer.model_copy(update={"limit_epochs": 1, "cuda_graphs": graphs})
     alone = {"logger": Loggers(), "report": False, "trainer": trainer}
-    return config.model_copy(update={"seed": record.runs[0].seed, "device": device, **alone})
+    return config.model_copy(update={"seed": run.seed, "device": device, **alone})
 
 
-def _compared(record: Record, folder: RunFolder) -> str:
+def _compared(record: Record, run: RecordedRun, folder: RunFolder) -> str:
     """What the comparison says.
 
     Raises:
         ReplayError: If the epoch differs.
     """
-    run, origin = record.runs[0], folder.read_json("provenance.json")
+    origin = folder.read_json("provenance.json")
     if origin["data_sha256"] != record.data_sha256:
         rule = "be trained on the recorded data"
         raise ReplayError(f"The first epoch must {rule}, got other images. Fetch them again: era-cnn data NAME.")

@@ -39,7 +39,8 @@ FACTORS = {
 
 def main() -> None:
     """Prints a table for each design."""
-    runs = list(csv.DictReader(Path(__file__).with_name("designs.csv").open(encoding="utf-8")))
+    with Path(__file__).with_name("designs.csv").open(encoding="utf-8") as file:
+        runs = list(csv.DictReader(file))
     sys.stdout.write("\n".join(table(design, runs) for design in FACTORS))
 
 
@@ -56,6 +57,7 @@ def table(design: str, runs: Sequence[Mapping[str, str]]) -> str:
 
 
 def _effects(signs: NDArray[np.float64], losses: Sequence[float]) -> list[str]:
+    """The change of the loss with its standard error, and t, by factor."""
     logarithms = np.log(losses)
     slopes, *_ = np.linalg.lstsq(signs, logarithms, rcond=None)
     residuals = logarithms - signs @ slopes
@@ -63,7 +65,7 @@ def _effects(signs: NDArray[np.float64], losses: Sequence[float]) -> list[str]:
     errors = np.sqrt(variance * np.diag(np.linalg.inv(signs.T @ signs)))
     shown = []
     for slope, error in zip(slopes[1:], errors[1:], strict=True):
-        change = math.expm1(2 * slope)
+        change = math.expm1(2 * slope)  # from the sign -1 to 1 is a step of two
         shown.append(f"{100 * change:+.1f} ± {200 * error * (1 + change):.1f}% | {slope / error:+.1f}")
     return shown
 

@@ -145,8 +145,8 @@ OWN_COMMANDS = {
 
 PLACES = (
     "hydra.sweep.dir=/home/me/x", "data.root=/data", "++data.root=/data", "sweep.reuse_from=[/home/me]",
-    "hydra.searchpath=[file:///home/me/conf]", "hydra.sweeper.storage=sqlite:////home/me/study.db",
-    "+logger.mlflow.uri=https://me:secret@host/home", "logger.tensorboard.dir=/home/me/logs",
+    "hydra.sweep={dir: /home/me}", "hydra.searchpath=[file:///home/me/conf]", "+a.b=sqlite:////home/me/study.db",
+    "+logger.mine.address=https://me:secret@host/home", "+logger={mine: {address: secret}}", "logger/mine=secret",
 )  # fmt: skip
 
 
@@ -155,6 +155,8 @@ def test_the_command_names_files_of_ones_own_but_no_folder_of_the_machine(case: 
     typed, expected = OWN_COMMANDS[case]
     command = tuple(_without_folders(["era-cnn", *typed, "seed=1,2", *PLACES]))
     assert not any("/home" in word or "/data" in word or "secret" in word for word in command)
+    resumed = list(_without_folders(["era-cnn", "resume", "/home/me/lr=0.1/sweep", "~/home/sweep", "~optimizer.lr"]))
+    assert resumed == ["era-cnn", "resume", "sweep", "sweep", "~optimizer.lr"]
     own = replace(record, runs=tuple(replace(run, command=command) for run in record.runs))
     end = [*SETTING[:3], "seed=1,2", "hydra/launcher=local"]
     assert [command.split() for command in commands_of(own)] == [["era-cnn", "-m", *expected, *end]]
@@ -169,41 +171,88 @@ def test_the_command_has_words_as_a_person_types_them(record: Record) -> None:
     assert command.split()[2:6] == ["portable=true", "trainer.compile=false", "name=True_north", "data.root=/True"]
 
 
-def of_a_gpu(record: Record, **changes: Any) -> Record:
-    """The same runs, as if a GPU had trained them."""
+def of_a_gpu(record: Record, *, graphs: bool = False) -> Record:
+    """The same seeds, as if a GPU had trained them, to other weights."""
     runs = tuple(
-        replace(run, parts=tuple(replace(part, device="NVIDIA H100") for part in run.parts)) for run in record.runs
+        replace(
+            run,
+            weights_sha256=f"{run.seed}" * 64,
+            parts=tuple(replace(part, device="NVIDIA H100") for part in run.parts),
+        )
+        for run in record.runs
     )
     config = {**record.config, "device": "cuda"}
-    return replace(record, runs=runs, config=config, overrides=("device=cuda", *record.overrides), **changes)
+    config["trainer"] = {**config["trainer"], "cuda_graphs": graphs}
+    overrides = ("device=cuda", *record.overrides, *(["trainer.cuda_graphs=true"] if graphs else []))
+    return replace(record, runs=runs, config=config, overrides=overrides)
 
 
-def test_seeds_of_another_device_are_added_with_their_own_command(record: Record) -> None:
-    """As Model-6: where no GPU is there any more, a processor trains the seeds that are missing."""
-    gpu = of_a_gpu(record)
-    third = replace(record.runs[1], seed=3, weights_sha256="3" * 64)
-    both = evidence._added(gpu, replace(record, runs=(third,)), Path("digits"))
-    assert (both.overrides, both.parsed.device) == (gpu.overrides, "cuda")
-    words = " ".join(SETTING[:3])
+def with_digest(record: Record) -> Record:
+    return replace(record, config_sha256=digest_without_seed(record.parsed))
+
+
+def added(before: Record, record: Record) -> Record:
+    return evidence._added(before, record, Path("digits"), composed_anywhere)
+
+
+def composed_anywhere(overrides: Any) -> Any:
+    """As on a machine with a GPU."""
+    there = [word for word in overrides if word != "device=cuda" and not word.startswith("trainer.cuda_graphs")]
+    config = composed(there)
+    if len(there) == len(overrides):
+        return config
+    trainer = config.trainer.model_copy(update={"cuda_graphs": "trainer.cuda_graphs=true" in overrides})
+    return config.model_copy(update={"device": "cuda", "trainer": trainer})
+
+
+SHOWN = f"{SETTING[0]} {SETTING[1]} {SETTING[2]}"
+
+
+def test_seeds_of_a_processor_are_added_to_those_of_a_gpu_with_their_own_command(record: Record) -> None:
+    """As for Model-6: where there is no GPU any more, a processor trains the seeds that are missing."""
+    gpu = with_digest(of_a_gpu(record, graphs=True))
+    third = replace(record.runs[1], seed=3, weights_sha256="a" * 64)
+    both = added(gpu, replace(record, runs=(third,)))
+    assert (both.overrides, both.parsed.device, both.superseded) == (gpu.overrides, "cuda", None)
+    assert commands_of(gpu) == [
+        f"era-cnn -m device=cuda {SHOWN} trainer.cuda_graphs=true seed=1,2 hydra/launcher=local"
+    ]
     assert commands_of(both) == [
-        f"era-cnn -m device=cuda {words} seed=1,2 hydra/launcher=local", f"era-cnn {words} device=cpu seed=3"
-    ]  # fmt: skip
-    assert commands_of(evidence._added(record, replace(gpu, runs=gpu.runs[:1]), Path("digits")))[0].endswith(
-        "seed=1,2 hydra/launcher=local"
-    )
+        f"era-cnn -m {SHOWN} device=cuda trainer.cuda_graphs=true seed=1,2 hydra/launcher=local",
+        f"era-cnn {SHOWN} device=cpu trainer.cuda_graphs=false seed=3",
+    ]
+    assert parse_record(both.to_text()) == both
     page = record_page(both, Path("digits/README.md"))
     assert "\n".join(commands_of(both)) in page
     assert "<br>" in overview({"digits": both})["table"]
 
 
+def test_a_seed_of_a_gpu_is_added_to_those_of_a_processor(record: Record) -> None:
+    before = replace(record, runs=(replace(record.runs[1], seed=2, weights_sha256="b" * 64),))
+    both = added(before, replace(of_a_gpu(record), runs=of_a_gpu(record).runs[:1]))
+    assert (both.overrides, both.parsed.device) == (record.overrides, record.parsed.device)
+    assert commands_of(both) == [f"era-cnn {SHOWN} device=cuda seed=1", f"era-cnn {SHOWN} device=cpu seed=2"]
+
+
 def test_a_record_keeps_its_name_when_seeds_are_added(record: Record) -> None:
     third = replace(record.runs[1], seed=3, weights_sha256="3" * 64)
     named = replace(record, experiment="mine", overrides=(*record.overrides, "name=mine"), runs=(third,))
-    added = evidence._added(record, named, Path("digits"))
-    assert (added.experiment, added.overrides) == (record.experiment, record.overrides)
-    assert [run.seed for run in added.runs] == [1, 2, 3]
-    renewed = evidence._added(replace(record, superseded="optimizer.lr is now 0.5"), named, Path("digits"))
-    assert (renewed.experiment, renewed.superseded, len(renewed.runs)) == ("mine", None, 3)
+    longer = added(record, named)
+    assert (longer.experiment, longer.overrides) == (record.experiment, record.overrides)
+    assert [run.seed for run in longer.runs] == [1, 2, 3]
+
+
+def test_a_command_that_no_longer_composes_a_record_is_replaced_by_that_of_new_seeds(record: Record) -> None:
+    third = replace(record.runs[1], seed=3, weights_sha256="3" * 64)
+    stale = replace(record, overrides=(*record.overrides, "optimizer.lr=0.5"))
+    renewed = added(stale, replace(record, runs=(third,)))
+    assert (renewed.overrides, renewed.superseded, len(renewed.runs)) == (record.overrides, None, 3)
+
+
+def test_a_command_names_the_files_that_any_of_the_runs_needed(record: Record) -> None:
+    needing = replace(record.runs[1], command=("era-cnn", "--config-dir", "mine", "experiment=model_4_digits"))
+    (command,) = commands_of(replace(record, runs=(record.runs[0], needing)))
+    assert command.startswith("era-cnn -m --config-dir mine ")
 
 
 def test_a_seed_can_be_added_later_and_nothing_is_recorded_twice(runs: Path, made: Path, command: Command) -> None:
@@ -310,7 +359,7 @@ REFUSED: dict[str, tuple[Callable[[Path, Path], list[Path]], int, str]] = {
     "no marks": (without_marks, 4, "README.md must have the lines <!-- records: result, generated by era-cnn record -->"),
     "no record": (without_record, 4, "must be a record, or a new or empty folder, got something else. Give another"),
     "no run": (lambda runs, folder: [folder], 4, "must hold runs or sweeps, got none."),
-    "a sweep without jobs": (without_jobs, 4, "must hold complete runs, got a sweep without any. Resume it, and"),
+    "a sweep without jobs": (without_jobs, 4, "must hold complete runs, got a sweep without any. Resume it before"),
 }  # fmt: skip
 
 
@@ -599,10 +648,26 @@ def test_the_reference_stands_beside_a_record_of_its_name(record: Record) -> Non
     assert "eference" not in record_page(record, Path("digits/README.md"))
 
 
-@pytest.mark.parametrize("word", ["trainer.epochs=2", "name=model_4", "optimizer.lr=0.02"])
-def test_the_reference_does_not_stand_beside_another_recipe(word: str, record: Record) -> None:
+@pytest.mark.parametrize(
+    ("word", "is_there"),
+    [
+        ("trainer.epochs=2", False),
+        ("name=model_4", False),
+        ("optimizer.lr=0.02", False),
+        ("device=cuda", True),
+        ("trainer.cuda_graphs=true", True),
+        ("portable=true", True),
+        ("trainer.profile=true", True),
+    ],
+)
+def test_the_reference_stands_beside_its_own_recipe_alone(word: str, is_there: bool, record: Record) -> None:
     changed = on_mnist(of_three_seeds(record), overrides=("experiment=model_4", word))
-    assert "eference" not in record_page(changed, Path("model_4/README.md"))
+    assert ("eference" in record_page(changed, Path("model_4/README.md"))) == is_there
+
+
+def test_nor_beside_an_experiment_of_ones_own_that_is_called_so(record: Record) -> None:
+    run = replace(record.runs[0], command=("era-cnn", "--config-dir", "mine", "experiment=model_4"))
+    assert "eference" not in record_page(on_mnist(record, runs=(run,)), Path("model_4/README.md"))
 
 
 def test_the_interval_of_the_mean_stands_beside_that_of_one_more_run(record: Record) -> None:
@@ -671,6 +736,8 @@ def test_recording_writes_the_page_beside_it_again(overviewed: Path, runs: Path,
     assert "| [faster](faster/README.md) | 7,616 | 2 | 1 |" in text
     assert text.endswith("My words.")
     assert (overviewed.parent / "frontier.svg").exists()
+    assert command("record", str(runs / "cycled"), "--to", str(overviewed.parent / "before"))[0] == 0
+    assert command("record", "--check", str(overviewed.parent))[0] == 0
 
 
 def test_a_page_that_differs_from_its_records_is_found_and_written_again(
@@ -703,9 +770,10 @@ def test_a_picture_of_other_records_is_found_but_not_one_that_another_machine_dr
     drawn = picture.read_bytes()
     picture.write_bytes(drawn.replace(b"<svg/>", b"<svg lang='de'/>"))
     assert command("record", "--check", paths)[0] == 0
-    picture.write_bytes(drawn.replace(drawn[-20:-5], b"0" * 15))
-    code, out, _ = command("record", "--check", paths)
-    assert (code, out.splitlines()[0].endswith(name)) == (1, True)
+    for other in (drawn.replace(drawn[-20:-5], b"0" * 15), drawn.splitlines()[-1], b""):
+        picture.write_bytes(other)
+        code, out, _ = command("record", "--check", paths)
+        assert (code, out.splitlines()[0].endswith(name)) == (1, True)
 
 
 END = "<!-- end of result -->\n"
@@ -921,6 +989,8 @@ def on_a_gpu(values: dict[str, Any]) -> None:
     values["overrides"] += ["device=cuda", "trainer.cuda_graphs=true"]
     values["config"]["device"], values["config"]["trainer"]["cuda_graphs"] = "cuda", True
     values["config_sha256"] = digest_without_seed(parse({**upgraded(values["config"]), "seed": 1}, is_stored=True))
+    for part in (part for run in values["runs"] for part in run["parts"]):
+        part["device"] = "NVIDIA H100"
 
 
 @pytest.mark.slow
@@ -937,6 +1007,19 @@ def test_a_record_of_a_gpu_is_repeated_without_one(
     code, out, _ = command("record", "--repeat", str(folder))
     assert code == 0
     assert out.startswith("experiments/digits: this machine has no cuda, and elsewhere nothing to compare with:")
+
+
+@pytest.mark.slow
+def test_the_seed_that_is_repeated_is_one_of_a_device_that_is_here(
+    folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def first_on_a_gpu(values: dict[str, Any]) -> None:
+        values["runs"][0]["parts"][0]["device"] = "NVIDIA H100"
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    edit(folder / RECORD, first_on_a_gpu)
+    code, out, err = command("record", "--repeat", str(folder))
+    assert (code, out) == (0, "experiments/digits: seed 2 is equal, bit for bit, after its first epoch.\n"), err
 
 
 def test_a_portable_record_demands_equal_bits_on_every_processor(record: Record) -> None:

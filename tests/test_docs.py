@@ -36,6 +36,13 @@ PAGES = [
     *sorted({*(ROOT / "docs").rglob("*.md")} - {*(ROOT / "docs" / "reference").rglob("*.md"), RECIPES}),
 ]
 TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
+LINKING = sorted(
+    {
+        *PAGES,
+        *ROOT.glob("*.md"),
+        *(each for name in ("experiments", "benchmarks") for each in (ROOT / name).rglob("*.md")),
+    }
+)
 
 
 def blocks_of(language: str) -> list[str]:
@@ -66,14 +73,14 @@ def test_percentages_are_written_alike() -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("page", TEXTS)
-def test_links_lead_to_files_that_exist(page: str) -> None:
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", TEXTS[page])
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_that_exist(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
     generated = {f"{name}.md" for name in generate.PAGES}
     missing = [
         link
         for link in links
-        if not ((ROOT / page).parent / link).exists()
+        if not (page.parent / link).exists()
         and not (Path(link).parent.name == "reference" and Path(link).name in generated)
     ]
     assert missing == []

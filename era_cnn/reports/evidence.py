@@ -147,9 +147,8 @@ def _added(before: Record, record: Record, to: Path, compose: Compose) -> Record
     """
     check_same(before.effective, record.effective, f"{shown(to)} and the runs")
     is_current = why_superseded(before, compose) is None
-    return merged(
-        replace(before, superseded=None) if is_current else replace(record, runs=before.runs), record.runs
-    )  # fmt: skip
+    kept = replace(before, superseded=None) if is_current else replace(record, runs=before.runs)
+    return merged(kept, record.runs)
 
 
 def _check_free(to: Path) -> None:

@@ -122,17 +122,16 @@ def _problems(
     yield from malformed
     choices, others = [], []
     for override in parsed:
-        if override.is_hydra_override() and override.is_sweep_override():
-            yield one_for_all_jobs(override)
-            continue
         options = options_of(loader, override.key_or_group)
         if not options:
             others.append(override)
+        elif override.is_hydra_override() and override.is_sweep_override():
+            yield one_for_all_jobs(override)
         elif found := list(_group_problems(override, options)):
             yield from found
         elif not override.is_sweep_override():
             choices.append(override)
-        if override.is_sweep_override() and mode == RunMode.RUN:
+        if override.is_sweep_override() and mode == RunMode.RUN and not override.is_hydra_override():
             key, got = override.key_or_group, shortened((override.input_line or "").partition("=")[2], 80)
             yield f"{shortened(key, 80)} must have one value in a single run, got {got}. To sweep over it, use -m."
 
@@ -149,6 +148,8 @@ def _problems(
             yield from found
         elif not override.is_sweep_override():
             sound.append(override.input_line or "")
+        elif override.is_hydra_override():
+            yield one_for_all_jobs(override)
     if check is not None and len(choices) + len(others) == len(words.overrides):  # else others than those meant
         yield from _problems_of_values(loader, words, sound, mode, check)
 

@@ -58,6 +58,7 @@ def jobs_of(*overrides: str) -> list[RunConfig]:
         ("optimizer=sgd,adam", "optimizer must have one value in a single run, got sgd,adam. To sweep over it, use -m"),
         ("hydra/launcher=nope", "hydra/launcher must be one of basic"),
         ("hydra.job.name=a,b", "hydra.job.name must have one value for all jobs, got a,b. Start a sweep for each."),
+        ("hydra.nope=a,b", "hydra.nope must be a key of the config, got a,b. See all keys: era-cnn --cfg hydra"),
         ("hydra/launcher=nope,basic", "hydra/launcher must have one value for all jobs, got nope,basic."),
         ("+seed=1", "+seed must add what the config lacks, got a key that it has. Write seed=… without +."),
         ("+data=mnist", "data must be chosen once, got two choices. Remove one; on the command line, write data=… without +."),

@@ -83,6 +83,7 @@ def test_the_page_of_the_search_names_each_experiment_and_those_that_were_not_tr
     folder = EXPERIMENTS / "search"
     page = (folder / "README.md").read_text(encoding="utf-8")
     trained = {row["experiment"] for name in ("candidates", "screening") for row in rows_of(folder / f"{name}.csv")}
+    trained |= {row["network"] for row in rows_of(folder / "designs.csv")}
     files = {path.stem for path in (folder / "conf" / "experiment").iterdir()}
     assert trained <= files
     assert {name for name in files if f"`{name}`" not in page} == {"r8_smooth"}

@@ -99,6 +99,21 @@ def test_the_effects_on_the_page_of_the_search_are_those_of_its_runs() -> None:
         assert effects["table"](design, runs) in page
 
 
+def test_the_page_of_the_search_has_the_runs_below_8000_parameters() -> None:
+    rows = [row for row in rows_of(EXPERIMENTS / "search" / "designs.csv") if row["design"] == "6"]
+    page = (EXPERIMENTS / "search" / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| (as Model-5|more) \| `(\w+)`[^|]* \| (\S+) \| (\S+) \| (\S+) \| (\S+) \|$", page, re.M)
+    expected = [
+        (
+            {"8": "as Model-5", "10": "more"}[row["degrees"]],
+            *(row[key] for key in ("network", "lr", "weight_decay")),
+            *(f"{float(row[key]):.4f}" for key in ("val_loss", "train_loss")),
+        )
+        for row in rows
+    ]
+    assert sorted(shown) == sorted(expected)
+
+
 def test_the_figures_of_the_screening_are_those_of_its_runs() -> None:
     rows = rows_of(EXPERIMENTS / "search" / "screening.csv")
     page = (EXPERIMENTS / "search" / "README.md").read_text(encoding="utf-8").replace("\n", " ")

@@ -105,6 +105,8 @@ def test_every_override_at_fault_is_named() -> None:
         (["sede=1", "data=image_folder"], ["sede", "data.root"]),
         (["sede=1", "seed=1,2", "optimizer.lr=-1"], ["seed", "sede", "optimizer.lr"]),
         (["sede=1", "=0.5", "optimizer.lr=-1"], ["sede"]),
+        (["hydra.job.name=a,b", "optimizer.lr=-1"], ["hydra.job.name", "optimizer.lr"]),
+        (["hydra.nope=a,b", "optimizer.lr=-1"], ["hydra.nope", "optimizer.lr"]),
     ],
 )
 def test_a_key_that_there_is_not_hides_no_wrong_value(words: list[str], keys: list[str]) -> None:

@@ -117,6 +117,20 @@ def test_the_page_of_the_search_has_the_runs_below_8000_parameters() -> None:
     assert sorted(re.findall(pattern, page, re.MULTILINE)) == sorted(expected)
 
 
+def test_each_loss_that_the_page_of_the_third_search_names_is_that_of_a_run() -> None:
+    page = (EXPERIMENTS / "search" / "README.md").read_text(encoding="utf-8")
+    text = page.partition("## Third search")[2].partition("## Second search")[0]
+    losses = [
+        float(row[key])
+        for name in ("designs", "screening")
+        for row in rows_of(EXPERIMENTS / "search" / f"{name}.csv")
+        for key in ("val_loss", "train_loss")
+    ]
+    named = set(re.findall(r"\b0\.0\d{2,3}\b", text))
+    assert len(named) > 30
+    assert named - {f"{loss:.{digits}f}" for loss in losses for digits in (3, 4)} == set()
+
+
 def test_the_figures_of_the_screening_are_those_of_its_runs() -> None:
     rows = rows_of(EXPERIMENTS / "search" / "screening.csv")
     page = (EXPERIMENTS / "search" / "README.md").read_text(encoding="utf-8").replace("\n", " ")

@@ -6,7 +6,6 @@ Written for Hydra 1.3 and OmegaConf 2.3, see `hydra_versions`. To support anothe
 from __future__ import annotations
 
 import argparse
-import copy
 import io
 import os
 import pickle
@@ -47,7 +46,7 @@ from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode
-from omegaconf import AnyNode, Container, DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import Container, DictConfig, OmegaConf, open_dict, read_write
 from omegaconf._impl import select_value
 from omegaconf._utils import _DEFAULT_MARKER_, get_omega_conf_dumper
 from omegaconf.base import Node
@@ -176,7 +175,7 @@ def _default(each: InputDefault, group: str) -> Default:
 
 
 class Frozen:
-    """A config that stays as it is, and of which a copy takes a fifth of the time of `copy_of`.
+    """A config that stays as it is, and of which a copy takes a fifth of the time of a deep copy.
 
     It is pickled, but for its classes: pickle would look for them by name, and Hydra imports the modules of plugins
     twice.
@@ -831,10 +830,10 @@ def make_launcher(loader: ConfigLoader, composed: Composed, task: Callable[[Dict
 
 def copy_of(composed: Composed, *, without: str | None = None) -> Composed:
     """An independent copy, of all but one key."""
-    if without is None:
-        return copy.deepcopy(composed)
-    # What is in the memo counts as copied: the node `hydra` is as large as all others together.
-    copied = copy.deepcopy(composed, {id(composed._get_node(without)): AnyNode(None)})
-    with open_dict(copied):
-        copied.pop(without)
-    return copied
+    content = composed.__dict__["_content"]
+    # The node `hydra` is as large as all others together, so it is not copied first and removed then.
+    composed.__dict__["_content"] = {key: node for key, node in content.items() if key != without}
+    try:
+        return Frozen(composed).copy()
+    finally:
+        composed.__dict__["_content"] = content

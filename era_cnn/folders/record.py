@@ -185,6 +185,11 @@ class Record:
         return parse({**upgraded(self.config), "seed": seed}, is_stored=True)
 
     @property
+    def own_files(self) -> list[str]:
+        """The words that name a config folder and plugins of one's own, of the first run that needed any."""
+        return next((run.own_files for run in self.runs if run.own_files), [])
+
+    @property
     def portable(self) -> bool:
         """Whether its bits are the same on every x86-64 processor with AVX2."""
         return self.parsed.portable

@@ -22,8 +22,16 @@ from era_cnn.output import shown
 from era_cnn.reports.compare import rows_of
 from era_cnn.reports.rows import Row
 
-Compose = Callable[[Sequence[str]], RunConfig]
-"""Composes the config of a single run from its overrides. Only `compose/` knows how."""
+Compose = Callable[[Record], RunConfig]
+"""Composes the config of a single run from the overrides of a record; only `compose/` knows how.
+
+It raises a `ConfigError`, or a `LacksFilesError` if the cause may be that files of one's own are not given.
+"""
+
+
+class LacksFilesError(RunFolderError):
+    """The config of a record can't be composed without the files of one's own that its runs used."""
+
 
 _NO_SETTING = re.compile(r"[+~]*(seed|data\.root|report|init_from(_checkpoint)?|logger|sweep|hydra)([./=@].*)?$")
 """The overrides that are no part of a setting: the seed, and where and how a run was made."""
@@ -39,7 +47,8 @@ def collected(paths: Sequence[Path], compose: Compose) -> Record:
 
     Raises:
         ConfigError: If their settings differ, or their command no longer composes their config.
-        RunFolderError: If a run is incomplete, was limited, is damaged, or can't be repeated by its command alone.
+        RunFolderError: If a run is incomplete, was limited, is damaged, can't be repeated by its command alone, or
+            used files of one's own that are not given.
     """
     rows = list({row.outcome.folder: row for path in paths for row in _rows(path)}.values())
     for row in rows:
@@ -99,17 +108,27 @@ def check_same(one: Mapping[str, str], other: Mapping[str, str], which: str) -> 
 
 
 def why_superseded(record: Record, compose: Compose) -> str | None:
-    """Why the overrides of a record no longer compose its config; None if they do."""
+    """Why the overrides of a record no longer compose its config; None if they do.
+
+    Raises:
+        LacksFilesError: If it can't be told, since files of one's own are not given.
+    """
     try:
-        composed = compose(record.overrides)
+        composed = compose(record)
     except ConfigError as error:
         return error.problems[0].rstrip(".")
-    composed = composed.model_copy(update={"device": record.parsed.device})
-    if digest_without_seed(composed) == digest_without_seed(record.parsed):
+    if is_of(record, composed):
         return None
+    composed = composed.model_copy(update={"device": record.parsed.device})
     now, then = (setting_of(each.model_dump(), type(each)).values for each in (composed, record.parsed))
     keys = [key for key in dict.fromkeys([*now, *then]) if now.get(key) != then.get(key)]
     return "; ".join(f"{key} is now {now.get(key, 'gone')}, was {then.get(key, 'not there')}" for key in keys)
+
+
+def is_of(record: Record, config: RunConfig) -> bool:
+    """Whether a config is that of a record, whatever its seed and device."""
+    config = config.model_copy(update={"device": record.parsed.device})
+    return digest_without_seed(config) == digest_without_seed(record.parsed)
 
 
 def _check_complete(row: Row) -> None:

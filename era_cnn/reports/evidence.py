@@ -22,7 +22,7 @@ from era_cnn.folders.storage import write_atomically
 from era_cnn.output import complain, say, shown
 from era_cnn.reports import record_charts
 from era_cnn.reports.charts import Chart
-from era_cnn.reports.collecting import Compose, check_same, collected, merged, why_superseded
+from era_cnn.reports.collecting import Compose, LacksFilesError, check_same, collected, merged, why_superseded
 from era_cnn.reports.marked import blocks_in, check_blocks, read_page, replaced
 from era_cnn.reports.overview import ANYWHERE, on_mnist, overview
 from era_cnn.reports.record_page import NOT_WRITTEN, record_page
@@ -46,7 +46,8 @@ def record_runs(paths: Sequence[Path], to: Path, compose: Compose) -> int:
 
     Raises:
         ConfigError: If the runs, or those of the record, have different settings.
-        RunFolderError: If a run is incomplete, was limited or is damaged, or the folder holds something else.
+        RunFolderError: If a run is incomplete, was limited or is damaged, the folder holds something else, or files of
+            one's own that the runs used are not given.
         StorageError: If a file can't be written.
     """
     to = to.absolute()
@@ -77,9 +78,11 @@ def record_runs(paths: Sequence[Path], to: Path, compose: Compose) -> int:
 
 
 def update(paths: Sequence[Path], compose: Compose) -> int:
-    """Writes all that is generated from records again where it differs; returns 0, or 4 if a record is damaged.
+    """Writes all that is generated from records again where it differs; returns 0.
 
-    A damaged record is reported and does not stop the others; but then no page that shows all records is written.
+    A damaged record is reported and does not stop the others; but then no page that shows all records is written. Of a
+    record whose runs used files of one's own that are not given, it stays open whether it is superseded. After either,
+    4 is returned.
 
     Args:
         paths: Records, folders of records, and pages in Markdown with marks.
@@ -108,7 +111,7 @@ def check(paths: Sequence[Path], compose: Compose) -> int:
         compose: As for `update`.
 
     Returns:
-        4 if a record is damaged, 1 if files differ, else 0.
+        4 if a record is damaged, or files of one's own that its runs used are not given; 1 if files differ; else 0.
 
     Raises:
         RunFolderError: If a page of several records is damaged.
@@ -174,7 +177,7 @@ def _reported(damaged: Sequence[RunFolderError]) -> int:
 
 
 def _generated(paths: Sequence[Path], compose: Compose) -> tuple[Files, list[RunFolderError]]:
-    """All files that are generated for these paths, with the content that they should have; and what is damaged.
+    """All files that are generated for these paths, with their content; and what is damaged or can't be checked.
 
     Raises:
         RunFolderError: If a page of several records is damaged.
@@ -182,20 +185,22 @@ def _generated(paths: Sequence[Path], compose: Compose) -> tuple[Files, list[Run
     files: Files = {}
     every: dict[Path, Record] = {}
     damaged: list[RunFolderError] = []
+    unchecked: list[RunFolderError] = []
     folders, parents = record_folders(paths), _parents(paths)
     for folder in dict.fromkeys([*folders, *(each for parent in parents for each in _below(parent))]):
         try:
-            every[folder] = record = _with_state(read_record(folder), compose)
-            files |= _files_of(folder, record) if folder in folders else {}
+            every[folder], problems = _with_state(folder, compose)
+            unchecked += problems
+            files |= _files_of(folder, every[folder]) if folder in folders else {}
         except RunFolderError as error:
             damaged.append(error)
     if damaged:
-        return files, damaged  # a page of all records would lack some
+        return files, [*damaged, *unchecked]  # a page of all records would lack some
     for parent in parents:
         files |= _files_beside(parent, {each.name: every[each] for each in _below(parent)})
     for page in [path.absolute() for path in paths if not path.is_dir()]:
         files |= _file_elsewhere(page, {folder.name: record for folder, record in every.items()})
-    return files, damaged
+    return files, unchecked
 
 
 def _file_elsewhere(page: Path, records: Mapping[str, Record]) -> Files:
@@ -228,10 +233,18 @@ def _alone_in(folders: Sequence[Path]) -> Iterator[None]:
         yield
 
 
-def _with_state(record: Record, compose: Compose) -> Record:
-    """The record, which says whether it is superseded. A reason that a person wrote stays."""
-    why = why_superseded(record, compose)
-    return replace(record, superseded=why and (record.superseded or shortened(why, 1_000)))
+def _with_state(folder: Path, compose: Compose) -> tuple[Record, list[RunFolderError]]:
+    """The record in a folder, which says whether it is superseded, and why; and what keeps that from being told.
+
+    Raises:
+        RunFolderError: If the record is damaged.
+    """
+    record = read_record(folder)
+    try:
+        why = why_superseded(record, compose)
+    except LacksFilesError as error:
+        return record, [RunFolderError(f"{shown(folder)}: {error}")]
+    return replace(record, superseded=why and shortened(why, 1_000)), []
 
 
 def _files_of(folder: Path, record: Record) -> Files:

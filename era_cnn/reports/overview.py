@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from urllib.parse import quote
 
 from era_cnn.errors import amount
@@ -11,7 +10,7 @@ from era_cnn.folders.record import Record
 from era_cnn.reports.formats import markdown, markdown_table
 from era_cnn.reports.record_charts import MOST_PARAMETERS
 from era_cnn.reports.record_page import commands_of
-from era_cnn.reports.recorded import counted, gained_by_choosing, is_met, public_runs, reference_of, spread
+from era_cnn.reports.recorded import counted, gained_by_choosing, is_met, points, public_runs, reference_of, spread
 from era_cnn.reports.run_report import percent
 
 NONE_YET = "No records yet."
@@ -32,7 +31,7 @@ def overview(records: Mapping[str, Record]) -> dict[str, str]:
     return {
         "table": _table(records),
         "frontier": "\n\n".join([FRONTIER, *_left_out(on_mnist(records)), _public_table()]),
-        "selection": _selection(list(current.values())),
+        "selection": _selection(current),
         "networks": _networks(current),
     }
 
@@ -104,17 +103,16 @@ def _public_table() -> str:
     return markdown_table((["parameters", "best test", "final test", "n", "published by others"], rows))
 
 
-def _selection(records: Sequence[Record]) -> str:
-    gains = [gain for record in records for gain in gained_by_choosing(record)]
+def _selection(records: Mapping[str, Record]) -> str:
+    gains = {name: found for name, record in records.items() if (found := gained_by_choosing(record))}
     if not gains:
         return NONE_YET
-    sd = f" ± {100 * statistics.stdev(gains):.3f}" if len(gains) > 1 else ""
-    num_records = sum(bool(gained_by_choosing(record)) for record in records)
-    return (
-        f"Best minus final test accuracy: {100 * statistics.fmean(gains):.3f}{sd} percentage points (mean ± sample "
-        f"standard deviation over {amount(len(gains), 'run')} of {amount(num_records, 'record')} whose test set was "
-        f"looked at after several epochs), at most {100 * max(gains):.3f}."
-    )
+    rows = [[name, str(len(each)), points(each), f"{100 * max(each):.3f}"] for name, each in gains.items()]
+    every = [gain for each in gains.values() for gain in each]
+    table = markdown_table((["record", "n", "best minus final test accuracy", "at most"], rows))
+    whole = f"{points(every)} (mean ± sample standard deviation), at most {100 * max(every):.3f}"
+    left_out = "records that are superseded, and those whose test set was looked at once, or watched by the training"
+    return f"{table}\n\nOver all {amount(len(every), 'run')}: {whole}. Left out are {left_out}."
 
 
 def _shown(record: Record, name: str) -> str:

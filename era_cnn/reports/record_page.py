@@ -17,10 +17,12 @@ from era_cnn.reports.marked import block, check_blocks, replaced
 from era_cnn.reports.recorded import (
     counted,
     first_epoch_band,
+    gained_by_choosing,
     is_met,
     one_more_run,
     percents,
     place_of,
+    points,
     reference_of,
     spread,
 )
@@ -28,6 +30,9 @@ from era_cnn.reports.run_report import percent
 
 NOT_WRITTEN = "Not written yet."
 """The analysis of a page on which nobody has written one."""
+
+LONG = 6
+"""The fewest seeds in a row that a command gives as a range."""
 
 ACCURACIES = {
     "best test": "best_test_accuracy",
@@ -72,12 +77,18 @@ def commands_of(record: Record) -> list[str]:
 
 
 def _command(record: Record, overrides: Sequence[str], runs: Sequence[RecordedRun]) -> str:
-    seeds = [str(run.seed) for run in runs]
-    own_files = next((run.own_files for run in record.runs if run.own_files), [])
-    words = [*own_files, *overrides, f"seed={','.join(seeds)}"]
+    seeds = [run.seed for run in runs]
+    words = [*record.own_files, *overrides, f"seed={_sweep_of(seeds)}"]
     if len(seeds) == 1:
         return harmless(shlex.join(["era-cnn", *words]))
     return harmless(shlex.join(["era-cnn", "-m", *words, "hydra/launcher=local"]))
+
+
+def _sweep_of(seeds: Sequence[int]) -> str:
+    """Seeds as a sweep over them is typed."""
+    if len(seeds) >= LONG and [*seeds] == [*range(seeds[0], seeds[-1] + 1)]:
+        return f"range({seeds[0]},{seeds[-1] + 1})"
+    return ",".join(map(str, seeds))
 
 
 def _template(name: str, record: Record) -> str:
@@ -169,7 +180,8 @@ def _what_choosing_means(record: Record) -> Iterator[str]:
     elif record.runs[0].best_test_accuracy is None:
         yield "The test set was looked at once, after the last epoch."
     else:
-        yield "The best epoch is chosen on the test set, so its accuracy is too optimistic; the final one is not."
+        above = f"{points(gained_by_choosing(record))} above the final one, which is not"
+        yield f"The best epoch is chosen on the test set, so its accuracy is too optimistic; here it is {above}."
 
 
 def _against_target(record: Record) -> Iterator[str]:
@@ -201,7 +213,8 @@ def _machines(record: Record) -> Mapping[str, str]:
 
 
 def _machine(part: Part) -> str:
-    about = [part.processor or "an unknown processor", part.cpu_capability or "", f"{part.cores} cores"]
+    cores = amount(part.cores, "core") if part.cores else ""
+    about = [part.processor or "an unknown processor", part.cpu_capability or "", cores]
     trained = f"{amount(part.threads, 'thread')} on {part.device}"
     versions = f"Python {part.python}, torch {part.torch}, numpy {part.numpy}, era_cnn {part.era_cnn}"
     return ", ".join([*filter(None, about), trained, versions]) + "."

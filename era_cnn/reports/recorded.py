@@ -89,7 +89,7 @@ def reference_of(record: Record) -> list[dict[str, float]]:
 def place_of(reference: float, found: Spread) -> str:
     """Whether a recipe gives a single figure: whether it lies in the 95% prediction interval of one more run."""
     if (interval := one_more_run(found.values)) is None:
-        return f"can't be placed by fewer than {FEWEST_SEEDS} seeds, nor by equal ones"
+        return f"can't be judged: that takes at least {FEWEST_SEEDS} seeds that differ"
     where = "within" if interval[0] <= reference <= interval[1] else "outside"
     return f"lies {where} what the recipe gives: {percents(interval)} (95% interval of one more run)"
 
@@ -97,6 +97,12 @@ def place_of(reference: float, found: Spread) -> str:
 def percents(interval: Interval) -> str:
     """An interval of fractions, in percent."""
     return f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}%"
+
+
+def points(differences: Sequence[float]) -> str:
+    """The mean ± sample standard deviation of differences of fractions, in percentage points."""
+    sd = f" ± {100 * statistics.stdev(differences):.3f}" if len(differences) > 1 else ""
+    return f"{100 * statistics.fmean(differences):.3f}{sd} percentage points"
 
 
 def mean_curve(runs: Sequence[RecordedRun], key: str) -> list[tuple[float, float]]:

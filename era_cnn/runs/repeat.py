@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+import torch
+
 from era_cnn.config.schema import Loggers, RunConfig
 from era_cnn.errors import ReplayError
 from era_cnn.folders.record import Part, Record, RecordedRun, read_record
@@ -15,17 +17,18 @@ from era_cnn.reports.collecting import Compose, fingerprint_sha256, why_supersed
 from era_cnn.reports.recorded import first_epoch_band, percents
 from era_cnn.runs.carry_out import carry_out
 from era_cnn.runs.process import is_available, pick_device
+from era_cnn.runs.provenance import collect
 from era_cnn.runs.start import new_folder
 
 NO_BAND = "nothing to compare with: the record has too few seeds to state a band"
 
 
 def repeat(path: Path, compose: Compose, command: Sequence[str]) -> int:
-    """Trains the first epoch of the first seed that a device of this machine has trained as part of the whole run.
+    """Trains the first epoch of a seed as part of the whole run: the first one that this kind of machine has trained.
 
-    On the same kind of machine all weights, the optimizer and the order of the images must be equal; a portable run
-    demands that on every processor. Elsewhere the training accuracy must lie in the band that the record states. Where
-    there is no such device, the fastest one that is there takes its place, for the first seed.
+    Then all weights, the optimizer and the order of the images must be equal; a portable run demands that on every
+    processor. Without such a seed it is the first one of a device that is here, and the training accuracy must lie in
+    the band that the record states. Without such a device, the fastest one that is here takes its place.
 
     Args:
         path: The folder of the record; it is only read.
@@ -39,13 +42,14 @@ def repeat(path: Path, compose: Compose, command: Sequence[str]) -> int:
         ConfigError: If no device here can train what the record wants.
         DataError: If the data is missing or damaged.
         ReplayError: If the epoch differs.
-        RunFolderError: If the record is damaged.
+        RunFolderError: If the record is damaged, or files of one's own that its runs used are not given.
     """
     record = read_record(path)
     if why := why_superseded(record, compose):
         say(f"{shown(path)}: superseded, so nothing to repeat: {why}.")
         return 0
-    run = next((run for run in record.runs if is_available(run.device)), record.runs[0])
+    config = compose(record)
+    run = _most_alike(record, config)
     device = run.device
     if not is_available(device):
         if first_epoch_band(record) is None:
@@ -53,7 +57,7 @@ def repeat(path: Path, compose: Compose, command: Sequence[str]) -> int:
             return 0
         device = pick_device("auto").type
         say(f"{shown(path)}: this machine has no {run.device}, so the epoch is trained on {device}.")
-    config = _first_epoch(run, compose(record.overrides), device)
+    config = _first_epoch(run, config, device)
     now = datetime.now()
     wanted = Path("outputs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{config.name}_evidence"
     with new_folder(wanted) as attempt:
@@ -64,6 +68,22 @@ def repeat(path: Path, compose: Compose, command: Sequence[str]) -> int:
         return code
     say(f"{shown(path)}: {_compared(record, run, folder)}")
     return 0
+
+
+def _most_alike(record: Record, config: RunConfig) -> RecordedRun:
+    """The first run of this kind of machine; else of a device that is here; else of all."""
+    here = [run for run in record.runs if is_available(run.device)]
+    kinds = {device: _kind_here(record, config, device) for device in {run.device for run in here}}
+    alike = [run for run in here if run.kind(portable=record.portable) == {kinds[run.device]}]
+    return next(iter((*alike, *here, *record.runs)))
+
+
+def _kind_here(record: Record, config: RunConfig, device: str) -> tuple[object, ...] | None:
+    """The kind of this machine, as of those that a record names; None if something of it can't be told."""
+    try:
+        return Part.of(collect(config, torch.device(device))).kind(portable=record.portable)
+    except ValueError:
+        return None
 
 
 def _first_epoch(run: RecordedRun, config: RunConfig, device: str) -> RunConfig:
@@ -83,7 +103,8 @@ def _compared(record: Record, run: RecordedRun, folder: RunFolder) -> str:
     origin = folder.read_json("provenance.json")
     if origin["data_sha256"] != record.data_sha256:
         rule = "be trained on the recorded data"
-        raise ReplayError(f"The first epoch must {rule}, got other images. Fetch them again: era-cnn data NAME.")
+        advice = f"Fetch them again: era-cnn data {record.parsed.data.name}."
+        raise ReplayError(f"The first epoch must {rule}, got other images. {advice}")
     is_equal = fingerprint_sha256(folder.read_fingerprints()[1]) == run.first_epoch_sha256
     if is_equal:
         return f"seed {run.seed} is equal, bit for bit, after its first epoch."

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from era_cnn.errors import EraCnnError
+from era_cnn.errors import ConfigError, EraCnnError
 from era_cnn.output import complain, say
 from era_cnn.paths import expanded, typed_path
 from era_cnn.portable import TooLateError
 from era_cnn.verbs.line import Line, Parser, parsed
 
 if TYPE_CHECKING:
+    from era_cnn.config.schema import RunConfig
+    from era_cnn.folders.record import Record
     from era_cnn.reports.collecting import Compose
 
 
@@ -28,7 +31,7 @@ def record(line: Line) -> int:
     modes.add_argument("--update", action="store_true", help=help_)
     help_ = "write nothing; exit with code 1 if a generated part is not current"
     modes.add_argument("--check", action="store_true", help=help_)
-    help_ = "train the first epoch of the first seed of each record again, and compare"
+    help_ = "train the first epoch of a seed of each record again, and compare"
     modes.add_argument("--repeat", action="store_true", help=help_)
     args = parsed(parser, line)
     from era_cnn.reports import evidence
@@ -42,10 +45,33 @@ def record(line: Line) -> int:
 
 
 def _composer(line: Line) -> Compose:
-    """Composes the config of a single run with the config folder and the plugins of the command line."""
+    """Composes the config of the runs of a record with the config folder and the plugins of the command line."""
     from era_cnn.compose.composition import compose_run
+    from era_cnn.folders.record import CONFIG_DIR, PLUGIN, own_files
+    from era_cnn.reports.collecting import is_of
 
-    return lambda overrides: compose_run(line.composing(overrides))
+    def compose(record: Record) -> RunConfig:
+        needed = record.own_files
+        lacking = [] if line.config_dir else own_files(needed, CONFIG_DIR)
+        lacking += [] if line.plugins else own_files(needed, PLUGIN)
+        try:
+            config = compose_run(line.composing(record.overrides))
+        except ConfigError as error:
+            if lacking:
+                raise _lacks(lacking) from error
+            raise
+        if lacking and not is_of(record, config):
+            raise _lacks(lacking)
+        return config
+
+    return compose
+
+
+def _lacks(words: Sequence[str]) -> EraCnnError:
+    from era_cnn.reports.collecting import LacksFilesError
+
+    rule = "be composed with the files that its runs used, got a command without them"
+    return LacksFilesError(f"A record must {rule}. Give {shlex.join(words)}.")
 
 
 def _repeat(folders: Sequence[Path], line: Line) -> int:

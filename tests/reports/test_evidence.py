@@ -7,8 +7,10 @@ import itertools
 import json
 import re
 import shutil
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -45,6 +47,10 @@ HERE = "0_model_4_digits"
 
 def composed(overrides: Any) -> Any:
     return compose_run(Words(list(overrides)))
+
+
+def composes(record: Record) -> Any:
+    return composed(record.overrides)
 
 
 @pytest.fixture(autouse=True)
@@ -195,8 +201,9 @@ def added(before: Record, record: Record) -> Record:
     return evidence._added(before, record, Path("digits"), composed_anywhere)
 
 
-def composed_anywhere(overrides: Any) -> Any:
+def composed_anywhere(record: Record) -> Any:
     """As on a machine with a GPU."""
+    overrides = record.overrides
     there = [word for word in overrides if word != "device=cuda" and not word.startswith("trainer.cuda_graphs")]
     config = composed(there)
     if len(there) == len(overrides):
@@ -691,22 +698,27 @@ def test_a_single_figure_is_judged_by_the_interval_of_one_more_run(reference: fl
 
 
 def test_two_seeds_give_no_interval_in_which_anything_lies(record: Record) -> None:
-    assert place_of(0.5, Spread((0.98, 0.99))).startswith("can't be placed")
+    assert place_of(0.5, Spread((0.98, 0.99))) == "can't be judged: that takes at least 3 seeds that differ"
     page = record_page(record, Path("digits/README.md"))
     assert "one more run" not in page
     assert "| mean ± sd |" in page
     assert "one more run, 95%" in record_page(of_three_seeds(record), Path("digits/README.md"))
 
 
-def test_one_seed_places_nothing() -> None:
-    assert place_of(0.99, Spread((0.98,))) == "can't be placed by fewer than 3 seeds, nor by equal ones"
+@pytest.mark.parametrize("values", [(0.98,), (0.98, 0.98, 0.98)])
+def test_a_figure_is_not_judged_without_a_spread(values: tuple[float, ...]) -> None:
+    assert place_of(0.99, Spread(values)).startswith("can't be judged")
 
 
 def test_what_choosing_on_the_test_set_is_worth_is_measured_on_all_runs(record: Record) -> None:
     gains = [100 * ((run.best_test_accuracy or 0) - run.final_test_accuracy) for run in record.runs]
-    text = overview({"one": record, "two": record})["selection"]
-    assert text.startswith(f"Best minus final test accuracy: {sum(gains) / 2:.3f} ± ")
-    assert "over 4 runs of 2 records" in text
+    text = overview({"one": record, "two": replace(record, runs=record.runs[:1])})["selection"]
+    mean, sd = sum(gains) / 2, abs(gains[0] - gains[1]) / 2**0.5
+    assert f"| one | 2 | {mean:.3f} ± {sd:.3f} percentage points | {max(gains):.3f} |" in text
+    assert f"| two | 1 | {gains[0]:.3f} percentage points | {gains[0]:.3f} |" in text
+    assert f"Over all 3 runs: {(2 * gains[0] + gains[1]) / 3:.3f} ± " in text
+    page = record_page(record, Path("digits/README.md"))
+    assert f"is too optimistic; here it is {mean:.3f} ± {sd:.3f} percentage points above the final one" in page
 
 
 def test_hostile_text_stays_in_its_place(record: Record) -> None:
@@ -719,6 +731,8 @@ def test_hostile_text_stays_in_its_place(record: Record) -> None:
     assert record_page(hostile, Path("<b>/README.md"), page) == page
     table = overview({"a|b)": hostile})["table"]
     assert len(table.splitlines()) == 3
+    selection = overview({"a|b*": replace(hostile, superseded=None)})["selection"]
+    assert selection.splitlines()[2].startswith(r"| a\|b\* | 2 |")
 
 
 @pytest.fixture
@@ -885,12 +899,12 @@ def test_what_is_typed_wrong(words: list[str], code: int, message: str, command:
 
 
 def test_a_record_whose_config_has_changed_since_says_so(overviewed: Path, record: Record) -> None:
-    def changed(overrides: Any) -> Any:
-        return composed([*overrides, "optimizer.lr=0.5"])
+    def changed(record: Record) -> Any:
+        return composed([*record.overrides, "optimizer.lr=0.5"])
 
-    assert why_superseded(record, composed) is None
+    assert why_superseded(record, composes) is None
     assert why_superseded(record, changed) == "optimizer.lr is now 0.5, was 0.01"
-    assert "optimizr must be a key" in (why_superseded(replace(record, overrides=("+optimizr.lr=1",)), composed) or "")
+    assert "optimizr must be a key" in (why_superseded(replace(record, overrides=("+optimizr.lr=1",)), composes) or "")
     assert check([overviewed], changed) == 1
 
 
@@ -902,11 +916,85 @@ def test_a_superseded_record_says_so_on_its_page_and_in_no_table_of_figures(reco
     assert parse_record(old.to_text()) == old
 
 
-def test_a_reason_that_a_person_wrote_is_kept(folder: Path, command: Command) -> None:
-    change = {"superseded": "A person's reason.", "overrides": ["experiment=model_4_digits", "optimizer.lr=0.5"]}
-    edit(folder / RECORD, lambda values: values.update(change))
+def test_the_reason_is_always_the_present_one(folder: Path, command: Command) -> None:
+    before = [*read_record(folder).overrides]
+    for word, why in (
+        ("optimizer.lr=0.5", "optimizer.lr is now 0.5, was 0.01"),
+        ("model.dropout=0.2", "model.dropout is now 0.2, was 0.1"),
+        ("seed=1", None),
+    ):
+        edit(folder / RECORD, partial(dict.update, overrides=[*before, word]))
+        assert command("record", "--update", str(folder))[0] == 0
+        assert read_record(folder).superseded == why
+
+
+OWN = "# @package _global_\ndefaults: [model_4_digits]\nname: own\ntrainer: {epochs: 2}\n"
+OWN_FILES = ["--config-dir", "mine", "--plugin", "own.py"]
+
+
+@pytest.fixture
+def with_own_files(folder: Path, tmp_path: Path) -> Path:
+    """A folder with an experiment of one's own and a plugin, which the runs of the record used."""
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "own.yaml").write_text(OWN, encoding="utf-8")
+    (tmp_path / "mine" / "own.py").write_text("", encoding="utf-8")
+
+    def of_own_files(values: dict[str, Any]) -> None:
+        values.update(experiment="own", overrides=["experiment=own", "threads=1"])
+        values["config"]["name"] = "own"
+        for run in values["runs"]:
+            run["command"] = ["era-cnn", *OWN_FILES, "experiment=own"]
+
+    edit(folder / RECORD, of_own_files)
+    return tmp_path / "mine"
+
+
+@pytest.mark.parametrize("mode", ["--check", "--update", "--repeat", "--to"])
+@pytest.mark.parametrize("given", ["nothing", "--config-dir", "--plugin"])
+def test_a_record_is_not_superseded_because_its_own_files_are_not_given(
+    mode: str, given: str, with_own_files: Path, folder: Path, runs: Path, command: Command
+) -> None:
+    """Without them its config can't be composed, or another one of the same name is."""
+    if given == "--config-dir":  # which holds another experiment of that name
+        (with_own_files / "experiment" / "own.yaml").write_text(OWN.replace("2", "3"), encoding="utf-8")
+    options = {"--config-dir": with_own_files, "--plugin": with_own_files / "own.py"}
+    words = [given, str(options[given])] if given in options else []
+    before = (folder / RECORD).read_bytes()
+    paths = [str(runs / "sweep"), mode, str(folder)] if mode == "--to" else [mode, str(folder)]
+    code, _, err = command("record", *words, *paths)
+    assert code == 4
+    assert "A record must be composed with the files that its runs used, got a command without them." in err
+    lacking = {"nothing": "--config-dir mine --plugin own.py", "--config-dir": "--plugin own.py"}
+    assert f"Give {lacking.get(given, '--config-dir mine')}." in err
+    assert read_record(folder).superseded is None
+    assert mode == "--update" or (folder / RECORD).read_bytes() == before
+
+
+def test_with_its_own_files_a_record_is_current_or_superseded(
+    with_own_files: Path, folder: Path, runs: Path, command: Command
+) -> None:
+    options = ["--config-dir", str(with_own_files), "--plugin", str(with_own_files / "own.py")]
+    assert command("record", *options, str(runs / "sweep"), "--to", str(folder))[0] == 0
+    assert read_record(folder).overrides == ("experiment=own", "threads=1")
+    assert command("record", *options, "--check", str(folder))[0] == 0
+    (with_own_files / "experiment" / "own.yaml").write_text(OWN.replace("2", "3"), encoding="utf-8")
+    assert command("record", *options, "--update", str(folder))[0] == 0
+    assert read_record(folder).superseded == "trainer.epochs is now 3, was 2"
+
+
+def test_a_record_that_composes_without_its_own_files_needs_none(folder: Path, command: Command) -> None:
     assert command("record", "--update", str(folder))[0] == 0
-    assert read_record(folder).superseded == "A person's reason."
+    edit(folder / RECORD, lambda values: values["runs"][0].update(command=["era-cnn", *OWN_FILES]))
+    assert command("record", "--update", str(folder))[0] == 0
+    assert read_record(folder).superseded is None
+
+
+def test_a_record_that_lacks_its_own_files_keeps_no_page_from_being_written(
+    overviewed: Path, with_own_files: Path, folder: Path, command: Command
+) -> None:
+    code, _, err = command("record", "--update", str(overviewed))
+    assert (code, err.startswith("experiments/digits: A record must be composed with")) == (4, True)
+    assert "| [digits](digits/README.md) |" in (overviewed.parent / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_key_with_its_default_changes_no_record(record: Record) -> None:
@@ -1022,6 +1110,49 @@ def test_the_seed_that_is_repeated_is_one_of_a_device_that_is_here(
     assert (code, out) == (0, "experiments/digits: seed 2 is equal, bit for bit, after its first epoch.\n"), err
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("stands_twice", "seed"), [(True, 1), (False, 2)])
+def test_the_seed_that_is_repeated_is_one_of_this_kind_of_machine(
+    stands_twice: bool, seed: int, folder: Path, command: Command
+) -> None:
+    """Only there, bits can be compared. The second result of a seed is as good as another seed."""
+
+    def first_elsewhere(values: dict[str, Any]) -> None:
+        here = copy.deepcopy(values["runs"][0])
+        forged(values)
+        values["runs"][0].update(weights_sha256="0" * 64)
+        values["runs"][0]["parts"][0]["processor"] = "Another"
+        values["runs"][1:1] = [here] if stands_twice else []
+
+    edit(folder / RECORD, first_elsewhere)
+    code, out, err = command("record", "--repeat", str(folder))
+    assert (code, out) == (0, f"experiments/digits: seed {seed} is equal, bit for bit, after its first epoch.\n"), err
+
+
+def test_a_machine_is_told_by_what_is_known_of_it(record: Record) -> None:
+    for cores, shown in ((1, ", 1 core, "), (2, ", 2 cores, "), (None, ", 1 thread on cpu")):
+        part = replace(record.runs[0].parts[0], cores=cores, cpu_capability="AVX2")
+        page = record_page(
+            replace(record, runs=(replace(record.runs[0], parts=(part,)),)), Path("digits/README.md")
+        )  # fmt: skip
+        assert f", AVX2{shown}" in page
+
+
+@pytest.mark.parametrize(
+    ("seeds", "shown"),
+    [
+        (range(1, 7), "'seed=range(1,7)'"),
+        (range(1, 6), "seed=1,2,3,4,5"),
+        ((1, 2, 3, 4, 5, 7), "seed=1,2,3,4,5,7"),
+        ((3, 4, 5, 6, 7, 8, 9), "'seed=range(3,10)'"),
+    ],
+)
+def test_many_seeds_in_a_row_are_a_range(seeds: Sequence[int], shown: str, record: Record) -> None:
+    runs = tuple(replace(record.runs[0], seed=seed) for seed in seeds)
+    (command,) = commands_of(replace(record, runs=runs))
+    assert f" {shown} hydra/launcher=local" in command
+
+
 def test_a_portable_record_demands_equal_bits_on_every_processor(record: Record) -> None:
     here = record.runs[0].parts[0]
     there = replace(here, processor="Another", cpu_capability="AVX2", threads=9)
@@ -1062,12 +1193,13 @@ def of_three_seeds(record: Record) -> Record:
     return replace(record, runs=(*record.runs, replace(record.runs[1], seed=3)))
 
 
-def test_the_band_holds_every_seed(record: Record) -> None:
+def test_the_band_is_that_of_one_more_run_with_99_percent(record: Record) -> None:
+    """Student's t of 2 degrees of freedom is 9.925 at 99.5%."""
     assert first_epoch_band(record) is None
     record = of_three_seeds(record)
-    band = first_epoch_band(record)
-    assert band is not None
-    assert all(band[0] <= (run.curves["train_accuracy"][0] or 0) <= band[1] for run in record.runs)
+    values = [run.curves["train_accuracy"][0] or 0.0 for run in record.runs]
+    half = 9.924843 * statistics.stdev(values) * (4 / 3) ** 0.5
+    assert first_epoch_band(record) == pytest.approx((statistics.fmean(values) - half, statistics.fmean(values) + half))
 
 
 @pytest.mark.slow

@@ -15,10 +15,15 @@ import pytest
 import era_cnn
 from era_cnn.compose.composition import compose_run
 from era_cnn.compose.words import Words
+from era_cnn.folders.record import read_record
+from era_cnn.models.build import build_from_config, count_params
 from era_cnn.reports.evidence import check
 from era_cnn.reports.marked import blocks_in
 from era_cnn.reports.record_charts import frontier
-from era_cnn.reports.recorded import public_runs
+from era_cnn.reports.record_page import NOT_WRITTEN
+from era_cnn.reports.recorded import counted, public_runs
+from era_cnn.reports.recorded import spread as record_spread
+from era_cnn.reports.run_report import percent
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "experiments"
@@ -38,7 +43,7 @@ def test_every_claim_is_that_of_its_record(capsys: pytest.CaptureFixture[str]) -
     """`make records` fixes it. The config of each record composes to its digest, or it says that it is superseded."""
     pages = [*pages_with_figures()]
     assert ROOT / "docs" / "tasks" / "reproduce.md" in pages
-    code = check([EXPERIMENTS, *pages], lambda overrides: compose_run(Words(list(overrides))))
+    code = check([EXPERIMENTS, *pages], lambda record: compose_run(Words(list(record.overrides))))
     assert code == 0, capsys.readouterr().out
 
 
@@ -47,12 +52,53 @@ def test_the_frontier_can_be_drawn_without_records() -> None:
     assert b"5,196, n = 1" in frontier({}, public_runs()).svg_on_white()
 
 
+SEEDS = {"model_1": 1, "model_5": 20, "model_6": 11, "model_7": 20, "model_8": 20}
+"""The fewest seeds that a record must have; five for all others."""
+
+
+def test_each_network_has_a_record_of_enough_seeds_and_an_analysis() -> None:
+    recorded = {path.parent.name: read_record(path.parent) for path in EXPERIMENTS.glob("*/record.json")}
+    networks = {path.stem for path in (ROOT / "conf" / "experiment").glob("model_*.yaml")}
+    assert {*recorded} == networks - {"model_4_digits"}
+    for name, record in recorded.items():
+        assert (name, record.superseded) == (record.experiment, None)
+        assert len(counted(record)) >= SEEDS.get(name, 5)
+        assert NOT_WRITTEN not in page_of(name)
+
+
+def test_what_was_aimed_at_stands_beside_what_the_records_say() -> None:
+    """In experiments/README.md. The aims themselves are those of the search, and stand nowhere else."""
+    pattern = r"^\| (model_\d) \| ([\d,]+) \| (\d+) \| (\S+) \| (\S+) \| (.*?%) \| (\d+) \|"
+    rows = re.findall(pattern, page_of(""), re.MULTILINE)
+    assert [row[0] for row in rows] == ["model_5", "model_6", "model_7", "model_8"]
+    for name, params, epochs, target, aim, mean, seeds in rows:
+        record = read_record(EXPERIMENTS / name)
+        wanted = record.parsed.target
+        assert (params, epochs) == (f"{wanted.max_params:,}", str(wanted.max_epochs))
+        assert (target, mean) == (
+            percent(wanted.test_accuracy or 0.0),
+            str(record_spread(record, "final_test_accuracy")),
+        )
+        assert target < aim < "99.70%"
+        assert int(seeds) == len(counted(record))
+
+
 @pytest.mark.parametrize("path", EARLIER, ids=lambda path: path.stem)
 def test_the_page_of_an_earlier_run_has_its_figures(path: Path) -> None:
-    page = (path.parent / "README.md").read_text(encoding="utf-8")
-    siblings = sorted(path.parent.glob(re.sub(r"seed\d+", "seed*", path.name)))
-    finals = [json.loads(each.read_text(encoding="utf-8"))["final_test_accuracy"] for each in siblings]
-    assert f"{spread(finals)}%" in page
+    results = [
+        json.loads(each.read_text(encoding="utf-8"))
+        for each in sorted(path.parent.glob(re.sub(r"seed\d+", "seed*", path.name)))
+    ]
+    page = page_of(path.parent.name).replace("\n", " ")
+    assert f"{spread([each['final_test_accuracy'] for each in results])}%" in page
+    if path.parent.name.startswith("model_"):
+        (result,) = results
+        best, final, train = (percent(result[f"{key}_accuracy"]) for key in ("best_test", "final_test", "best_train"))
+        epoch = result["best_test_epoch"]
+        sentence = f"Best test accuracy {best} in epoch {epoch}, final {final}; best training accuracy {train}."
+        assert sentence in page.partition("**Earlier run**")[2]
+        name = path.parent.name
+        assert f"| [{name}]({name}/README.md) | {best} ({epoch}) | {final} | {train} |" in page_of("")
 
 
 def test_the_twenty_seeds_on_a_gpu_have_their_figures() -> None:
@@ -86,9 +132,43 @@ def test_the_page_of_the_search_names_each_experiment_and_those_that_were_not_tr
     trained |= {row["network"] for row in rows_of(folder / "designs.csv")}
     files = {path.stem for path in (folder / "conf" / "experiment").iterdir()}
     assert trained <= files
-    assert {name for name in files if f"`{name}`" not in page} == {"r8_smooth"}
+    assert {name for name in files if f"`{name}`" not in page} == set()
     (line,) = re.findall(r"^- Not trained to the end: (?:.*\n)(?:  .*\n)*", page, re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", line)) == files - trained
+    (smooth,) = [row for row in rows_of(folder / "candidates.csv") if row["experiment"] == "r8_smooth"]
+    figures = " on validation images, ".join(percent(float(smooth[f"{key}_accuracy"])) for key in ("val", "train"))
+    assert f"(`r8_smooth`: {figures} in training)" in page.replace("\n", " ")
+
+
+def test_the_page_of_the_search_has_the_seeds_of_the_recipes_that_were_replaced() -> None:
+    rows = rows_of(EXPERIMENTS / "search" / "replaced.csv")
+    page = page_of("search")
+    assert len(rows) == 36
+    for recipe in ("first Model-5", "second Model-5", "first Model-7", "first Model-8"):
+        runs = [row for row in rows if row["recipe"] == recipe]
+        assert [int(row["seed"]) for row in runs] == [*range(1, len(runs) + 1)]
+        figures = f"{spread([float(row['final_test_accuracy']) for row in runs])}%"
+        target = read_record(EXPERIMENTS / recipe.partition(" ")[2].lower().replace("-", "_")).parsed.target
+        cells = [recipe, f"`{runs[0]['experiment']}`", f"{int(runs[0]['parameters']):,}", runs[0]["epochs"]]
+        cells += [str(len(runs)), figures, percent(target.test_accuracy or 0.0)]
+        assert f"| {' | '.join(cells)} |" in page
+
+
+def test_the_page_of_the_search_has_the_runs_of_the_first_one() -> None:
+    rows = rows_of(EXPERIMENTS / "search" / "runs.csv")
+    table = page_of("search").partition("## First search")[2]
+    assert len(rows) == 15
+    for network in dict.fromkeys(row["network"] for row in rows):
+        runs = [row for row in rows if row["network"] == network]
+        averaged = [float(row["ema_val_accuracy"]) for row in runs if row["ema_val_accuracy"]]
+        cells = [network, f"{int(runs[0]['parameters']):,}", runs[0]["epochs"], str(len(runs))]
+        cells += [f"{spread([float(row['val_accuracy']) for row in runs])}%"]
+        cells += [f"{spread(averaged)}%" if averaged else ""]
+        cells += [percent(statistics.fmean(float(row["train_accuracy"]) for row in runs))]
+        shown = " | ".join(cells).replace(
+            "conv 12 16, max pool, separable 32 40 48, nearest", "the same, sampling the nearest pixel"
+        )
+        assert f"| {shown} |" in table
 
 
 def test_the_effects_on_the_page_of_the_search_are_those_of_its_runs() -> None:
@@ -102,8 +182,8 @@ def test_the_effects_on_the_page_of_the_search_are_those_of_its_runs() -> None:
 def test_the_page_of_the_search_has_the_runs_below_8000_parameters() -> None:
     rows = [row for row in rows_of(EXPERIMENTS / "search" / "designs.csv") if row["design"] == "6"]
     page = (EXPERIMENTS / "search" / "README.md").read_text(encoding="utf-8")
-    pattern = r"^\| (as Model-5|more) \| `(\w+)`(: Model-5)? \| (\S+) \| (\S+) \| (\S+) \| (\S+) \|$"
-    suffixes = {("max", "relu", "64"): ": Model-5", ("average", "silu", "128"): ""}
+    pattern = r"^\| (as Model-5|more) \| `(\w+)`(: the second Model-5)? \| (\S+) \| (\S+) \| (\S+) \| (\S+) \|$"
+    suffixes = {("max", "relu", "64"): ": the second Model-5", ("average", "silu", "128"): ""}
     expected = [
         (
             {"8": "as Model-5", "10": "more"}[row["degrees"]],
@@ -115,6 +195,41 @@ def test_the_page_of_the_search_has_the_runs_below_8000_parameters() -> None:
         for row in rows
     ]
     assert sorted(re.findall(pattern, page, re.MULTILINE)) == sorted(expected)
+
+
+def test_the_text_of_the_third_search_has_the_losses_of_the_runs_that_it_names() -> None:
+    runs = {int(row["seed"]): row for row in rows_of(EXPERIMENTS / "search" / "designs.csv")}
+
+    def losses(*seeds: int, digits: int = 3, key: str = "val_loss") -> list[str]:
+        return [f"{float(runs[seed][key]):.{digits}f}" for seed in seeds]
+
+    def of_networks(digits: int, key: str, *seeds: int) -> str:
+        found = sorted(losses(*seeds, digits=digits, key=key))
+        return f"{found[0]} to {found[-1]}"
+
+    page = " ".join(page_of("search").split())
+    for shape, values in (
+        ("a peak of 2 was as good as 1 ({} and {})", losses(33, 34, digits=4)),
+        ("a peak of 2 came to {} and one of 1 to {}", losses(32, 31, digits=4)),
+        ("({}; the same with weight decay 1e-4 and another seed: {})", losses(28, 34, digits=4)),
+        ("{} (`n1_sep3`) and {} (`n1_sep4`), where the plain ones had {} and {}", losses(44, 48, 52, 56)),
+        ("no better than the best of design 4 ({})", losses(55)),
+        ("{} with five separable convolutions (`n1_plain5`), {} with four (`n1_plain4`)", losses(57, 59)),
+        ("{} with four of other widths (`n1_plain4b`)", losses(58)),
+        ("{} with two before the pooling (`n1_plain_early2`), and {} with those and a peak of 0.7", losses(60, 65)),
+        ("`n1_plain3` came to {} and `n1_plain4` to {}", losses(62, 63)),
+        ("three and four separable convolutions ({} and {}, one run each)", losses(64, 53, digits=4)),
+        ("for the lower training loss ({} and {})", losses(64, 53, key="train_loss")),
+        ("differ in the seed alone came to {} and {},", losses(72, 85, digits=4)),
+        ("have lower training losses ({})", [of_networks(4, "train_loss", 71, 72, 73, 76, 78, 85)]),
+        ("without ({} and {}) and the second Model-5 ({})", losses(79, 80, 81, digits=4, key="train_loss")),
+        ("with skips have {} with a peak of 1", [of_networks(4, "val_loss", 72, 76, 78, 85)]),
+        (
+            "and {} and {} with 0.5; those without, {} and {}; the second Model-5, {}",
+            losses(73, 71, 79, 80, 81, digits=4),
+        ),
+    ):
+        assert shape.format(*values) in page
 
 
 def test_each_loss_that_the_page_of_the_third_search_names_is_that_of_a_run() -> None:
@@ -150,6 +265,17 @@ def test_the_figures_of_the_screening_are_those_of_its_runs() -> None:
 def test_what_was_searched_still_composes(path: Path) -> None:
     config = era_cnn.compose([f"experiment={path.stem}"], config_dir=EXPERIMENTS / "search" / "conf")
     assert (config.name, config.data.val_size) == (path.stem, 10_000)
+    params = count_params(build_from_config(config))
+    rows = [row for name in FILES for row in rows_of(EXPERIMENTS / "search" / f"{name}.csv")]
+    assert {int(row["parameters"]) for row in rows if row["experiment"] == path.stem} <= {params}
+
+
+FILES = ("candidates", "screening", "replaced")
+
+
+def page_of(folder: str) -> str:
+    """The page of a record, or, without a name, that of all."""
+    return (EXPERIMENTS / folder / "README.md").read_text(encoding="utf-8")
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

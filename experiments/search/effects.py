@@ -47,7 +47,7 @@ def main() -> None:
     """Prints a table for each design."""
     with Path(__file__).with_name("designs.csv").open(encoding="utf-8") as file:
         runs = list(csv.DictReader(file))
-    sys.stdout.write("\n".join(table(design, runs) for design in FACTORS))
+    sys.stdout.write("\n".join(f"Design {design}:\n\n{table(design, runs)}" for design in FACTORS))
 
 
 def table(design: str, runs: Sequence[Mapping[str, str]]) -> str:

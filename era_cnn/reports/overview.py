@@ -109,8 +109,8 @@ def _selection(records: Mapping[str, Record]) -> str:
         return NONE_YET
     rows = [[name, str(len(each)), points(each), f"{100 * max(each):.3f}"] for name, each in gains.items()]
     every = [gain for each in gains.values() for gain in each]
-    table = markdown_table((["record", "n", "best minus final test accuracy", "at most"], rows))
-    whole = f"{points(every)} (mean ± sample standard deviation), at most {100 * max(every):.3f}"
+    table = markdown_table((["record", "n", "best minus final test accuracy, percentage points", "at most"], rows))
+    whole = f"{points(every)} percentage points (mean ± sample standard deviation), at most {100 * max(every):.3f}"
     left_out = "records that are superseded, and those whose test set was looked at once, or watched by the training"
     return f"{table}\n\nOver all {amount(len(every), 'run')}: {whole}. Left out are {left_out}."
 

@@ -180,7 +180,7 @@ def _what_choosing_means(record: Record) -> Iterator[str]:
     elif record.runs[0].best_test_accuracy is None:
         yield "The test set was looked at once, after the last epoch."
     else:
-        above = f"{points(gained_by_choosing(record))} above the final one, which is not"
+        above = f"{points(gained_by_choosing(record))} percentage points above the final one, which is not"
         yield f"The best epoch is chosen on the test set, so its accuracy is too optimistic; here it is {above}."
 
 

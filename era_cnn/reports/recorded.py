@@ -102,7 +102,7 @@ def percents(interval: Interval) -> str:
 def points(differences: Sequence[float]) -> str:
     """The mean ± sample standard deviation of differences of fractions, in percentage points."""
     sd = f" ± {100 * statistics.stdev(differences):.3f}" if len(differences) > 1 else ""
-    return f"{100 * statistics.fmean(differences):.3f}{sd} percentage points"
+    return f"{100 * statistics.fmean(differences):.3f}{sd}"
 
 
 def mean_curve(runs: Sequence[RecordedRun], key: str) -> list[tuple[float, float]]:

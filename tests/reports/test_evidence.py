@@ -714,8 +714,8 @@ def test_what_choosing_on_the_test_set_is_worth_is_measured_on_all_runs(record: 
     gains = [100 * ((run.best_test_accuracy or 0) - run.final_test_accuracy) for run in record.runs]
     text = overview({"one": record, "two": replace(record, runs=record.runs[:1])})["selection"]
     mean, sd = sum(gains) / 2, abs(gains[0] - gains[1]) / 2**0.5
-    assert f"| one | 2 | {mean:.3f} ± {sd:.3f} percentage points | {max(gains):.3f} |" in text
-    assert f"| two | 1 | {gains[0]:.3f} percentage points | {gains[0]:.3f} |" in text
+    assert f"| one | 2 | {mean:.3f} ± {sd:.3f} | {max(gains):.3f} |" in text
+    assert f"| two | 1 | {gains[0]:.3f} | {gains[0]:.3f} |" in text
     assert f"Over all 3 runs: {(2 * gains[0] + gains[1]) / 3:.3f} ± " in text
     page = record_page(record, Path("digits/README.md"))
     assert f"is too optimistic; here it is {mean:.3f} ± {sd:.3f} percentage points above the final one" in page

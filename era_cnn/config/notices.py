@@ -30,6 +30,12 @@ def notices(config: RunConfig) -> list[str]:
             "The learning rate never changes: change a key, or train longer.",
         )
         found.append(f"scheduler={scheduler.name} must change within {length}, got {got}. {advice}")
+    if trainer.unaugmented_epochs == trainer.epochs or (
+        trainer.unaugmented_epochs and not config.augmentation.chosen()
+    ):
+        advice = "No epoch is augmented: choose an augmentation and fewer such epochs, or leave it out."
+        key, rule = "trainer.unaugmented_epochs", "follow augmented epochs to have an effect"
+        found.append(problem(key, rule, trainer.unaugmented_epochs, advice))
     stopping = trainer.early_stopping
     for key, value, most in (
         ("patience", stopping.patience, _worse_evaluations(config)),

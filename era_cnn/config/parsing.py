@@ -190,6 +190,12 @@ def _epochs_within_target(name: str, trainer: TrainerConfig, target: Target) -> 
         yield problem("trainer.epochs", rule, trainer.epochs, advice)
 
 
+def _unaugmented_epochs_within_training(trainer: TrainerConfig) -> Iterator[str]:
+    if trainer.unaugmented_epochs > trainer.epochs:
+        rule = f"be at most {trainer.epochs}, the number of epochs"
+        yield problem("trainer.unaugmented_epochs", rule, trainer.unaugmented_epochs, "Lower it, or train longer.")
+
+
 def _entries_fit_themselves(key: str, choices: Mapping[str, Section]) -> Iterator[str]:
     for name, section in choices.items():
         if not isinstance(section, Section):  # the transform is unknown: reported already
@@ -362,6 +368,7 @@ def _portable_arithmetic_is_plain(
 
 RULES: tuple[Callable[..., Iterator[str]], ...] = (
     _epochs_within_target,
+    _unaugmented_epochs_within_training,
     _optimizer_fits,
     _transforms_fit,
     _loggers_fit,

@@ -44,6 +44,8 @@ OURS: dict[str, tuple[str, ...]] = {
     "kaiming_normal_fan_out": ("kaiming_fan_out", "fan_out"),
     "xavier_normal": ("glorot_normal", "xavier", "glorot"),
     "xavier_uniform": ("glorot_uniform",),
+    # Augmentation
+    "unaugmented_epochs": ("no_aug_epochs", "num_last_epochs", "close_mosaic"),
     # Optimizers and schedules
     "adam": ("optim_adam",),
     "adamw": ("decoupled_adam",),

@@ -40,6 +40,9 @@ class TrainerConfig(Section):
         default=False,
         description="true or false: whether the last images of an epoch are left out if they fill no batch",
     )
+    unaugmented_epochs: int = Field(
+        default=0, ge=0, le=10**9, description="the number of last epochs whose images are not augmented"
+    )
     eval_batch_size: Count = Field(description="the number of images evaluated at a time")
     eval_every_epochs: Count = Field(default=1, description="the number of epochs from one evaluation to the next")
     label_smoothing: float = Field(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -144,7 +145,7 @@ class TrainingBatches:
 
     The order depends only on (seed, epoch), a batch's augmentation only on (seed, epoch, step). So any batch of any
     epoch can be made without those before it. The last batch may be smaller than the others; with `drop_last`, an epoch
-    ends before it.
+    ends before it. From the epoch `unaugmented_from` on (counted from 1), if it is given, images are as they are.
     """
 
     def __init__(
@@ -156,9 +157,10 @@ class TrainingBatches:
         normalise: Normalise,
         seed: int,
         drop_last: bool = False,
+        unaugmented_from: int | None = None,
     ) -> None:
         self.split, self.batch_size, self.seed, self.drop_last = split, batch_size, seed, drop_last
-        self.augment, self.normalise = augment, normalise
+        self.augment, self.normalise, self.unaugmented_from = augment, normalise, unaugmented_from
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
@@ -175,6 +177,8 @@ class TrainingBatches:
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of an epoch (counted from 1), starting at `first_step` (counted from 0)."""
+        is_augmented = self.unaugmented_from is None or epoch < self.unaugmented_from
+        augment = self.augment if is_augmented else Pipeline([])
         order = self.order(epoch).to(self.split.labels.device)
         num_pixels = self.split.base.shape[2] * self.split.base.shape[3]
         together = max(1, num_together(order.device, num_pixels) // self.batch_size)
@@ -182,20 +186,23 @@ class TrainingBatches:
             steps = range(start, min(start + together, len(self)))
             chosen = self.split.at(order[steps.start * self.batch_size : steps.stop * self.batch_size])
             labels = torch.split(chosen.labels, self.batch_size)
-            draws = [self._draws(epoch, step, len(part)) for step, part in zip(steps, labels, strict=True)]
-            images = self.normalise(self.augment(chosen.images, torch.cat(draws, dim=1)))
-            yield from map(self._batch, torch.split(images, self.batch_size), labels, draws)
+            draws = [
+                self._draws(augment.num_draws, epoch, step, len(part)) for step, part in zip(steps, labels, strict=True)
+            ]
+            images = self.normalise(augment(chosen.images, torch.cat(draws, dim=1)))
+            yield from map(partial(_batch, augment), torch.split(images, self.batch_size), labels, draws)
 
-    def _batch(self, images: Tensor, labels: Tensor, draws: Tensor) -> Batch:
-        mixed = self.augment.mix(images, draws)
-        if mixed is None:
-            return Batch(images, labels)
-        images, partners, shares = mixed
-        return Batch(images, labels, Mixed(labels[partners], shares))
-
-    def _draws(self, epoch: int, step: int, count: int) -> Tensor:
+    def _draws(self, number: int, epoch: int, step: int, count: int) -> Tensor:
         generator = randomness.generator(self.seed, "augment", epoch, step)
-        return torch.rand(self.augment.num_draws, count, generator=generator, dtype=torch.float64)
+        return torch.rand(number, count, generator=generator, dtype=torch.float64)
+
+
+def _batch(augment: Pipeline, images: Tensor, labels: Tensor, draws: Tensor) -> Batch:
+    mixed = augment.mix(images, draws)
+    if mixed is None:
+        return Batch(images, labels)
+    images, partners, shares = mixed
+    return Batch(images, labels, Mixed(labels[partners], shares))
 
 
 class EvaluationBatches:

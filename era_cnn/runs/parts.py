@@ -194,6 +194,7 @@ def make_training_batches(train: Split, config: RunConfig) -> TrainingBatches:
         augment=make_pipeline(config.augmentation.chosen(), config.info, config.data.normalisation[0]),
         normalise=Normalise(*config.data.normalisation),
         seed=config.seed,
+        unaugmented_from=config.trainer.epochs - config.trainer.unaugmented_epochs + 1,
     )
 
 

@@ -165,6 +165,7 @@ def test_a_config_of_today_comes_to_the_digest_of_schema_1_although_there_are_ne
     [
         "scheduler.warmup_epochs=1",
         "trainer.drop_last=true",
+        "trainer.unaugmented_epochs=2",
         "optimizer.dampening=0.1",
         "+augmentation.second={transform: rotate, degrees: 7.0, fill: 1}",
     ],

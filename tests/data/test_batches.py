@@ -90,6 +90,35 @@ def test_the_last_batch_can_be_left_out_unless_it_is_full(split: Split, batch_si
         assert torch.equal(one.labels, other.labels)
 
 
+def test_the_last_epochs_can_be_left_as_they_are(split: Split) -> None:
+    rotated, plain = batches_of(split), batches_of(split, augmentation="none")
+    ending = TrainingBatches(
+        split,
+        batch_size=64,
+        augment=rotated.augment,
+        normalise=rotated.normalise,
+        seed=1,
+        unaugmented_from=3,
+    )
+    for epoch, expected in ((1, rotated), (2, rotated), (3, plain), (4, plain)):
+        for one, other in zip(ending.epoch(epoch, first_step=20), expected.epoch(epoch, first_step=20), strict=True):
+            assert torch.equal(one.images, other.images)
+            assert torch.equal(one.labels, other.labels)
+
+
+def test_nothing_is_mixed_in_the_last_epochs_either(split: Split) -> None:
+    mixing = TrainingBatches(
+        split,
+        batch_size=64,
+        augment=pipeline_of({"mixup": {"alpha": 0.2}}),
+        normalise=Normalise([0.3], [0.3]),
+        seed=1,
+        unaugmented_from=2,
+    )
+    assert all(batch.mixed is not None for batch in mixing.epoch(1))
+    assert all(batch.mixed is None for batch in mixing.epoch(2))
+
+
 def test_any_batch_can_be_made_without_those_before_it(split: Split) -> None:
     whole = list(batches_of(split).epoch(3))
     rest = list(batches_of(split).epoch(3, first_step=10))

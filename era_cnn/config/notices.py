@@ -30,9 +30,8 @@ def notices(config: RunConfig) -> list[str]:
             "The learning rate never changes: change a key, or train longer.",
         )
         found.append(f"scheduler={scheduler.name} must change within {length}, got {got}. {advice}")
-    if trainer.unaugmented_epochs == trainer.epochs or (
-        trainer.unaugmented_epochs and not config.augmentation.chosen()
-    ):
+    augmented_epochs = trainer.epochs - trainer.unaugmented_epochs if config.augmentation.chosen() else 0
+    if trainer.unaugmented_epochs and not augmented_epochs:
         advice = "No epoch is augmented: choose an augmentation and fewer such epochs, or leave it out."
         key, rule = "trainer.unaugmented_epochs", "follow augmented epochs to have an effect"
         found.append(problem(key, rule, trainer.unaugmented_epochs, advice))

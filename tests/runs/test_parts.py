@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from era_cnn.runs import parts
-from era_cnn.runs.parts import make_splits, read_data
+from era_cnn.runs.parts import make_splits, make_training_batches, read_data
 from tests.conftest import config_of
 
 
@@ -33,3 +33,15 @@ def test_images_are_held_once() -> None:
     train, _, test = make_splits(dataset, config, torch.device("cpu"))
     assert np.shares_memory(train.images.numpy(), dataset.train_images)
     assert np.shares_memory(test.images.numpy(), dataset.test_images)
+
+
+@pytest.mark.parametrize("limit", ["null", "1"])
+def test_the_last_epochs_of_the_recipe_are_not_augmented_however_many_are_trained(limit: str) -> None:
+    words = ("experiment=model_4_digits", "augmentation=affine", "trainer.epochs=5", "trainer.unaugmented_epochs=2")
+    config = config_of(*words, f"trainer.limit_epochs={limit}")
+    train, _, _ = make_splits(read_data(config), config, torch.device("cpu"))
+    as_they_are = make_training_batches(train, config_of(*words[:1], *words[2:3]))
+    batches = make_training_batches(train, config)
+    for epoch in range(1, 6):
+        one, other = (next(each.epoch(epoch)).images for each in (batches, as_they_are))
+        assert torch.equal(one, other) == (epoch > 3)

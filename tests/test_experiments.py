@@ -232,12 +232,30 @@ def test_the_text_of_the_third_search_has_the_losses_of_the_runs_that_it_names()
         assert shape.format(*values) in page
 
 
+def test_the_page_of_the_search_has_the_runs_that_end_without_augmentation() -> None:
+    page = " ".join(page_of("search").split())
+    rows = rows_of(EXPERIMENTS / "search" / "endings.csv")
+    for row in rows:
+        cells = [row["seed"], f"±{row['degrees']}°", row["elastic"], row["lr"], row["weight_decay"]]
+        cells += [row["unaugmented_epochs"], f"{float(row['val_loss']):.4f}", percent(float(row["val_accuracy"]))]
+        cells += [f"{float(row['train_loss']):.4f}"]
+        assert f"| {' | '.join(cells)} |" in page
+    usual = [row for row in rows if row["elastic"] == "no"]
+    augmented, plain = (
+        sorted(f"{float(row['val_loss']):.4f}" for row in usual if (row["unaugmented_epochs"] == "0") == is_augmented)
+        for is_augmented in (True, False)
+    )
+    assert (len(augmented), len(plain)) == (2, 6)
+    assert f"to the end have {augmented[0]} and {augmented[1]}, and the six" in page
+    assert f"have none, {plain[0]} to {plain[-1]}." in page
+
+
 def test_each_loss_that_the_page_of_the_third_search_names_is_that_of_a_run() -> None:
     page = (EXPERIMENTS / "search" / "README.md").read_text(encoding="utf-8")
     text = page.partition("## Third search")[2].partition("## Second search")[0]
     losses = [
         float(row[key])
-        for name in ("designs", "screening")
+        for name in ("designs", "screening", "endings")
         for row in rows_of(EXPERIMENTS / "search" / f"{name}.csv")
         for key in ("val_loss", "train_loss")
     ]

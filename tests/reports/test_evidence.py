@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,7 @@ from era_cnn.reports.record_page import NOT_WRITTEN, commands_of, record_page
 from era_cnn.reports.recorded import Spread, first_epoch_band, place_of, public_runs, spread
 from era_cnn.verbs import recording
 from era_cnn.verbs.line import read_line
+from tests.helpers import nothing_stays_registered
 from tests.reports.made import config_with
 
 Command = Callable[..., tuple[int, str, str]]
@@ -933,7 +934,7 @@ OWN_FILES = ["--config-dir", "mine", "--plugin", "own.py"]
 
 
 @pytest.fixture
-def with_own_files(folder: Path, tmp_path: Path) -> Path:
+def with_own_files(folder: Path, tmp_path: Path) -> Iterator[Path]:
     """A folder with an experiment of one's own and a plugin, which the runs of the record used."""
     (tmp_path / "mine" / "experiment").mkdir(parents=True)
     (tmp_path / "mine" / "experiment" / "own.yaml").write_text(OWN, encoding="utf-8")
@@ -946,7 +947,8 @@ def with_own_files(folder: Path, tmp_path: Path) -> Path:
             run["command"] = ["era-cnn", *OWN_FILES, "experiment=own"]
 
     edit(folder / RECORD, of_own_files)
-    return tmp_path / "mine"
+    with nothing_stays_registered():
+        yield tmp_path / "mine"
 
 
 @pytest.mark.parametrize("mode", ["--check", "--update", "--repeat", "--to"])

@@ -110,7 +110,7 @@ def draft(content: RunContent) -> Iterator[str]:
     epochs = [int(_number(row, "epoch")) for row in rows]
     gaps = [_number(row, "train_accuracy") - score for row, score in zip(rows, scores, strict=True)]
     name = {"val": "validation", "test": "test"}[split]
-    yield _gap(gaps[-1], name, is_harder=bool(_makes_training_harder(content)))
+    yield _gap(gaps[-1], name, is_harder=_makes_training_harder(content))
     yield from _overfitting(epochs, gaps, name)
     best = scores.index(max(scores))
     if best == len(scores) - 1:
@@ -144,10 +144,12 @@ def _overfitting(epochs: Sequence[int], gaps: Sequence[float], name: str) -> Ite
 
 
 def _makes_training_harder(content: RunContent) -> bool:
-    config = content.config
+    """Whether the recipe lowers the training accuracy of the last epoch."""
+    config, trainer = content.config, content.config.get("trainer", {})
+    is_augmented = config.get("augmentation") and not trainer.get("unaugmented_epochs")
     layers = config.get("model", {}).get("layers", {})
     has_dropout = bool(config.get("model", {}).get("dropout")) or any(each.get("dropout") for each in layers.values())
-    return bool(has_dropout or config.get("augmentation") or config.get("trainer", {}).get("label_smoothing"))
+    return bool(has_dropout or is_augmented or trainer.get("label_smoothing"))
 
 
 def _number(row: Mapping[str, float | None], key: str) -> float:

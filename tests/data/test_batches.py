@@ -23,16 +23,23 @@ def split() -> Split:
 
 
 def batches_of(
-    split: Split, *, batch_size: int = 64, seed: int = 1, augmentation: str = "rotate", drop_last: bool = False
+    split: Split,
+    *,
+    batch_size: int = 64,
+    seed: int = 1,
+    augmentation: str = "rotate",
+    drop_last: bool = False,
+    unaugmented_from: int | None = None,
 ) -> TrainingBatches:
-    chosen = {"rotate": {"degrees": 7.0, "fill": 1}} if augmentation == "rotate" else {}
+    chosen = {"rotate": {"rotate": {"degrees": 7.0, "fill": 1}}, "mixup": {"mixup": {"alpha": 0.2}}, "none": {}}
     return TrainingBatches(
         split,
         batch_size=batch_size,
-        augment=pipeline_of(chosen),
+        augment=pipeline_of(chosen[augmentation]),
         normalise=Normalise([0.3], [0.3]),
         seed=seed,
         drop_last=drop_last,
+        unaugmented_from=unaugmented_from,
     )
 
 
@@ -92,14 +99,7 @@ def test_the_last_batch_can_be_left_out_unless_it_is_full(split: Split, batch_si
 
 def test_the_last_epochs_can_be_left_as_they_are(split: Split) -> None:
     rotated, plain = batches_of(split), batches_of(split, augmentation="none")
-    ending = TrainingBatches(
-        split,
-        batch_size=64,
-        augment=rotated.augment,
-        normalise=rotated.normalise,
-        seed=1,
-        unaugmented_from=3,
-    )
+    ending = batches_of(split, unaugmented_from=3)
     for epoch, expected in ((1, rotated), (2, rotated), (3, plain), (4, plain)):
         for one, other in zip(ending.epoch(epoch, first_step=20), expected.epoch(epoch, first_step=20), strict=True):
             assert torch.equal(one.images, other.images)
@@ -107,14 +107,7 @@ def test_the_last_epochs_can_be_left_as_they_are(split: Split) -> None:
 
 
 def test_nothing_is_mixed_in_the_last_epochs_either(split: Split) -> None:
-    mixing = TrainingBatches(
-        split,
-        batch_size=64,
-        augment=pipeline_of({"mixup": {"alpha": 0.2}}),
-        normalise=Normalise([0.3], [0.3]),
-        seed=1,
-        unaugmented_from=2,
-    )
+    mixing = batches_of(split, augmentation="mixup", unaugmented_from=2)
     assert all(batch.mixed is not None for batch in mixing.epoch(1))
     assert all(batch.mixed is None for batch in mixing.epoch(2))
 

@@ -24,7 +24,7 @@ from era_cnn.folders.run import RunFolder
 from era_cnn.reports import charts
 from era_cnn.reports.answers import MOST_IMAGES
 from era_cnn.reports.content import read_run, reference_curve
-from era_cnn.reports.handin import BEGIN, END, as_markdown
+from era_cnn.reports.handin import BEGIN, END, as_markdown, draft
 from era_cnn.reports.report import write_run_report
 from era_cnn.reports.rows import read_rows
 from era_cnn.reports.run_report import RunCharts, confusion_chart, curves, filters_sheet, network_chart, run_page
@@ -519,6 +519,23 @@ def test_the_draft_says_what_the_numbers_say(tmp_path: Path, train: list[float],
     ]
     folder.write_metrics(history, with_val=False)
     assert said in as_markdown(read_run(folder))
+
+
+@pytest.mark.parametrize(
+    ("config", "is_said"),
+    [
+        ({"augmentation": {"rotate": {}}, "trainer": {}}, True),
+        ({"augmentation": {"rotate": {}}, "trainer": {"unaugmented_epochs": 1}}, False),
+        ({"augmentation": {"rotate": {}}, "trainer": {"unaugmented_epochs": 1, "label_smoothing": 0.1}}, True),
+        ({"augmentation": {}, "model": {"layers": {"conv": {"dropout": 0.1}}}}, True),
+        ({"augmentation": {}}, False),
+    ],
+)
+def test_the_draft_says_what_lowers_the_training_accuracy_of_the_last_epoch(
+    config: dict[str, Any], is_said: bool, tmp_path: Path
+) -> None:
+    content = replace(read_run(whole_run(tmp_path / "run")), config=config)
+    assert ("lower the training accuracy itself" in " ".join(draft(content))) == is_said
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,12 @@ def notices(config: RunConfig) -> list[str]:
             "The learning rate never changes: change a key, or train longer.",
         )
         found.append(f"scheduler={scheduler.name} must change within {length}, got {got}. {advice}")
-    augmented_epochs = trainer.epochs - trainer.unaugmented_epochs if config.augmentation.chosen() else 0
-    if trainer.unaugmented_epochs and not augmented_epochs:
-        advice = "No epoch is augmented: choose an augmentation and fewer such epochs, or leave it out."
-        key, rule = "trainer.unaugmented_epochs", "follow augmented epochs to have an effect"
-        found.append(problem(key, rule, trainer.unaugmented_epochs, advice))
+    if (unaugmented := trainer.unaugmented_epochs) and not config.augmentation.chosen():
+        advice = "Choose an augmentation, or leave this key out."
+        found.append(problem("trainer.unaugmented_epochs", "be 0 without an augmentation", unaugmented, advice))
+    elif unaugmented == trainer.epochs:
+        rule, advice = f"be less than {trainer.epochs}, the number of epochs", "No epoch is augmented: lower it."
+        found.append(problem("trainer.unaugmented_epochs", rule, unaugmented, advice))
     stopping = trainer.early_stopping
     for key, value, most in (
         ("patience", stopping.patience, _worse_evaluations(config)),

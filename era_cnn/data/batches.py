@@ -145,7 +145,7 @@ class TrainingBatches:
 
     The order depends only on (seed, epoch), a batch's augmentation only on (seed, epoch, step). So any batch of any
     epoch can be made without those before it. The last batch may be smaller than the others; with `drop_last`, an epoch
-    ends before it. From the epoch `unaugmented_from` on (counted from 1), if it is given, images are as they are.
+    ends before it. From the epoch `unaugmented_from` on (counted from 1), if it is given, images are not augmented.
     """
 
     def __init__(

@@ -110,7 +110,7 @@ def draft(content: RunContent) -> Iterator[str]:
     epochs = [int(_number(row, "epoch")) for row in rows]
     gaps = [_number(row, "train_accuracy") - score for row, score in zip(rows, scores, strict=True)]
     name = {"val": "validation", "test": "test"}[split]
-    yield _gap(gaps[-1], name, is_harder=_makes_training_harder(content))
+    yield _gap(gaps[-1], name, is_harder=_makes_training_harder(content, epochs[-1]))
     yield from _overfitting(epochs, gaps, name)
     best = scores.index(max(scores))
     if best == len(scores) - 1:
@@ -143,10 +143,11 @@ def _overfitting(epochs: Sequence[int], gaps: Sequence[float], name: str) -> Ite
         yield f"It does not overfit: in no epoch is the training accuracy more than {limit} above the {name} accuracy."
 
 
-def _makes_training_harder(content: RunContent) -> bool:
-    """Whether the recipe lowers the training accuracy of the last epoch."""
+def _makes_training_harder(content: RunContent, epoch: int) -> bool:
+    """Whether the recipe lowers the training accuracy of this epoch."""
     config, trainer = content.config, content.config.get("trainer", {})
-    is_augmented = config.get("augmentation") and not trainer.get("unaugmented_epochs")
+    unaugmented = trainer.get("unaugmented_epochs", 0)
+    is_augmented = config.get("augmentation") and not (unaugmented and epoch > trainer["epochs"] - unaugmented)
     layers = config.get("model", {}).get("layers", {})
     has_dropout = bool(config.get("model", {}).get("dropout")) or any(each.get("dropout") for each in layers.values())
     return bool(has_dropout or is_augmented or trainer.get("label_smoothing"))

@@ -142,7 +142,8 @@ def _check_range(config: RunConfig, *, start: float, end: float, steps: int, see
 
 
 def _curve(config: RunConfig, arrays: Arrays, test: RangeTest, say: Callable[[str], None]) -> Curve:
-    """Makes the test with one seed."""
+    """Makes the test with one seed; all of it is augmented, however many epochs it lasts."""
+    config = config.model_copy(update={"trainer": config.trainer.model_copy(update={"unaugmented_epochs": 0})})
     parts = make_parts(config, arrays, torch.device(config.device), initial_weights(config))
     if config.trainer.compile:
         compile_training(parts.objective, parts.train, say)

@@ -187,6 +187,7 @@ def _repeated(train: Split, times: int) -> Split:
 
 def make_training_batches(train: Split, config: RunConfig) -> TrainingBatches:
     """The batches that a run trains on."""
+    unaugmented = config.trainer.unaugmented_epochs
     return TrainingBatches(
         train,
         batch_size=config.trainer.batch_size,
@@ -194,7 +195,7 @@ def make_training_batches(train: Split, config: RunConfig) -> TrainingBatches:
         augment=make_pipeline(config.augmentation.chosen(), config.info, config.data.normalisation[0]),
         normalise=Normalise(*config.data.normalisation),
         seed=config.seed,
-        unaugmented_from=config.trainer.epochs - config.trainer.unaugmented_epochs + 1,
+        unaugmented_from=config.trainer.epochs - unaugmented + 1 if unaugmented else None,
     )
 
 

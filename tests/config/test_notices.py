@@ -37,8 +37,8 @@ EARLY = ("trainer.watch=train_loss", "scheduler=constant")
         ((*EARLY, "trainer.early_stopping.patience=1", "trainer.eval_every_epochs=4"), "trainer.early_stopping.patience must fit"),
         ((*EARLY, "trainer.early_stopping.patience=1", "trainer.early_stopping.min_epochs=5"), "trainer.early_stopping.min_epochs must fit into 5 epochs"),
         (("scheduler=constant", "augmentation=affine", "trainer.unaugmented_epochs=4"), ""),
-        (("scheduler=constant", "augmentation=affine", "trainer.unaugmented_epochs=5"), "trainer.unaugmented_epochs must follow augmented epochs to have an effect, got 5."),
-        (("scheduler=constant", "trainer.unaugmented_epochs=2"), "trainer.unaugmented_epochs must follow augmented epochs to have an effect, got 2. No epoch is augmented: choose an augmentation and fewer such epochs, or leave it out."),
+        (("scheduler=constant", "augmentation=affine", "trainer.unaugmented_epochs=5"), "trainer.unaugmented_epochs must be less than 5, the number of epochs, got 5. No epoch is augmented: lower it."),
+        (("scheduler=constant", "trainer.unaugmented_epochs=2"), "trainer.unaugmented_epochs must be 0 without an augmentation, got 2. Choose an augmentation, or leave this key out."),
         (("trainer=smoke", "trainer.epochs=15"), ""),
     ],
 )  # fmt: skip

@@ -525,8 +525,12 @@ def test_the_draft_says_what_the_numbers_say(tmp_path: Path, train: list[float],
     ("config", "is_said"),
     [
         ({"augmentation": {"rotate": {}}, "trainer": {}}, True),
-        ({"augmentation": {"rotate": {}}, "trainer": {"unaugmented_epochs": 1}}, False),
-        ({"augmentation": {"rotate": {}}, "trainer": {"unaugmented_epochs": 1, "label_smoothing": 0.1}}, True),
+        ({"augmentation": {"rotate": {}}, "trainer": {"epochs": 3, "unaugmented_epochs": 1}}, False),
+        ({"augmentation": {"rotate": {}}, "trainer": {"epochs": 4, "unaugmented_epochs": 1}}, True),  # it ended early
+        (
+            {"augmentation": {"rotate": {}}, "trainer": {"epochs": 3, "unaugmented_epochs": 1, "label_smoothing": 0.1}},
+            True,
+        ),
         ({"augmentation": {}, "model": {"layers": {"conv": {"dropout": 0.1}}}}, True),
         ({"augmentation": {}}, False),
     ],

@@ -70,6 +70,13 @@ def test_the_first_step_is_that_of_a_run(found: LrTest) -> None:
     assert found.curves[1].points[0].loss == run.steps[0]["loss"]
 
 
+def test_every_step_is_augmented_however_few_epochs_the_recipe_has() -> None:
+    recipes = (("trainer.epochs=5",), ("trainer.epochs=1",), ("trainer.epochs=2", "trainer.unaugmented_epochs=1"))
+    words = (*WORDS, "augmentation=affine", "scheduler=constant")
+    curves = [find_lr(config_of(*words, *recipe), [], steps=60).curves[1] for recipe in recipes]
+    assert curves[0] == curves[1] == curves[2]
+
+
 def test_the_override_is_for_the_highest_rate_of_the_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(*WORDS, "scheduler=piecewise_linear", "scheduler.points=[[0,0.1],[5,2],[15,0]]")
     assert module._peak(config) == (pytest.approx(2.0), None)

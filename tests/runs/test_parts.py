@@ -37,11 +37,12 @@ def test_images_are_held_once() -> None:
 
 @pytest.mark.parametrize("limit", ["null", "1"])
 def test_the_last_epochs_of_the_recipe_are_not_augmented_however_many_are_trained(limit: str) -> None:
-    words = ("experiment=model_4_digits", "augmentation=affine", "trainer.epochs=5", "trainer.unaugmented_epochs=2")
-    config = config_of(*words, f"trainer.limit_epochs={limit}")
-    train, _, _ = make_splits(read_data(config), config, torch.device("cpu"))
-    as_they_are = make_training_batches(train, config_of(*words[:1], *words[2:3]))
-    batches = make_training_batches(train, config)
-    for epoch in range(1, 6):
-        one, other = (next(each.epoch(epoch)).images for each in (batches, as_they_are))
-        assert torch.equal(one, other) == (epoch > 3)
+    words = ("experiment=model_4_digits", "trainer.epochs=5", f"trainer.limit_epochs={limit}")
+    train, _, _ = make_splits(read_data(config_of(*words)), config_of(*words), torch.device("cpu"))
+    plain = make_training_batches(train, config_of(*words))
+    for unaugmented in (0, 2):
+        changed = ("augmentation=affine", f"trainer.unaugmented_epochs={unaugmented}")
+        batches = make_training_batches(train, config_of(*words, *changed))
+        for epoch in range(1, 8):
+            one, other = (next(each.epoch(epoch)).images for each in (batches, plain))
+            assert torch.equal(one, other) == (unaugmented > 0 and epoch > 3)

@@ -128,6 +128,7 @@ RECIPES = {
     "one_cycle": ("scheduler=one_cycle", "scheduler.base_momentum=0.8", "scheduler.max_momentum=0.95"),
     "early stopping": ("data.val_size=50", "trainer.early_stopping.patience=1", "trainer.early_stopping.min_delta=9"),
     "average": ("trainer.ema_decay=0.5", "trainer.l1=1e-4", "trainer.clip_grad_norm=0.5"),
+    "unaugmented last epoch": ("augmentation=[affine,mixup]", "trainer.unaugmented_epochs=1"),
     "watched test set": ("data.val_size=50", "trainer.watch=test_loss", "scheduler=plateau", "scheduler.patience=0"),
 }  # fmt: skip
 

@@ -256,6 +256,16 @@ def test_the_page_of_the_search_has_the_runs_that_end_without_augmentation() -> 
     assert (len(augmented), len(plain)) == (2, 6)
     assert f"to the end have {augmented[0]} and {augmented[1]}, and the six" in page
     assert f"have none, {plain[0]} to {plain[-1]}." in page
+    means = [
+        statistics.fmean(float(row["val_loss"]) for row in usual if (row["unaugmented_epochs"] == "0") == is_augmented)
+        for is_augmented in (True, False)
+    ]
+    design = {row["seed"]: float(row["val_loss"]) for row in rows_of(EXPERIMENTS / "search" / "designs.csv")}
+    apart = abs(design["72"] / design["85"] - 1)
+    assert (
+        f"The means differ by {1 - means[1] / means[0]:.0%}, and two single runs of an equal recipe by {apart:.0%}"
+        in page
+    )
     before = {row["seed"]: float(row["val_loss"]) for row in rows}
     for row in every:
         if seed := row["begun_from"]:

@@ -41,7 +41,7 @@ class TrainerConfig(Section):
         description="true or false: whether the last images of an epoch are left out if they fill no batch",
     )
     unaugmented_epochs: int = Field(
-        default=0, ge=0, le=10**9, description="how many of the last epochs train without augmentation"
+        default=0, ge=0, le=10**9, description="the number of last epochs that train without augmentation"
     )
     eval_batch_size: Count = Field(description="the number of images evaluated at a time")
     eval_every_epochs: Count = Field(default=1, description="the number of epochs from one evaluation to the next")

@@ -53,8 +53,10 @@ def test_the_frontier_can_be_drawn_without_records() -> None:
     assert b"5,196, n = 1" in frontier({}, public_runs()).svg_on_white()
 
 
-SEEDS = {"model_1": 1, "model_5": 12, "model_6": 11, "model_7": 20, "model_8": 20}
+SEEDS = {"model_1": 1, "model_5": 20, "model_6": 20, "model_7": 20, "model_8": 20}
 """The fewest seeds that a record must have; five for all others."""
+LACKING = {"model_5": 12, "model_6": 11}
+"""The seeds of records that do not have them yet, and say so; an entry goes when its record is complete."""
 
 
 def test_each_network_has_a_record_of_enough_seeds_and_an_analysis() -> None:
@@ -63,7 +65,10 @@ def test_each_network_has_a_record_of_enough_seeds_and_an_analysis() -> None:
     assert {*recorded} == networks - {"model_4_digits"}
     for name, record in recorded.items():
         assert (name, record.superseded) == (record.experiment, None)
-        assert len(counted(record)) >= SEEDS.get(name, 5)
+        least, seeds = SEEDS.get(name, 5), len(counted(record))
+        assert seeds == LACKING[name] < least if name in LACKING else seeds >= least
+        says_so = re.search(r"wenty\s+(seeds are|that were) planned", page_of(name)) is not None
+        assert says_so == (name in LACKING)
         assert NOT_WRITTEN not in page_of(name)
 
 
@@ -250,22 +255,16 @@ def test_the_page_of_the_search_has_the_runs_that_end_without_augmentation() -> 
     assert len(re.findall(r"\| \d+ \| ±\d+° \|", page)) == len(rows)
     usual = [row for row in rows if row["elastic"] == "no"]
     augmented, plain = (
-        sorted(f"{float(row['val_loss']):.4f}" for row in usual if (row["unaugmented_epochs"] == "0") == is_augmented)
+        sorted(float(row["val_loss"]) for row in usual if (row["unaugmented_epochs"] == "0") == is_augmented)
         for is_augmented in (True, False)
     )
     assert (len(augmented), len(plain)) == (2, 6)
-    assert f"to the end have {augmented[0]} and {augmented[1]}, and the six" in page
-    assert f"have none, {plain[0]} to {plain[-1]}." in page
-    means = [
-        statistics.fmean(float(row["val_loss"]) for row in usual if (row["unaugmented_epochs"] == "0") == is_augmented)
-        for is_augmented in (True, False)
-    ]
+    assert f"to the end have {augmented[0]:.4f} and {augmented[1]:.4f}, and the six" in page
+    assert f"have none, {plain[0]:.4f} to {plain[-1]:.4f}." in page
+    gain = 1 - statistics.fmean(plain) / statistics.fmean(augmented)
     design = {row["seed"]: float(row["val_loss"]) for row in rows_of(EXPERIMENTS / "search" / "designs.csv")}
     apart = abs(design["72"] / design["85"] - 1)
-    assert (
-        f"The means differ by {1 - means[1] / means[0]:.0%}, and two single runs of an equal recipe by {apart:.0%}"
-        in page
-    )
+    assert f"The means differ by {gain:.0%}, and two single runs of an equal recipe by {apart:.0%}" in page
     before = {row["seed"]: float(row["val_loss"]) for row in rows}
     for row in every:
         if seed := row["begun_from"]:

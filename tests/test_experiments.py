@@ -18,11 +18,11 @@ from era_cnn.compose.words import Words
 from era_cnn.folders.record import read_record
 from era_cnn.models.build import build_from_config, count_params
 from era_cnn.reports.evidence import check
-from era_cnn.reports.inference import welch_t
+from era_cnn.reports.inference import t_interval, welch_t
 from era_cnn.reports.marked import blocks_in
 from era_cnn.reports.record_charts import frontier
 from era_cnn.reports.record_page import NOT_WRITTEN
-from era_cnn.reports.recorded import counted, public_runs
+from era_cnn.reports.recorded import counted, percents, public_runs, reference_of
 from era_cnn.reports.recorded import spread as record_spread
 from era_cnn.reports.run_report import percent
 
@@ -74,10 +74,11 @@ def test_each_network_has_a_record_of_enough_seeds_and_an_analysis() -> None:
 
 def test_what_was_aimed_at_stands_beside_what_the_records_say() -> None:
     """In experiments/README.md. The aims themselves are those of the search, and stand nowhere else."""
-    pattern = r"^\| (model_\d) \| ([\d,]+) \| (\d+) \| (\S+) \| (\S+) \| (.*?%) \| (\d+) \|"
+    pattern = r"^\| (model_\d) \| ([\d,]+) \| (\d+) \| (\S+) \| (\S+) \| (.*?%) \| (\d+) \| (.*?%) \| (\d) \|"
     rows = re.findall(pattern, page_of(""), re.MULTILINE)
     assert [row[0] for row in rows] == ["model_5", "model_6", "model_7", "model_8"]
-    for name, params, epochs, target, aim, mean, seeds in rows:
+    replaced = {row["recipe"] for row in rows_of(EXPERIMENTS / "search" / "replaced.csv")}
+    for name, params, epochs, target, aim, mean, seeds, interval, judged in rows:
         record = read_record(EXPERIMENTS / name)
         wanted = record.parsed.target
         assert (params, epochs) == (f"{wanted.max_params:,}", str(wanted.max_epochs))
@@ -87,6 +88,8 @@ def test_what_was_aimed_at_stands_beside_what_the_records_say() -> None:
         )
         assert target < aim
         assert int(seeds) == len(counted(record))
+        assert interval == percents(t_interval(finals_of(name)) or (0.0, 0.0))
+        assert int(judged) == 1 + sum(each.endswith(f" M{name[1:].replace('_', '-')}") for each in replaced)
     table = page_of("").partition("## What was aimed at")[2].partition("\n\nFor a mean")[0]
     published = {
         figure for line in table.splitlines()[-4:] for figure in re.findall(r"\d\d\.\d\d%", line.split("|")[-2])
@@ -125,7 +128,8 @@ def test_the_page_of_the_search_has_the_figures_of_its_runs() -> None:
     candidates = rows_of(EXPERIMENTS / "search" / "candidates.csv")
     runs = {row["experiment"]: row for row in candidates if row["seed"] == "1"}
     page = (EXPERIMENTS / "search" / "README.md").read_text(encoding="utf-8")
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line[:3] == "| `"]
+    lines = [line for line in page.splitlines() if line.startswith("| `") and " instead of " not in line]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert {row[0].strip("`") for row in rows} == runs.keys() - {"r8_smooth"}
     for name, _, *figures in rows:
         run = runs[name.strip("`")]
@@ -151,8 +155,8 @@ def test_the_page_of_the_search_names_each_experiment_and_those_that_were_not_tr
     assert f"(`r8_smooth`: {figures} in training)" in page.replace("\n", " ")
 
 
-def test_the_page_of_the_search_has_the_seeds_of_the_recipes_that_missed_their_targets() -> None:
-    rows = rows_of(EXPERIMENTS / "search" / "missed.csv")
+def test_the_page_of_the_search_has_the_seeds_of_the_recipes_that_were_replaced() -> None:
+    rows = rows_of(EXPERIMENTS / "search" / "replaced.csv")
     page = page_of("search")
     assert len(rows) == 46
     for recipe in ("first Model-5", "second Model-5", "third Model-5", "first Model-7", "first Model-8"):
@@ -284,13 +288,34 @@ def test_the_page_of_the_search_has_the_runs_that_end_without_augmentation() -> 
     ],
 )
 def test_the_interval_of_a_difference_is_that_of_welch(one: str, other: str, shape: str) -> None:
-    missed = [row for row in rows_of(EXPERIMENTS / "search" / "missed.csv") if row["recipe"] == other]
-    others = [float(row["final_test_accuracy"]) for row in missed] or finals_of(other)
+    replaced = [row for row in rows_of(EXPERIMENTS / "search" / "replaced.csv") if row["recipe"] == other]
+    others = [float(row["final_test_accuracy"]) for row in replaced] or finals_of(other)
     interval = welch_t(finals_of(one), others).interval
     assert interval is not None
     shown = shape.format(*(f"{100 * bound:.2f}".replace("-", "−") for bound in interval))
     page = "model_4_dropout25" if other == "model_4_dropout25" else one
     assert shown in " ".join(page_of(page).split())
+
+
+def test_the_reference_of_one_network_alone_has_another_gap_than_its_seeds() -> None:
+    """Test minus training accuracy in the last epoch. Student's t of 4 degrees of freedom is 2.776 and 4.604."""
+    distances, gaps, of_reference = {}, {}, {}
+    for name in ("model_2", "model_3", "model_3_plain", "model_4", "model_4_dropout25"):
+        runs = counted(record := read_record(EXPERIMENTS / name))
+        assert len(runs) == 5
+        gaps[name] = [100 * (run.final_test_accuracy - run.final_train_accuracy) for run in runs]
+        last = reference_of(record)[-1]
+        of_reference[name] = 100 * (last["test_accuracy"] - last["train_accuracy"])
+        error = statistics.stdev(gaps[name]) * (1 + 1 / 5) ** 0.5
+        distances[name] = (of_reference[name] - statistics.fmean(gaps[name])) / error
+    odd = "model_4_dropout25"
+    assert distances.pop(odd) > 4.604
+    assert all(abs(distance) < 2.776 for distance in distances.values())
+    mean, sd = statistics.fmean(gaps[odd]), statistics.stdev(gaps[odd])
+    page = " ".join(page_of(odd).split())
+    assert f"its test accuracy is {of_reference[odd]:.2f} points above its training accuracy" in page
+    assert f"{mean:.2f} points on average and {max(gaps[odd]):.2f} at most" in page
+    assert f"less than {mean + 4.604 * sd * (1 + 1 / 5) ** 0.5:.2f} (99% interval)" in page
 
 
 def finals_of(name: str) -> list[float]:
@@ -335,7 +360,7 @@ def test_what_was_searched_still_composes(path: Path) -> None:
     assert {int(row["parameters"]) for row in rows if row["experiment"] == path.stem} <= {params}
 
 
-FILES = ("candidates", "screening", "missed")
+FILES = ("candidates", "screening", "replaced")
 
 
 def page_of(folder: str) -> str:

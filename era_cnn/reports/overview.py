@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote
 
-from era_cnn.errors import amount
 from era_cnn.folders.record import Record
 from era_cnn.reports.formats import markdown, markdown_table
 from era_cnn.reports.record_charts import MOST_PARAMETERS
@@ -108,11 +108,14 @@ def _selection(records: Mapping[str, Record]) -> str:
     if not gains:
         return NONE_YET
     rows = [[name, str(len(each)), points(each), f"{100 * max(each):.3f}"] for name, each in gains.items()]
-    every = [gain for each in gains.values() for gain in each]
+    means = sorted(100 * statistics.fmean(each) for each in gains.values())
+    most = 100 * max(gain for each in gains.values() for gain in each)
     table = markdown_table((["record", "n", "best minus final test accuracy, percentage points", "at most"], rows))
-    whole = f"{points(every)} percentage points (mean ± sample standard deviation), at most {100 * max(every):.3f}"
+    from_to = f"{means[0]:.3f}" if len(means) == 1 else f"from {means[0]:.3f} to {means[-1]:.3f}"
+    whole = f"{from_to} percentage points on average, and up to {most:.3f} in a single run"
     left_out = "records that are superseded, and those whose test set was looked at once, or watched by the training"
-    return f"{table}\n\nOver all {amount(len(every), 'run')}: {whole}. Left out are {left_out}."
+    said = f"Mean ± sample standard deviation over n runs. Choosing is worth {whole}. Left out are {left_out}."
+    return f"{table}\n\n{said}"
 
 
 def _shown(record: Record, name: str) -> str:

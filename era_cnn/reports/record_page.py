@@ -15,6 +15,7 @@ from era_cnn.reports.handin import layers_table, log_table, target_lines
 from era_cnn.reports.inference import t_interval
 from era_cnn.reports.marked import block, check_blocks, replaced
 from era_cnn.reports.recorded import (
+    FEWEST_SEEDS,
     counted,
     first_epoch_band,
     gained_by_choosing,
@@ -60,13 +61,16 @@ def record_page(record: Record, path: Path, before: str | None = None) -> str:
 
 
 def commands_of(record: Record) -> list[str]:
-    """The commands that train all seeds of a record again, one for each device."""
+    """The commands that train all seeds of a record again, one for each device.
+
+    Each names its device, unless the runs are portable: `auto`, the default, takes a GPU where there is one.
+    """
     runs = counted(record)
     overrides = [re.sub("=(True|False)$", lambda word: word[0].lower(), each) for each in record.overrides]  # of a job
-    devices = dict.fromkeys(run.device for run in runs)
+    devices = list(dict.fromkeys(run.device for run in runs))
     if len(devices) == 1:
-        return [_command(record, overrides, runs)]
-    alike = [each for each in overrides if each.lstrip("+~").partition("=")[0] not in COMPUTED_BY]
+        return [_command(record, overrides if record.portable else _on(devices[0], overrides), runs)]
+    alike = [each for each in overrides if _key(each) not in COMPUTED_BY]
     commands = []
     for device in devices:
         computed_by = [f"device={device}"]
@@ -74,6 +78,16 @@ def commands_of(record: Record) -> list[str]:
             computed_by.append(f"trainer.cuda_graphs={'true' if device == 'cuda' else 'false'}")
         commands.append(_command(record, [*alike, *computed_by], [run for run in runs if run.device == device]))
     return commands
+
+
+def _on(device: str, overrides: Sequence[str]) -> list[str]:
+    named = f"device={device}"
+    there = [named if _key(each) == "device" else each for each in overrides]
+    return there if named in there else [*there, named]
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
 
 
 def _command(record: Record, overrides: Sequence[str], runs: Sequence[RecordedRun]) -> str:
@@ -189,9 +203,16 @@ def _against_target(record: Record) -> Iterator[str]:
     if wanted is None or found is None:
         return
     reached = sum(value >= wanted for value in found.values)
-    verdict = "met" if is_met(record) else "missed"
+    is_reached = is_met(record)
+    verdict = "met" if is_reached else "missed"
+    # A mean below the target that two decimals round up to it
+    exactly = "" if is_reached or percent(found.mean) != percent(wanted) else f" ({100 * found.mean:.4f}%)"
+    interval = t_interval(found.values) if len(found.values) >= FEWEST_SEEDS else None
+    unsure = ""
+    if interval is not None and interval[0] < wanted < interval[1]:
+        unsure = f", whose 95% interval, {percents(interval)}, contains it"
     yield (
-        f"Target {percent(wanted)}: {verdict} by the mean final test accuracy; "
+        f"Target {percent(wanted)}: {verdict} by the mean final test accuracy{exactly}{unsure}; "
         f"{reached} of {amount(len(found.values), 'seed')} reach{'es' if reached == 1 else ''} it."
     )
 

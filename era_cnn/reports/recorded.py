@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import re
 import statistics
 from collections.abc import Sequence
@@ -77,7 +78,8 @@ def first_epoch_band(record: Record) -> Interval | None:
 def is_met(record: Record) -> bool | None:
     """Whether the mean final test accuracy reaches the target; None without a target accuracy."""
     wanted, final = record.parsed.target.test_accuracy, spread(record, "final_test_accuracy")
-    return None if wanted is None or final is None else final.mean >= wanted
+    # A mean that equals the target as a fraction may lie an ulp below it as a binary number
+    return None if wanted is None or final is None else final.mean >= wanted or math.isclose(final.mean, wanted)
 
 
 def reference_of(record: Record) -> list[dict[str, float]]:

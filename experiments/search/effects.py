@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FACTORS = {
     "1": (
-        ("four separable convolutions instead of three", "network", {"n2_plain3": -1, "n2_plain4": 1}),
+        ("`n2_plain4` instead of `n2_plain3`", "network", {"n2_plain3": -1, "n2_plain4": 1}),
         ("twice the learning rate", "lr", {"0.12": -1, "0.2": -1, "0.24": 1, "0.4": 1}),
         ("weaker augmentation (±4°, 3%, 0.97 to 1.03)", "degrees", {"6": -1, "4": 1}),
         ("batches of 32, with 0.6 times the learning rate", "batch_size", {"64": -1, "32": 1}),
@@ -28,13 +28,13 @@ FACTORS = {
         ("average pooling", "pool", {"max": -1, "average": 1}),
     ),
     "2": (
-        ("four separable convolutions instead of three", "network", {"n2_plain3": -1, "n2_plain4": 1}),
+        ("`n2_plain4` instead of `n2_plain3`", "network", {"n2_plain3": -1, "n2_plain4": 1}),
         ("batches of 128, with 1.67 times the learning rate", "batch_size", {"64": -1, "128": 1}),
         ("twice the learning rate", "lr", {"0.3": -1, "0.5": -1, "0.6": 1, "1": 1}),
         ("weight decay of 3e-5", "weight_decay", {"1e-4": -1, "3e-5": 1}),
     ),
     "4": (
-        ("four separable convolutions instead of three", "network", {"n1_plain3": -1, "n1_plain4": 1}),
+        ("`n1_plain4` instead of `n1_plain3`", "network", {"n1_plain3": -1, "n1_plain4": 1}),
         ("twice the learning rate", "lr", {"0.7": -1, "1.4": 1}),
         ("no weight decay", "weight_decay", {"3e-5": -1, "0": 1}),
         ("weaker augmentation (±4°, 3%, 0.97 to 1.03)", "degrees", {"6": -1, "4": 1}),

@@ -82,7 +82,8 @@ def commands_of(record: Record) -> list[str]:
 
 def _on(device: str, overrides: Sequence[str]) -> list[str]:
     named = f"device={device}"
-    there = [named if _key(each) == "device" else each for each in overrides]
+    here = {"device": named} | ({} if device == "cuda" else {"trainer.cuda_graphs": "trainer.cuda_graphs=false"})
+    there = [here.get(_key(each), each) for each in overrides]
     return there if named in there else [*there, named]
 
 

@@ -270,6 +270,15 @@ def test_a_command_that_no_longer_composes_a_record_is_replaced_by_that_of_new_s
     assert (renewed.overrides, renewed.superseded, len(renewed.runs)) == (record.overrides, None, 3)
 
 
+def test_neither_is_it_replaced_by_one_of_a_device_that_did_not_train_them(record: Record) -> None:
+    """The seeds are repeated on a GPU, so that only the first runs count, which are those of a processor."""
+    stale = replace(record, overrides=(*record.overrides, "optimizer.lr=0.5"))
+    repeated = added(stale, with_digest(of_a_gpu(record, graphs=True)))
+    (command,) = commands_of(repeated)
+    assert "device=cpu" in command
+    assert "trainer.cuda_graphs=false" in command
+
+
 def test_a_command_names_the_files_that_any_of_the_runs_needed(record: Record) -> None:
     needing = replace(record.runs[1], command=("era-cnn", "--config-dir", "mine", "experiment=model_4_digits"))
     (command,) = commands_of(replace(record, runs=(record.runs[0], needing)))

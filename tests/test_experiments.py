@@ -55,7 +55,7 @@ def test_the_frontier_can_be_drawn_without_records() -> None:
 
 SEEDS = {"model_1": 1, "model_5": 20, "model_6": 20, "model_7": 20, "model_8": 20}
 """The fewest seeds that a record must have; five for all others."""
-LACKING = {"model_6": 11}
+LACKING = {"model_6": 12}
 """The seeds of records that do not have them yet, and say so; an entry goes when its record is complete."""
 
 
@@ -67,7 +67,7 @@ def test_each_network_has_a_record_of_enough_seeds_and_an_analysis() -> None:
         assert (name, record.superseded) == (record.experiment, None)
         least, seeds = SEEDS.get(name, 5), len(counted(record))
         assert seeds == LACKING[name] < least if name in LACKING else seeds >= least
-        says_so = re.search(r"wenty\s+(seeds are|that were) planned", page_of(name)) is not None
+        says_so = re.search(r"wenty (seeds are|that were) planned", " ".join(page_of(name).split())) is not None
         assert says_so == (name in LACKING)
         assert NOT_WRITTEN not in page_of(name)
 
@@ -158,8 +158,15 @@ def test_the_page_of_the_search_names_each_experiment_and_those_that_were_not_tr
 def test_the_page_of_the_search_has_the_seeds_of_the_recipes_that_were_replaced() -> None:
     rows = rows_of(EXPERIMENTS / "search" / "replaced.csv")
     page = page_of("search")
-    assert len(rows) == 46
-    for recipe in ("first Model-5", "second Model-5", "third Model-5", "first Model-7", "first Model-8"):
+    assert len(rows) == 57
+    for recipe in (
+        "first Model-5",
+        "second Model-5",
+        "third Model-5",
+        "first Model-6",
+        "first Model-7",
+        "first Model-8",
+    ):
         runs = [row for row in rows if row["recipe"] == recipe]
         assert [int(row["seed"]) for row in runs] == [*range(1, len(runs) + 1)]
         figures = f"{spread([float(row['final_test_accuracy']) for row in runs])}%"
@@ -283,6 +290,7 @@ def test_the_page_of_the_search_has_the_runs_that_end_without_augmentation() -> 
         ("model_4", "model_4_dropout25", "(95% interval {} to {})"),
         ("model_5", "third Model-5", "points better (95% interval {} to {})"),
         ("model_5", "second Model-5", "points better than the second, too (95% interval {} to {})"),
+        ("model_6", "first Model-6", "points better (95% interval {} to {})"),
         ("model_7", "first Model-7", "(95% interval {} to {})"),
         ("model_8", "first Model-8", "(95% interval {} to {}, so it may be chance)"),
     ],

@@ -12,14 +12,13 @@ from era_cnn.errors import amount, harmless
 from era_cnn.folders.record import COMPUTED_BY, Part, Record, RecordedRun
 from era_cnn.reports.formats import Table, markdown, markdown_table
 from era_cnn.reports.handin import layers_table, log_table, target_lines
-from era_cnn.reports.inference import t_interval
 from era_cnn.reports.marked import block, check_blocks, replaced
 from era_cnn.reports.recorded import (
-    FEWEST_SEEDS,
     counted,
     first_epoch_band,
     gained_by_choosing,
     is_met,
+    of_mean,
     one_more_run,
     percents,
     place_of,
@@ -149,8 +148,8 @@ def _summary(record: Record, name: str) -> dict[str, str]:
     said = {}
     if found is not None and len(found.values) > 1:
         said = {"mean ± sd": str(found), "lowest": percent(min(found.values)), "highest": percent(max(found.values))}
-        if (bounds := one_more_run(found.values)) is not None and (of_mean := t_interval(found.values)) is not None:
-            said |= {"mean, 95%": percents(of_mean), "one more run, 95%": percents(bounds)}
+        if (mean := of_mean(found.values)) is not None and (bounds := one_more_run(found.values)) is not None:
+            said |= {"mean, 95%": percents(mean), "one more run, 95%": percents(bounds)}
     return said if reference is None else {**said, "reference": percent(reference)}
 
 
@@ -208,7 +207,7 @@ def _against_target(record: Record) -> Iterator[str]:
     verdict = "met" if is_reached else "missed"
     # A mean below the target that two decimals round up to it
     exactly = "" if is_reached or percent(found.mean) != percent(wanted) else f" ({100 * found.mean:.4f}%)"
-    interval = t_interval(found.values) if len(found.values) >= FEWEST_SEEDS else None
+    interval = of_mean(found.values)
     unsure = ""
     if interval is not None and interval[0] < wanted < interval[1]:
         unsure = f", whose 95% interval, {percents(interval)}, contains it"

@@ -12,7 +12,7 @@ from importlib import resources
 
 from era_cnn.folders.record import Record, RecordedRun
 from era_cnn.reports.content import reference_curve
-from era_cnn.reports.inference import LEVEL, Interval, prediction_interval
+from era_cnn.reports.inference import LEVEL, Interval, prediction_interval, t_interval
 
 CERTAIN = 0.99
 """The probability of the band of first-epoch accuracies: a repetition that computes the same rarely misses it."""
@@ -68,6 +68,11 @@ def gained_by_choosing(record: Record) -> list[float]:
 def one_more_run(values: Sequence[float], level: float = LEVEL) -> Interval | None:
     """Where the accuracy of another seed lies with this probability; None if there are too few, or they are equal."""
     return prediction_interval(values, level) if len(values) >= FEWEST_SEEDS else None
+
+
+def of_mean(values: Sequence[float]) -> Interval | None:
+    """Where the mean over seeds lies with 95%; None if there are too few, or they are equal."""
+    return t_interval(values) if len(values) >= FEWEST_SEEDS else None
 
 
 def first_epoch_band(record: Record) -> Interval | None:

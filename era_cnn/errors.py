@@ -5,6 +5,7 @@ Every message has one form: `<key> must <rule>, got <value>. <What to do.>`
 
 from __future__ import annotations
 
+import errno
 import re
 import reprlib
 from collections.abc import Iterable, Sequence
@@ -88,7 +89,9 @@ class StorageError(EraCnnError):
     @classmethod
     def of(cls, path: object, error: OSError) -> StorageError:
         """The error for a file, with the reason that the operating system gave."""
-        return cls(f"{path} must be written, got: {error.strerror or error}. Free some space, or check the disk.")
+        is_refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        advice = "Check who may write there." if is_refused else "Free some space, or check the disk."
+        return cls(f"{path} must be written, got: {error.strerror or error}. {advice}")
 
 
 class ProcessError(EraCnnError):

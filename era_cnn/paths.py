@@ -28,7 +28,7 @@ def typed_path(key: str, text: str) -> str:
     """
     path = expanded(text)
     if not path.strip() or not path.isprintable():
-        raise ConfigError([problem(key, "be a path without line breaks and the like", text, "Leave it out.")])
+        raise ConfigError([problem(key, "be a path without line breaks and the like", text, "Give a path.")])
     ends = (path.find("/", found.end()) for found in _UNEXPANDED.finditer(path))
     if not all(os.path.lexists(path if end < 0 else path[:end]) for end in ends):
         rule = "be a path without quotes, variables and the like"

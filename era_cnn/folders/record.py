@@ -134,6 +134,10 @@ class RecordedRun:
         """The kinds of machines that it ran on; see `Part.kind`."""
         return frozenset(part.kind(portable=portable) for part in self.parts)
 
+    def ran_only_on(self, kind: tuple[object, ...] | None, *, portable: bool) -> bool:
+        """Whether all of its parts ran on machines of one kind."""
+        return all(part.kind(portable=portable) == kind for part in self.parts)
+
     @property
     def own_files(self) -> list[str]:
         """The words of its command that name a config folder and plugins of one's own."""

@@ -134,8 +134,9 @@ def is_of(record: Record, config: RunConfig) -> bool:
 def _check_complete(row: Row) -> None:
     outcome = row.outcome
     if row.result is None or row.setting is None:
+        is_damaged = outcome.state == "damaged"  # then the message says what to do
         why = f" ({outcome.message.rstrip('.')})" if outcome.message else ""
-        advice = "Resume it, or name only the runs that are complete."
+        advice = f"{'Name' if is_damaged else 'Resume it, or name'} only the runs that are complete."
         raise RunFolderError(f"{_name(row)} must be a complete run, got one that is {outcome.state}{why}. {advice}")
     for key, limit in read_config(RunFolder(outcome.folder)).config.limits.items():
         rule = "be a run on all images and of all epochs"

@@ -6,30 +6,27 @@ The page of its parent folder, if it has the marks of `overview`, shows all reco
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from era_cnn.errors import ConfigError, RunFolderError, amount, problem, shortened
-from era_cnn.folders.claims import check_length, claim, locked_itself
+from era_cnn.errors import ConfigError, RunFolderError, amount, shortened
+from era_cnn.folders.claims import claim, locked_itself
 from era_cnn.folders.plain import names_of
 from era_cnn.folders.record import RECORD, Record, read_record
-from era_cnn.folders.run import is_run, is_sweep
 from era_cnn.folders.storage import write_atomically
 from era_cnn.output import complain, say, shown
 from era_cnn.reports import record_charts
-from era_cnn.reports.charts import Chart
 from era_cnn.reports.collecting import Compose, LacksFilesError, check_same, collected, merged, why_superseded
 from era_cnn.reports.marked import blocks_in, check_blocks, read_page, replaced
 from era_cnn.reports.overview import ANYWHERE, on_mnist, overview
+from era_cnn.reports.record_charts import shows_the_same, signed
 from era_cnn.reports.record_page import NOT_WRITTEN, record_page
+from era_cnn.reports.record_places import ELSEWHERE, PAGE, Places, check_place, places_of, records_below, whole_path
 from era_cnn.reports.recorded import counted, public_runs
 
-PAGE = "README.md"
-ELSEWHERE = "Give another folder with --to."
 LEFT_ALONE = "Until then, pages that show all records are left as they are."
 MAX_WAIT_SECONDS = 60.0
 """How long to wait for another process that writes records."""
@@ -50,29 +47,23 @@ def record_runs(paths: Sequence[Path], to: Path, compose: Compose) -> int:
             one's own that the runs used are not given.
         StorageError: If a file can't be written.
     """
-    to = to.absolute()
-    if is_sweep(to.parent) or (to.parent.is_dir() and is_run(os.listdir(to.parent))):
-        rule = "lie outside the folders of runs, which it is to outlast"
-        raise ConfigError([problem("--to", rule, str(shown(to)), "Give another folder.")])
+    to = whole_path(to)
+    check_place(to)
     record = collected(paths, compose)
     with _alone_in([to.parent]):
-        is_there = os.path.lexists(to / RECORD)
-        if is_there:
-            record = _added(read_record(to), record, to, compose)
-        elif os.path.lexists(to):
-            _check_free(to)
-        else:
-            check_length(to, advice=ELSEWHERE)
+        before = read_record(to) if os.path.lexists(to / RECORD) else None
+        if before is not None:
+            record = _added(before, record, to, compose)
         files = _files_of(to, record)
         try:
-            files |= _files_beside(to.parent, dict(sorted({**dict(_records_in(to.parent)), to.name: record}.items())))
+            beside = {each.name: read_record(each) for each in records_below(to.parent) if each != to}
+            files |= _page_beside(to.parent, dict(sorted({**beside, to.name: record}.items())))
         except RunFolderError as error:
             complain(f"{error} {LEFT_ALONE}")
         if not os.path.lexists(to):
             _make(to)
         _write(files)
-    said = "added to" if is_there else "written to"
-    say(f"Record: {amount(len(counted(record)), 'seed')} in {shown(to)}, {said} {RECORD}.")
+    say(f"Record: {amount(len(counted(record)), 'seed')} in {shown(to)}, {_what_was_new(before, record)}.")
     say(*_unwritten(to))
     return 0
 
@@ -92,15 +83,14 @@ def update(paths: Sequence[Path], compose: Compose) -> int:
         RunFolderError: If a page of several records is damaged.
         StorageError: If a file can't be written.
     """
-    with _alone_in(_parents(paths)):
-        files, damaged = _generated(paths, compose)
-        changed = _differing(files)
+    with _alone_in(places_of(paths).parents):
+        made = _generated(paths, compose)
+        changed = _differing(made.files)
         _write(changed)
-    if changed:
-        say(*(f"Written: {shown(path)}" for path in changed))
-    elif not damaged:
+    say(*(f"Written: {shown(path)}" for path in changed), *made.superseded)
+    if not changed and not made.problems:
         say("Nothing to write: all pages are current.")
-    return _reported(damaged)
+    return _reported(made.problems)
 
 
 def check(paths: Sequence[Path], compose: Compose) -> int:
@@ -116,31 +106,17 @@ def check(paths: Sequence[Path], compose: Compose) -> int:
     Raises:
         RunFolderError: If a page of several records is damaged.
     """
-    files, damaged = _generated(paths, compose)
-    changed = [path for path, content in _differing(files).items() if not _shows_the_same(path, content)]
-    say(*(f"Not current: {shown(path)}" for path in changed))
-    say(*(line for path in files if path.name == RECORD for line in _unwritten(path.parent)))
+    made = _generated(paths, compose)
+    changed = [path for path, content in _differing(made.files).items() if not _is_same_picture(path, content)]
+    say(*(f"Not current: {shown(path)}" for path in changed), *made.superseded)
+    say(*(line for path in made.files if path.name == RECORD for line in _unwritten(path.parent)))
     if changed:
         say("To write them again: era-cnn record --update, with the same paths.")
-    if changed or damaged:
-        return _reported(damaged) or 1
-    say(f"{amount(len([path for path in files if path.name == RECORD]), 'record')}: all pages are current.")
+    if changed or made.problems:
+        return _reported(made.problems) or 1
+    count = len([path for path in made.files if path.name == RECORD])
+    say(f"{amount(count, 'record')}: all pages are current.")
     return 0
-
-
-def record_folders(paths: Sequence[Path]) -> list[Path]:
-    """The folders of records among these paths, and in them.
-
-    Raises:
-        ConfigError: If there is none.
-    """
-    folders = [path.absolute() for path in paths if path.is_dir()]
-    found = [each for folder in folders for each in ([folder] if _is_record(folder) else _below(folder))]
-    if not folders:
-        got = ", ".join(map(str, paths))
-        advice = "Give a folder such as experiments."
-        raise ConfigError([problem("FOLDER", "be a record, or a folder of records", got, advice)])
-    return list(dict.fromkeys(found))
 
 
 def _added(before: Record, record: Record, to: Path, compose: Compose) -> Record:
@@ -154,12 +130,11 @@ def _added(before: Record, record: Record, to: Path, compose: Compose) -> Record
     return merged(kept, record.runs)
 
 
-def _check_free(to: Path) -> None:
-    """Raises a `RunFolderError` if a folder without a record holds anything but a page that waits for one."""
-    if to.is_dir() and (not any(to.iterdir()) or blocks_in(read_page(to / PAGE) if PAGE in names_of(to) else "")):
-        return
-    rule = "must be a record, or a new or empty folder"
-    raise RunFolderError(f"{to} {rule}, got something else. {ELSEWHERE}")
+def _what_was_new(before: Record | None, record: Record) -> str:
+    if before is None:
+        return f"written to {RECORD}"
+    new = len(record.runs) - len(before.runs)
+    return f"{amount(new, 'run')} added to {RECORD}" if new else f"no run added to {RECORD}: all were there already"
 
 
 def _make(to: Path) -> None:
@@ -176,45 +151,78 @@ def _reported(damaged: Sequence[RunFolderError]) -> int:
     return damaged[0].exit_code if damaged else 0
 
 
-def _generated(paths: Sequence[Path], compose: Compose) -> tuple[Files, list[RunFolderError]]:
-    """All files that are generated for these paths, with their content; and what is damaged or can't be checked.
+@dataclass
+class _Generated:
+    """What is generated for some paths."""
+
+    files: Files = field(default_factory=dict)
+    """All files, with their content."""
+
+    superseded: list[str] = field(default_factory=list)
+    """A line for each record whose command no longer trains its runs."""
+
+    problems: list[RunFolderError] = field(default_factory=list)
+    """What is damaged or can't be checked."""
+
+
+def _generated(paths: Sequence[Path], compose: Compose) -> _Generated:
+    """Generates the files of records, and the pages of several of them if no record is damaged: they would lack some.
 
     Raises:
+        ConfigError: If paths have nothing to do with records, or records that are to stand on a page have one name.
         RunFolderError: If a page of several records is damaged.
     """
-    files: Files = {}
-    every: dict[Path, Record] = {}
-    damaged: list[RunFolderError] = []
+    places, made = places_of(paths), _Generated()
+    records: dict[Path, Record] = {}
     unchecked: list[RunFolderError] = []
-    folders, parents = record_folders(paths), _parents(paths)
-    for folder in dict.fromkeys([*folders, *(each for parent in parents for each in _below(parent))]):
+    for folder in dict.fromkeys(
+        [*places.records, *(each for parent in places.parents for each in records_below(parent))]
+    ):
         try:
-            every[folder], problems = _with_state(folder, compose)
+            record, problems = _with_state(folder, compose)
+            records[folder] = record
             unchecked += problems
-            files |= _files_of(folder, every[folder]) if folder in folders else {}
+            made.files |= _files_of(folder, record) if folder in places.records else {}
+            made.superseded += [f"{shown(folder)}: superseded: {record.superseded}."] if record.superseded else []
         except RunFolderError as error:
-            damaged.append(error)
-    if damaged:
-        return files, [*damaged, *unchecked]  # a page of all records would lack some
-    for parent in parents:
-        files |= _files_beside(parent, {each.name: every[each] for each in _below(parent)})
-    for page in [path.absolute() for path in paths if not path.is_dir()]:
-        files |= _file_elsewhere(page, {folder.name: record for folder, record in every.items()})
-    return files, unchecked
+            made.problems.append(error)
+    if not made.problems:
+        made.files |= _pages(places, records)
+    made.problems += unchecked
+    return made
 
 
-def _file_elsewhere(page: Path, records: Mapping[str, Record]) -> Files:
+def _pages(places: Places, records: Mapping[Path, Record]) -> Files:
+    """The pages that show several records: those beside them, and those elsewhere."""
+    files: Files = {}
+    for parent in places.parents:
+        files |= _page_beside(parent, {each.name: records[each] for each in records_below(parent)})
+    if places.pages:
+        named = _by_name(records)
+        files |= {page: _page_elsewhere(page, named) for page in places.pages}
+    return files
+
+
+def _by_name(records: Mapping[Path, Record]) -> dict[str, Record]:
+    """Records by the names of their folders.
+
+    Raises:
+        ConfigError: If two have the same.
+    """
+    folders: dict[str, Path] = {}
+    for folder in records:
+        if (other := folders.setdefault(folder.name, folder)) != folder:
+            rule, got = "hold records of different names, which pages show", f"{shown(other)} and {shown(folder)}"
+            raise ConfigError([f"FOLDER must {rule}, got {got}. Update the pages with one of the folders."])
+    return {name: records[folder] for name, folder in folders.items()}
+
+
+def _page_elsewhere(page: Path, records: Mapping[str, Record]) -> bytes:
     text = read_page(page)
     if not blocks_in(text):
         raise RunFolderError(f"{page} must have the marks of a generated part, got none. Leave it out.")
     check_blocks(page, text, ANYWHERE)
-    return {page: replaced(text, overview(records)).encode()}
-
-
-def _parents(paths: Sequence[Path]) -> list[Path]:
-    """The folders of records: those that are named, and those of the records that are named."""
-    folders = [path.absolute() for path in paths if path.is_dir()]
-    return list(dict.fromkeys(folder.parent if _is_record(folder) else folder for folder in folders))
+    return replaced(text, overview(records)).encode()
 
 
 @contextmanager
@@ -253,25 +261,16 @@ def _files_of(folder: Path, record: Record) -> Files:
     return {
         folder / RECORD: record.to_text().encode(),
         page: record_page(record, page, before).encode(),
-        folder / "curves.svg": _signed(record_charts.curves(record)),
+        folder / "curves.svg": signed(record_charts.curves(record)),
     }
 
 
-def _signed(chart: Chart) -> bytes:
-    """A chart as SVG that says in its last line what it shows."""
-    sha256 = hashlib.sha256(repr(chart.shows).encode()).hexdigest()
-    return chart.svg_on_white().rstrip() + f"\n<!-- SHA-256 of what it shows: {sha256} -->\n".encode()
-
-
-def _shows_the_same(path: Path, content: bytes) -> bool:
+def _is_same_picture(path: Path, content: bytes) -> bool:
     """Whether a file that differs is a picture of the same figures, drawn on another machine."""
-    if path.suffix != ".svg" or not path.is_file():
-        return False
-    here, wanted = path.read_bytes().splitlines(), content.splitlines()
-    return len(here) > 1 and here[-1] == wanted[-1]
+    return path.suffix == ".svg" and path.is_file() and shows_the_same(path.read_bytes(), content)
 
 
-def _files_beside(folder: Path, records: Mapping[str, Record]) -> Files:
+def _page_beside(folder: Path, records: Mapping[str, Record]) -> Files:
     """The page of a folder of records, and its chart, if it has their marks."""
     page = folder / PAGE
     text = read_page(page) if folder.is_dir() and PAGE in names_of(folder) else ""
@@ -281,21 +280,8 @@ def _files_beside(folder: Path, records: Mapping[str, Record]) -> Files:
     check_blocks(page, text, texts)
     files = {page: replaced(text, texts).encode()}
     if "frontier" in blocks_in(text):
-        files[folder / "frontier.svg"] = _signed(record_charts.frontier(on_mnist(records), public_runs()))
+        files[folder / "frontier.svg"] = signed(record_charts.frontier(on_mnist(records), public_runs()))
     return files
-
-
-def _records_in(folder: Path) -> Iterator[tuple[str, Record]]:
-    for each in _below(folder):
-        yield each.name, read_record(each)
-
-
-def _below(folder: Path) -> list[Path]:
-    return sorted(each for each in folder.iterdir() if _is_record(each)) if folder.is_dir() else []
-
-
-def _is_record(folder: Path) -> bool:
-    return os.path.lexists(folder / RECORD)
 
 
 def _differing(files: Mapping[Path, bytes]) -> Files:

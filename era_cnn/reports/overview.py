@@ -15,8 +15,11 @@ from era_cnn.reports.run_report import percent
 
 NONE_YET = "No records yet."
 
+ONLY_BESIDE = ("table", "frontier")
+"""The parts that only the page of the folder of the records may hold, since their links lead from there."""
+
 ANYWHERE = ("selection", "networks")
-"""The parts that pages elsewhere may hold; the others have links from the folder of the records."""
+"""The parts that pages elsewhere may hold as well."""
 
 FRONTIER = "![Final test accuracy against parameters](frontier.svg)"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -93,3 +95,29 @@ def _later_values(runs: Sequence[RecordedRun]) -> Iterator[float]:
 
 def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
     return [x for x, _ in points], [y for _, y in points]
+
+
+_SIGNATURE = "<!-- SHA-256 of what it shows: {}; of the lines above: {} -->"
+
+
+def signed(chart: Chart) -> bytes:
+    """A chart as SVG that says in its last line what it shows, and what it is as a file."""
+    picture = chart.svg_on_white().rstrip() + b"\n"
+    return picture + f"{_SIGNATURE.format(_sha256(repr(chart.shows).encode()), _sha256(picture))}\n".encode()
+
+
+def shows_the_same(one: bytes, other: bytes) -> bool:
+    """Whether two signed pictures show the same figures, though different machines may have drawn them."""
+    found = _what_it_shows(one)
+    return found is not None and found == _what_it_shows(other)
+
+
+def _what_it_shows(content: bytes) -> bytes | None:
+    """The digest of what a picture shows; None if it is not as it was drawn."""
+    picture, end, signature = content.replace(b"\r\n", b"\n").rstrip().rpartition(b"\n")
+    found = re.fullmatch(_SIGNATURE.format(r"(\w{64})", r"(\w{64})").encode(), signature)
+    return found[1] if found and found[2].decode() == _sha256(picture + end) else None
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

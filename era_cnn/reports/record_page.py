@@ -31,6 +31,9 @@ from era_cnn.reports.run_report import percent
 NOT_WRITTEN = "Not written yet."
 """The analysis of a page on which nobody has written one."""
 
+PARTS = ("result", "layers", "log")
+"""The generated parts of a page, in their order."""
+
 LONG = 6
 """The fewest seeds in a row that a command gives as a range."""
 
@@ -49,11 +52,9 @@ def record_page(record: Record, path: Path, before: str | None = None) -> str:
     Raises:
         RunFolderError: If the marks of that page are missing or out of order.
     """
-    texts = {
-        "result": "\n\n".join(_result(record)),
-        "layers": markdown_table(layers_table(record.network)),
-        "log": f"Seed {record.runs[0].seed}.\n\n{markdown_table(log_table(record.runs[0].log))}",
-    }
+    result = "\n\n".join(_result(record))
+    log = f"Seed {record.runs[0].seed}.\n\n{markdown_table(log_table(record.runs[0].log))}"
+    texts = dict(zip(PARTS, (result, markdown_table(layers_table(record.network)), log), strict=True))
     page = _template(path.parent.name, record) if before is None else before
     check_blocks(path, page, texts, are_needed=True)
     return replaced(page, texts)
@@ -67,23 +68,21 @@ def commands_of(record: Record) -> list[str]:
     runs = counted(record)
     overrides = [re.sub("=(True|False)$", lambda word: word[0].lower(), each) for each in record.overrides]  # of a job
     devices = list(dict.fromkeys(run.device for run in runs))
-    if len(devices) == 1:
-        return [_command(record, overrides if record.portable else _on(devices[0], overrides), runs)]
+    if record.portable and len(devices) == 1:
+        return [_command(record, overrides, runs)]
+    return [
+        _command(record, _on(device, overrides, record), [run for run in runs if run.device == device])
+        for device in devices
+    ]
+
+
+def _on(device: str, overrides: Sequence[str], record: Record) -> list[str]:
+    """Overrides that train on a device; CUDA graphs, where the recipe has them, are for GPUs alone."""
     alike = [each for each in overrides if _key(each) not in COMPUTED_BY]
-    commands = []
-    for device in devices:
-        computed_by = [f"device={device}"]
-        if record.parsed.trainer.cuda_graphs:
-            computed_by.append(f"trainer.cuda_graphs={'true' if device == 'cuda' else 'false'}")
-        commands.append(_command(record, [*alike, *computed_by], [run for run in runs if run.device == device]))
-    return commands
-
-
-def _on(device: str, overrides: Sequence[str]) -> list[str]:
-    named = f"device={device}"
-    here = {"device": named} | ({} if device == "cuda" else {"trainer.cuda_graphs": "trainer.cuda_graphs=false"})
-    there = [here.get(_key(each), each) for each in overrides]
-    return there if named in there else [*there, named]
+    graphs = record.parsed.trainer.cuda_graphs
+    if not graphs and "trainer.cuda_graphs" not in map(_key, overrides):
+        return [*alike, f"device={device}"]
+    return [*alike, f"device={device}", f"trainer.cuda_graphs={'true' if graphs and device == 'cuda' else 'false'}"]
 
 
 def _key(override: str) -> str:
@@ -164,7 +163,8 @@ def _sentences(record: Record) -> Iterator[str]:
     runs = counted(record)
     epochs = sorted({run.epochs for run in runs})
     lasted = amount(epochs[0], "epoch") if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]} epochs"
-    yield f"{record.network.params:,} parameters, {lasted}, n = {len(runs)}; sd is the sample standard deviation."
+    sd = "; sd is the sample standard deviation" if len(runs) > 1 else ""
+    yield f"{record.network.params:,} parameters, {lasted}, n = {len(runs)}{sd}."
     yield from _ended_early(runs)
     yield from _what_choosing_means(record)
     yield from _against_target(record)
@@ -202,7 +202,6 @@ def _against_target(record: Record) -> Iterator[str]:
     wanted, found = record.parsed.target.test_accuracy, spread(record, "final_test_accuracy")
     if wanted is None or found is None:
         return
-    reached = sum(value >= wanted for value in found.values)
     is_reached = is_met(record)
     verdict = "met" if is_reached else "missed"
     # A mean below the target that two decimals round up to it
@@ -211,9 +210,13 @@ def _against_target(record: Record) -> Iterator[str]:
     unsure = ""
     if interval is not None and interval[0] < wanted < interval[1]:
         unsure = f", whose 95% interval, {percents(interval)}, contains it"
+    if len(found.values) == 1:
+        yield f"Target {percent(wanted)}: {verdict} by the final test accuracy{exactly}."
+        return
+    reached = sum(value >= wanted for value in found.values)
     yield (
         f"Target {percent(wanted)}: {verdict} by the mean final test accuracy{exactly}{unsure}; "
-        f"{reached} of {amount(len(found.values), 'seed')} reach{'es' if reached == 1 else ''} it."
+        f"{reached} of {len(found.values)} seeds reach{'es' if reached == 1 else ''} it."
     )
 
 

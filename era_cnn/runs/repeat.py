@@ -18,7 +18,8 @@ from era_cnn.reports.recorded import first_epoch_band, percents
 from era_cnn.runs.carry_out import carry_out
 from era_cnn.runs.process import is_available, pick_device
 from era_cnn.runs.provenance import collect
-from era_cnn.runs.start import new_folder
+from era_cnn.runs.start import FROM_ELSEWHERE, new_folder
+from era_cnn.runs.stopping import Interrupted
 
 NO_BAND = "nothing to compare with: the record has too few seeds to state a band"
 
@@ -36,13 +37,14 @@ def repeat(path: Path, compose: Compose, command: Sequence[str]) -> int:
         command: The command that was typed, for provenance.json.
 
     Returns:
-        0, or the exit code of a run that failed.
+        0, or the exit code of a signal that stopped the training.
 
     Raises:
         ConfigError: If no device here can train what the record wants.
         DataError: If the data is missing or damaged.
         ReplayError: If the epoch differs.
         RunFolderError: If the record is damaged, or files of one's own that its runs used are not given.
+        TrainingError: If the loss is no longer finite.
     """
     record = read_record(path)
     if why := why_superseded(record, compose):
@@ -60,13 +62,16 @@ def repeat(path: Path, compose: Compose, command: Sequence[str]) -> int:
     config = _first_epoch(run, config, device)
     now = datetime.now()
     wanted = Path("outputs") / f"{now:%Y-%m-%d}" / f"{now:%H-%M-%S}_{config.name}_evidence"
-    with new_folder(wanted) as attempt:
-        folder = attempt.folder
-        folder.write_config(config.anchored())
-        attempt.exit_code = code = carry_out(folder, command, quiet=True)
-    if code:
-        return code
-    say(f"{shown(path)}: {_compared(record, run, folder)}")
+    try:
+        with new_folder(wanted, advice=FROM_ELSEWHERE) as attempt:
+            folder = attempt.folder
+            folder.write_config(config.anchored())
+            carry_out(folder, command, quiet=True, raises=True)
+    except KeyboardInterrupt as stopped:
+        if isinstance(stopped.__cause__, Interrupted):
+            return stopped.__cause__.exit_code
+        raise
+    say(f"{shown(path)}: {_compared(record, run, folder)} Run folder: {shown(folder.path)}")
     return 0
 
 
@@ -74,7 +79,7 @@ def _most_alike(record: Record, config: RunConfig) -> RecordedRun:
     """The first run of this kind of machine; else of a device that is here; else of all."""
     here = [run for run in record.runs if is_available(run.device)]
     kinds = {device: _kind_here(record, config, device) for device in {run.device for run in here}}
-    alike = [run for run in here if run.kind(portable=record.portable) == {kinds[run.device]}]
+    alike = [run for run in here if run.ran_only_on(kinds[run.device], portable=record.portable)]
     return next(iter((*alike, *here, *record.runs)))
 
 
@@ -109,7 +114,7 @@ def _compared(record: Record, run: RecordedRun, folder: RunFolder) -> str:
     if is_equal:
         return f"seed {run.seed} is equal, bit for bit, after its first epoch."
     here = Part.of(origin).kind(portable=record.portable)
-    if run.kind(portable=record.portable) == {here}:
+    if run.ran_only_on(here, portable=record.portable):
         raise ReplayError(
             f"The first epoch of seed {run.seed} must be equal to that of {shown(folder.path)}, since this is the same "
             "kind of machine, got other weights. Find what changed with git bisect."

@@ -19,7 +19,7 @@ from era_cnn.runs import provenance
 from era_cnn.runs.carry_out import carry_out
 from era_cnn.runs.parts import check_blocks, members_of, read_data
 from era_cnn.runs.process import device_of, set_up
-from era_cnn.runs.start import new_folder
+from era_cnn.runs.start import FROM_ELSEWHERE, new_folder
 from era_cnn.training.history import EpochMetrics
 from era_cnn.training.listeners import Listener
 
@@ -67,7 +67,7 @@ def replay(
     is_whole = original.result is not None and count == len(original.metrics)
     config = config.model_copy(update={"logger": Loggers()})  # a replay is no new run
     shortened = config.model_copy(update={"trainer": config.trainer.model_copy(update={"limit_epochs": count})})
-    with new_folder(wanted) as attempt:
+    with new_folder(wanted, advice=FROM_ELSEWHERE) as attempt:
         folder = attempt.folder
         folder.write_config((config if is_whole else shortened).anchored())
         comparison = _Comparison(original.fingerprints, changes)

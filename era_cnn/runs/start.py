@@ -10,7 +10,7 @@ from pathlib import Path
 
 from era_cnn.config.schema import RunConfig
 from era_cnn.errors import EraCnnError
-from era_cnn.folders.claims import claim
+from era_cnn.folders.claims import ELSEWHERE, claim
 from era_cnn.folders.run import RunFolder
 from era_cnn.runs.carry_out import carry_out
 from era_cnn.runs.parts import check
@@ -56,6 +56,10 @@ def start(
     return attempt.exit_code
 
 
+FROM_ELSEWHERE = "Change to another folder with cd."
+"""The advice for a command whose folder of a run lies below the current directory."""
+
+
 @dataclass
 class Attempt:
     """A run in a new folder, and how it ended."""
@@ -65,13 +69,17 @@ class Attempt:
 
 
 @contextmanager
-def new_folder(wanted: Path) -> Iterator[Attempt]:
+def new_folder(wanted: Path, *, advice: str = ELSEWHERE) -> Iterator[Attempt]:
     """Claims a new folder for a run, and removes it if the run within never began.
+
+    Args:
+        wanted: The folder; if it exists, a number is added to its name.
+        advice: What to do if it can't be created.
 
     Raises:
         RunFolderError: If no folder can be created there.
     """
-    claimed = claim(wanted)
+    claimed = claim(wanted, advice=advice)
     attempt = Attempt(RunFolder(claimed.path))
     try:
         yield attempt

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from era_cnn.errors import ConfigError, EraCnnError
-from era_cnn.output import complain, say
+from era_cnn.output import complain, say, shown
 from era_cnn.paths import expanded, typed_path
 from era_cnn.portable import TooLateError
 from era_cnn.verbs.line import Line, Parser, parsed
@@ -35,12 +35,16 @@ def record(line: Line) -> int:
     modes.add_argument("--repeat", action="store_true", help=help_)
     args = parsed(parser, line)
     from era_cnn.reports import evidence
+    from era_cnn.reports.record_places import places_of, refuse_place
 
     paths = [Path(expanded(path)) for path in args.paths]
     if args.to is not None:
         return evidence.record_runs(paths, Path(typed_path("--to", args.to)), _composer(line))
     if args.repeat:
-        return _repeat(evidence.record_folders(paths), line)
+        places = places_of(paths)
+        if places.pages:
+            refuse_place(*places.pages)
+        return _repeat(places.records, line)
     return (evidence.update if args.update else evidence.check)(paths, _composer(line))
 
 
@@ -75,7 +79,7 @@ def _lacks(words: Sequence[str]) -> EraCnnError:
 
 
 def _repeat(folders: Sequence[Path], line: Line) -> int:
-    """Repeats each record, also if one before it differs; returns the highest exit code.
+    """Repeats each record, also if one before it differs; returns the highest exit code. A signal stops all of them.
 
     Raises:
         TooLateError: If a plugin has imported torch for another arithmetic than the first record wants.
@@ -90,10 +94,12 @@ def _repeat(folders: Sequence[Path], line: Line) -> int:
             line.prepare_to_compute(portable=read_record(folder).portable)
             from era_cnn.runs.repeat import repeat  # imports torch
 
-            codes.append(repeat(folder, _composer(line), line.command))
+            if (code := repeat(folder, _composer(line), line.command)) != 0:
+                complain("Interrupted.")
+                return code
         except EraCnnError as error:
             if isinstance(error, TooLateError) and folder == folders[0]:
                 raise  # the command starts again
-            complain(f"{folder}: {error}")
+            complain(f"{shown(folder)}: {error}")
             codes.append(error.exit_code)
     return max(codes)

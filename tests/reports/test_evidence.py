@@ -1305,7 +1305,7 @@ def test_what_keeps_an_epoch_from_being_repeated_is_said(
     def fail(*args: object, **options: object) -> None:
         raise DataError("The images must be whole, got half of them. Fetch them again.")
 
-    monkeypatch.setattr("era_cnn.runs.carry_out.run", fail)
+    monkeypatch.setattr("era_cnn.runs.run.read_data", fail)
     code, out, err = command("record", "--repeat", str(folder))
     assert (code, out) == (3, "")
     assert err == "experiments/digits: The images must be whole, got half of them. Fetch them again.\n"

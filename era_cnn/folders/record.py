@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -94,7 +95,7 @@ OWN_FILES = (*CONFIG_DIR, *PLUGIN)
 
 def own_files(command: Sequence[str], options: Sequence[str] = OWN_FILES) -> list[str]:
     """The words of a command that name a config folder and plugins of one's own, or one of these with their options."""
-    pairs = zip(("", *command), command, strict=False)
+    pairs = pairwise(("", *command))
     return [word for last, word in pairs if word.partition("=")[0] in options or last in options]
 
 

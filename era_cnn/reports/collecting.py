@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,7 @@ def _begun(row: Row) -> Record:
 
 def _without_folders(command: Sequence[str]) -> Iterator[str]:
     """A command without paths of a machine: of a config folder or a plugin, the name is enough to tell which one."""
-    for last, word in zip(("", *command), command, strict=False):
+    for last, word in pairwise(("", *command)):
         option, is_joined, path = word.partition("=")
         if option in OWN_FILES and is_joined:
             yield f"{option}={_relative(path)}"

@@ -165,9 +165,18 @@ def _fitted(line: str, stream: TextIO) -> str:
 
     The indentation tells what continues a line from a line of ours, whatever the text says.
     """
-    columns = terminal_columns() if stream.isatty() else None
+    columns = _columns_of(stream)
     is_sentence = "  " not in line and not line.startswith(" ")
     return wrapped(line, columns, INDENT) if columns and len(line) > columns and is_sentence else line
+
+
+def _columns_of(stream: TextIO) -> int | None:
+    """The width of the terminal that a stream goes to; None if it goes elsewhere. Standard output may go elsewhere."""
+    if not stream.isatty():
+        return None
+    with suppress(OSError, ValueError):  # a stream without a descriptor, in a program that has replaced it
+        return terminal_columns() or os.get_terminal_size(stream.fileno()).columns or None
+    return None
 
 
 def _is_device(stream: TextIO) -> bool:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import json
 import logging
 import os
+import pty
+import struct
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
@@ -277,6 +281,16 @@ def test_in_a_terminal_sentences_are_wrapped_between_words(write, monkeypatch: p
         with printing_to(stream):
             write(f"Interrupted, but everything was saved. To resume: {command}", aligned)
         assert stream.getvalue() == expected
+
+
+def test_messages_are_wrapped_to_their_own_terminal_though_standard_output_goes_elsewhere() -> None:
+    keeper, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 25, 30, 0, 0))
+    with open(terminal, "w", encoding="utf-8") as stream, printing_to(stream):
+        complain("Interrupted, but everything was saved.")
+        shown = os.read(keeper, 1_000)
+    os.close(keeper)
+    assert shown == b"Interrupted, but everything\r\n  was saved.\r\n"
 
 
 def test_a_wrapped_line_can_not_forge_another(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from era_cnn.errors import ConfigError, RunFolderError, amount, shortened
 from era_cnn.folders.claims import claim, locked_itself
-from era_cnn.folders.plain import names_of
 from era_cnn.folders.record import RECORD, Record, read_record
 from era_cnn.folders.storage import write_atomically
 from era_cnn.output import complain, say, shown
@@ -24,7 +23,17 @@ from era_cnn.reports.marked import blocks_in, check_blocks, read_page, replaced
 from era_cnn.reports.overview import ANYWHERE, on_mnist, overview
 from era_cnn.reports.record_charts import shows_the_same, signed
 from era_cnn.reports.record_page import NOT_WRITTEN, record_page
-from era_cnn.reports.record_places import ELSEWHERE, PAGE, Places, check_place, places_of, records_below, whole_path
+from era_cnn.reports.record_places import (
+    ELSEWHERE,
+    PAGE,
+    Places,
+    check_place,
+    check_readable,
+    places_of,
+    records_below,
+    shows_records,
+    whole_path,
+)
 from era_cnn.reports.recorded import counted, public_runs
 
 LEFT_ALONE = "Until then, pages that show all records are left as they are."
@@ -233,7 +242,8 @@ def _alone_in(folders: Sequence[Path]) -> Iterator[None]:
         InUseError: If another process keeps one locked.
     """
     with ExitStack() as stack:
-        for folder in sorted(folders):  # in one order, so that two processes can't wait for each other
+        # In one order, so that two processes can't wait for each other, and once, so that none waits for itself
+        for folder in sorted(dict.fromkeys(Path(os.path.realpath(each)) for each in folders)):
             if folder.is_dir():
                 stack.enter_context(
                     locked_itself(folder, wait_seconds=MAX_WAIT_SECONDS, advice="Check its permissions.")
@@ -272,10 +282,11 @@ def _is_same_picture(path: Path, content: bytes) -> bool:
 
 def _page_beside(folder: Path, records: Mapping[str, Record]) -> Files:
     """The page of a folder of records, and its chart, if it has their marks."""
-    page = folder / PAGE
-    text = read_page(page) if folder.is_dir() and PAGE in names_of(folder) else ""
-    if not blocks_in(text):
+    if not (folder.is_dir() and shows_records(folder)):
         return {}
+    check_readable(folder)
+    page = folder / PAGE
+    text = read_page(page)
     texts = overview(records)
     check_blocks(page, text, texts)
     files = {page: replaced(text, texts).encode()}

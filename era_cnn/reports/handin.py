@@ -164,7 +164,10 @@ def layers_table(description: Description) -> Table:
         [row.name, row.type, " × ".join(map(str, row.output_shape)), f"{row.params:,}", str(row.receptive_field)]
         for row in description.layers
     ]
-    total = ["total", "", "", f"{description.params:,}", str(description.receptive_field)]
+    field = str(description.receptive_field)
+    if rows and rows[-1][-1] != field:
+        field += " before the global pooling"
+    total = ["total", "", "", f"{description.params:,}", field]
     return ["layer", "type", "output", "parameters", "receptive field"], [*rows, total]
 
 

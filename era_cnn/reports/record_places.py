@@ -35,26 +35,28 @@ class Places:
     """The folders of records that are named, and those of the records that are."""
 
     pages: tuple[Path, ...]
-    """All else."""
+    """All else, except for the pages of these parents."""
 
 
 def places_of(paths: Sequence[Path]) -> Places:
-    """What these paths are; each stands there once, whatever it was called.
+    """What these paths are; each stands there once, under the first name that was given.
 
     Raises:
         ConfigError: If none is a folder, or one has nothing to do with records.
         RunFolderError: If the page of a folder can't be read.
     """
-    every = dict.fromkeys(map(whole_path, paths))
-    folders = [path for path in every if path.is_dir()]
-    for folder in folders:
-        if not (is_record(folder) or records_below(folder) or _shows_records(folder)):
-            refuse_place(folder)
+    every: dict[str, Path] = {}
+    for path in map(whole_path, paths):
+        every.setdefault(os.path.realpath(path), path)
+    folders = [path for path in every.values() if path.is_dir()]
+    if others := [each for each in folders if not (is_record(each) or records_below(each) or shows_records(each))]:
+        refuse_place(*others)
     if not folders:
         refuse_place(*paths)
     records = [each for folder in folders for each in ([folder] if is_record(folder) else records_below(folder))]
     parents = [folder.parent if is_record(folder) else folder for folder in folders]
-    pages = [path for path in every if path not in folders]
+    beside = {os.path.realpath(parent / PAGE) for parent in parents if shows_records(parent)}
+    pages = [path for whole, path in every.items() if path not in folders and whole not in beside]
     return Places(*(tuple(dict.fromkeys(each)) for each in (records, parents, pages)))
 
 
@@ -71,7 +73,7 @@ def check_place(to: Path) -> None:
         ConfigError: If it lies within a run, a sweep or another record.
         RunFolderError: If it exists and holds something else, or its path is too long.
     """
-    for parent in to.parents:
+    for parent in dict.fromkeys([*to.parents, *Path(os.path.realpath(to)).parents]):
         if is_sweep(parent) or _is_run(parent):
             rule = "lie outside the folders of runs, which it is to outlast"
             raise ConfigError([problem("--to", rule, str(shown(to)), "Give another folder.")])
@@ -85,8 +87,10 @@ def check_place(to: Path) -> None:
 
 
 def whole_path(path: Path) -> Path:
-    """The path from the root. A link keeps its name, unless `..` leads out of it again."""
-    return path.resolve() if ".." in path.parts else path.absolute()
+    """The path from the root, without `..`. A link that is named last keeps its name."""
+    if ".." not in path.parts:
+        return path.absolute()
+    return Path(os.path.realpath(path) if path.name == ".." else os.path.join(os.path.realpath(path.parent), path.name))
 
 
 def records_below(folder: Path) -> list[Path]:
@@ -95,14 +99,29 @@ def records_below(folder: Path) -> list[Path]:
 
 
 def is_record(folder: Path) -> bool:
-    """Whether a folder holds a record; also if it can't be read, so that no page leaves it out silently."""
-    try:
-        os.lstat(folder / RECORD)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        return error.errno == errno.EACCES
-    return True
+    """Whether a folder holds a record, damaged or not."""
+    return os.path.lexists(folder / RECORD)
+
+
+def check_readable(folder: Path) -> None:
+    """Checks that no record in a folder is hidden: a page that shows all of them would leave it out silently.
+
+    Raises:
+        RunFolderError: If a folder in it can't be read.
+    """
+    for each in sorted(folder.iterdir()):
+        try:
+            os.lstat(each / RECORD)
+        except OSError as error:
+            if error.errno == errno.EACCES:
+                rule = "be readable, since it may hold a record that belongs on the page beside it"
+                got = f"{error.strerror}. Check its permissions."
+                raise RunFolderError(f"{shown(each)} must {rule}, got: {got}") from error
+
+
+def shows_records(folder: Path) -> bool:
+    """Whether the page of a folder shows the records in it; another page has to be named to be written."""
+    return not set(ONLY_BESIDE).isdisjoint(_marks_in(folder))
 
 
 def _is_run(folder: Path) -> bool:
@@ -118,15 +137,11 @@ def _marks_in(folder: Path) -> Iterator[str]:
         yield from blocks_in(read_page(folder / PAGE))
 
 
-def _shows_records(folder: Path) -> bool:
-    return not set(ONLY_BESIDE).isdisjoint(_marks_in(folder))
-
-
 def _check_free(to: Path) -> None:
     """Raises a `RunFolderError` if a folder without a record holds anything but a page that waits for one."""
     if to.is_dir() and (not any(to.iterdir()) or not set(PARTS).isdisjoint(_marks_in(to))):
         return
     got, advice = "something else", ELSEWHERE
-    if to.is_dir() and (records_below(to) or _shows_records(to)):
+    if to.is_dir() and (records_below(to) or shows_records(to)):
         got, advice = "a folder of records", f"Give {shown(to)}/NAME."
     raise RunFolderError(f"{shown(to)} must be a record, or a new or empty folder, got {got}. {advice}")

@@ -12,7 +12,7 @@ from era_cnn.config.schema import Loggers, RunConfig
 from era_cnn.errors import ReplayError
 from era_cnn.folders.record import Part, Record, RecordedRun, read_record
 from era_cnn.folders.run import RunFolder
-from era_cnn.output import say, shown
+from era_cnn.output import complain, say, shown
 from era_cnn.reports.collecting import Compose, fingerprint_sha256, why_superseded
 from era_cnn.reports.recorded import first_epoch_band, percents
 from era_cnn.runs.carry_out import carry_out
@@ -69,6 +69,7 @@ def repeat(path: Path, compose: Compose, command: Sequence[str]) -> int:
             carry_out(folder, command, quiet=True, raises=True)
     except KeyboardInterrupt as stopped:
         if isinstance(stopped.__cause__, Interrupted):
+            complain("Interrupted." + (f" Run folder: {shown(folder.path)}" if folder.path.exists() else ""))
             return stopped.__cause__.exit_code
         raise
     say(f"{shown(path)}: {_compared(record, run, folder)} Run folder: {shown(folder.path)}")

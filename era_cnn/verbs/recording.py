@@ -95,7 +95,6 @@ def _repeat(folders: Sequence[Path], line: Line) -> int:
             from era_cnn.runs.repeat import repeat  # imports torch
 
             if (code := repeat(folder, _composer(line), line.command)) != 0:
-                complain("Interrupted.")
                 return code
         except EraCnnError as error:
             if isinstance(error, TooLateError) and folder == folders[0]:

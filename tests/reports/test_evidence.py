@@ -659,7 +659,7 @@ def test_the_figures_of_the_page_are_those_of_the_record(record: Record) -> None
     assert "Target 93.00%: missed by the mean final test accuracy; 0 of 2 seeds reach it." in page
     command = "era-cnn -m experiment=model_4_digits trainer.epochs=2 threads=1 device=cpu seed=1,2 hydra/launcher=local"
     assert command in page
-    assert "| total |  |  | 7,616 | 20 |" in page
+    assert "| total |  |  | 7,616 | 20 before the global pooling |" in page
     assert re.findall(r"^## (.*)$", page, re.MULTILINE) == ["Target", "Result", "Analysis", "Layers", "Log"]
 
 
@@ -1288,6 +1288,22 @@ def test_a_page_is_not_made_of_records_that_have_one_name(folder: Path, tmp_path
     assert files_in(tmp_path) == before
 
 
+def test_a_page_that_quotes_other_records_is_not_that_of_its_folder(runs: Path, command: Command) -> None:
+    """As the README of a project quotes those in experiments/: it is written where it is named, and by nothing else."""
+    Path("README.md").write_text(block("networks", "| experiments/ | 99% |"), encoding="utf-8")
+    assert command("record", str(runs / "other"), "--to", "mine")[0] == 0
+    assert "| experiments/ | 99% |" in Path("README.md").read_text(encoding="utf-8")
+    assert command("record", "--update", "mine", "README.md")[1] == "Written: README.md\n"
+
+
+def test_a_folder_that_has_two_names_is_locked_and_counted_once(overviewed: Path, command: Command) -> None:
+    Path("linked").symlink_to(overviewed.parent)
+    assert command("record", "--update", "linked/digits", "experiments")[0] == 0
+    page = str(overviewed.parent / "README.md")
+    code, out, _ = command("record", "--check", "linked", "experiments", page)
+    assert (code, out.splitlines()[-1]) == (0, "1 record: all pages are current.")
+
+
 @pytest.mark.parametrize("path", ["..", "../../experiments/digits", "../digits/../digits"])
 def test_a_record_may_be_called_from_within(path: str, overviewed: Path, runs: Path, command: Command) -> None:
     edit(overviewed / RECORD, lambda values: values["runs"].pop())
@@ -1327,7 +1343,8 @@ def test_a_signal_stops_all_repetitions(
 
     monkeypatch.setattr("era_cnn.runs.carry_out.run", stopped)
     code, out, err = command("record", "--repeat", str(folder.parent))
-    assert (code, out, err, len(started)) == (expected, "", "Interrupted.\n", 1)
+    assert (code, out, len(started)) == (expected, "", 1)
+    assert re.fullmatch(r"Interrupted\. Run folder: outputs/\S+_evidence\n", err)
 
 
 def test_a_place_where_no_epoch_can_be_repeated(folder: Path, command: Command) -> None:

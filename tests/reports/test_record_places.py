@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from era_cnn.errors import ConfigError, EraCnnError
+from era_cnn.errors import ConfigError, EraCnnError, RunFolderError
 from era_cnn.folders.record import RECORD
 from era_cnn.reports.marked import block
-from era_cnn.reports.record_places import Places, check_place, is_record, places_of, whole_path
+from era_cnn.reports.record_places import Places, check_place, check_readable, is_record, places_of, whole_path
 
 
 @pytest.fixture
@@ -26,6 +26,8 @@ def here(tmp_path: Path) -> Path:
     for name in ("provenance.json", "status.json"):
         (tmp_path / "runs" / "a" / name).touch()
     (tmp_path / "runs" / "sweep" / "multirun.yaml").touch()
+    (tmp_path / "leading").symlink_to("runs/a")
+    (tmp_path / "loop").symlink_to("loop")
     return tmp_path
 
 
@@ -39,11 +41,17 @@ def whole(here: Path, *names: str) -> tuple[Path, ...]:
         (["exp"], ["exp/one", "exp/two"], ["exp"], []),
         (["exp/two", "README.md", "exp"], ["exp/two", "exp/one"], ["exp"], ["README.md"]),
         (["exp/notes/../one", "exp/one", "exp/one/../../exp"], ["exp/one", "exp/two"], ["exp"], []),
+        (["linked", "exp"], ["linked/one", "linked/two"], ["linked"], []),
+        (["exp/notes/../linked"], ["exp/linked"], ["exp"], []),
     ],
 )
 def test_each_record_and_page_is_named_once(
     given: list[str], records: list[str], parents: list[str], pages: list[str], here: Path
 ) -> None:
+    (here / "linked").symlink_to("exp")
+    (here / "exp" / "linked").symlink_to(here / "exp" / "one")
+    if "exp/notes/../linked" not in given:
+        (here / "exp" / "linked").unlink()
     found = places_of([Path(each) for each in given])
     assert found == Places(whole(here, *records), whole(here, *parents), whole(here, *pages))
 
@@ -58,15 +66,16 @@ def test_a_folder_whose_page_waits_for_records_is_one_of_records(here: Path) -> 
     ("given", "got"),
     [
         (["exp", "runs/a"], "runs/a"),
-        (["exp/notes"], "exp/notes"),
+        (["exp/notes", "exp", "empty"], "exp/notes, empty"),
+        (["loop", "../{name}/loop"], "loop, ../{name}/loop"),
         (["empty"], "empty"),
         (["."], "."),  # its README.md quotes figures; it would lose them if it were taken for the page of no records
         (["nowhere", "README.md"], "nowhere, README.md"),
     ],
 )
 def test_what_has_nothing_to_do_with_records_is_refused(given: list[str], got: str, here: Path) -> None:
-    with pytest.raises(ConfigError, match=f"^FOLDER must be a record, or a folder of records, got '?{got}'?. Give one"):
-        places_of([Path(each) for each in given])
+    with pytest.raises(ConfigError, match=f"^FOLDER .* records, got '?{got.format(name=here.name)}'?. Give one"):
+        places_of([Path(each.format(name=here.name)) for each in given])
 
 
 @pytest.mark.parametrize("to", ["exp/one", "exp/new", "new/new", "empty", "waiting", "elsewhere/../exp/new"])
@@ -82,6 +91,7 @@ def test_where_a_record_may_be(to: str, here: Path) -> None:
         ("runs/sweep/0/new", "^--to must lie outside the folders of runs"),
         ("exp/one/new", "^--to must lie outside other records, got '?exp/one/new'?. Give exp/one to add seeds to it, or"),
         ("exp/one/deep/new", "^--to must lie outside other records"),
+        ("leading/new", "^--to must lie outside the folders of runs, which it is to outlast, got '?leading/new"),
         ("exp", "^exp must be a record, or a new or empty folder, got a folder of records. Give exp/NAME.$"),
         ("exp/notes/..", "got a folder of records"),
         (".", r"must be a record, or a new or empty folder, got something else. Give another folder with --to.$"),
@@ -99,10 +109,10 @@ def test_a_file_that_is_called_like_one_of_a_run_does_not_make_it_one(here: Path
     check_place(here / "exp" / "new")
 
 
-def test_a_folder_that_can_not_be_read_is_not_left_out_silently(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not is_record(here / "README.md")
-    assert not is_record(here / ("x" * 300))
-
+def test_a_folder_that_can_not_be_read_is_no_record_but_keeps_a_page_from_being_written(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_readable(here / "exp")
     whole = os.lstat
 
     def denied(path: Path) -> os.stat_result:
@@ -111,4 +121,8 @@ def test_a_folder_that_can_not_be_read_is_not_left_out_silently(here: Path, monk
         return whole(path)
 
     monkeypatch.setattr(os, "lstat", denied)
-    assert [each.name for each in places_of([Path("exp")]).records] == ["notes", "one", "two"]
+    assert not is_record(here / "exp" / "notes")
+    check_place(here / "exp" / "new")
+    rule = "^exp/notes must be readable, since it may hold a record .*, got: Permission denied. Check its permissions.$"
+    with pytest.raises(RunFolderError, match=rule):
+        check_readable(here / "exp")

@@ -24,6 +24,7 @@ from era_cnn.cli import VERBS, main
 from era_cnn.compose.composition import compose_run
 from era_cnn.compose.words import Words
 from era_cnn.config.parsing import parse
+from era_cnn.config.schema import RunConfig
 from era_cnn.config.versions import digest_without_seed, upgraded
 from era_cnn.errors import DataError, RunFolderError
 from era_cnn.folders.claims import locked_itself
@@ -37,7 +38,6 @@ from era_cnn.reports.overview import NONE_YET, overview
 from era_cnn.reports.record_charts import curves, frontier
 from era_cnn.reports.record_page import NOT_WRITTEN, commands_of, record_page
 from era_cnn.reports.recorded import Spread, first_epoch_band, place_of, public_runs, spread
-from era_cnn.runs.stopping import StopRequest
 from era_cnn.verbs import recording
 from era_cnn.verbs.line import read_line
 from tests.helpers import nothing_stays_registered
@@ -1331,17 +1331,16 @@ def test_what_keeps_an_epoch_from_being_repeated_is_said(
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_all_repetitions(
-    number: int, expected: int, folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals, expected: int, folder: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(folder, folder.parent / "twice")
     started = []
 
-    def stopped(stored: object, run: object, console: object, stop: StopRequest, *others: object) -> None:
-        started.append(run)
-        stop.note(number, None)
-        stop.check()
+    def stopped(config: RunConfig) -> None:
+        started.append(config)
+        signal.raise_signal(number)
 
-    monkeypatch.setattr("era_cnn.runs.carry_out.run", stopped)
+    monkeypatch.setattr("era_cnn.runs.run.read_data", stopped)
     code, out, err = command("record", "--repeat", str(folder.parent))
     assert (code, out, len(started)) == (expected, "", 1)
     assert re.fullmatch(r"Interrupted\. Run folder: outputs/\S+_evidence\n", err)

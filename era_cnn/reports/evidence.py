@@ -51,15 +51,16 @@ def record_runs(paths: Sequence[Path], to: Path, compose: Compose) -> int:
     records is then left as it is.
 
     Raises:
-        ConfigError: If the runs, or those of the record, have different settings.
+        ConfigError: If the runs, or those of the record, have different settings, or the folder lies within a run or
+            another record.
         RunFolderError: If a run is incomplete, was limited or is damaged, the folder holds something else, or files of
             one's own that the runs used are not given.
         StorageError: If a file can't be written.
     """
     to = whole_path(to)
-    check_place(to)
     record = collected(paths, compose)
     with _alone_in([to.parent]):
+        check_place(to)  # here, since another process may just have written something there
         before = read_record(to) if os.path.lexists(to / RECORD) else None
         if before is not None:
             record = _added(before, record, to, compose)
@@ -89,11 +90,13 @@ def update(paths: Sequence[Path], compose: Compose) -> int:
         compose: Says whether a record is superseded.
 
     Raises:
+        ConfigError: If paths lead to no record, or records that are to stand on a page have one name.
         RunFolderError: If a page of several records is damaged.
         StorageError: If a file can't be written.
     """
-    with _alone_in(places_of(paths).parents):
-        made = _generated(paths, compose)
+    places = places_of(paths)
+    with _alone_in(places.parents):
+        made = _generated(places, compose)
         changed = _differing(made.files)
         _write(changed)
     say(*(f"Written: {shown(path)}" for path in changed), *made.superseded)
@@ -113,9 +116,10 @@ def check(paths: Sequence[Path], compose: Compose) -> int:
         4 if a record is damaged, or files of one's own that its runs used are not given; 1 if files differ; else 0.
 
     Raises:
+        ConfigError: As `update`.
         RunFolderError: If a page of several records is damaged.
     """
-    made = _generated(paths, compose)
+    made = _generated(places_of(paths), compose)
     changed = [path for path, content in _differing(made.files).items() if not _is_same_picture(path, content)]
     say(*(f"Not current: {shown(path)}" for path in changed), *made.superseded)
     say(*(line for path in made.files if path.name == RECORD for line in _unwritten(path.parent)))
@@ -162,7 +166,7 @@ def _reported(damaged: Sequence[RunFolderError]) -> int:
 
 @dataclass
 class _Generated:
-    """What is generated for some paths."""
+    """What is generated for the places that a command names."""
 
     files: Files = field(default_factory=dict)
     """All files, with their content."""
@@ -174,14 +178,14 @@ class _Generated:
     """What is damaged or can't be checked."""
 
 
-def _generated(paths: Sequence[Path], compose: Compose) -> _Generated:
+def _generated(places: Places, compose: Compose) -> _Generated:
     """Generates the files of records, and the pages of several of them if no record is damaged: they would lack some.
 
     Raises:
-        ConfigError: If paths have nothing to do with records, or records that are to stand on a page have one name.
+        ConfigError: If records that are to stand on a page have one name.
         RunFolderError: If a page of several records is damaged.
     """
-    places, made = places_of(paths), _Generated()
+    made = _Generated()
     records: dict[Path, Record] = {}
     unchecked: list[RunFolderError] = []
     for folder in dict.fromkeys(

@@ -30,6 +30,12 @@ def test_a_file_is_written_whole_or_not_at_all(name: str, tmp_path: Path, monkey
     assert path.read_bytes() == b"new"
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_more_space_is_no_advice_where_one_may_not_write(number: int) -> None:
+    said = str(StorageError.of("result.json", OSError(number, os.strerror(number))))
+    assert said == f"result.json must be written, got: {os.strerror(number)}. Check who may write there."
+
+
 def test_what_could_not_be_written_takes_up_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(descriptor: int) -> None:
         raise OSError(28, "No space left on device")

@@ -42,18 +42,22 @@ def whole(here: Path, *names: str) -> tuple[Path, ...]:
         (["exp/two", "README.md", "exp"], ["exp/two", "exp/one"], ["exp"], ["README.md"]),
         (["exp/notes/../one", "exp/one", "exp/one/../../exp"], ["exp/one", "exp/two"], ["exp"], []),
         (["linked", "exp"], ["linked/one", "linked/two"], ["linked"], []),
-        (["exp/notes/../linked"], ["exp/linked"], ["exp"], []),
     ],
 )
 def test_each_record_and_page_is_named_once(
     given: list[str], records: list[str], parents: list[str], pages: list[str], here: Path
 ) -> None:
     (here / "linked").symlink_to("exp")
-    (here / "exp" / "linked").symlink_to(here / "exp" / "one")
-    if "exp/notes/../linked" not in given:
-        (here / "exp" / "linked").unlink()
     found = places_of([Path(each) for each in given])
     assert found == Places(whole(here, *records), whole(here, *parents), whole(here, *pages))
+
+
+def test_a_link_to_a_record_is_one_of_the_folder_in_which_it_lies(here: Path) -> None:
+    (here / "exp" / "linked").symlink_to(here / "elsewhere")
+    (here / "elsewhere").mkdir()
+    (here / "elsewhere" / RECORD).touch()
+    for path in ("exp/linked", "exp/notes/../linked"):
+        assert places_of([Path(path)]) == Places((here / "exp" / "linked",), (here / "exp",), ())
 
 
 def test_a_folder_whose_page_waits_for_records_is_one_of_records(here: Path) -> None:
